@@ -1,0 +1,1 @@
+"""Write a simulated release in the exact format of the Natural Scenes Dataset."""

@@ -1,0 +1,1 @@
+"""Turn images and captions into the latents of a Stable Diffusion checkpoint."""

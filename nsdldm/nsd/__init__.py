@@ -1,0 +1,1 @@
+"""Read the Natural Scenes Dataset straight from the files and conventions of its release."""

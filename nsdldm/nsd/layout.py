@@ -1,0 +1,71 @@
+"""Where the release keeps what: templates relative to its root, and its fixed numbers.
+
+Every path of the release is written here and nowhere else. `{subject}` is subj01 to subj08,
+`{session}` counts from 1, `{space}` is func1pt8mm or func1mm and `{version}` a set of betas.
+Standard library only, since the Snakefile imports it.
+"""
+
+SUBJECTS = tuple(f"subj{number:02d}" for number in range(1, 9))
+SESSIONS = dict(zip(SUBJECTS, (40, 40, 32, 30, 40, 32, 40, 30), strict=True))
+SPACES = ("func1pt8mm", "func1mm")
+BETA_VERSIONS = ("betas_assumehrf", "betas_fithrf", "betas_fithrf_GLMdenoise_RR")
+TRIALS_PER_SESSION = 750
+N_IMAGES = 73_000
+IMAGE_PIXELS = 425
+HEMISPHERES = ("lh", "rh")
+
+# Shared by all subjects.
+DESIGN = "nsddata/experiments/nsd/nsd_expdesign.mat"
+STIM_INFO = "nsddata/experiments/nsd/nsd_stim_info_merged.csv"
+STIMULI = "nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5"
+ANNOTATIONS = "nsddata_stimuli/stimuli/nsd/annotations"
+CAPTIONS = ANNOTATIONS + "/captions_{split}.json"
+COCO_SPLITS = ("train2017", "val2017")
+
+# One subject.
+RESPONSES = "nsddata/ppdata/{subject}/behav/responses.tsv"
+FUNC = "nsddata/ppdata/{subject}/{space}"
+BRAINMASK = FUNC + "/brainmask.nii.gz"
+VALID = FUNC + "/valid_session{session:02d}.nii.gz"
+ROI = FUNC + "/roi/{atlas}.nii.gz"
+HEMISPHERE_ROI = FUNC + "/roi/{hemi}.{atlas}.nii.gz"
+FREESURFER = "nsddata/freesurfer/{subject}"
+LABEL_TABLE = FREESURFER + "/label/{atlas}.mgz.ctab"
+SURFACE_LABELS = FREESURFER + "/label/{hemi}.{atlas}.mgz"
+SURFACE = FREESURFER + "/surf/{hemi}.{name}"
+FLAT_PATCH = FREESURFER + "/surf/{hemi}.full.flat.patch.3d"
+TRANSFORM = "nsddata/ppdata/{subject}/transforms/{hemi}.{source}-to-{target}.mgz"
+BETAS_FOLDER = "nsddata_betas/ppdata/{subject}/{space}/{version}"
+BETAS = BETAS_FOLDER + "/betas_session{session:02d}.{suffix}"
+NCSNR = BETAS_FOLDER + "/ncsnr.nii.gz"
+MEAN_BETA = BETAS_FOLDER + "/meanbeta_session{session:02d}.nii.gz"
+SURFACE_BETAS = (
+    "nsddata_betas/ppdata/{subject}/fsaverage/{version}/{hemi}.betas_session{session:02d}.mgh"
+)
+
+# The transforms name the functional spaces without their unit.
+TRANSFORM_SPACES = {"func1pt8mm": "func1pt8", "func1mm": "func1pt0"}
+LAYERS = ("layerB1", "layerB2", "layerB3")
+SUFFIXES = {"hdf5": "hdf5", "nifti": "nii.gz"}
+
+
+def resolve_sessions(setting, available):
+    """Turn the config's `sessions` into session numbers.
+
+    Parameters
+    ----------
+    setting : "all", int or list of int
+        All sessions, the first n, or these.
+    available : int
+        Number of sessions the subject has.
+
+    Returns
+    -------
+    list of int
+        Ascending, counting from 1; may go beyond `available`, which the preflight reports.
+    """
+    if setting == "all":
+        return list(range(1, available + 1))
+    if isinstance(setting, int):
+        return list(range(1, setting + 1))
+    return sorted(setting)

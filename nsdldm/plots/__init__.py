@@ -1,0 +1,1 @@
+"""Draw the figures of the paper, one module a figure family."""
