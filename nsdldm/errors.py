@@ -1,5 +1,6 @@
 """One form for everything that is wrong with an input."""
 
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 
@@ -32,3 +33,30 @@ class InputError(ValueError):
     def __init__(self, *findings):
         self.findings = findings
         super().__init__("\n".join(str(finding) for finding in findings))
+
+
+@contextmanager
+def reading(path, expected):
+    """Report whatever goes wrong while a file is read as an `InputError` about that file.
+
+    Only for blocks that do nothing but read `path`, since a damaged file makes the libraries raise
+    anything from KeyError to zlib.error. Errors that the block raises as `InputError` pass.
+
+    Parameters
+    ----------
+    path : str or Path
+    expected : str
+        What the file should be, such as "an HDF5 file".
+    """
+    try:
+        yield
+    except (InputError, MemoryError):
+        raise
+    except FileNotFoundError as error:
+        remedy = "Restore the file or correct the path"
+        raise InputError(Finding(str(path), expected, "no such file", remedy)) from error
+    except Exception as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        found = f"one that cannot be read ({reason})"
+        remedy = "Replace it by an intact copy"
+        raise InputError(Finding(str(path), expected, found, remedy)) from error

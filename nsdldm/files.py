@@ -1,6 +1,7 @@
 """Read and write the project's own files; nothing half-written ever bears a final name."""
 
 import os
+import shutil
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -58,6 +59,12 @@ def save_array(path, array):
     """Write an array as ``.npy``."""
     with replacing(path) as part:
         np.save(part, array, allow_pickle=False)
+
+
+def copy_file(source, path):
+    """Copy a file's content."""
+    with replacing(path) as part:
+        shutil.copyfile(source, part)
 
 
 def load_array(path):

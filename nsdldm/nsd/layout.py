@@ -34,6 +34,14 @@ LABEL_TABLE = FREESURFER + "/label/{atlas}.mgz.ctab"
 SURFACE_LABELS = FREESURFER + "/label/{hemi}.{atlas}.mgz"
 SURFACE = FREESURFER + "/surf/{hemi}.{name}"
 FLAT_PATCH = FREESURFER + "/surf/{hemi}.full.flat.patch.3d"
+# What the figures need of a hemisphere.
+DRAWN_SURFACES = (
+    (SURFACE, "white"),
+    (SURFACE, "pial"),
+    (SURFACE, "inflated"),
+    (SURFACE, "sulc"),
+    (FLAT_PATCH, "flat"),
+)
 TRANSFORM = "nsddata/ppdata/{subject}/transforms/{hemi}.{source}-to-{target}.mgz"
 BETAS_FOLDER = "nsddata_betas/ppdata/{subject}/{space}/{version}"
 BETAS = BETAS_FOLDER + "/betas_session{session:02d}.{suffix}"
@@ -69,3 +77,47 @@ def resolve_sessions(setting, available):
     if isinstance(setting, int):
         return list(range(1, setting + 1))
     return sorted(setting)
+
+
+def _hemisphere_files(paths):
+    """Pair each file with its hemisphere and the rest of its name."""
+    for path in paths:
+        hemi, _, rest = path.rsplit("/", 1)[-1].partition(".")
+        yield hemi, rest, path
+
+
+def group_surfaces(paths):
+    """Sort FreeSurfer files by hemisphere and name.
+
+    Parameters
+    ----------
+    paths : list of str
+        Files named by `SURFACE` or `FLAT_PATCH`.
+
+    Returns
+    -------
+    dict of dict of str
+        ``{"lh": {"inflated": path, ..., "flat": path}, "rh": ...}``.
+    """
+    groups = {hemi: {} for hemi in HEMISPHERES}
+    for hemi, rest, path in _hemisphere_files(paths):
+        groups[hemi]["flat" if rest == "full.flat.patch.3d" else rest] = path
+    return groups
+
+
+def group_transforms(paths):
+    """Sort transforms by hemisphere, keeping the order of the depths.
+
+    Parameters
+    ----------
+    paths : list of str
+        Files named by `TRANSFORM`.
+
+    Returns
+    -------
+    dict of list of str
+    """
+    groups = {hemi: [] for hemi in HEMISPHERES}
+    for hemi, _, path in _hemisphere_files(paths):
+        groups[hemi].append(path)
+    return groups

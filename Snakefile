@@ -1,0 +1,38 @@
+# What people saw, decoded from the Natural Scenes Dataset through a latent diffusion model,
+# and that model's inside mapped onto the cortex (after Takagi & Nishimoto, CVPR 2023).
+
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+
+configfile: "config.yaml"
+
+
+include: "rules/common.smk"
+include: "rules/nsd.smk"
+include: "rules/features.smk"
+include: "rules/encoding.smk"
+include: "rules/figures.smk"
+
+
+if config["dataset"] == "demo":
+
+    include: "rules/demo.smk"
+
+
+wildcard_constraints:
+    subject="|".join(SUBJECTS),
+    roi="|".join(config["rois"]),
+    feature="z|c|zc",
+
+
+stop_on_missing_inputs()
+
+
+rule all:
+    default_target: True
+    input:
+        "results/figures/fig6.png",
+        "results/tables/encoding.tsv",
+        collect("results/{subject}/figures/fig6.png", subject=SUBJECTS),

@@ -1,0 +1,122 @@
+"""Say in one sentence what is wrong with a configuration. No heavy imports: the Snakefile's."""
+
+import jsonschema
+import yaml
+
+TYPES = {
+    "object": "a mapping",
+    "array": "a list",
+    "string": "a text",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+    "null": "nothing (null)",
+}
+
+
+def _key(path):
+    """Dotted name of a config key, list positions in brackets."""
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    return text.lstrip(".") or "the configuration"
+
+
+def _types(names):
+    names = [names] if isinstance(names, str) else names
+    return " or ".join(TYPES[name] for name in names)
+
+
+def _allowed(schema):
+    """Describe the values a schema admits."""
+    if "enum" in schema:
+        return "one of " + ", ".join(map(str, schema["enum"]))
+    if "const" in schema:
+        return str(schema["const"])
+    for word in ("oneOf", "anyOf"):
+        if word in schema:
+            return " or ".join(_allowed(part) for part in schema[word])
+    text = _types(schema["type"])
+    if "items" in schema:
+        text += f", each {_allowed(schema['items'])}"
+    if "pattern" in schema:
+        text += f" of the form {schema['pattern']}"
+    bounds = (("minimum", "at least"), ("exclusiveMinimum", "above"), ("maximum", "at most"))
+    return text + "".join(f", {words} {schema[key]}" for key, words in bounds if key in schema)
+
+
+def _sentence(error):
+    """One sentence for one violation of the schema."""
+    key = _key(error.absolute_path)
+    if error.validator == "additionalProperties":
+        known = sorted(error.schema["properties"])
+        unknown = sorted(set(error.instance) - set(known))
+        where = "" if key == "the configuration" else f" in {key}"
+        return f"Unknown key {', '.join(unknown)}{where}: the allowed keys are {', '.join(known)}."
+    if "propertyNames" in error.absolute_schema_path:
+        return f"Unknown key {error.instance} in {key}: it must be {_allowed(error.schema)}."
+    if error.validator == "required":
+        return f"{key} lacks a key: {error.message}."
+    if error.validator in ("uniqueItems", "minItems"):
+        return f"{key} must be a list of at least one value without repeats, not {error.instance}."
+    return f"{key} must be {_allowed(error.schema)}, not {error.instance!r}."
+
+
+def check_schema(config, schema):
+    """List what a configuration has that its schema does not allow.
+
+    Parameters
+    ----------
+    config : dict
+    schema : str or Path
+        A JSON Schema (draft 2020-12) in YAML.
+
+    Returns
+    -------
+    list of str
+        One sentence a violation, naming the key and the allowed values.
+    """
+    with open(schema, encoding="utf-8") as stream:
+        validator = jsonschema.Draft202012Validator(yaml.safe_load(stream))
+    errors = sorted(validator.iter_errors(config), key=lambda error: list(map(str, error.path)))
+    return [_sentence(error) for error in errors]
+
+
+def check_consistency(config):
+    """List keys of a valid, complete configuration that contradict one another.
+
+    Parameters
+    ----------
+    config : dict
+        With the defaults filled in.
+
+    Returns
+    -------
+    list of str
+    """
+    problems = []
+    subjects = ", ".join(config["subjects"])
+    if config["figure_subject"] not in config["subjects"]:
+        problems.append(
+            f"figure_subject must be one of subjects ({subjects}), not {config['figure_subject']}."
+        )
+    if config["dataset"] == "nsd" and not config["nsd"]["root"]:
+        problems.append("nsd.root must be the release's folder when dataset is nsd, not empty.")
+    unknown = sorted(set(config["matrices"]) - set(config["rois"]))
+    if unknown:
+        problems.append(
+            f"matrices must name keys of rois ({', '.join(config['rois'])}), "
+            f"not {', '.join(unknown)}."
+        )
+    for needed, key in (("cortex", "rois"), ("cortex", "matrices")):
+        if needed not in config[key]:
+            problems.append(f"{key} must have {needed}, the voxels that the encoders predict.")
+    demo = config["demo"]
+    if config["dataset"] == "demo":
+        trials = 750 * demo["sessions"]
+        images = demo["shared_images"] + demo["unique_images"]
+        if not images <= trials <= 3 * images:
+            problems.append(
+                f"demo.shared_images + demo.unique_images must be between {-(-trials // 3)} and "
+                f"{trials}, so that {demo['sessions']} sessions of 750 trials show each image one "
+                f"to three times, not {images}."
+            )
+    return problems

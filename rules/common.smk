@@ -1,0 +1,151 @@
+# Functions that the rules share; the configuration is checked here, once, before anything else.
+
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+from snakemake.utils import validate
+
+from nsdldm.nsd import layout
+from nsdldm.nsd.preflight import check_model, preflight
+from nsdldm.provenance import digest
+from nsdldm.settings import check_consistency, check_schema
+
+SCHEMA = Path(workflow.basedir) / "schemas/config.schema.yaml"
+
+
+def stop_on(title, problems):
+    """End the run with one report of all problems."""
+    if problems:
+        raise WorkflowError(title + "".join(f"\n  - {problem}" for problem in problems))
+
+
+stop_on("The configuration cannot be used:", check_schema(config, SCHEMA))
+validate(config, str(SCHEMA))  # fills in the defaults
+stop_on("The configuration contradicts itself:", check_consistency(config))
+
+SUBJECTS = config["subjects"]
+FEATURES = ["z", "c", "zc"]
+ATLASES = sorted(
+    {part.split(":")[0] for parts in config["rois"].values() for part in parts}
+)
+ROOT = "results/demo" if config["dataset"] == "demo" else config["nsd"]["root"]
+DEMO_ATLASES = ["control", "nsdgeneral", "streams"]
+
+
+def source(template, **values):
+    """Path of a file of the release; wildcards that are not given stay."""
+    nsd = config["nsd"]
+    known = {"subject": "{subject}", "space": nsd["space"], "version": nsd["betas"]}
+    return f"{ROOT}/{template.format(**known | values)}"
+
+
+def own(subject, key, default):
+    """A subject's own setting, or everyone's."""
+    return config["overrides"].get(subject, {}).get(key, default)
+
+
+def subject_sessions(subject):
+    """Session numbers of a subject that the run uses."""
+    demo = config["dataset"] == "demo"
+    available = config["demo"]["sessions"] if demo else layout.SESSIONS[subject]
+    return layout.resolve_sessions(
+        own(subject, "sessions", config["nsd"]["sessions"]), available
+    )
+
+
+def sessions(wildcards):
+    """The same as a params function."""
+    return subject_sessions(wildcards.subject)
+
+
+def beta_files(wildcards):
+    """The betas of a subject, one file a session."""
+    suffix = layout.SUFFIXES[config["nsd"]["format"]]
+    return [
+        source(layout.BETAS, subject=wildcards.subject, session=session, suffix=suffix)
+        for session in subject_sessions(wildcards.subject)
+    ]
+
+
+def demo_betas():
+    """What the demo writes for a subject, whatever sessions the run uses."""
+    return [
+        source(layout.BETAS, session=session, suffix="hdf5")
+        for session in range(1, config["demo"]["sessions"] + 1)
+    ]
+
+
+def caption_files():
+    """COCO's two caption files."""
+    folder = config["nsd"]["captions"] or source(layout.ANNOTATIONS)
+    return [f"{folder}/captions_{split}.json" for split in layout.COCO_SPLITS]
+
+
+def roi_parts(wildcards):
+    """The atlas:label parts of a region."""
+    return config["rois"][wildcards.roi]
+
+
+def roi_atlases(wildcards):
+    """The atlases that a region needs."""
+    return sorted({part.split(":")[0] for part in roi_parts(wildcards)})
+
+
+def roi_volumes(wildcards):
+    """Their volumes."""
+    return [source(layout.ROI, atlas=atlas) for atlas in roi_atlases(wildcards)]
+
+
+def roi_tables(wildcards):
+    """Their label tables."""
+    return [source(layout.LABEL_TABLE, atlas=atlas) for atlas in roi_atlases(wildcards)]
+
+
+def min_ncsnr(wildcards):
+    """Least ncsnr of a subject's voxels, or None."""
+    return own(wildcards.subject, "min_ncsnr", config["min_ncsnr"])
+
+
+def ncsnr_file(wildcards):
+    """The ncsnr volume where voxels are selected by it."""
+    return [] if min_ncsnr(wildcards) is None else source(layout.NCSNR)
+
+
+def transforms():
+    """Coordinates of each hemisphere's three cortical depths in the functional volume."""
+    space = layout.TRANSFORM_SPACES[config["nsd"]["space"]]
+    return [
+        source(layout.TRANSFORM, hemi=hemi, source=space, target=layer)
+        for hemi in layout.HEMISPHERES
+        for layer in layout.LAYERS
+    ]
+
+
+def surfaces():
+    """Each hemisphere's FreeSurfer files."""
+    return [
+        source(template, hemi=hemi, name=name)
+        for hemi in layout.HEMISPHERES
+        for template, name in layout.DRAWN_SURFACES
+    ]
+
+
+def model_files():
+    """The files of a model folder as inputs; a hub id has none and is pinned by its revision."""
+    folder = Path(config["model"]["path"])
+    return (
+        sorted(str(path) for path in folder.glob("*/*.[js]*"))
+        if folder.is_dir()
+        else []
+    )
+
+
+def stop_on_missing_inputs():
+    """Report everything the configured run lacks, at once and before the first job."""
+    if not workflow.is_main_process:
+        return
+    findings = check_model(config["model"]["path"], config["model"]["revision"])
+    if config["dataset"] == "nsd":
+        numbers = {subject: subject_sessions(subject) for subject in SUBJECTS}
+        findings += preflight(config, ROOT, numbers)
+    stop_on("The run cannot start; nothing was computed:", findings)

@@ -1,0 +1,58 @@
+# A simulated release in the format of the real one. The files that all subjects share are written
+# once for all eight, whatever is configured, so that adding a subject changes nothing elsewhere.
+
+
+rule simulate_stimuli:
+    output:
+        design=source(layout.DESIGN),
+        stim_info=source(layout.STIM_INFO),
+        stimuli=source(layout.STIMULI),
+        captions=caption_files(),
+    log:
+        "logs/demo/simulate_stimuli.log",
+    benchmark:
+        "benchmarks/demo/simulate_stimuli.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    threads: 8
+    resources:
+        mem_mb=4000,
+        runtime=15,
+    params:
+        seed=lookup("demo/seed", within=config),
+        sessions=lookup("demo/sessions", within=config),
+        shared_images=lookup("demo/shared_images", within=config),
+        unique_images=lookup("demo/unique_images", within=config),
+        code=digest("workflow_scripts/simulate_stimuli.py"),
+    script:
+        "../workflow_scripts/simulate_stimuli.py"
+
+
+rule simulate_subject:
+    input:
+        design=source(layout.DESIGN),
+        stimuli=source(layout.STIMULI),
+    output:
+        responses=source(layout.RESPONSES),
+        betas=demo_betas(),
+        volumes=[source(layout.ROI, atlas=atlas) for atlas in DEMO_ATLASES],
+        tables=[source(layout.LABEL_TABLE, atlas=atlas) for atlas in DEMO_ATLASES],
+        ncsnr=source(layout.NCSNR),
+        transforms=transforms(),
+        surfaces=surfaces(),
+    log:
+        "logs/{subject}/simulate_subject.log",
+    benchmark:
+        "benchmarks/{subject}/simulate_subject.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=15,
+    params:
+        root=ROOT,
+        seed=lookup("demo/seed", within=config),
+        sessions=lookup("demo/sessions", within=config),
+        code=digest("workflow_scripts/simulate_subject.py"),
+    script:
+        "../workflow_scripts/simulate_subject.py"

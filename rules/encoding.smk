@@ -1,0 +1,93 @@
+# Voxel-wise ridge encoders of the whole cortex, and their statistics.
+
+
+rule compute_kernel:
+    input:
+        images="results/{subject}/images.tsv",
+        features="results/{subject}/features/{feature}.npy",
+    output:
+        "results/{subject}/kernels/{feature}.npy",
+    log:
+        "logs/{subject}/compute_kernel.{feature}.log",
+    benchmark:
+        "benchmarks/{subject}/compute_kernel.{feature}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+        mem_mb=16000,
+        runtime=30,
+    params:
+        max_components=lookup("encoding/max_components", within=config),
+        device=lookup("model/device", within=config),
+        code=digest("workflow_scripts/compute_kernel.py"),
+    script:
+        "../workflow_scripts/compute_kernel.py"
+
+
+rule fit_encoders:
+    input:
+        kernels=collect("results/{{subject}}/kernels/{feature}.npy", feature=FEATURES),
+        betas="results/{subject}/betas/cortex.npy",
+        trials="results/{subject}/trials.tsv",
+        images="results/{subject}/images.tsv",
+        mask="results/{subject}/masks/cortex.nii.gz",
+    output:
+        maps=collect("results/{{subject}}/encoding/{feature}.nii.gz", feature=FEATURES),
+        tables=collect("results/{{subject}}/encoding/{feature}.tsv", feature=FEATURES),
+    log:
+        "logs/{subject}/fit_encoders.log",
+    benchmark:
+        "benchmarks/{subject}/fit_encoders.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+        mem_mb=32000,
+        runtime=240,
+    params:
+        features=FEATURES,
+        alphas=lookup("encoding/alphas", within=config),
+        n_folds=lookup("encoding/n_folds", within=config),
+        fdr=lookup("encoding/fdr", within=config),
+        train_on=lookup("encoding/train_on", within=config),
+        zscore=lookup("encoding/zscore", within=config),
+        memory_gb=lookup("encoding/memory_gb", within=config),
+        seed=lookup("encoding/seed", within=config),
+        device=lookup("model/device", within=config),
+        code=digest("workflow_scripts/fit_encoders.py"),
+    script:
+        "../workflow_scripts/fit_encoders.py"
+
+
+rule tabulate_encoding:
+    input:
+        tables=collect(
+            "results/{subject}/encoding/{feature}.tsv",
+            subject=SUBJECTS,
+            feature=FEATURES,
+        ),
+        masks=collect(
+            "results/{subject}/masks/{roi}.nii.gz",
+            subject=SUBJECTS,
+            roi=config["rois"],
+        ),
+    output:
+        "results/tables/encoding.tsv",
+    log:
+        "logs/tabulate_encoding.log",
+    conda:
+        "../envs/analysis.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=10,
+    params:
+        subjects=SUBJECTS,
+        features=FEATURES,
+        rois=list(config["rois"]),
+        min_ncsnr=lookup("encoding/table_ncsnr", within=config),
+        code=digest("workflow_scripts/tabulate_encoding.py"),
+    script:
+        "../workflow_scripts/tabulate_encoding.py"

@@ -1,0 +1,104 @@
+# From the release's files to trials, masks and matrices. Only these rules and the figures' surfaces
+# touch the release; everything after them reads results/.
+
+
+rule check_release:
+    input:
+        responses=source(layout.RESPONSES),
+        design=source(layout.DESIGN),
+        stim_info=source(layout.STIM_INFO),
+        stimuli=source(layout.STIMULI),
+        captions=caption_files(),
+        betas=beta_files,
+        volumes=[source(layout.ROI, atlas=atlas) for atlas in ATLASES],
+        tables=[source(layout.LABEL_TABLE, atlas=atlas) for atlas in ATLASES],
+        ncsnr=ncsnr_file,
+        transforms=transforms(),
+        surfaces=surfaces(),
+    output:
+        "results/{subject}/release.tsv",
+    log:
+        "logs/{subject}/check_release.log",
+    conda:
+        "../envs/analysis.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=15,
+    params:
+        sessions=sessions,
+        atlases=ATLASES,
+        rois=lookup("rois", within=config),
+        code=digest("workflow_scripts/check_release.py"),
+    script:
+        "../workflow_scripts/check_release.py"
+
+
+# The check is ancient below: it must have passed, but checking again makes nothing stale.
+rule tabulate_trials:
+    input:
+        checked=ancient("results/{subject}/release.tsv"),
+        responses=source(layout.RESPONSES),
+        design=source(layout.DESIGN),
+        stim_info=source(layout.STIM_INFO),
+    output:
+        trials="results/{subject}/trials.tsv",
+        images="results/{subject}/images.tsv",
+    log:
+        "logs/{subject}/tabulate_trials.log",
+    conda:
+        "../envs/analysis.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    params:
+        sessions=sessions,
+        code=digest("workflow_scripts/tabulate_trials.py"),
+    script:
+        "../workflow_scripts/tabulate_trials.py"
+
+
+# One region a job, so that another region in the config leaves the matrices alone.
+rule make_mask:
+    input:
+        checked=ancient("results/{subject}/release.tsv"),
+        volumes=roi_volumes,
+        tables=roi_tables,
+        ncsnr=ncsnr_file,
+    output:
+        "results/{subject}/masks/{roi}.nii.gz",
+    log:
+        "logs/{subject}/make_mask.{roi}.log",
+    localrule: True
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        atlases=roi_atlases,
+        parts=roi_parts,
+        min_ncsnr=min_ncsnr,
+        code=digest("workflow_scripts/make_mask.py"),
+    script:
+        "../workflow_scripts/make_mask.py"
+
+
+# All matrices in one pass, since a real subject's betas are 41 GB to read.
+rule extract_betas:
+    input:
+        checked=ancient("results/{subject}/release.tsv"),
+        betas=beta_files,
+        masks=collect("results/{{subject}}/masks/{roi}.nii.gz", roi=config["matrices"]),
+    output:
+        collect("results/{{subject}}/betas/{roi}.npy", roi=config["matrices"]),
+    log:
+        "logs/{subject}/extract_betas.log",
+    benchmark:
+        "benchmarks/{subject}/extract_betas.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        rois=lookup("matrices", within=config),
+        code=digest("workflow_scripts/extract_betas.py"),
+    script:
+        "../workflow_scripts/extract_betas.py"

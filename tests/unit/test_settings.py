@@ -1,0 +1,86 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from nsdldm.settings import check_consistency, check_schema
+
+PROJECT = Path(__file__).resolve().parents[2]
+SCHEMA = PROJECT / "schemas/config.schema.yaml"
+
+
+def shipped(name="config.yaml"):
+    return yaml.safe_load((PROJECT / name).read_text())
+
+
+def merge(base, top):
+    """What Snakemake makes of --configfile: mappings are merged, everything else replaced."""
+    both = isinstance(base, dict) and isinstance(top, dict)
+    return base | {k: merge(base.get(k), v) for k, v in top.items()} if both else top
+
+
+@pytest.mark.parametrize("config", [shipped(), merge(shipped(), shipped("config.nsd.yaml"))])
+def test_shipped_configurations_are_valid(config):
+    assert check_schema(config, SCHEMA) == []
+    assert check_consistency(config) == []
+
+
+def keys(schema, prefix=""):
+    """Dotted names of all keys a schema lists."""
+    for name, part in schema.get("properties", {}).items():
+        yield f"{prefix}{name}", part
+        if part.get("type") == "object":
+            yield from keys(part, f"{prefix}{name}.")
+
+
+def test_every_key_is_described_has_a_default_and_stands_in_the_demo():
+    demo = shipped()
+    for name, part in keys(yaml.safe_load(SCHEMA.read_text())):
+        assert part["description"].endswith("."), name
+        assert "default" in part, name
+        value = demo
+        for piece in name.split("."):
+            assert piece in value, name
+            value = value[piece]
+
+
+BROKEN = {
+    "unknown key": ({"encodng": {}}, "Unknown key encodng: the allowed keys are dataset, "),
+    "unknown nested key": ({"model": {"batch": 2}}, "Unknown key batch in model: the allowed"),
+    "bad subject": ({"subjects": ["subj9"]}, "subjects[0] must be one of subj01, subj02, "),
+    "no subjects": ({"subjects": []}, "subjects must be a list of at least one value"),
+    "wrong type": ({"model": {"batch_size": "x"}}, "model.batch_size must be a whole number, at"),
+    "out of range": ({"denoising": {"strength": 2}}, "denoising.strength must be a number, above"),
+    "sessions": ({"nsd": {"sessions": "some"}}, "nsd.sessions must be all or a whole number, at"),
+    "override of nobody": ({"overrides": {"bert": {}}}, "Unknown key bert in overrides: it must"),
+    "override of nothing": ({"overrides": {"subj01": {"x": 1}}}, "Unknown key x in overrides.sub"),
+    "region without atlas": ({"rois": {"early": ["early"]}}, "rois.early[0] must be a text of"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_one_sentence_for_a_bad_value(name):
+    change, start = BROKEN[name]
+    problems = check_schema(merge(shipped(), change), SCHEMA)
+    assert len(problems) == 1
+    assert problems[0].startswith(start)
+    assert problems[0].count("\n") == 0
+
+
+CONTRADICTIONS = {
+    "figure subject not run": ({"figure_subject": "subj05"}, "figure_subject must be one of"),
+    "no root": ({"dataset": "nsd"}, "nsd.root must be"),
+    "matrix of no region": ({"matrices": ["cortex", "V9"]}, "matrices must name keys of rois"),
+    "no cortex": ({"matrices": ["early"]}, "matrices must have cortex"),
+    "too many images": ({"demo": {"unique_images": 5000}}, "demo.shared_images + demo.unique"),
+}
+
+
+@pytest.mark.parametrize("name", CONTRADICTIONS)
+def test_contradictions(name):
+    change, start = CONTRADICTIONS[name]
+    config = merge(shipped(), change)
+    assert check_schema(config, SCHEMA) == []
+    problems = check_consistency(config)
+    assert len(problems) == 1
+    assert problems[0].startswith(start)

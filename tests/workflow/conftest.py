@@ -1,0 +1,98 @@
+"""A tiny release, a copy of the project beside it, and ways to run and to plan it."""
+
+import re
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import yaml
+
+PROJECT = Path(__file__).resolve().parents[2]
+COPIED = ("Snakefile", "rules", "workflow_scripts", "nsdldm", "schemas", "envs", "profiles")
+
+
+def run_snakemake(folder, *arguments, check=True, project=None):
+    """Run snakemake on the project with `folder` as working directory."""
+    command = [sys.executable, "-m", "snakemake", "-s", str((project or folder) / "Snakefile")]
+    command += ["--directory", str(folder), "--cores", "2", *map(str, arguments)]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=folder)
+    if check and result.returncode:
+        pytest.fail(f"{' '.join(command)}\n{result.stdout}\n{result.stderr}")
+    return result
+
+
+def plan(folder, *arguments, project=None):
+    """Count the jobs that a run would start.
+
+    Returns
+    -------
+    Counter of (rule, subject)
+        `subject` is empty for a job of all subjects; the target rule does not count.
+    """
+    result = run_snakemake(folder, "--dry-run", *arguments, project=project)
+    jobs = Counter()
+    for block in re.split(r"\n(?=(?:local)?rule )", result.stdout + result.stderr):
+        rule = re.match(r"(?:local)?rule (\w+):", block)
+        if rule and rule.group(1) != "all":
+            subject = re.search(r"wildcards: .*?subject=(\w+)", block)
+            jobs[rule.group(1), subject.group(1) if subject else ""] += 1
+    return jobs
+
+
+def write_config(folder, **changes):
+    """Write a configuration into a working directory."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(changes))
+
+
+@pytest.fixture(scope="session")
+def tiny_demo():
+    """Configuration of a demo small enough for tests."""
+    return {
+        "dataset": "demo",
+        "subjects": ["subj01", "subj02"],
+        "rois": {
+            "cortex": ["streams:ribbon"],
+            "early": ["streams:early"],
+            "ventral": ["streams:ventral"],
+            "frontal": ["control:frontal"],
+        },
+        "matrices": ["cortex", "early"],
+        "model": {"path": str(PROJECT / "resources/demo_model")},
+        "denoising": {"steps": 3},
+        "encoding": {"n_folds": 3, "alphas": [1.0, 100.0, 10000.0]},
+        "demo": {"sessions": 1, "shared_images": 40, "unique_images": 220},
+    }
+
+
+@pytest.fixture(scope="session")
+def release(tmp_path_factory, tiny_demo):
+    """Root of a simulated release of three subjects, written by the demo's rules."""
+    folder = tmp_path_factory.mktemp("release")
+    write_config(folder, **tiny_demo | {"subjects": ["subj01", "subj02", "subj03"]})
+    rules = ["simulate_stimuli", "simulate_subject"]
+    run_snakemake(folder, "--until", *rules, project=PROJECT)
+    return folder / "results/demo"
+
+
+@pytest.fixture(scope="session")
+def nsd_config(release, tiny_demo):
+    """Configuration that reads the simulated release as if it were the real one."""
+    config = {key: value for key, value in tiny_demo.items() if key != "demo"}
+    return config | {"dataset": "nsd", "nsd": {"root": str(release), "sessions": [1]}}
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory, nsd_config):
+    """A copy of the project in which the whole workflow has run on the tiny release."""
+    folder = tmp_path_factory.mktemp("finished")
+    for name in COPIED:
+        source = PROJECT / name
+        copy = shutil.copytree if source.is_dir() else shutil.copy
+        copy(source, folder / name)
+    write_config(folder, **nsd_config)
+    run_snakemake(folder)
+    return folder

@@ -1,0 +1,103 @@
+"""The whole workflow on a tiny release read as if it were the real one."""
+
+import re
+import struct
+
+import h5py
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module", params=["subj01", "subj02"])
+def subject(request):
+    return request.param
+
+
+def test_trials_and_images(finished, subject):
+    trials = pd.read_csv(finished / f"results/{subject}/trials.tsv", sep="\t")
+    images = pd.read_csv(finished / f"results/{subject}/images.tsv", sep="\t")
+    assert list(trials.columns) == ["session", "trial", "nsd_id", "repetition", "split"]
+    assert len(trials) == 750
+    assert set(trials.nsd_id) == set(images.nsd_id)
+    assert (images.split == "test").sum() == 40
+    counted = trials.nsd_id.value_counts()
+    assert (counted[images.nsd_id].to_numpy() == images.n_trials).all()
+
+
+def test_matrix_is_the_file_in_nifti_order(finished, release, subject):
+    """A handful of voxels through h5py, by their NIfTI coordinates."""
+    mask = nib.load(finished / f"results/{subject}/masks/early.nii.gz")
+    voxels = np.argwhere(np.asanyarray(mask.dataobj) > 0)
+    betas = np.load(finished / f"results/{subject}/betas/early.npy", mmap_mode="r")
+    assert betas.shape == (750, len(voxels))
+    assert betas.dtype == np.float32
+    folder = release / f"nsddata_betas/ppdata/{subject}/func1pt8mm/betas_fithrf_GLMdenoise_RR"
+    with h5py.File(folder / "betas_session01.hdf5") as file:
+        for column in range(0, len(voxels), max(1, len(voxels) // 7)):
+            x, y, z = voxels[column]
+            raw = file["betas"][:, z, y, x]
+            expected = raw / 300 if raw.any() else np.full(750, np.nan)
+            np.testing.assert_allclose(betas[:, column], expected, rtol=1e-6)
+
+
+def test_features_cover_the_images(finished, subject):
+    n = len(pd.read_csv(finished / f"results/{subject}/images.tsv", sep="\t"))
+    for name, shape in {"z": (4, 16, 16), "zc": (4, 16, 16), "c": (24, 96)}.items():
+        feature = np.load(finished / f"results/{subject}/features/{name}.npy")
+        assert feature.shape == (n, *shape)
+        assert np.isfinite(feature).all()
+        assert feature.std(0).max() > 0
+        kernel = np.load(finished / f"results/{subject}/kernels/{name}.npy")
+        assert kernel.shape == (n, n)
+
+
+def test_maps_and_tables_agree(finished, subject):
+    mask = np.asanyarray(
+        nib.load(finished / f"results/{subject}/masks/cortex.nii.gz").dataobj
+    ).astype(bool)
+    for feature in ("z", "c", "zc"):
+        table = pd.read_csv(finished / f"results/{subject}/encoding/{feature}.tsv", sep="\t")
+        maps = nib.load(finished / f"results/{subject}/encoding/{feature}.nii.gz").get_fdata()
+        assert len(table) == mask.sum()
+        np.testing.assert_allclose(maps[mask][:, 0], table.r, rtol=1e-4, atol=1e-5)
+        assert np.isnan(maps[~mask]).all()
+        assert table.r.abs().max() <= 1
+
+
+def test_figure_html_and_table(finished, subject):
+    folder = finished / f"results/{subject}/figures"
+    head = (folder / "fig6.png").read_bytes()[:24]
+    width, _ = struct.unpack(">II", head[16:24])
+    assert width >= 180 / 25.4 * 300 * 0.95
+    html = (folder / "fig6.html").read_text()
+    assert subject in html
+    assert not re.search(r"<script[^>]+src=[\"']https?:", html)
+    table = pd.read_csv(folder / "fig6.tsv", sep="\t")
+    assert set(table.columns) >= {
+        "subject",
+        "feature",
+        "roi",
+        "median_r",
+        "median_ceiling",
+        "n_voxels",
+        "share_significant",
+    }
+    assert set(table.feature) == {"z", "c", "zc"}
+
+
+def test_group_products(finished):
+    for suffix in ("png", "html", "tsv"):
+        copy = (finished / f"results/figures/fig6.{suffix}").read_bytes()
+        assert copy == (finished / f"results/subj01/figures/fig6.{suffix}").read_bytes()
+    table = pd.read_csv(finished / "results/tables/encoding.tsv", sep="\t")
+    assert set(table.subject) == {"subj01", "subj02"}
+    assert set(table.roi) >= {"cortex", "early", "ventral", "frontal"}
+
+
+def test_logs_and_no_leftovers(finished):
+    assert (finished / "logs/subj01/fit_encoders.log").read_text()
+    assert not list(finished.rglob(".part-*"))

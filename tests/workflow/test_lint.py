@@ -1,0 +1,71 @@
+"""Style of rules and code."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+CHECKS = {
+    "ruff check": ["ruff", "check", "."],
+    "ruff format": ["ruff", "format", "--check", "."],
+    "snakefmt": ["snakefmt", "--check", "Snakefile", "rules"],
+    "snakemake lint": ["snakemake", "--lint"],
+}
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_clean(name):
+    tool, *arguments = CHECKS[name]
+    command = [str(Path(sys.executable).parent / tool), *arguments]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_rules_adapters_logs_and_benchmarks_share_one_name():
+    import re
+
+    named = set()
+    for path in (PROJECT / "rules").glob("*.smk"):
+        for rule in re.split(r"\n(?=rule )", path.read_text())[1:]:
+            name = re.match(r"rule (\w+):", rule).group(1)
+            named.add(name)
+            assert f'"../workflow_scripts/{name}.py"' in rule
+            assert f'digest("workflow_scripts/{name}.py")' in rule
+            assert re.search(rf'"logs/[^"]*{name}[^"]*\.log"', rule), name
+            for stem in re.findall(r'"benchmarks/[^"]*/(\w+)[^"]*\.tsv"', rule):
+                assert stem == name
+    assert named == {path.stem for path in (PROJECT / "workflow_scripts").glob("*.py")}
+
+
+def test_adapters_and_snakefile_are_small():
+    for path in (PROJECT / "workflow_scripts").glob("*.py"):
+        assert len(path.read_text().splitlines()) <= 24, path.name
+        code = [line for line in path.read_text().splitlines() if line.strip()]
+        assert len(code) <= 22, path.name
+    assert len((PROJECT / "Snakefile").read_text().splitlines()) <= 60
+
+
+def test_functions_are_short():
+    import ast
+
+    for path in (PROJECT / "nsdldm").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                docs = ast.get_docstring(node, clean=False) or ""
+                lines = node.end_lineno - node.lineno + 1 - docs.count("\n")
+                assert lines <= 50, f"{path.name}: {node.name} has {lines} lines"
+
+
+def test_snakefile_parses_without_heavy_imports():
+    """Every job and every dry run pays for what the Snakefile imports."""
+    code = (
+        "import sys, nsdldm.nsd.layout, nsdldm.nsd.preflight, nsdldm.provenance, nsdldm.settings; "
+        "print([m for m in ('numpy', 'pandas', 'torch', 'nibabel') if m in sys.modules])"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=PROJECT, check=True
+    )
+    assert result.stdout.strip() == "[]"

@@ -1,0 +1,140 @@
+"""What a fresh run would do, and how it refuses to start."""
+
+import shutil
+import subprocess
+
+import pytest
+import yaml
+from conftest import PROJECT, plan, run_snakemake, write_config
+
+
+def test_fresh_demo(tmp_path, tiny_demo):
+    write_config(tmp_path, **tiny_demo)
+    once = {
+        ("simulate_stimuli", ""): 1,
+        ("tabulate_encoding", ""): 1,
+        ("publish_fig6", ""): 1,
+    }
+    chain = {
+        "simulate_subject": 1,
+        "check_release": 1,
+        "tabulate_trials": 1,
+        "make_mask": 4,
+        "extract_betas": 1,
+        "encode_latents": 1,
+        "embed_captions": 1,
+        "denoise_latents": 1,
+        "compute_kernel": 3,
+        "fit_encoders": 1,
+        "plot_fig6": 1,
+    }
+    each = {(rule, s): n for s in ("subj01", "subj02") for rule, n in chain.items()}
+    assert plan(tmp_path, project=PROJECT) == once | each
+
+
+def test_one_figure_needs_one_subject(tmp_path, tiny_demo):
+    write_config(tmp_path, **tiny_demo)
+    jobs = plan(tmp_path, "results/figures/fig6.png", project=PROJECT)
+    assert {subject for _, subject in jobs} == {"", "subj01"}
+    assert ("tabulate_encoding", "") not in jobs
+
+
+def test_shipped_configuration_plans(tmp_path):
+    shutil.copy(PROJECT / "config.yaml", tmp_path)
+    (tmp_path / "resources").symlink_to(PROJECT / "resources")
+    assert sum(plan(tmp_path, project=PROJECT).values()) > 20
+
+
+def test_plan_by_subject(tmp_path, tiny_demo):
+    write_config(tmp_path, **tiny_demo)
+    dry = run_snakemake(tmp_path, "--dry-run", project=PROJECT).stdout
+    awk = ["awk", "-f", str(PROJECT / "rules/plan.awk")]
+    table = subprocess.run(awk, input=dry, capture_output=True, text=True, check=True).stdout
+    rows = [line.split("\t") for line in table.splitlines()[:-1]]
+    counts = {(rule, subject): int(count) for subject, rule, _, count in rows}
+    assert counts["make_mask", "subj02"] == 4
+    assert counts["simulate_stimuli", "all subjects"] == 1
+    assert table.splitlines()[-1] == f"{sum(counts.values())} jobs in all."
+
+
+def refuse(folder, *arguments):
+    """Text of a run that must end before its first job."""
+    result = run_snakemake(folder, *arguments, check=False, project=PROJECT)
+    assert result.returncode != 0
+    text = result.stdout + result.stderr
+    assert "Traceback" not in text
+    assert "jobid" not in text
+    assert not (folder / "results").exists()
+    return text
+
+
+def test_unknown_key(tmp_path, tiny_demo):
+    write_config(tmp_path, **tiny_demo, encodng={})
+    assert "Unknown key encodng: the allowed keys are dataset, demo," in refuse(tmp_path)
+
+
+def test_several_bad_values_in_one_report(tmp_path, tiny_demo):
+    write_config(tmp_path, **tiny_demo | {"subjects": ["subj9"], "min_ncsnr": "much"})
+    text = refuse(tmp_path)
+    assert "subjects[0] must be one of subj01" in text
+    assert "min_ncsnr must be a number" in text
+
+
+def test_root_that_does_not_exist(tmp_path, tiny_demo):
+    nsd = {key: value for key, value in tiny_demo.items() if key != "demo"}
+    write_config(tmp_path, **nsd | {"dataset": "nsd", "nsd": {"root": str(tmp_path / "nowhere")}})
+    text = refuse(tmp_path)
+    assert str(tmp_path / "nowhere") in text
+    assert "nsd.root" in text
+
+
+def test_model_without_unet(tmp_path, tiny_demo):
+    model = shutil.copytree(PROJECT / "resources/demo_model", tmp_path / "model")
+    shutil.rmtree(model / "unet")
+    write_config(tmp_path, **tiny_demo | {"model": {"path": str(model)}})
+    assert f"{model}/unet" in refuse(tmp_path)
+
+
+@pytest.mark.slow
+def test_two_subjects_broken_in_two_ways(tmp_path, release, nsd_config):
+    """One report with both; links stand for the release, which stays whole."""
+    root = tmp_path / "nsd"
+    shutil.copytree(release, root, copy_function=lambda a, b: __import__("os").symlink(a, b))
+    session = next((root / "nsddata_betas/ppdata/subj01").rglob("betas_session01.hdf5"))
+    session.unlink()
+    shutil.rmtree(root / "nsddata/freesurfer/subj02/surf")
+    folder = tmp_path / "run"
+    write_config(folder, **nsd_config | {"nsd": {"root": str(root), "sessions": [1]}})
+    text = refuse(folder)
+    assert str(session.relative_to(tmp_path)) in text
+    assert "freesurfer/subj02/surf" in text
+
+
+@pytest.mark.slow
+def test_broken_content_stops_before_anything_heavy(tmp_path, release, nsd_config):
+    """Both subjects' content is wrong: each gets its report, and no matrix is made."""
+    root = tmp_path / "nsd"
+    shutil.copytree(release, root, copy_function=lambda a, b: __import__("os").symlink(a, b))
+    short = root / "nsddata/ppdata/subj01/behav/responses.tsv"
+    lines = short.read_text().splitlines()[:-5]
+    short.unlink()
+    short.write_text("\n".join(lines) + "\n")
+    session = next((root / "nsddata_betas/ppdata/subj02").rglob("betas_session01.hdf5"))
+    content = session.read_bytes()
+    session.unlink()
+    session.write_bytes(content[: len(content) // 2])
+    folder = tmp_path / "run"
+    write_config(folder, **nsd_config | {"nsd": {"root": str(root), "sessions": [1]}})
+    result = run_snakemake(folder, "--keep-going", check=False, project=PROJECT)
+    text = result.stdout + result.stderr
+    assert result.returncode != 0
+    assert "responses.tsv" in text
+    assert "745" in text
+    assert "betas_session01.hdf5" in text
+    assert not list(folder.glob("results/*/betas"))
+
+
+def test_configuration_keys_reach_the_schema():
+    """The test's own configurations would be refused if a key were misspelt."""
+    schema = yaml.safe_load((PROJECT / "schemas/config.schema.yaml").read_text())
+    assert schema["additionalProperties"] is False

@@ -1,0 +1,142 @@
+"""What a change makes stale, and what it leaves alone."""
+
+import os
+from contextlib import contextmanager
+
+import pytest
+from conftest import plan, run_snakemake, write_config
+
+pytestmark = pytest.mark.slow
+
+ROIS = 4
+MASKED = {"check_release": 1, "make_mask": ROIS, "extract_betas": 1}
+FITTED = {"fit_encoders": 1, "plot_fig6": 1}
+FEATURES = {"encode_latents": 1, "embed_captions": 1, "denoise_latents": 1, "compute_kernel": 3}
+FIRST = {"publish_fig6": 1}  # subj01 is the figure subject
+GROUP = {"tabulate_encoding": 1}
+
+
+def expect(group=(), **subjects):
+    """Jobs by rule and subject."""
+    jobs = {(rule, ""): count for rule, count in dict(group).items()}
+    for subject, rules in subjects.items():
+        jobs |= {(rule, subject): count for rule, count in rules.items()}
+    return jobs
+
+
+CHANGES = {
+    "one subject's setting": (
+        {"overrides": {"subj02": {"min_ncsnr": 0.05}}},
+        expect(GROUP, subj02=MASKED | FITTED),
+    ),
+    "subject removed": ({"subjects": ["subj01"]}, expect(GROUP)),
+    "subjects reordered": ({"subjects": ["subj02", "subj01"]}, expect(GROUP)),
+    "global alphas": (
+        {"encoding": {"n_folds": 3, "alphas": [1.0, 100.0]}},
+        expect(GROUP | FIRST, subj01=FITTED, subj02=FITTED),
+    ),
+    "denoising seed": (
+        {"denoising": {"steps": 3, "seed": 7}},
+        expect(
+            GROUP | FIRST,
+            subj01=FITTED | {"denoise_latents": 1, "compute_kernel": 1},
+            subj02=FITTED | {"denoise_latents": 1, "compute_kernel": 1},
+        ),
+    ),
+    "figure subject": ({"figure_subject": "subj02"}, expect(FIRST)),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_setting(finished, nsd_config, change):
+    settings, expected = CHANGES[change]
+    write_config(finished, **nsd_config | settings)
+    try:
+        assert plan(finished) == expected
+    finally:
+        write_config(finished, **nsd_config)
+
+
+def test_added_subject(finished, nsd_config):
+    """The third subject's release lies there already; nothing of the others runs again."""
+    write_config(finished, **nsd_config | {"subjects": ["subj01", "subj02", "subj03"]})
+    try:
+        jobs = plan(finished)
+    finally:
+        write_config(finished, **nsd_config)
+    assert jobs == expect(GROUP, subj03=MASKED | FITTED | FEATURES | {"tabulate_trials": 1})
+
+
+def test_added_region(finished, nsd_config):
+    """A region that is only drawn reads no betas and fits nothing."""
+    write_config(
+        finished, **nsd_config | {"rois": nsd_config["rois"] | {"lateral": ["streams:lateral"]}}
+    )
+    try:
+        jobs = plan(finished)
+    finally:
+        write_config(finished, **nsd_config)
+    new = {"check_release": 1, "make_mask": 1, "plot_fig6": 1}
+    assert jobs == expect(GROUP | FIRST, subj01=new, subj02=new)
+
+
+@contextmanager
+def edited(path, text):
+    """Append a line to a file for the time of a test."""
+    original = path.read_text()
+    path.write_text(original + text)
+    try:
+        yield
+    finally:
+        path.write_text(original)
+
+
+EDITS = {
+    "a comment": ("nsdldm/ridge.py", "\n# Only words.\n", expect()),
+    "a module two imports deep": (
+        "nsdldm/stats.py",
+        "\nUNUSED = 1\n",
+        expect(GROUP | FIRST, subj01=FITTED, subj02=FITTED),
+    ),
+    "a module of one rule": (
+        "nsdldm/ldm/trajectories.py",
+        "\nUNUSED = 1\n",
+        CHANGES["denoising seed"][1],
+    ),
+    "a module of the figures": (
+        "nsdldm/plots/style.py",
+        "\nUNUSED = 1\n",
+        expect(FIRST, subj01={"plot_fig6": 1}, subj02={"plot_fig6": 1}),
+    ),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_code(finished, edit):
+    path, text, expected = EDITS[edit]
+    with edited(finished / path, text):
+        assert plan(finished) == expected
+
+
+def test_touched_code_and_small_inputs(finished, release):
+    """New modification times without new content are not news."""
+    responses = release / "nsddata/ppdata/subj01/behav/responses.tsv"
+    code = [*finished.glob("nsdldm/**/*.py"), *finished.glob("workflow_scripts/*.py")]
+    for path in [*code, responses]:
+        os.utime(path)
+    assert plan(finished) == expect()
+
+
+def test_changed_input(finished, release):
+    """Another line in one subject's label table reaches that subject's masks and no features."""
+    table = release / "nsddata/freesurfer/subj02/label/control.mgz.ctab"
+    with edited(table, "99 unused\n"):
+        jobs = plan(finished)
+    assert jobs[("make_mask", "subj02")] == 1
+    assert {subject for _, subject in jobs} == {"subj02", ""}
+    assert ("denoise_latents", "subj02") not in jobs
+
+
+def test_second_run_does_nothing(finished):
+    result = run_snakemake(finished)
+    assert "Nothing to be done" in result.stdout + result.stderr

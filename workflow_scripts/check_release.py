@@ -1,0 +1,21 @@
+"""Check headers, shapes and tables of one subject's part of the release."""
+
+from nsdldm.logs import logged
+from nsdldm.nsd.check import check_release
+from nsdldm.nsd.layout import group_surfaces, group_transforms
+
+if __name__ == "__main__":
+    given, params = snakemake.input, snakemake.params
+    with logged(snakemake.log[0]):
+        check_release(
+            subject=snakemake.wildcards.subject,
+            **{key: given[key] for key in ("responses", "design", "stim_info", "stimuli")},
+            **{key: list(given[key]) for key in ("captions", "betas")},
+            **{key: params[key] for key in ("rois", "sessions")},
+            atlases=dict(zip(params.atlases, given.volumes, strict=True)),
+            tables=dict(zip(params.atlases, given.tables, strict=True)),
+            ncsnr=given.get("ncsnr") or None,
+            transforms=group_transforms(given.transforms),
+            surfaces=group_surfaces(given.surfaces),
+            report=snakemake.output[0],
+        )

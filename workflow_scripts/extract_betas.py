@@ -1,0 +1,13 @@
+"""Write one subject's single-trial betas of each region as a matrix."""
+
+from nsdldm.logs import logged
+from nsdldm.nsd.betas import extract_betas
+
+if __name__ == "__main__":
+    rois = snakemake.params.rois
+    with logged(snakemake.log[0]):
+        extract_betas(
+            sessions=snakemake.input.betas,
+            masks=dict(zip(rois, snakemake.input.masks, strict=True)),
+            outputs=dict(zip(rois, snakemake.output, strict=True)),
+        )

@@ -1,0 +1,16 @@
+"""Mark one region of one subject on the functional grid."""
+
+from nsdldm.logs import logged
+from nsdldm.nsd.rois import make_masks
+
+if __name__ == "__main__":
+    roi, params = snakemake.wildcards.roi, snakemake.params
+    with logged(snakemake.log[0]):
+        make_masks(
+            atlases=dict(zip(params.atlases, snakemake.input.volumes, strict=True)),
+            tables=dict(zip(params.atlases, snakemake.input.tables, strict=True)),
+            rois={roi: params.parts},
+            outputs={roi: snakemake.output[0]},
+            ncsnr=snakemake.input.get("ncsnr") or None,
+            min_ncsnr=params.min_ncsnr,
+        )

@@ -1,0 +1,19 @@
+"""Draw one subject's cortical maps of z, c and z_c."""
+
+from nsdldm.logs import logged
+from nsdldm.nsd.layout import group_surfaces, group_transforms
+from nsdldm.plots.fig6 import plot_fig6
+
+if __name__ == "__main__":
+    given, params = snakemake.input, snakemake.params
+    with logged(snakemake.log[0]):
+        plot_fig6(
+            subject=snakemake.wildcards.subject,
+            maps=dict(zip(params.features, given.maps, strict=True)),
+            tables=dict(zip(params.features, given.tables, strict=True)),
+            masks=dict(zip(params.rois, given.masks, strict=True)),
+            transforms=group_transforms(given.transforms),
+            surfaces=group_surfaces(given.surfaces),
+            demo=params.demo,
+            **dict(snakemake.output.items()),
+        )

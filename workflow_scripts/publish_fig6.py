@@ -1,0 +1,9 @@
+"""Copy the figure subject's figure to the project's."""
+
+from nsdldm.files import copy_file
+from nsdldm.logs import logged
+
+if __name__ == "__main__":
+    with logged(snakemake.log[0]):
+        for given, made in zip(snakemake.input, snakemake.output, strict=True):
+            copy_file(given, made)
