@@ -16,7 +16,7 @@ SCHEMA = Path(workflow.basedir) / "schemas/config.schema.yaml"
 def stop_on(title, problems):
     """End the run with one report of all problems."""
     if problems:
-        raise WorkflowError(title + "".join(f"\n  - {problem}" for problem in problems))
+        raise WorkflowError("\n  - ".join([title, *map(str, problems)]))
 
 
 stop_on("The configuration cannot be used:", check_schema(config, SCHEMA))
@@ -128,6 +128,16 @@ def surfaces():
         for hemi in layout.HEMISPHERES
         for template, name in layout.DRAWN_SURFACES
     ]
+
+
+def model_path(wildcards):
+    """Folder or hub id of the diffusion model."""
+    return config["model"]["path"]
+
+
+def demo_root(wildcards):
+    """Where the simulated release lies."""
+    return ROOT
 
 
 def model_files():

@@ -50,7 +50,7 @@ rule simulate_subject:
         mem_mb=4000,
         runtime=15,
     params:
-        root=ROOT,
+        root=demo_root,
         seed=lookup("demo/seed", within=config),
         sessions=lookup("demo/sessions", within=config),
         code=digest("workflow_scripts/simulate_subject.py"),

@@ -21,7 +21,7 @@ rule encode_latents:
         mem_mb=16000,
         runtime=60,
     params:
-        model=lookup("model/path", within=config),
+        model=model_path,
         revision=lookup("model/revision", within=config),
         device=lookup("model/device", within=config),
         dtype=lookup("model/dtype", within=config),
@@ -51,7 +51,7 @@ rule embed_captions:
         mem_mb=16000,
         runtime=60,
     params:
-        model=lookup("model/path", within=config),
+        model=model_path,
         revision=lookup("model/revision", within=config),
         device=lookup("model/device", within=config),
         dtype=lookup("model/dtype", within=config),
@@ -81,7 +81,7 @@ rule denoise_latents:
         mem_mb=16000,
         runtime=240,
     params:
-        model=lookup("model/path", within=config),
+        model=model_path,
         revision=lookup("model/revision", within=config),
         device=lookup("model/device", within=config),
         dtype=lookup("model/dtype", within=config),

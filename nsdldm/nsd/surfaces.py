@@ -14,6 +14,7 @@ from nsdldm.errors import Finding, InputError, reading
 from nsdldm.files import replacing
 
 INVALID = 9999
+MORPH_MAGIC = b"\xff\xff\xff"
 PATCH_MAGIC = -1
 PATCH_VERTEX = np.dtype([("number", ">i4"), ("coords", ">f4", 3)])
 
@@ -50,6 +51,12 @@ def read_morph(path):
     """
     with reading(path, "FreeSurfer values of vertices"):
         values = nib.freesurfer.read_morph_data(path)
+        with open(path, "rb") as stream:
+            header = stream.read(7)
+        # nibabel takes what is there; files of today's format say how many values there should be.
+        n_vertices = int.from_bytes(header[3:], "big")
+        if header[:3] == MORPH_MAGIC and len(values) != n_vertices:
+            raise EOFError(f"{len(values)} of {n_vertices} values")
     return values.astype(np.float32)
 
 
@@ -123,7 +130,7 @@ def flat_mesh(patch, faces):
 
 
 def _read_vertices(path, width):
-    """Read an MGH file of one (width 1) or three numbers a vertex as float64 (n_vertices, width)."""
+    """Read an MGH file of `width` numbers a vertex as float64 of shape (n_vertices, width)."""
     with reading(path, "an MGH file"):
         data = np.asanyarray(nib.load(path).dataobj)
     if data.size != data.shape[0] * width or data.shape[-1] != width:

@@ -11,7 +11,7 @@ def project(tmp_path, monkeypatch):
     files = {
         "scripts/run.py": "from pkg.a import run\n\nrun()\n",
         "pkg/__init__.py": '"""Package."""\n',
-        "pkg/a.py": "import json\n\nfrom pkg import b\n\n\ndef run():\n    return json.dumps(b.ONE)\n",
+        "pkg/a.py": "from pkg import b\n\n\ndef run():\n    return b.ONE\n",
         "pkg/b.py": '"""Docs."""\n\nONE = 1\n',
         "pkg/c.py": "TWO = 2\n",
     }

@@ -1,0 +1,249 @@
+"""Read single-trial responses (betas) and cut regions out of them.
+
+The release stores a session of a volume space as int16, percent signal change times 300, zero in
+all trials where a voxel has no data. In HDF5 the axes are (trial, z, y, x) with all trials of one
+voxel in one chunk, so a single trial touches every chunk of the file; NIfTI has (x, y, z, trial).
+"""
+
+import logging
+import mmap
+from contextlib import ExitStack
+
+import h5py
+import nibabel as nib
+import numpy as np
+
+from nsdldm.errors import Finding, InputError, reading
+from nsdldm.files import create_array, load_mask
+from nsdldm.logs import progress
+from nsdldm.nsd.layout import TRIALS_PER_SESSION
+
+logger = logging.getLogger(__name__)
+
+DATASET = "betas"
+UNITS_PER_PERCENT = 300
+INT16 = np.iinfo(np.int16)
+
+
+def read_session(path, mask):
+    """Read the betas of one session inside a mask.
+
+    One plane of the volume (HDF5) or one trial (NIfTI) is held besides the result.
+
+    Parameters
+    ----------
+    path : str or Path
+        ``betas_sessionYY.hdf5`` or ``betas_sessionYY.nii.gz``.
+    mask : bool array of shape (X, Y, Z)
+
+    Returns
+    -------
+    values : float32 array of shape (750, n_voxels)
+        Percent signal change, trials in order, voxels in C-order of the mask; NaN in all trials
+        of a voxel without data.
+    n_saturated : int
+        Values at a limit of int16 (-109.23 or 109.22 percent), which the true ones may exceed.
+
+    Raises
+    ------
+    InputError
+        The file is missing, cut short, on another grid than the mask, or of another dtype.
+    """
+    read = _read_hdf5 if str(path).endswith(".hdf5") else _read_nifti
+    values = np.empty((TRIALS_PER_SESSION, np.count_nonzero(mask)), np.float32)
+    n_saturated = 0
+    # Fills `values` piece by piece with the stored integers, which float32 holds exactly.
+    for trials, voxels, piece in read(path, mask):
+        n_saturated += np.count_nonzero((piece == INT16.min) | (piece == INT16.max))
+        values[trials, voxels] = piece
+    without_data = ~values.any(axis=0)
+    values /= UNITS_PER_PERCENT
+    values[:, without_data] = np.nan
+    return values, n_saturated
+
+
+def check_betas(path, shape, dtype, mask_shape):
+    """Compare the shape and dtype of a session's betas with what the release has.
+
+    Parameters
+    ----------
+    path : str or Path
+    shape : tuple of int
+        (X, Y, Z, trials).
+    dtype : dtype
+    mask_shape : tuple of int
+        (X, Y, Z) of the regions.
+
+    Raises
+    ------
+    InputError
+    """
+    expected = (*mask_shape, TRIALS_PER_SESSION)
+    if tuple(shape) != expected or dtype.newbyteorder("=") != np.int16:
+        remedy = "Use betas and regions of the same subject and space (func1pt8mm or func1mm)"
+        wanted = f"int16 betas of shape (X, Y, Z, trials) = {expected}"
+        raise InputError(Finding(str(path), wanted, f"{dtype} of {tuple(shape)}", remedy))
+
+
+def open_hdf5(path):
+    """Open a session's HDF5 file; the caller closes it.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Returns
+    -------
+    file : h5py.File
+    dataset : h5py.Dataset
+        (trials, Z, Y, X).
+
+    Raises
+    ------
+    InputError
+        The file is missing, cut short, or has no betas.
+    """
+    with reading(path, f"an HDF5 file with the dataset {DATASET}"):
+        # Chunks are read once and whole: no cache. Network file systems often cannot lock.
+        file = h5py.File(path, "r", locking="best-effort", rdcc_nbytes=0)
+        try:
+            return file, file[DATASET]
+        except KeyError:
+            file.close()
+            raise
+
+
+def open_nifti(path):
+    """Open a session's NIfTI file.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Returns
+    -------
+    nibabel.Nifti1Image
+        (X, Y, Z, trials); its file stays open, so that trials are decompressed once and in order.
+
+    Raises
+    ------
+    InputError
+        The file is missing, not NIfTI, or scales its values, which the release never does.
+    """
+    with reading(path, "a NIfTI file"):
+        image = nib.load(path, keep_file_open=True)
+    if (image.dataobj.slope, image.dataobj.inter) != (1, 0):
+        remedy = "Use the file of the release"
+        found = f"values scaled by {image.dataobj.slope:g} and shifted by {image.dataobj.inter:g}"
+        raise InputError(Finding(str(path), "plain integers", found, remedy))
+    return image
+
+
+def _read_hdf5(path, mask):
+    """Yield (all trials, voxel positions, int16 (750, n)) for each z plane that the mask touches.
+
+    Each plane reads the bounding box of the mask in that plane for all trials: whole chunks, and
+    few that are not wanted.
+    """
+    file, dataset = open_hdf5(path)
+    with file:
+        check_betas(path, dataset.shape[::-1], dataset.dtype, mask.shape)
+        positions = np.cumsum(mask.ravel()).reshape(mask.shape) - 1
+        for z in np.flatnonzero(mask.any(axis=(0, 1))):
+            plane = mask[:, :, z]
+            rows, columns = (np.flatnonzero(plane.any(axis=axis)) for axis in (1, 0))
+            box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+            with reading(path, "betas"):
+                block = dataset[:, z, box[1], box[0]]
+            piece = block.transpose(0, 2, 1)[:, plane[box]]
+            yield slice(None), positions[:, :, z][plane], piece
+
+
+def _read_nifti(path, mask):
+    """Yield (trial, all voxels, int16 (n,)) for each trial."""
+    image = open_nifti(path)
+    check_betas(path, image.shape, image.get_data_dtype(), mask.shape)
+    for trial in range(TRIALS_PER_SESSION):
+        with reading(path, "betas"):
+            volume = np.asanyarray(image.dataobj[..., trial])
+        yield trial, slice(None), volume[mask]
+
+
+def extract_betas(*, sessions, masks, outputs):
+    """Write the betas of each region over sessions, reading each session once.
+
+    Memory holds one session of the union of the masks, whatever the number of sessions.
+
+    Parameters
+    ----------
+    sessions : list of path
+        The betas of each session, in the order of the trials table.
+    masks : dict of str to path
+        The mask of each region, NIfTI of one shape (X, Y, Z).
+    outputs : dict of str to path
+        ``.npy`` of each region: float32 of shape (750 x n_sessions, n_voxels), percent signal
+        change, voxels in C-order of the mask, NaN for a voxel without data in a session. Not
+        z-scored.
+
+    Raises
+    ------
+    InputError
+        As `read_session`, or the masks are on different grids.
+    """
+    loaded = {name: load_mask(masks[name]) for name in outputs}
+    if len({mask.shape for mask in loaded.values()}) > 1:
+        found = ", ".join(f"{name} {mask.shape}" for name, mask in loaded.items())
+        remedy = "Make the masks from atlases of one subject and space"
+        raise InputError(Finding("masks", "one grid", found, remedy))
+    union = np.logical_or.reduce(list(loaded.values()))
+    members = {name: np.flatnonzero(mask[union]) for name, mask in loaded.items()}
+    n_trials = TRIALS_PER_SESSION * len(sessions)
+    with ExitStack() as stack:
+        arrays = {
+            name: stack.enter_context(
+                create_array(outputs[name], (n_trials, len(voxels)), np.float32)
+            )
+            for name, voxels in members.items()
+        }
+        for index, path in enumerate(progress(sessions, len(sessions), "sessions")):
+            values, n_saturated = read_session(path, union)
+            n_invalid = np.count_nonzero(np.isnan(values[0]))
+            message = "%s: %d of %d voxels without data, %d saturated values"
+            logger.info(message, path, n_invalid, values.shape[1], n_saturated)
+            rows = slice(index * TRIALS_PER_SESSION, (index + 1) * TRIALS_PER_SESSION)
+            for name, array in arrays.items():
+                np.take(values, members[name], axis=1, out=array[rows], mode="clip")
+                _forget(array)
+
+
+def _forget(array):
+    """Write a memory map to its file and let go of its memory, which would grow by session."""
+    array.flush()
+    array.base.madvise(mmap.MADV_DONTNEED)
+
+
+def read_surface_betas(path):
+    """Read one hemisphere's betas of a session on fsaverage.
+
+    Parameters
+    ----------
+    path : str or Path
+        ``lh.betas_sessionYY.mgh``: big-endian float32, already in percent signal change, NaN in
+        all trials of a vertex without data.
+
+    Returns
+    -------
+    float32 array of shape (750, n_vertices)
+
+    Raises
+    ------
+    InputError
+        The file is missing, cut short or of another shape.
+    """
+    with reading(path, "an MGH file of betas"):
+        data = np.asanyarray(nib.load(path).dataobj)
+    expected = (len(data), 1, 1, TRIALS_PER_SESSION)
+    if data.shape != expected:
+        remedy = "Use the file of the release"
+        raise InputError(Finding(str(path), f"shape {expected}", f"{data.shape}", remedy))
+    return np.ascontiguousarray(data[:, 0, 0].T, dtype=np.float32)

@@ -1,0 +1,273 @@
+"""Look inside a subject's files before anything is computed from them.
+
+The preflight looks at names; this opens every file, reads headers and small files whole, and
+compares what the files say about each other. Seconds for a subject with 40 sessions.
+"""
+
+import gzip
+import logging
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+
+from nsdldm.errors import Finding, InputError, reading
+from nsdldm.files import save_table
+from nsdldm.nsd.betas import check_betas, open_hdf5, open_nifti
+from nsdldm.nsd.captions import read_captions
+from nsdldm.nsd.labels import find_label, parse_roi, read_label_table
+from nsdldm.nsd.layout import TRIALS_PER_SESSION
+from nsdldm.nsd.rois import different_grid, read_volume
+from nsdldm.nsd.stimuli import open_stimuli, outside_stimuli
+from nsdldm.nsd.surfaces import read_morph, read_patch, read_surface
+from nsdldm.nsd.trials import compare_accounts, read_design, read_responses, read_stim_info
+
+logger = logging.getLogger(__name__)
+
+NIFTI_HEADER = 352
+MORPHS = ("sulc", "curv", "thickness", "area")
+
+
+def check_release(
+    *,
+    subject,
+    responses,
+    design,
+    stim_info,
+    stimuli,
+    captions,
+    betas,
+    atlases,
+    tables,
+    rois,
+    transforms,
+    surfaces,
+    sessions,
+    report,
+    ncsnr=None,
+):
+    """Check a subject's files of the release; report all that is wrong, or write what was seen.
+
+    Parameters
+    ----------
+    subject : str
+        subj01 to subj08.
+    responses, design, stim_info, stimuli : str or Path
+        ``responses.tsv``, ``nsd_expdesign.mat``, ``nsd_stim_info_merged.csv``,
+        ``nsd_stimuli.hdf5``.
+    captions : list of path
+        COCO's caption files.
+    betas : list of path
+        The betas of each of `sessions`.
+    atlases, tables : dict of str to path
+        Volume and label table of each atlas.
+    rois : dict of str to list of str
+        Parts (``atlas:label``) of each region.
+    transforms : dict of str to list of path
+        By hemisphere, the transforms to its cortical depths.
+    surfaces : dict of str to dict of str to path
+        By hemisphere and name: ``flat`` is a patch, ``sulc`` and ``curv`` are values of vertices,
+        other names surfaces.
+    sessions : list of int
+        From 1.
+    report : str or Path
+        Output, a table with columns path, what and value.
+    ncsnr : str or Path, optional
+
+    Raises
+    ------
+    InputError
+        With all findings: files missing or damaged, betas, atlases or ncsnr on different grids,
+        labels that the tables lack, trials that the betas or the design contradict, images without
+        picture or caption, surfaces whose vertices do not match.
+    """
+    rows, findings = [], []
+    grid = _check_volumes(rows, findings, atlases, ncsnr)
+    _check_betas(rows, findings, betas, sessions, grid)
+    _check_labels(rows, findings, tables, rois)
+    shown = _check_trials(rows, findings, subject, sessions, responses, design, stim_info)
+    _check_images(rows, findings, shown, stimuli, captions)
+    for hemi in transforms:
+        _check_vertices(rows, findings, transforms[hemi], surfaces[hemi])
+    if findings:
+        raise InputError(*findings)
+    save_table(report, pd.DataFrame(rows, columns=["path", "what", "value"]))
+    logger.info("%s: %d files fit together", subject, len({path for path, _, _ in rows}))
+
+
+def _catch(findings, function, *arguments, **named):
+    """Call a function; put what it finds wrong with the input into `findings`, return None then."""
+    try:
+        return function(*arguments, **named)
+    except InputError as error:
+        findings += error.findings
+        return None
+
+
+def _check_volumes(rows, findings, atlases, ncsnr):
+    """The grid (X, Y, Z) of the first atlas that can be read, or None; the others must agree."""
+    grid = reference = None
+    for path in [*atlases.values(), *([ncsnr] if ncsnr else [])]:
+        volume = _catch(findings, read_volume, path)
+        if volume is None:
+            continue
+        shape = volume[0].shape
+        rows.append((path, "shape", "x".join(map(str, shape))))
+        if grid is None:
+            grid, reference = shape, path
+        elif shape != grid:
+            findings.append(different_grid(path, shape, reference, grid))
+    return grid
+
+
+def _check_betas(rows, findings, betas, sessions, grid):
+    """Open each session; without a grid its own stands in."""
+    if len(betas) != len(sessions):
+        remedy = "Give the betas of each session"
+        found = f"{len(betas)} files"
+        findings.append(Finding("betas", f"{len(sessions)} sessions", found, remedy))
+    for path in betas:
+        inspect = _inspect_hdf5 if str(path).endswith(".hdf5") else _inspect_nifti
+        shape = _catch(findings, inspect, path, grid)
+        if shape is not None:
+            rows.append((path, "shape", "x".join(map(str, shape))))
+
+
+def _inspect_hdf5(path, grid):
+    """Shape (X, Y, Z, trials) of a session's HDF5 file, its last voxel read to find a cut."""
+    file, dataset = open_hdf5(path)
+    with file:
+        shape = dataset.shape[::-1]
+        check_betas(path, shape, dataset.dtype, grid or shape[:3])
+        stored, size = dataset.id.get_storage_size(), Path(path).stat().st_size
+        if size < stored:
+            raise InputError(_cut_short(path, f"{stored} bytes of betas", f"{size}"))
+        with reading(path, "betas"):
+            dataset[:, -1, -1, -1]
+    return shape
+
+
+def _inspect_nifti(path, grid):
+    """Shape of a session's NIfTI file; the length that gzip notes at its end must be right."""
+    image = open_nifti(path)
+    check_betas(path, image.shape, image.get_data_dtype(), grid or image.shape[:3])
+    needed = NIFTI_HEADER + 2 * int(np.prod(image.shape, dtype=np.int64))
+    if str(path).endswith(".gz"):
+        with open(path, "rb") as stream:
+            stream.seek(-4, 2)
+            noted = int.from_bytes(stream.read(4), "little")
+        # The note is modulo 4 GiB and covers one member; only a wrong one needs the slow look.
+        if noted != needed % 2**32 and _count_gzip(path) < needed:
+            raise InputError(_cut_short(path, f"{needed} bytes in all", "fewer"))
+    elif Path(path).stat().st_size < needed:
+        raise InputError(_cut_short(path, f"{needed} bytes", f"{Path(path).stat().st_size}"))
+    return image.shape
+
+
+def _count_gzip(path):
+    """Length of what a gzip file holds."""
+    with reading(path, "a whole gzip file"), gzip.open(path) as stream:
+        return stream.seek(0, 2)
+
+
+def _cut_short(path, expected, found):
+    return Finding(str(path), expected, found, "Replace it by an intact copy")
+
+
+def _check_labels(rows, findings, tables, rois):
+    """Each region's labels must be in their tables."""
+    known = {atlas: _catch(findings, read_label_table, path) for atlas, path in tables.items()}
+    rows += [(tables[atlas], "labels", len(labels)) for atlas, labels in known.items() if labels]
+    for name, parts in rois.items():
+        for atlas, label in _catch(findings, parse_roi, name, parts) or []:
+            if known[atlas] is not None:
+                _catch(findings, find_label, label, known[atlas], name, tables[atlas])
+
+
+def _check_trials(rows, findings, subject, sessions, responses, design, stim_info):
+    """The images shown (coco_id by 0-based nsd_id), or None when the accounts are unusable."""
+    table = _catch(findings, read_responses, responses)
+    plan = _catch(findings, read_design, design, subject)
+    info = _catch(findings, read_stim_info, stim_info, subject)
+    if table is None or plan is None or info is None:
+        return None
+    findings += compare_accounts(
+        subject=subject,
+        sessions=sessions,
+        table=table,
+        planned=plan[0],
+        shared=plan[1],
+        stim_info=info,
+        responses=responses,
+        design=design,
+        info=stim_info,
+    )
+    rows.append((responses, "trials of the sessions", TRIALS_PER_SESSION * len(sessions)))
+    rows.append((design, "planned trials", len(plan[0])))
+    rows.append((stim_info, "images", len(info)))
+    shown = np.unique(table.loc[table["session"].isin(sessions), "nsd_id"])
+    return info["coco_id"].reindex(shown)
+
+
+def _check_images(rows, findings, shown, stimuli, captions):
+    """Each image shown must have a picture and a caption."""
+    n_images = _catch(findings, _count_stimuli, stimuli)
+    if n_images is not None:
+        rows.append((stimuli, "pictures", n_images))
+    if shown is None:
+        return
+    if n_images is not None:
+        outside = shown.index[(shown.index < 0) | (shown.index >= n_images)]
+        if len(outside):
+            findings.append(outside_stimuli(stimuli, outside, n_images))
+    found = _catch(findings, read_captions, captions, shown.dropna())
+    if found is not None:
+        rows += [(path, "images with captions, in all files", len(found)) for path in captions]
+
+
+def _count_stimuli(path):
+    with open_stimuli(path) as dataset:
+        return len(dataset)
+
+
+def _check_vertices(rows, findings, transforms, surfaces):
+    """All files of a hemisphere must have the same vertices; a patch has some of them."""
+    counts = {}
+    for path in transforms:
+        counts[path] = _catch(findings, _count_transform, path)
+    for name, path in surfaces.items():
+        if name != "flat":
+            counts[path] = _catch(findings, _count_surface, name, path)
+    counts = {path: count for path, count in counts.items() if count is not None}
+    rows += [(path, "vertices", count) for path, count in counts.items()]
+    if not counts:
+        return
+    common = max(counts.values(), key=list(counts.values()).count)
+    remedy = "Use transforms and surfaces of the same subject"
+    for path, count in counts.items():
+        if count != common:
+            expected = f"{common} vertices like the other files of the hemisphere"
+            findings.append(Finding(str(path), expected, str(count), remedy))
+    patch = _catch(findings, read_patch, surfaces["flat"]) if "flat" in surfaces else None
+    if patch is not None:
+        rows.append((surfaces["flat"], "vertices", len(patch[0])))
+        if patch[0].max() >= common:
+            expected = f"a patch of a surface with {common} vertices"
+            found = f"vertex {patch[0].max()}"
+            findings.append(Finding(str(surfaces["flat"]), expected, found, remedy))
+
+
+def _count_transform(path):
+    """Vertices of a transform, from its header."""
+    with reading(path, "an MGH file"):
+        shape = nib.load(path).shape
+    if len(shape) != 4 or shape[1:] != (1, 1, 3):
+        remedy = "Use the file of the release"
+        raise InputError(Finding(str(path), "shape (n, 1, 1, 3)", f"{shape}", remedy))
+    return shape[0]
+
+
+def _count_surface(name, path):
+    """Vertices of a surface or of its values, read whole to find a cut."""
+    return len(read_morph(path)) if name in MORPHS else len(read_surface(path)[0])

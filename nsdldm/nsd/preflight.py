@@ -1,0 +1,259 @@
+"""Look for everything that a run needs before its first job. Standard library only.
+
+Imported by the Snakefile, so that one report names all that is missing, of all subjects. It looks
+at names and sizes and reads label tables; `nsdldm.nsd.check` looks inside the other files.
+"""
+
+from pathlib import Path
+
+from nsdldm.errors import Finding, InputError
+from nsdldm.nsd import layout
+from nsdldm.nsd.labels import find_label, parse_roi, read_label_table
+
+BUCKET = "s3://natural-scenes-dataset"
+SURFACES = ("white", "pial", "inflated", "sulc")
+WEIGHTS = {
+    "vae": "diffusion_pytorch_model",
+    "text_encoder": "model",
+    "unet": "diffusion_pytorch_model",
+}
+
+
+def preflight(config, root, sessions):
+    """List what a run on the release lacks.
+
+    Parameters
+    ----------
+    config : dict
+        The configuration, valid and complete; read are nsd, rois, min_ncsnr and overrides.
+    root : str or Path
+        The release's folder.
+    sessions : dict of str to list of int
+        The subjects of the run and the sessions of each, from 1.
+
+    Returns
+    -------
+    list of Finding
+        Empty when nothing is missing. A missing folder, like many missing sessions, is one finding.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        remedy = "Set nsd.root to the folder that holds nsddata, nsddata_betas and nsddata_stimuli"
+        return [Finding(f"nsd.root {root}", "the release's folder", _what(root), remedy)]
+    findings = _find_shared(config, root)
+    atlases = _list_atlases(config, findings)
+    for subject, numbers in sessions.items():
+        findings += _find_subject(config, root, subject, numbers, atlases)
+    return findings
+
+
+def _what(path):
+    """What is at a path, for findings."""
+    if path.is_dir():
+        return "a folder"
+    if not path.exists():
+        return "nothing"
+    return "a file" if path.stat().st_size else "an empty file"
+
+
+def _present(path):
+    return path.is_file() and path.stat().st_size > 0
+
+
+def _missing(root, template, **values):
+    """A finding if a file of the release is missing or empty, as a list."""
+    name = template.format(**values)
+    if _present(root / name):
+        return []
+    remedy = f"Copy it from {BUCKET}/{name}"
+    return [Finding(str(root / name), "a file", _what(root / name), remedy)]
+
+
+def _find_shared(config, root):
+    """Findings about the files that all subjects share."""
+    findings = []
+    for template in (layout.DESIGN, layout.STIM_INFO, layout.STIMULI):
+        findings += _missing(root, template)
+    folder = Path(config["nsd"]["captions"] or root / layout.ANNOTATIONS)
+    for split in layout.COCO_SPLITS:
+        path = folder / f"captions_{split}.json"
+        if not _present(path):
+            remedy = "Unpack annotations_trainval2017.zip of cocodataset.org and set nsd.captions"
+            findings.append(Finding(str(path), "COCO's captions", _what(path), remedy))
+    return findings
+
+
+def _list_atlases(config, findings):
+    """The (label, region) pairs that the configured regions ask of each atlas."""
+    asked = {}
+    for name, parts in config["rois"].items():
+        for atlas, label in _catch(findings, parse_roi, name, parts) or []:
+            asked.setdefault(atlas, []).append((label, name))
+    return asked
+
+
+def _find_subject(config, root, subject, numbers, atlases):
+    """Findings about one subject; what a missing folder would hold is not listed."""
+    nsd = config["nsd"]
+    values = {"subject": subject, "space": nsd["space"], "version": nsd["betas"]}
+    finders = {
+        layout.RESPONSES: lambda: _missing(root, layout.RESPONSES, **values),
+        layout.ROI: lambda: _find_atlases(root, values, atlases),
+        layout.TRANSFORM: lambda: _find_transforms(root, values),
+        layout.SURFACE: lambda: _find_surfaces(root, values, atlases),
+        layout.BETAS: lambda: _find_betas(config, root, values, numbers),
+    }
+    folders = {template: template.rpartition("/")[0].format(**values) for template in finders}
+    absent = [template for template in finders if not (root / folders[template]).is_dir()]
+    if len(absent) == len(finders):
+        where = f"{subject} in {root}"
+        remedy = f"Copy its folders from {BUCKET}, or take {subject} out of subjects"
+        return [Finding(where, f"folders such as {folders[absent[0]]}", "nothing", remedy)]
+    findings = []
+    for template, find in finders.items():
+        folder = folders[template]
+        if template in absent:
+            remedy = f"Copy it from {BUCKET}/{folder}"
+            findings.append(Finding(str(root / folder), "a folder", "nothing", remedy))
+        else:
+            findings += find()
+    return findings
+
+
+def _catch(findings, function, *arguments):
+    """Call a function; put what it finds wrong with the input into `findings`."""
+    try:
+        return function(*arguments)
+    except InputError as error:
+        findings += error.findings
+        return None
+
+
+def _find_atlases(root, values, atlases):
+    """Findings about the volumes of the configured regions' atlases."""
+    findings = []
+    for atlas in atlases:
+        volume = root / layout.ROI.format(atlas=atlas, **values)
+        if not _present(volume):
+            known = sorted(path.name[:-7] for path in volume.parent.glob("*.nii.gz"))
+            names = ", ".join(name for name in known if not name.startswith(("lh.", "rh.")))
+            remedy = f"Copy it from {BUCKET}, or use another atlas in rois (there are: {names})"
+            findings.append(Finding(str(volume), f"the atlas {atlas}", _what(volume), remedy))
+    return findings
+
+
+def _find_labels(root, values, atlases):
+    """Findings about the label tables and about labels that they lack."""
+    findings = []
+    for atlas, asked in atlases.items():
+        if not _present(root / layout.ROI.format(atlas=atlas, **values)):
+            continue  # The atlas itself is missing, which is said already.
+        findings += _missing(root, layout.LABEL_TABLE, atlas=atlas, **values)
+        table = root / layout.LABEL_TABLE.format(atlas=atlas, **values)
+        known = _catch(findings, read_label_table, table) if _present(table) else None
+        for label, name in asked if known is not None else ():
+            _catch(findings, find_label, label, known, name, table)
+    return findings
+
+
+def _find_transforms(root, values):
+    """Findings about the coordinates of three cortical depths of two hemispheres."""
+    source = layout.TRANSFORM_SPACES[values["space"]]
+    findings = []
+    for hemi in layout.HEMISPHERES:
+        for layer in layout.LAYERS:
+            names = {"hemi": hemi, "source": source, "target": layer}
+            findings += _missing(root, layout.TRANSFORM, **names, **values)
+    return findings
+
+
+def _find_surfaces(root, values, atlases):
+    """Findings about the surfaces that maps are drawn on, and about the label tables."""
+    findings = _find_labels(root, values, atlases)
+    for hemi in layout.HEMISPHERES:
+        for name in SURFACES:
+            findings += _missing(root, layout.SURFACE, hemi=hemi, name=name, **values)
+        findings += _missing(root, layout.FLAT_PATCH, hemi=hemi, **values)
+    return findings
+
+
+def _find_betas(config, root, values, numbers):
+    """Findings about the betas of a subject's sessions, and its ncsnr where it is used."""
+    subject = values["subject"]
+    available = layout.SESSIONS[subject]
+    findings = []
+    beyond = [number for number in numbers if number > available]
+    if beyond:
+        remedy = f"Lower nsd.sessions, or set overrides.{subject}.sessions"
+        where, found = f"sessions of {subject}", f"session {beyond[0]} in the config"
+        findings.append(Finding(where, f"1 to {available}", found, remedy))
+    suffix = layout.SUFFIXES[config["nsd"]["format"]]
+    paths = [
+        root / layout.BETAS.format(session=number, suffix=suffix, **values)
+        for number in numbers
+        if number <= available
+    ]
+    absent = [path for path in paths if not _present(path)]
+    if absent:
+        findings.append(_missing_betas(root, absent, len(paths), config["nsd"]["format"]))
+    overrides = config["overrides"].get(subject, {})
+    if overrides.get("min_ncsnr", config["min_ncsnr"]) is not None:
+        findings += _missing(root, layout.NCSNR, **values)
+    return findings
+
+
+def _missing_betas(root, absent, n_wanted, kind):
+    """One finding about the sessions of a subject without betas."""
+    folder = absent[0].parent
+    remedy = f"Copy them from {BUCKET}/{folder.relative_to(root).as_posix()}"
+    other = next(name for name in layout.SUFFIXES if name != kind)
+    twin = absent[0].name.replace(layout.SUFFIXES[kind], layout.SUFFIXES[other])
+    if (folder / twin).is_file():
+        remedy += f", or set nsd.format to {other}"
+    else:
+        remedy += ", or lower nsd.sessions"
+    found = _what(absent[0])
+    if len(absent) > 1:
+        found += f", and so for {len(absent)} sessions of {n_wanted}"
+    return Finding(str(absent[0]), "the betas of a session", found, remedy)
+
+
+def check_model(path, revision=None):
+    """List what a latent diffusion model lacks to be loaded.
+
+    Parameters
+    ----------
+    path : str
+        A local folder in the layout of diffusers, or a hub id (owner/name).
+    revision : str, optional
+        Commit of the hub repository. A hub id must have one and is not looked up.
+
+    Returns
+    -------
+    list of Finding
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        if revision:
+            return []
+        remedy = "Correct model.path, or set model.revision to a commit if it is a hub id"
+        expected = "a folder, or a hub id with a revision"
+        return [Finding(f"model.path {path}", expected, "no folder, no revision", remedy)]
+    findings = []
+    for part, weights in WEIGHTS.items():
+        names = f"{weights}.safetensors", f"{weights}.safetensors.index.json"
+        findings += _find_part(folder / part, [("config.json",), names])
+    vocabulary = ("tokenizer.json", "vocab.json")
+    findings += _find_part(folder / "tokenizer", [("tokenizer_config.json",), vocabulary])
+    return findings + _find_part(folder / "scheduler", [("scheduler_config.json",)])
+
+
+def _find_part(folder, needed):
+    """A finding, as a list, if a part of a model lacks a file; `needed` lists equivalent names."""
+    absent = [names[0] for names in needed if not any(_present(folder / name) for name in names)]
+    if not absent:
+        return []
+    found = "a folder without " + " and ".join(absent) if folder.is_dir() else "nothing"
+    remedy = "Set model.path to a model in the layout of diffusers, saved as safetensors"
+    expected = f"the {folder.name} of a latent diffusion model"
+    return [Finding(str(folder), expected, found, remedy)]

@@ -1,0 +1,271 @@
+"""Which image was shown in which trial, and which images a subject saw.
+
+The release says it three times: in a subject's responses, in the design of the experiment and in
+the table of stimuli. The readers here make all numbers of images 0-based (``nsd_id``) and the
+three accounts must agree.
+"""
+
+import logging
+
+import numpy as np
+import pandas as pd
+from scipy.io import loadmat
+
+from nsdldm.errors import Finding, InputError, reading
+from nsdldm.files import save_table
+from nsdldm.nsd.layout import SUBJECTS, TRIALS_PER_SESSION
+
+logger = logging.getLogger(__name__)
+
+N_DESIGNED = 30_000
+N_SUBJECT_IMAGES = 10_000
+N_SHARED = 1000
+REMEDY = "Use responses.tsv, nsd_expdesign.mat and nsd_stim_info_merged.csv of one release"
+
+
+def read_responses(path):
+    """Read a subject's behaviour.
+
+    Parameters
+    ----------
+    path : str or Path
+        ``responses.tsv``.
+
+    Returns
+    -------
+    DataFrame
+        One row a trial, in order, with int columns subject, session (from 1), trial (1 to 750 in
+        its session) and nsd_id (0-based).
+
+    Raises
+    ------
+    InputError
+        The file is missing or lacks a column.
+    """
+    columns = {"SUBJECT": "subject", "SESSION": "session", "73KID": "nsd_id"}
+    with reading(path, f"tab-separated columns {', '.join(columns)}"):
+        table = pd.read_csv(path, sep="\t", usecols=list(columns))[list(columns)].astype(np.int64)
+    table = table.rename(columns=columns)
+    table["nsd_id"] -= 1
+    table.insert(2, "trial", table.groupby("session").cumcount() + 1)
+    return table
+
+
+def read_design(path, subject):
+    """Read the order of images that the experiment planned for a subject.
+
+    Parameters
+    ----------
+    path : str or Path
+        ``nsd_expdesign.mat``.
+    subject : str
+        subj01 to subj08.
+
+    Returns
+    -------
+    nsd_ids : int64 array of shape (30000,)
+        0-based image of each planned trial of 40 sessions.
+    shared : int64 array of shape (1000,)
+        0-based images that all subjects should see.
+
+    Raises
+    ------
+    InputError
+        The file is missing or its variables have other shapes.
+    """
+    number = SUBJECTS.index(subject)
+    with reading(path, "a MATLAB file with masterordering, subjectim and sharedix"):
+        design = loadmat(path, variable_names=["masterordering", "subjectim", "sharedix"])
+        # The widths on disk vary: MATLAB stores doubles that are small integers as such.
+        order = design["masterordering"].astype(np.int64).ravel()
+        images = design["subjectim"].astype(np.int64)
+        shared = design["sharedix"].astype(np.int64).ravel()
+    shapes = order.shape, images.shape, shared.shape
+    expected = (N_DESIGNED,), (len(SUBJECTS), N_SUBJECT_IMAGES), (N_SHARED,)
+    if shapes != expected or order.min() < 1 or order.max() > N_SUBJECT_IMAGES:
+        wanted = f"masterordering, subjectim and sharedix of shapes {expected}, counting from 1"
+        raise InputError(Finding(str(path), wanted, f"shapes {shapes}", REMEDY))
+    return images[number, order - 1] - 1, shared - 1
+
+
+def read_stim_info(path, subject):
+    """Read where the release's pictures come from and when a subject should see them.
+
+    Parameters
+    ----------
+    path : str or Path
+        ``nsd_stim_info_merged.csv``.
+    subject : str
+        subj01 to subj08.
+
+    Returns
+    -------
+    DataFrame
+        Index nsd_id (0-based); columns coco_id, coco_split, shared (bool) and rep0, rep1, rep2:
+        the planned trials (1 to 30000, also of sessions that were never acquired; 0 = none).
+
+    Raises
+    ------
+    InputError
+        The file is missing, lacks a column or does not number the images from 0.
+    """
+    prefix = f"subject{SUBJECTS.index(subject) + 1}_"
+    columns = {
+        "cocoId": "coco_id",
+        "cocoSplit": "coco_split",
+        "shared1000": "shared",
+        **{f"{prefix}rep{repeat}": f"rep{repeat}" for repeat in range(3)},
+    }
+    with reading(path, f"comma-separated columns nsdId, {', '.join(columns)}"):
+        table = pd.read_csv(path, usecols=["nsdId", *columns]).rename(columns=columns)
+        table = table.astype({"coco_id": np.int64, "shared": bool, "nsdId": np.int64})
+    if not np.array_equal(table["nsdId"], np.arange(len(table))):
+        found = "other numbers in the column nsdId"
+        raise InputError(Finding(str(path), "images numbered from 0 in order", found, REMEDY))
+    return table.drop(columns="nsdId").rename_axis("nsd_id")
+
+
+def compare_accounts(
+    *, subject, sessions, table, planned, shared, stim_info, responses, design, info
+):
+    """Compare what responses, design and stimulus table say about a subject's trials.
+
+    Parameters
+    ----------
+    subject : str
+        subj01 to subj08.
+    sessions : list of int
+        The sessions to compare, from 1.
+    table : DataFrame
+        As returned by `read_responses`.
+    planned, shared : int64 arrays
+        As returned by `read_design`.
+    stim_info : DataFrame
+        As returned by `read_stim_info`.
+    responses, design, info : str or Path
+        The files, to name them.
+
+    Returns
+    -------
+    list of Finding
+        Empty when they agree.
+    """
+    findings = _compare_responses(subject, sessions, table, responses)
+    listed = np.flatnonzero(stim_info["shared"])
+    if not np.array_equal(np.sort(shared), listed):
+        expected = f"the {len(shared)} shared images of {design} in the column shared1000"
+        differing = np.setxor1d(shared, listed)
+        found = f"{len(listed)} images, {len(differing)} of them in only one of the two files"
+        findings.append(Finding(str(info), expected, found, REMEDY))
+    shown = _selected(table, sessions)
+    times = ((shown["session"] - 1) * TRIALS_PER_SESSION + shown["trial"] - 1).to_numpy()
+    images = shown["nsd_id"].to_numpy()
+    possible = (times >= 0) & (times < len(planned))
+    wrong = np.flatnonzero(planned[times[possible]] != images[possible])
+    if len(wrong):
+        row = shown[possible].iloc[wrong[0]]
+        expected = f"the images that {design} plans"
+        found = f"others in {len(wrong)} trials, first in session {row.session} trial {row.trial}"
+        findings.append(Finding(str(responses), expected, found, REMEDY))
+    findings += _compare_repeats(images[possible], times[possible], stim_info, responses, info)
+    return findings
+
+
+def _selected(table, sessions):
+    """Rows of some sessions, in the order of the sessions."""
+    return pd.concat([table[table["session"] == session] for session in sessions])
+
+
+def _compare_responses(subject, sessions, table, responses):
+    """Findings about a subject's responses alone."""
+    findings = []
+    others = set(table["subject"]) - {SUBJECTS.index(subject) + 1}
+    if others:
+        found = f"subject {', '.join(map(str, sorted(others)))}"
+        remedy = "Put every subject's responses.tsv into its own folder"
+        findings.append(Finding(str(responses), f"trials of {subject}", found, remedy))
+    counts = table["session"].value_counts()
+    uneven = [session for session in sessions if counts.get(session, 0) != TRIALS_PER_SESSION]
+    if uneven:
+        found = ", ".join(f"{counts.get(session, 0)} in session {session}" for session in uneven)
+        remedy = "Use the responses.tsv that covers these sessions, or leave the sessions out"
+        expected = f"{TRIALS_PER_SESSION} trials a session, one for each of its betas"
+        findings.append(Finding(str(responses), expected, found, remedy))
+    return findings
+
+
+def _compare_repeats(images, times, stim_info, responses, info):
+    """Findings about trials that the stimulus table does not list for their image."""
+    known = (images >= 0) & (images < len(stim_info))
+    if not known.all():
+        expected = f"images from 1 to {len(stim_info)}, the rows of {info}"
+        found = f"73KID {images[~known][0] + 1}"
+        return [Finding(str(responses), expected, found, REMEDY)]
+    repeats = stim_info[["rep0", "rep1", "rep2"]].to_numpy()[images]
+    wrong = np.flatnonzero(~(repeats == times[:, None] + 1).any(axis=1))
+    if not len(wrong):
+        return []
+    expected = f"the trials of {responses} in the columns subjectN_rep0 to rep2"
+    trial = times[wrong[0]] + 1
+    found = f"{len(wrong)} trials missing, first 73KID {images[wrong[0]] + 1} in trial {trial}"
+    return [Finding(str(info), expected, found, REMEDY)]
+
+
+def tabulate_trials(*, responses, design, stim_info, trials, images, subject, sessions):
+    """Write which image was shown in each trial, and the images shown.
+
+    Parameters
+    ----------
+    responses, design, stim_info : str or Path
+        ``responses.tsv`` of the subject, ``nsd_expdesign.mat``, ``nsd_stim_info_merged.csv``.
+    trials : str or Path
+        Output, a row a trial in the order of the betas: session (from 1), trial (1 to 750 in its
+        session), nsd_id (0-based), repetition (1 to 3, counted from the subject's first session
+        whatever `sessions` are), split (train, or test for the 1,000 shared images).
+    images : str or Path
+        Output, a row an image shown, by ascending nsd_id: nsd_id, coco_id, coco_split, split,
+        n_trials (in these sessions).
+    subject : str
+        subj01 to subj08.
+    sessions : list of int
+        From 1, in the order of the betas.
+
+    Raises
+    ------
+    InputError
+        A file is unusable or the three disagree; all findings at once.
+    """
+    table = read_responses(responses)
+    planned, shared = read_design(design, subject)
+    info = read_stim_info(stim_info, subject)
+    findings = compare_accounts(
+        subject=subject,
+        sessions=sessions,
+        table=table,
+        planned=planned,
+        shared=shared,
+        stim_info=info,
+        responses=responses,
+        design=design,
+        info=stim_info,
+    )
+    if findings:
+        raise InputError(*findings)
+    shown = _selected(table, sessions)[["session", "trial", "nsd_id"]]
+    shown["repetition"] = _count_repetitions(planned)[
+        (shown["session"] - 1) * TRIALS_PER_SESSION + shown["trial"] - 1
+    ]
+    shown["split"] = np.where(info["shared"].to_numpy()[shown["nsd_id"]], "test", "train")
+    save_table(trials, shown)
+    seen = shown.groupby("nsd_id", as_index=False).agg(
+        split=("split", "first"), n_trials=("trial", "size")
+    )
+    seen = seen.join(info[["coco_id", "coco_split"]], on="nsd_id")
+    save_table(images, seen[["nsd_id", "coco_id", "coco_split", "split", "n_trials"]])
+    logger.info("%d trials: %s", len(shown), shown["split"].value_counts().to_dict())
+    logger.info("%d images: %s", len(seen), seen["split"].value_counts().to_dict())
+
+
+def _count_repetitions(planned):
+    """How often each planned trial's image has been planned so far, itself included."""
+    return pd.Series(planned).groupby(planned).cumcount().to_numpy() + 1
