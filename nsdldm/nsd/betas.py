@@ -104,8 +104,8 @@ def open_hdf5(path):
         The file is missing, cut short, or has no betas.
     """
     with reading(path, f"an HDF5 file with the dataset {DATASET}"):
-        # Chunks are read once and whole: no cache. Network file systems often cannot lock.
-        file = h5py.File(path, "r", locking="best-effort", rdcc_nbytes=0)
+        # Read-only and network file systems often cannot lock.
+        file = h5py.File(path, "r", locking="best-effort")
         try:
             return file, file[DATASET]
         except KeyError:
@@ -140,23 +140,43 @@ def open_nifti(path):
 
 
 def _read_hdf5(path, mask):
-    """Yield (all trials, voxel positions, int16 (750, n)) for each z plane that the mask touches.
-
-    Each plane reads the bounding box of the mask in that plane for all trials: whole chunks, and
-    few that are not wanted.
-    """
+    """Yield (all trials, voxel positions, int16 (750, n)) for each z plane that the mask touches."""
     file, dataset = open_hdf5(path)
     with file:
         check_betas(path, dataset.shape[::-1], dataset.dtype, mask.shape)
+        read_plane = _read_chunks if _has_plain_chunks(dataset) else _read_box
         positions = np.cumsum(mask.ravel()).reshape(mask.shape) - 1
         for z in np.flatnonzero(mask.any(axis=(0, 1))):
-            plane = mask[:, :, z]
-            rows, columns = (np.flatnonzero(plane.any(axis=axis)) for axis in (1, 0))
-            box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
             with reading(path, "betas"):
-                block = dataset[:, z, box[1], box[0]]
-            piece = block.transpose(0, 2, 1)[:, plane[box]]
-            yield slice(None), positions[:, :, z][plane], piece
+                piece = read_plane(dataset, z, mask[:, :, z])
+            yield slice(None), positions[:, :, z][mask[:, :, z]], piece
+
+
+def _has_plain_chunks(dataset):
+    """Whether every voxel is a chunk of plain int16, as in the release's own files."""
+    return (
+        dataset.chunks == (TRIALS_PER_SESSION, 1, 1, 1)
+        and dataset.dtype == np.dtype("<i2")
+        and dataset.id.get_create_plist().get_nfilters() == 0
+        and dataset.id.get_storage_size() == dataset.nbytes
+    )
+
+
+def _read_chunks(dataset, z, plane):
+    """Read the chunks of a plane's voxels; six times as fast as HDF5 takes them apart by trial."""
+    x, y = np.nonzero(plane)
+    chunks = np.empty((len(x), TRIALS_PER_SESSION), "<i2")
+    content = chunks.view(np.uint8)
+    for voxel in np.lexsort((x, y)):  # the order on disk
+        dataset.id.read_direct_chunk((0, z, y[voxel], x[voxel]), out=content[voxel])
+    return chunks.T
+
+
+def _read_box(dataset, z, plane):
+    """Read all trials of the bounding box of a plane's voxels, however the file is chunked."""
+    x, y = (np.flatnonzero(plane.any(axis=axis)) for axis in (1, 0))
+    box = slice(x[0], x[-1] + 1), slice(y[0], y[-1] + 1)
+    return dataset[:, z, box[1], box[0]].transpose(0, 2, 1)[:, plane[box]]
 
 
 def _read_nifti(path, mask):

@@ -261,7 +261,7 @@ def _check_vertices(rows, findings, transforms, surfaces):
 def _count_transform(path):
     """Vertices of a transform, from its header."""
     with reading(path, "an MGH file"):
-        shape = nib.load(path).shape
+        shape = tuple(map(int, nib.load(path).shape))
     if len(shape) != 4 or shape[1:] != (1, 1, 3):
         remedy = "Use the file of the release"
         raise InputError(Finding(str(path), "shape (n, 1, 1, 3)", f"{shape}", remedy))

@@ -11,7 +11,6 @@ from nsdldm.nsd import layout
 from nsdldm.nsd.labels import find_label, parse_roi, read_label_table
 
 BUCKET = "s3://natural-scenes-dataset"
-SURFACES = ("white", "pial", "inflated", "sulc")
 WEIGHTS = {
     "vae": "diffusion_pytorch_model",
     "text_encoder": "model",
@@ -171,9 +170,8 @@ def _find_surfaces(root, values, atlases):
     """Findings about the surfaces that maps are drawn on, and about the label tables."""
     findings = _find_labels(root, values, atlases)
     for hemi in layout.HEMISPHERES:
-        for name in SURFACES:
-            findings += _missing(root, layout.SURFACE, hemi=hemi, name=name, **values)
-        findings += _missing(root, layout.FLAT_PATCH, hemi=hemi, **values)
+        for template, name in layout.DRAWN_SURFACES:
+            findings += _missing(root, template, hemi=hemi, name=name, **values)
     return findings
 
 

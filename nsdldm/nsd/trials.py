@@ -75,7 +75,8 @@ def read_design(path, subject):
     """
     number = SUBJECTS.index(subject)
     with reading(path, "a MATLAB file with masterordering, subjectim and sharedix"):
-        design = loadmat(path, variable_names=["masterordering", "subjectim", "sharedix"])
+        with open(path, "rb") as stream:
+            design = loadmat(stream, variable_names=["masterordering", "subjectim", "sharedix"])
         # The widths on disk vary: MATLAB stores doubles that are small integers as such.
         order = design["masterordering"].astype(np.int64).ravel()
         images = design["subjectim"].astype(np.int64)

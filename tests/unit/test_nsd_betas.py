@@ -57,6 +57,36 @@ def test_reader_agrees_with_nibabel_and_with_h5py(session):
             np.testing.assert_allclose(np.nan_to_num(values[:, column]) * 300, stored, atol=1e-3)
 
 
+@pytest.mark.parametrize(
+    "storage",
+    [
+        {"chunks": (750, 1, 1, 1)},
+        {"chunks": (750, 1, 1, 1), "compression": "gzip"},
+        {"chunks": (100, 3, 2, 2), "shuffle": True},
+        {"chunks": None},
+        {"chunks": (750, 1, 1, 1), "dtype": ">i2"},
+    ],
+)
+def test_hdf5_may_be_stored_in_other_ways(session, tmp_path, storage):
+    paths, betas = session
+    with h5py.File(tmp_path / "b.hdf5", "w") as file:
+        file.create_dataset("betas", **{"data": betas.T, "dtype": "<i2", **storage})
+    for mask in MASKS.values():
+        expected = read_session(paths["nii.gz"], mask)[0]
+        np.testing.assert_array_equal(read_session(tmp_path / "b.hdf5", mask)[0], expected)
+
+
+def test_chunks_that_were_never_written_are_voxels_without_data(tmp_path):
+    with h5py.File(tmp_path / "b.hdf5", "w") as file:
+        shape = (750, *GRID[::-1])
+        dataset = file.create_dataset("betas", shape, "<i2", chunks=(750, 1, 1, 1))
+        dataset[:, 1, 2, 3] = 600
+    values, _ = read_session(tmp_path / "b.hdf5", MASKS["all"])
+    voxels = values.T.reshape(*GRID, 750)
+    assert (voxels[3, 2, 1] == 2).all()
+    assert np.isfinite(values).sum() == 750
+
+
 @pytest.mark.parametrize("suffix", FORMATS)
 def test_voxel_without_data_is_nan_and_zero_trials_are_not(tmp_path, suffix):
     betas = make_betas(0)

@@ -1,0 +1,367 @@
+"""How the simulated cortex answers to pictures.
+
+Early voxels respond to local luminance, colour and oriented structure of the picture itself,
+ventral voxels to what the scene holds, regions between to both, parietal ones to where things are;
+all other cortex is noise. Nothing here knows of the diffusion model: pictures come as pixels and
+scenes as the names of their things.
+"""
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage, signal
+
+from nsdldm.demo.anatomy import STREAMS
+from nsdldm.demo.scenes import BACKGROUNDS, CATEGORIES, COLOURS
+from nsdldm.nsd.layout import IMAGE_PIXELS
+from nsdldm.nsd.stimuli import open_stimuli
+
+PICTURE_DEGREES = 8.4
+BLOCK = 5
+# Radius of the receptive fields of early voxels in degrees: at the centre, and more per degree.
+RADIUS, RADIUS_SLOPE = 0.25, 0.12
+BEYOND_EARLY = 2.0  # radius of other regions, relative to early voxels
+# Share of early voxels that respond to the signed, phase-specific picture; the others to energy.
+SIGNED_SHARE = 0.8
+# Share of each drive in the variance of a region's responses.
+MIXTURES = {
+    "midventral": {"signed": 0.35, "energy": 0.15, "content": 0.5},
+    "midlateral": {"signed": 0.35, "energy": 0.15, "content": 0.5},
+    "midparietal": {"signed": 0.3, "energy": 0.4, "layout": 0.3},
+    "ventral": {"signed": 0.05, "content": 0.95},
+    "lateral": {"energy": 0.1, "content": 0.8, "layout": 0.1},
+    "parietal": {"energy": 0.2, "content": 0.2, "layout": 0.6},
+}
+# Share of what a scene holds in the drive by content.
+CONTENT = {"category": 0.82, "background": 0.12, "colour": 0.06}
+# Median ratio of the standard deviations of signal and single-trial noise.
+SIGNAL_TO_NOISE = {
+    "early": 0.48,
+    "midventral": 0.46,
+    "midlateral": 0.46,
+    "midparietal": 0.42,
+    "ventral": 0.48,
+    "lateral": 0.42,
+    "parietal": 0.3,
+}
+SNR_SPREAD = 0.25  # standard deviation of its logarithm over voxels
+SMOOTHNESS = 1.2  # voxels: standard deviation of the kernel that makes neighbours alike
+NOISE_SMOOTH, NOISE_SMOOTHNESS, NOISE_MEMORY = 0.15, 0.8, 0.12
+
+
+def read_channels(stimuli, nsd_ids):
+    """Read pictures as luminance and two opponent colours on a coarser raster.
+
+    Parameters
+    ----------
+    stimuli : str or Path
+        ``nsd_stimuli.hdf5``.
+    nsd_ids : sequence of int
+        0-based.
+
+    Returns
+    -------
+    float32 array of shape (3, n_images, 85 * 85)
+        Luminance (0 to 1), red minus green and blue minus yellow, each block of 5 x 5 pixels
+        averaged, row by row from the top left.
+    """
+    side = IMAGE_PIXELS // BLOCK
+    channels = np.empty((3, len(nsd_ids), side * side), np.float32)
+    with open_stimuli(stimuli) as pictures:
+        for position, nsd_id in enumerate(nsd_ids):
+            blocks = np.asarray(Image.fromarray(pictures[int(nsd_id)]).reduce(BLOCK))
+            red, green, blue = blocks.reshape(-1, 3).T.astype(np.float32) / 255
+            channels[0, position] = 0.30 * red + 0.59 * green + 0.11 * blue
+            channels[1, position] = red - green
+            channels[2, position] = blue - (red + green) / 2
+    return channels
+
+
+def standardise(values):
+    """Bring each column to mean 0 and standard deviation 1; constant columns become 0.
+
+    Parameters
+    ----------
+    values : array of shape (n_images, n_voxels)
+
+    Returns
+    -------
+    float32 array of shape (n_images, n_voxels)
+    """
+    centred = values - values.mean(axis=0)
+    spread = centred.std(axis=0)
+    return np.divide(centred, spread, out=np.zeros(values.shape, np.float32), where=spread > 1e-6)
+
+
+def _offsets(field, side):
+    """Degrees right of and above each receptive field's centre, shape (n_voxels, side**2) each."""
+    degrees = (np.arange(side) - (side - 1) / 2) * PICTURE_DEGREES / side
+    right = np.tile(degrees, side)[None] - field[:, :1]
+    up = np.repeat(-degrees, side)[None] - field[:, 1:]
+    return right.astype(np.float32), up.astype(np.float32)
+
+
+def _blob(right, up, radius):
+    """Gaussian weights that sum to 1."""
+    weights = np.exp(-(right**2 + up**2) / (2 * radius**2))
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+def _gabor_pair(right, up, radius, angle, wavelength):
+    """Even and odd Gabor filters without response to uniform light."""
+    envelope = _blob(right, up, radius)
+    phase = 2 * np.pi * (np.cos(angle) * right + np.sin(angle) * up) / wavelength
+    pair = []
+    for wave in (np.cos(phase), np.sin(phase)):
+        carrier = envelope * wave
+        pair.append(carrier - envelope * carrier.sum(axis=1, keepdims=True))
+    return pair
+
+
+def drive_locally(channels, field, radius, rng):
+    """Respond to what the picture shows at a place.
+
+    Parameters
+    ----------
+    channels : float32 array of shape (3, n_images, n_pixels)
+        As returned by `read_channels`.
+    field : array of shape (n_voxels, 2)
+        Degrees to the right of and above the centre.
+    radius : array of shape (n_voxels,)
+        Standard deviation of the receptive field in degrees.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    signed : float32 array of shape (n_images, n_voxels)
+        A random mixture of luminance against its surround, both opponent colours and two Gabors
+        of random orientation, wavelength and phase; changes sign with contrast. Mean 0, sd 1.
+    energy : float32 array of shape (n_images, n_voxels)
+        Energy of the two Gabors whatever their phase, and of luminance against its surround. Mean
+        0, sd 1.
+    """
+    luminance, red_green, blue_yellow = channels
+    n_voxels, radius = len(field), radius[:, None].astype(np.float32)
+    right, up = _offsets(field, round(np.sqrt(luminance.shape[1])))
+    centre, surround = _blob(right, up, radius), _blob(right, up, 2.5 * radius)
+    contrast = luminance @ (centre - 0.8 * surround).T
+    parts = [contrast, red_green @ centre.T, blue_yellow @ centre.T]
+    energies = [np.abs(contrast - contrast.mean(axis=0))]
+    for _ in range(2):
+        angle = rng.uniform(0, np.pi, (n_voxels, 1)).astype(np.float32)
+        phase = rng.uniform(0, 2 * np.pi, n_voxels)
+        wavelength = radius * rng.uniform(2.5, 5.0, (n_voxels, 1)).astype(np.float32)
+        even, odd = _gabor_pair(right, up, radius, angle, wavelength)
+        even, odd = luminance @ even.T, luminance @ odd.T
+        parts.append(np.cos(phase) * even + np.sin(phase) * odd)
+        energies.append(np.hypot(even, odd))
+    weights = rng.standard_normal((5, n_voxels))
+    positive = rng.uniform(0.2, 1, (3, n_voxels))
+    signed = sum(weight * standardise(part) for weight, part in zip(weights, parts, strict=True))
+    energy = sum(w * standardise(part) for w, part in zip(positive, energies, strict=True))
+    return standardise(signed), standardise(energy)
+
+
+def tabulate_content(scenes):
+    """Count what each scene holds.
+
+    Parameters
+    ----------
+    scenes : list of nsdldm.demo.scenes.Scene
+
+    Returns
+    -------
+    dict of str to float32 array of shape (n_images, n_kinds)
+        Keys category, background and colour, the columns in the order of
+        `nsdldm.demo.scenes.CATEGORIES`, `BACKGROUNDS` and `COLOURS`.
+    """
+    held = {
+        "category": (CATEGORIES, [[thing.category for thing in s.objects] for s in scenes]),
+        "background": (BACKGROUNDS, [[s.background] for s in scenes]),
+        "colour": (tuple(COLOURS), [[thing.colour for thing in s.objects] for s in scenes]),
+    }
+    return {
+        kind: np.array([[row.count(name) for name in names] for row in rows], np.float32)
+        for kind, (names, rows) in held.items()
+    }
+
+
+def tabulate_layout(scenes):
+    """Say where things are, whatever they are.
+
+    Parameters
+    ----------
+    scenes : list of nsdldm.demo.scenes.Scene
+
+    Returns
+    -------
+    float32 array of shape (n_images, 5)
+        Number of things, mean place from the left and from the top, total size, and distance
+        between the outermost centres, as shares of the picture.
+    """
+    rows = []
+    for scene in scenes:
+        x, y, size = np.array([(thing.x, thing.y, thing.size) for thing in scene.objects]).T
+        rows.append((len(x), x.mean(), y.mean(), size.sum(), np.ptp(x)))
+    return np.array(rows, np.float32)
+
+
+def draw_smooth(rng, places, n, sigma=SMOOTHNESS):
+    """Draw numbers that neighbouring voxels share.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    places : bool array of shape (X, Y, Z)
+        Voxels wanted.
+    n : int
+        Numbers a voxel.
+    sigma : float
+        Smoothness in voxels.
+
+    Returns
+    -------
+    float32 array of shape (n, n_voxels)
+        Standard normal, in C-order of `places`.
+    """
+    drawn = rng.standard_normal((n, *places.shape), dtype=np.float32)
+    smooth = ndimage.gaussian_filter(drawn, (0, sigma, sigma, sigma), mode="wrap")
+    return (smooth / smooth.std())[:, places]
+
+
+def place_fields(regions, fields, rng):
+    """Give every visual voxel a receptive field.
+
+    Parameters
+    ----------
+    regions : int array of shape (X, Y, Z)
+        Labels of the streams atlas; the first axis runs from left to right.
+    fields : float array of shape (X, Y, Z, 2)
+        Positions of early voxels; see `nsdldm.demo.anatomy.locate_fields`.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    field : float array of shape (n_voxels, 2)
+        Voxels of any label in C-order: degrees right of and above the centre. Those beyond early
+        cortex look anywhere in the half of the field opposite to their side of the brain.
+    radius : float array of shape (n_voxels,)
+        In degrees.
+    """
+    visual = regions > 0
+    early = regions[visual] == STREAMS["early"]
+    side = np.where(np.nonzero(visual)[0] < regions.shape[0] / 2, 1, -1)
+    anywhere = rng.uniform((0, -3), (3, 3), (len(side), 2)) * np.column_stack([side, side])
+    field = np.where(early[:, None], fields[visual], anywhere)
+    radius = RADIUS + RADIUS_SLOPE * np.hypot(*field.T)
+    return field, np.where(early, 1, BEYOND_EARLY) * radius
+
+
+def choose_mixtures(labels, rng):
+    """Share of each drive in every voxel's variance.
+
+    Parameters
+    ----------
+    labels : int array of shape (n_voxels,)
+        Labels of the streams atlas.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    dict of str to float array of shape (n_voxels,)
+        Keys signed, energy, content, layout; the shares of a voxel sum to 1.
+    """
+    shares = {drive: np.zeros(len(labels)) for drive in ("signed", "energy", "content", "layout")}
+    for region, mixture in MIXTURES.items():
+        for drive, share in mixture.items():
+            shares[drive][labels == STREAMS[region]] = share
+    early = np.flatnonzero(labels == STREAMS["early"])
+    n_signed = round(SIGNED_SHARE * len(early))
+    for drive, chosen in zip(
+        ("signed", "energy"), np.split(rng.permutation(early), [n_signed]), strict=True
+    ):
+        shares[drive][chosen] = 1
+    return shares
+
+
+def drive_by_scene(scenes, visual, rng):
+    """Respond to what a scene holds and to where its things are.
+
+    Parameters
+    ----------
+    scenes : list of nsdldm.demo.scenes.Scene
+    visual : bool array of shape (X, Y, Z)
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    content, layout : float32 array of shape (n_images, n_voxels)
+        Mean 0, sd 1. Neighbouring voxels are tuned alike.
+    """
+    content = 0
+    for kind, table in tabulate_content(scenes).items():
+        tuning = draw_smooth(rng, visual, table.shape[1])
+        content = content + np.sqrt(CONTENT[kind]) * standardise(table @ tuning)
+    layout = standardise(tabulate_layout(scenes))
+    layout = layout @ draw_smooth(rng, visual, layout.shape[1])
+    return standardise(content), standardise(layout)
+
+
+def simulate_signal(*, channels, scenes, regions, fields, level, rng):
+    """Simulate the noiseless responses of visual cortex to images.
+
+    Parameters
+    ----------
+    channels : float32 array of shape (3, n_images, n_pixels)
+        As returned by `read_channels`.
+    scenes : list of nsdldm.demo.scenes.Scene
+    regions : int array of shape (X, Y, Z)
+        Labels of the streams atlas.
+    fields : float array of shape (X, Y, Z, 2)
+        As returned by `nsdldm.demo.anatomy.locate_fields`.
+    level : float
+        The subject's signal-to-noise ratio relative to `SIGNAL_TO_NOISE`.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    float32 array of shape (n_images, n_voxels)
+        Voxels with a label, in C-order. Mean 0; in standard deviations of the single-trial noise.
+    """
+    visual = regions > 0
+    labels = regions[visual]
+    field, radius = place_fields(regions, fields, rng)
+    drives = dict(
+        zip(("signed", "energy"), drive_locally(channels, field, radius, rng), strict=True)
+    )
+    drives["content"], drives["layout"] = drive_by_scene(scenes, visual, rng)
+    shares = choose_mixtures(labels, rng)
+    response = standardise(sum(np.sqrt(shares[name]) * drives[name] for name in shares))
+    median = np.zeros(len(labels))
+    for region, ratio in SIGNAL_TO_NOISE.items():
+        median[labels == STREAMS[region]] = ratio
+    spread = np.exp(SNR_SPREAD * draw_smooth(rng, visual, 1)[0])
+    return (response * level * median * spread).astype(np.float32)
+
+
+def simulate_noise(shape, n_trials, rng):
+    """Simulate a session's noise: mostly white, a little alike in neighbours and in succession.
+
+    Parameters
+    ----------
+    shape : tuple of 3 int
+        The functional volume.
+    n_trials : int
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    float32 array of shape (n_trials, X, Y, Z)
+        Standard deviation 1.
+    """
+    noise = rng.standard_normal((n_trials, *shape), dtype=np.float32)
+    smooth = ndimage.gaussian_filter(noise, (0, *[NOISE_SMOOTHNESS] * 3), mode="wrap")
+    noise += NOISE_SMOOTH / smooth.std() * smooth
+    del smooth
+    noise = signal.lfilter([np.float32(1)], np.float32([1, -NOISE_MEMORY]), noise, axis=0)
+    noise /= noise.std()
+    return noise

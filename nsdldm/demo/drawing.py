@@ -1,0 +1,69 @@
+"""Draw the scenes of the simulated release."""
+
+import random
+
+import numpy as np
+from PIL import Image
+
+from nsdldm.demo.backgrounds import draw_background
+from nsdldm.demo.scenes import BUILDS
+from nsdldm.demo.shapes import Spot, ellipse, paint, shade
+from nsdldm.demo.things import draw_thing
+from nsdldm.nsd.layout import IMAGE_PIXELS
+
+# Drawn larger by this factor, then averaged, since PIL draws hard edges.
+SUPERSAMPLING = 2
+
+
+def draw_scene(scene, pixels=IMAGE_PIXELS):
+    """Draw a scene.
+
+    Parameters
+    ----------
+    scene : nsdldm.demo.scenes.Scene
+    pixels : int
+        Width and height of the picture.
+
+    Returns
+    -------
+    uint8 array of shape (pixels, pixels, 3)
+        Rows, columns, RGB; the same for the same scene.
+    """
+    side = pixels * SUPERSAMPLING
+    canvas = Image.new("RGB", (side, side))
+    background = draw_background(scene.background, scene.horizon, random.Random(scene.seed))
+    paint(canvas, background, Spot(0, 0, side))
+    # Who stands nearer stands in front.
+    for thing in sorted(scene.objects, key=lambda thing: thing.foot):
+        _paint_thing(canvas, scene, thing)
+    return _light(np.asarray(canvas.reduce(SUPERSAMPLING)), scene.gain, scene.slope)
+
+
+def _paint_thing(canvas, scene, thing):
+    """Paint a thing over its shadow."""
+    side = canvas.width
+    on_ground = BUILDS[thing.category].place != "air" and scene.background != "sky"
+    if on_ground and thing.foot > scene.horizon:
+        # A darker shade of whatever is there.
+        below = int(thing.x * side), min(int(thing.foot * side), side - 1)
+        dark = shade(canvas.getpixel(below), 0.78)
+        size = 0.8 * thing.size, 0.012 + 0.05 * thing.size
+        paint(canvas, [ellipse(thing.x, thing.foot, *size, dark)], Spot(0, 0, side))
+    rgb = shade(thing.rgb, 0.9) if scene.background == "night" else thing.rgb
+    spot = Spot(thing.x * side, thing.y * side, thing.size * side, thing.flip, thing.tilt)
+    paint(canvas, draw_thing(thing.category, rgb, random.Random(thing.seed)), spot)
+
+
+def _light(picture, gain, slope):
+    """Cast light of a colour on a picture, stronger towards one side."""
+    pixels = len(picture)
+    offsets = np.linspace(-0.5, 0.5, pixels, dtype=np.float32)
+    gain = np.array(gain, dtype=np.float32)
+    # Colours side by side in a row: numpy is slow at innermost axes of three.
+    middle = np.outer(1 + slope[0] * offsets, gain).ravel()
+    change = np.tile(slope[1] * gain, pixels)
+    lit = np.outer(offsets, change)
+    lit += middle
+    lit *= picture.reshape(pixels, -1)
+    lit += 0.5
+    return np.minimum(lit, 255, out=lit).astype(np.uint8).reshape(picture.shape)

@@ -1,0 +1,114 @@
+"""The few shapes that simulated pictures are made of, and how they come onto a canvas."""
+
+from typing import NamedTuple
+
+import numpy as np
+from PIL import ImageDraw
+
+BLACK = (38, 36, 42)
+WHITE = (248, 248, 244)
+GLASS = (170, 214, 235)
+
+_ANGLES = np.linspace(0, 2 * np.pi, 36, endpoint=False)
+_CIRCLE = np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], axis=1)
+
+
+class Shape(NamedTuple):
+    """A filled polygon, or a line where `width` is not zero.
+
+    Parameters
+    ----------
+    points : array of shape (n, 2)
+        x to the right and y down, in units of the thing the shape is part of.
+    rgb : tuple of 3 int
+    width : float
+        Of the line, in the same units.
+    """
+
+    points: np.ndarray
+    rgb: tuple
+    width: float = 0.0
+
+
+class Spot(NamedTuple):
+    """Where on a canvas shapes belong: centre and unit length in pixels, mirror and turn."""
+
+    x: float
+    y: float
+    unit: float
+    flip: int = 1
+    tilt: float = 0.0
+
+
+def polygon(points, rgb):
+    """Fill a polygon given as (x, y) pairs."""
+    return Shape(np.array(points, dtype=float), rgb)
+
+
+def box(left, top, right, bottom, rgb):
+    """Fill a rectangle."""
+    return polygon([(left, top), (right, top), (right, bottom), (left, bottom)], rgb)
+
+
+def ellipse(x, y, width, height, rgb, turn=0.0):
+    """Fill an ellipse around (x, y) with these half axes, turned by `turn` radians."""
+    points = _CIRCLE * (width, height)
+    if turn:
+        points = points @ _rotation(turn)
+    return Shape(points + np.array([x, y]), rgb)
+
+
+def disc(x, y, radius, rgb):
+    """Fill a circle."""
+    return ellipse(x, y, radius, radius, rgb)
+
+
+def line(points, width, rgb):
+    """Draw a line through (x, y) pairs."""
+    return Shape(np.array(points, dtype=float), rgb, width)
+
+
+def bands(top, bottom, above, below):
+    """Fill the whole width between two heights with colours that change evenly downwards."""
+    n = 1 + max(abs(a - b) for a, b in zip(above, below, strict=True))
+    edges = [top + (bottom - top) * i / n for i in range(n + 1)]
+    return [
+        box(0, edges[i], 1, edges[i + 1], mix(above, below, i / max(n - 1, 1))) for i in range(n)
+    ]
+
+
+def shade(rgb, factor):
+    """Darken (`factor` below 1) or lighten a colour."""
+    return tuple(min(max(int(channel * factor), 0), 255) for channel in rgb)
+
+
+def mix(rgb, other, share):
+    """Blend a colour with a share of another."""
+    return tuple(int(a + (b - a) * share) for a, b in zip(rgb, other, strict=True))
+
+
+def paint(canvas, shapes, spot):
+    """Paint shapes in order.
+
+    Parameters
+    ----------
+    canvas : PIL.Image.Image
+        RGB, changed in place.
+    shapes : iterable of Shape
+    spot : Spot
+    """
+    draw = ImageDraw.Draw(canvas)
+    matrix = _rotation(spot.tilt) * spot.unit * (spot.flip, 1)
+    for shape in shapes:
+        points = (shape.points @ matrix + (spot.x, spot.y)).ravel().tolist()
+        if shape.width:
+            width = max(2, round(shape.width * spot.unit))
+            draw.line(points, fill=shape.rgb, width=width, joint="curve")
+        else:
+            draw.polygon(points, fill=shape.rgb)
+
+
+def _rotation(turn):
+    """Matrix that turns row vectors clockwise on the screen, where y points down."""
+    cos, sin = np.cos(turn), np.sin(turn)
+    return np.array([[cos, sin], [-sin, cos]])

@@ -1,0 +1,239 @@
+"""Write the files of the simulated release that all subjects share: design, pictures, captions."""
+
+import json
+import logging
+import zlib
+from contextlib import contextmanager
+from multiprocessing import get_context
+
+import h5py
+import numpy as np
+import pandas as pd
+from scipy.io import savemat
+
+from nsdldm.demo.captions import write_captions
+from nsdldm.demo.design import (
+    N_SHARED,
+    REPEATS,
+    count_within_sessions,
+    make_design,
+    plan_slots,
+)
+from nsdldm.demo.drawing import draw_scene
+from nsdldm.demo.scenes import describe_scene
+from nsdldm.files import replacing
+from nsdldm.logs import progress
+from nsdldm.nsd.layout import COCO_SPLITS, IMAGE_PIXELS, N_IMAGES, SUBJECTS, TRIALS_PER_SESSION
+
+logger = logging.getLogger(__name__)
+
+# COCO 2017 has 118,287 and 5,000 pictures with captions, with numbers up to about 580,000.
+COCO_NUMBERS = 581_930
+VAL_SHARE = 5000 / 123_287
+# Sides of COCO's pictures in pixels: the longer one is mostly 640.
+LONG_SIDE, SHORT_SIDES = 640, (360, 424, 426, 427, 428, 480, 512, 640)
+COMPRESSION = 1
+
+
+def simulate_stimuli(
+    *,
+    design,
+    stim_info,
+    stimuli,
+    captions,
+    seed,
+    sessions,
+    shared_images,
+    unique_images,
+    threads=1,
+):
+    """Write design, table of stimuli, pictures and captions of a simulated release.
+
+    Always for all eight subjects, in the format of the release; of the 73,000 pictures those that
+    somebody sees in the sessions run are drawn, the others stay unwritten (black when read).
+
+    Parameters
+    ----------
+    design : str or Path
+        Output, ``nsd_expdesign.mat``.
+    stim_info : str or Path
+        Output, ``nsd_stim_info_merged.csv``.
+    stimuli : str or Path
+        Output, ``nsd_stimuli.hdf5``: `imgBrick`, uint8 (73000, 425, 425, 3), one compressed chunk
+        a picture.
+    captions : dict of str to (str or Path)
+        Outputs, COCO's ``captions_{split}.json`` for train2017 and val2017, of the pictures drawn.
+    seed : int
+    sessions, shared_images, unique_images : int
+        See `nsdldm.demo.design.make_design`.
+    threads : int
+        Processes that draw.
+
+    Raises
+    ------
+    InputError
+        The trials of these sessions cannot be filled with so many images.
+    """
+    plan = make_design(seed, sessions, shared_images, unique_images)
+    table = describe_stimuli(plan, seed)
+    shown = find_shown(plan, sessions)
+    logger.info("%d pictures for %d subjects", len(shown), len(SUBJECTS))
+    _save_design(design, plan, seed)
+    with replacing(stim_info) as part:
+        table.to_csv(part)
+    for split, path in captions.items():
+        _save_captions(path, table, shown[table["cocoSplit"].to_numpy()[shown] == split], seed)
+    _save_pictures(stimuli, shown, seed, threads)
+
+
+def find_shown(plan, sessions):
+    """Find the images that any subject sees.
+
+    Parameters
+    ----------
+    plan : nsdldm.demo.design.Design
+    sessions : int
+        Sessions run.
+
+    Returns
+    -------
+    int64 array
+        0-based NSD numbers, ascending.
+    """
+    numbers = np.unique(plan.masterordering[: sessions * TRIALS_PER_SESSION])
+    return np.unique(plan.subjectim[:, numbers - 1]) - 1
+
+
+def describe_stimuli(plan, seed):
+    """Tabulate where pictures come from and who should see them when.
+
+    Parameters
+    ----------
+    plan : nsdldm.demo.design.Design
+    seed : int
+
+    Returns
+    -------
+    DataFrame
+        The 40 columns and the index (0 to 72999) of the release's table of stimuli. As there,
+        `subjectS_repR` are trials counted from 1, 0 = none, also of sessions that are not run.
+    """
+    rng = np.random.default_rng([seed, 3])
+    shared = np.zeros(N_IMAGES, dtype=bool)
+    shared[plan.sharedix - 1] = True
+    columns = {
+        "cocoId": rng.choice(COCO_NUMBERS, N_IMAGES, replace=False) + 1,
+        "cocoSplit": np.where(rng.random(N_IMAGES) < VAL_SHARE, COCO_SPLITS[1], COCO_SPLITS[0]),
+        "cropBox": _draw_crops(rng),
+        "loss": rng.random(N_IMAGES).round(6),
+        "nsdId": np.arange(N_IMAGES),
+        "flagged": rng.random(N_IMAGES) < 0.01,
+        "BOLD5000": rng.random(N_IMAGES) < 0.02,
+        "shared1000": shared,
+    }
+    trials = _find_trials(plan)
+    for subject in range(len(SUBJECTS)):
+        columns[f"subject{subject + 1}"] = (trials[subject, 0] > 0).astype(np.int64)
+    for subject in range(len(SUBJECTS)):
+        for repeat in range(REPEATS):
+            columns[f"subject{subject + 1}_rep{repeat}"] = trials[subject, repeat]
+    return pd.DataFrame(columns)
+
+
+def _find_trials(plan):
+    """Trials from 1 of every subject, repeat and image, 0 where not shown: (8, 3, 73000)."""
+    trials = np.zeros((len(SUBJECTS), REPEATS, N_IMAGES), dtype=np.int64)
+    # Trials of each of the 10,000 numbers, in order of time.
+    when = np.argsort(plan.masterordering, kind="stable").reshape(-1, REPEATS).T + 1
+    for subject, images in enumerate(plan.subjectim):
+        trials[subject][:, images - 1] = when
+    return trials
+
+
+def _draw_crops(rng):
+    """Crops to a square as texts "(top, bottom, left, right)", shares of COCO's picture."""
+    short = rng.choice(SHORT_SIDES, N_IMAGES)
+    first = rng.integers(0, LONG_SIDE - short + 1) / LONG_SIDE
+    second = (LONG_SIDE - short) / LONG_SIDE - first
+    upright = rng.random(N_IMAGES) < 0.25
+    return [
+        f"({a!r}, {b!r}, 0, 0)" if tall else f"(0, 0, {a!r}, {b!r})"
+        for a, b, tall in zip(first.tolist(), second.tolist(), upright, strict=True)
+    ]
+
+
+def _save_design(path, plan, seed):
+    """Write the design as a MATLAB file of doubles."""
+    variables = {
+        "masterordering": plan.masterordering[None],
+        "subjectim": plan.subjectim,
+        "sharedix": plan.sharedix[None],
+        "basiccnt": count_within_sessions(plan.masterordering),
+        "stimpattern": plan_slots(seed),
+    }
+    doubles = {name: values.astype(np.float64) for name, values in variables.items()}
+    with replacing(path) as part:
+        savemat(part, doubles, appendmat=False, do_compression=True)
+
+
+def _save_captions(path, table, shown, seed):
+    """Write the captions of some images in COCO's format."""
+    coco = table["cocoId"].to_numpy()[shown].tolist()
+    texts = [write_captions(describe_scene(seed, int(nsd_id))) for nsd_id in shown]
+    pairs = [(image, text) for image, lines in zip(coco, texts, strict=True) for text in lines]
+    content = {
+        "info": {"description": "Captions of simulated pictures", "version": "1.0"},
+        "licenses": [],
+        "images": [_describe_picture(image) for image in coco],
+        "annotations": [
+            {"image_id": image, "id": number, "caption": text}
+            for number, (image, text) in enumerate(pairs, start=1)
+        ],
+    }
+    with replacing(path) as part:
+        part.write_text(json.dumps(content), encoding="utf-8")
+
+
+def _describe_picture(image):
+    """COCO's entry of a picture."""
+    return {
+        "id": image,
+        "file_name": f"{image:012d}.jpg",
+        "width": IMAGE_PIXELS,
+        "height": IMAGE_PIXELS,
+        "license": 0,
+    }
+
+
+def _save_pictures(path, shown, seed, threads):
+    """Draw pictures in several processes and write them, compressed there, in this one."""
+    shape = (N_IMAGES, IMAGE_PIXELS, IMAGE_PIXELS, 3)
+    jobs = [(seed, int(nsd_id)) for nsd_id in shown]
+    with replacing(path) as part, _drawing(threads) as draw, h5py.File(part, "w") as file:
+        bricks = file.create_dataset(
+            "imgBrick",
+            shape,
+            np.uint8,
+            chunks=(1, *shape[1:]),
+            compression="gzip",
+            compression_opts=COMPRESSION,
+        )
+        drawn = progress(draw(_draw_compressed, jobs), len(jobs), "pictures drawn")
+        for nsd_id, chunk in zip(shown, drawn, strict=True):
+            bricks.id.write_direct_chunk((int(nsd_id), 0, 0, 0), chunk)
+
+
+@contextmanager
+def _drawing(threads):
+    """Yield a `map` that keeps the order, over several processes where asked for."""
+    if threads == 1:
+        yield map
+        return
+    # Forked before the HDF5 file is opened; the children only draw.
+    with get_context("fork").Pool(threads) as pool:
+        yield lambda function, jobs: pool.imap(function, jobs, chunksize=16)
+
+
+def _draw_compressed(job):
+    """A picture as a chunk of the HDF5 file."""
+    return zlib.compress(draw_scene(describe_scene(*job)).tobytes(), COMPRESSION)

@@ -1,0 +1,389 @@
+"""Views of the cortex: inflated from the side, or flattened."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import coo_array, diags_array
+from scipy.sparse.csgraph import connected_components
+
+from nsdldm.errors import Finding, InputError
+from nsdldm.nsd.surfaces import flat_mesh, read_morph, read_patch, read_surface
+from nsdldm.plots.raster import interpolation, rasterise
+from nsdldm.plots.style import GYRUS, SULCUS
+
+# Every pixel of the figure is the mean of this many by this many pixels.
+SUPERSAMPLING = 3
+# Where the light comes from, in the frame of the viewer: right, up, towards the viewer.
+LIGHT = np.array([0.0, 0.45, 0.9]) / np.hypot(0.45, 0.9)
+SMOOTHING_MM = 2.0
+SMALLEST_MM2 = 100.0
+# Flattening distorts by less than this.
+STRETCH = 5.0
+
+
+@dataclass(frozen=True)
+class Hemisphere:
+    """Surfaces of one hemisphere; all share their vertices.
+
+    Parameters
+    ----------
+    name : {"lh", "rh"}
+    white, inflated : float array of shape (n_vertices, 3)
+        In millimetres, right-anterior-superior.
+    faces : int array of shape (n_faces, 3)
+    sulc : float array of shape (n_vertices,)
+        Positive in sulci.
+    flat : float array of shape (n, 2)
+        As returned by `orient_flat`.
+    flat_faces : int array of shape (m, 3)
+    flat_vertices : int array of shape (n,)
+        Vertices of the hemisphere that the flat map shows.
+    """
+
+    name: str
+    white: np.ndarray
+    inflated: np.ndarray
+    faces: np.ndarray
+    sulc: np.ndarray
+    flat: np.ndarray
+    flat_faces: np.ndarray
+    flat_vertices: np.ndarray
+
+
+@dataclass(frozen=True)
+class View:
+    """Which part of a hemisphere each pixel of a panel shows.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Height and width of the panel in pixels of the figure, before `SUPERSAMPLING`.
+    seen : bool array of shape (height * SUPERSAMPLING, width * SUPERSAMPLING)
+    corners : int array of shape (n_pixels, 3)
+        Vertices of the hemisphere around each pixel that is seen.
+    weights : float array of shape (n_pixels, 3)
+    light : float array of shape (n_pixels,)
+        Brightness of a white surface, 0 to 1.
+    """
+
+    shape: tuple
+    seen: np.ndarray
+    corners: np.ndarray
+    weights: np.ndarray
+    light: np.ndarray
+
+
+def read_hemisphere(name, surfaces):
+    """Read what the panels of a hemisphere need.
+
+    Parameters
+    ----------
+    name : {"lh", "rh"}
+    surfaces : dict of path
+        Files called white, inflated, sulc and flat.
+
+    Returns
+    -------
+    Hemisphere
+
+    Raises
+    ------
+    InputError
+        When the files have different numbers of vertices.
+    """
+    white, faces = read_surface(surfaces["white"])
+    inflated, _ = read_surface(surfaces["inflated"])
+    sulc = read_morph(surfaces["sulc"])
+    patch = read_patch(surfaces["flat"])
+    _check_counts(
+        surfaces, len(white), inflated=len(inflated), sulc=len(sulc), flat=patch[0].max() + 1
+    )
+    flat, flat_faces, vertices = flat_mesh(patch, faces)
+    flat_faces = drop_bridges(flat, flat_faces, white[vertices])
+    flat = orient_flat(flat[:, :2], flat_faces, white[vertices], name)
+    return Hemisphere(name, white, inflated, faces, sulc, flat, flat_faces, vertices)
+
+
+def _check_counts(surfaces, n_vertices, **counts):
+    """Raise unless all surfaces can belong to the same vertices."""
+    findings = [
+        Finding(
+            str(surfaces[name]),
+            f"{n_vertices} vertices, as in {surfaces['white']}",
+            str(count),
+            "Use files of the same subject and hemisphere",
+        )
+        for name, count in counts.items()
+        if count > n_vertices or (name != "flat" and count != n_vertices)
+    ]
+    if findings:
+        raise InputError(*findings)
+
+
+def drop_bridges(flat, faces, white):
+    """Leave out triangles that join the two sides of a cut, which would be drawn over the map.
+
+    A patch lists vertices only. Where a cut ran along edges, the triangles on it have all their
+    vertices in the patch, and the flattening has torn them apart.
+
+    Parameters
+    ----------
+    flat, white : float array of shape (n, 2 or 3) and (n, 3)
+        The same vertices on the flat map and in the brain.
+    faces : int array of shape (m, 3)
+
+    Returns
+    -------
+    int array of shape (k, 3)
+    """
+    torn = _longest_edges(flat, faces) > STRETCH * _longest_edges(white, faces)
+    return faces[~torn]
+
+
+def _longest_edges(points, faces):
+    """Length of the longest edge of each triangle."""
+    edges = points[faces] - points[np.roll(faces, 1, axis=1)]
+    return np.linalg.norm(edges, axis=2).max(axis=1)
+
+
+def orient_flat(flat, faces, white, hemi):
+    """Turn a flattened cortex so that its posterior end points to the other hemisphere.
+
+    Patches come in any rotation, and some programs mirror them. The map is shown as seen from
+    outside the brain, as the triangles tell, and turned (never stretched) to where its horizontal
+    axis follows posterior-anterior and its vertical axis inferior-superior best (least squares).
+
+    Parameters
+    ----------
+    flat : float array of shape (n, 2)
+    faces : int array of shape (m, 3)
+    white : float array of shape (n, 3)
+        The same vertices in the brain, right-anterior-superior.
+    hemi : {"lh", "rh"}
+        Anterior is on the left for lh and on the right for rh.
+
+    Returns
+    -------
+    float array of shape (n, 2)
+        Right and up, in the unit of `flat`, around its centre.
+    """
+    flat = np.asarray(flat, dtype=np.float64) - np.mean(flat, axis=0)
+    a, b, c = (flat[faces[:, corner]] for corner in range(3))
+    if np.sum((b - a)[:, 0] * (c - a)[:, 1] - (b - a)[:, 1] * (c - a)[:, 0]) < 0:
+        flat = flat * [-1, 1]
+    outward = -1 if hemi == "lh" else 1
+    target = (white - white.mean(axis=0))[:, 1:] * [outward, 1]
+    agreement = flat.T @ target
+    angle = np.arctan2(agreement[0, 1] - agreement[1, 0], np.trace(agreement))
+    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    return flat @ turn
+
+
+def face_inflated(inflated, hemi, side):
+    """Turn an inflated hemisphere to the viewer.
+
+    Parameters
+    ----------
+    inflated : float array of shape (n_vertices, 3)
+        Right-anterior-superior.
+    hemi : {"lh", "rh"}
+    side : {"lateral", "medial"}
+
+    Returns
+    -------
+    float array of shape (n_vertices, 3)
+        Right, up and towards the viewer.
+    """
+    from_left = (hemi == "lh") == (side == "lateral")
+    sign = -1 if from_left else 1
+    x, y, z = np.asarray(inflated, dtype=np.float64).T
+    return np.stack([sign * y, z, sign * x], axis=1)
+
+
+def look(hemisphere, panel, shape, scale):
+    """Look at a hemisphere.
+
+    Parameters
+    ----------
+    hemisphere : Hemisphere
+    panel : {"flat", "lateral", "medial"}
+        The flat map, or the inflated surface from one side.
+    shape : tuple of int
+        Height and width of the panel in pixels.
+    scale : float
+        Pixels per millimetre of the surface.
+
+    Returns
+    -------
+    View
+    """
+    if panel == "flat":
+        faces, vertices = hemisphere.flat_faces, hemisphere.flat_vertices
+        points = np.column_stack([hemisphere.flat, np.zeros(len(hemisphere.flat))])
+        light = np.ones(len(points))
+    else:
+        faces, vertices = hemisphere.faces, np.arange(len(hemisphere.inflated))
+        points = face_inflated(hemisphere.inflated, hemisphere.name, panel)
+        light = np.clip(_normals(points, faces) @ LIGHT, 0, 1)
+    return _look(points, faces, vertices, light, shape, scale)
+
+
+def _look(points, faces, vertices, light, shape, scale):
+    """Look at a mesh whose coordinates are right, up, towards the viewer."""
+    fine = np.array(shape) * SUPERSAMPLING
+    used = points[np.unique(faces), :2]
+    centre = (used.min(axis=0) + used.max(axis=0)) / 2
+    places = (points[:, :2] - centre) * [scale * SUPERSAMPLING, -scale * SUPERSAMPLING]
+    places += (fine[::-1] - 1) / 2
+    triangles = rasterise(places, points[:, 2], faces, tuple(fine))
+    corners, weights = interpolation(triangles, places, faces)
+    brightness = _blend(light, corners, weights)
+    return View(tuple(shape), triangles >= 0, vertices[corners], weights, brightness)
+
+
+def _normals(points, faces):
+    """Unit normals of the vertices, pointing outwards (FreeSurfer's triangles turn that way)."""
+    a, b, c = (points[faces[:, corner]] for corner in range(3))
+    across = np.cross(b - a, c - a)
+    normals = np.zeros_like(points)
+    for corner in range(3):
+        np.add.at(normals, faces[:, corner], across)
+    return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
+
+
+def _blend(values, corners, weights):
+    """Interpolate values of vertices at the pixels seen."""
+    return np.einsum("ij,ij->i", values.astype(np.float32)[corners], weights)
+
+
+def paint(view, sulc, values, colours):
+    """Colour a view: vertices with a value by it, the others in grey by their sulcal depth.
+
+    A pixel has a colour when more than half of its weight is on vertices with a value; they alone
+    then count.
+
+    Parameters
+    ----------
+    view : View
+    sulc : float array of shape (n_vertices,)
+    values : float array of shape (n_vertices,)
+        NaN where nothing shall be shown.
+    colours : matplotlib ScalarMappable
+
+    Returns
+    -------
+    uint8 array of shape (height, width, 4)
+        RGBA; transparent off the cortex.
+    """
+    shown = np.isfinite(values)
+    weight = _blend(shown, view.corners, view.weights)
+    total = _blend(np.where(shown, values, 0), view.corners, view.weights)
+    coloured = weight > 0.5
+    grey = _blend(sulcal_grey(sulc), view.corners, view.weights) * (0.55 + 0.45 * view.light)
+    rgb = np.repeat(grey[:, None], 3, axis=1)
+    # Colours are dimmed little: they must still be found on the colour bar.
+    dimming = 0.88 + 0.12 * view.light[coloured, None]
+    rgb[coloured] = colours.to_rgba(total[coloured] / weight[coloured])[:, :3] * dimming
+    image = np.zeros((*view.seen.shape, 4), dtype=np.float32)
+    image[view.seen] = np.column_stack([rgb, np.ones(len(rgb))])
+    return _shrink(image)
+
+
+def sulcal_grey(sulc):
+    """Turn sulcal depth of any unit into light gyri and darker sulci with a soft edge.
+
+    Parameters
+    ----------
+    sulc : float array of shape (n_vertices,)
+
+    Returns
+    -------
+    float array of shape (n_vertices,)
+        Between `SULCUS` and `GYRUS`, 0 being black and 1 white.
+    """
+    depth = np.tanh(sulc / (0.4 * np.std(sulc) + 1e-12))
+    return (GYRUS + SULCUS) / 2 - (GYRUS - SULCUS) / 2 * depth
+
+
+def _shrink(image):
+    """Mean over `SUPERSAMPLING` pixels each way of an image with premultiplied alpha, as uint8."""
+    height, width = (size // SUPERSAMPLING for size in image.shape[:2])
+    image = image.reshape(height, SUPERSAMPLING, width, SUPERSAMPLING, 4).mean(axis=(1, 3))
+    alpha = np.maximum(image[..., 3:], 1e-6)
+    image[..., :3] /= alpha
+    return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
+
+
+def smooth_regions(hemisphere, regions):
+    """Make regions from voxels drawable as outlines.
+
+    Voxels leave stairs and crumbs on the surface. Regions are smoothed along it by about
+    `SMOOTHING_MM` (standard deviation); pieces and holes below `SMALLEST_MM2` go. Only for drawing.
+
+    Parameters
+    ----------
+    hemisphere : Hemisphere
+    regions : dict of bool array of shape (n_vertices,)
+
+    Returns
+    -------
+    dict of float array of shape (n_vertices,)
+        A region is where its array is above 0.5.
+    """
+    links, spacing = _links(hemisphere)
+    # Averaging over oneself and six neighbours moves values by 3/7 of the squared spacing along
+    # each axis of the surface.
+    steps = max(1, round(SMOOTHING_MM**2 / (3 / 7 * spacing**2)))
+    area = spacing**2 * np.sqrt(3) / 2
+    average = diags_array(1 / links.sum(axis=1)) @ links
+    smooth = {}
+    for name, region in regions.items():
+        field = region.astype(np.float32)
+        for _ in range(steps):
+            field = average @ field
+        inside = _without_crumbs(field > 0.5, links, SMALLEST_MM2 / area)
+        smooth[name] = np.where(inside, np.maximum(field, 0.51), np.minimum(field, 0.49))
+    return smooth
+
+
+def _links(hemisphere):
+    """Neighbourhood of the vertices, each its own neighbour, and the mean length of an edge."""
+    faces, n_vertices = hemisphere.faces, len(hemisphere.white)
+    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
+    lengths = np.linalg.norm(hemisphere.white[edges[:, 0]] - hemisphere.white[edges[:, 1]], axis=1)
+    own = np.tile(np.arange(n_vertices), (2, 1)).T
+    rows, columns = np.concatenate([edges, edges[:, ::-1], own]).T
+    ones = np.ones(len(rows), dtype=np.float32)
+    links = coo_array((ones, (rows, columns)), shape=(n_vertices, n_vertices)).tocsr()
+    links.data[:] = 1
+    return links, lengths.mean()
+
+
+def _without_crumbs(inside, links, smallest):
+    """Remove the pieces of a region, and then its holes, that have few vertices."""
+    for wanted in (True, False):
+        part = np.nonzero(inside == wanted)[0]
+        _, piece = connected_components(links[part][:, part], directed=False)
+        few = part[np.bincount(piece, minlength=1)[piece] < smallest]
+        inside = inside.copy()
+        inside[few] = not wanted
+    return inside
+
+
+def show_field(view, field):
+    """Values of vertices at the figure's pixels.
+
+    Parameters
+    ----------
+    view : View
+    field : float array of shape (n_vertices,)
+
+    Returns
+    -------
+    float array of shape (height, width)
+        NaN off the cortex.
+    """
+    image = np.full(view.seen.shape, np.nan, dtype=np.float32)
+    image[view.seen] = _blend(field, view.corners, view.weights)
+    middle = SUPERSAMPLING // 2
+    return image[middle::SUPERSAMPLING, middle::SUPERSAMPLING]

@@ -1,0 +1,88 @@
+"""One look for every figure: a journal's double column, one font, one scale of colours."""
+
+import logging
+from contextlib import contextmanager
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.patheffects import withStroke
+
+from nsdldm.files import replacing
+
+logger = logging.getLogger(__name__)
+
+DPI = 300
+WIDTH_MM = 180
+SMALL, NORMAL, LARGE = 6, 7, 8  # points, at the printed width
+INK, FAINT = "0.1", "0.4"
+GYRUS, SULCUS = 0.91, 0.74  # greys
+ACCURACY = "inferno"  # sequential and perceptually uniform
+
+RC = {
+    # Comes with matplotlib, so that a figure is the same on every machine.
+    "font.family": "DejaVu Sans",
+    "mathtext.fontset": "dejavusans",
+    "font.size": NORMAL,
+    "axes.labelsize": NORMAL,
+    "axes.linewidth": 0.5,
+    "xtick.labelsize": SMALL,
+    "ytick.labelsize": SMALL,
+    "xtick.major.width": 0.5,
+    "xtick.major.size": 2,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "figure.dpi": DPI,
+    "savefig.dpi": DPI,
+    "figure.facecolor": "white",
+}
+
+
+@contextmanager
+def journal_style():
+    """Use the project's look inside the block, and Agg whatever display there is."""
+    backend = mpl.get_backend()
+    with mpl.rc_context(RC):
+        mpl.use("agg")
+        yield
+    mpl.use(backend)
+
+
+def pixels(mm):
+    """Whole pixels of a length in millimetres on the printed page."""
+    return round(mm / 25.4 * DPI)
+
+
+def halo(width, colour="white"):
+    """Surround text or lines by a rim of `width` points so that they read on any colour."""
+    return [withStroke(linewidth=width, foreground=colour)]
+
+
+def upper_limit(values, percentile=99.0, step=0.05):
+    """Choose the upper end of a colour scale that starts at 0.
+
+    Parameters
+    ----------
+    values : array
+        NaN is left out.
+    percentile : float
+        Of the values; a few above it may saturate.
+    step : float
+        The end is the next multiple of it.
+
+    Returns
+    -------
+    float
+        At least `step`, also when there are no values.
+    """
+    known = np.asarray(values, dtype=np.float64)
+    known = known[np.isfinite(known)]
+    top = np.percentile(known, percentile) if known.size else 0.0
+    return max(1, np.ceil(top / step - 1e-9)) * step
+
+
+def save_figure(path, figure):
+    """Write a figure at its own size and `DPI`, without the date and program that would make two
+    files of the same figure differ."""
+    with replacing(path) as part:
+        figure.savefig(part, dpi=DPI, metadata={"Software": None})

@@ -1,0 +1,224 @@
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from nsd_files import make_design, write_nifti, write_subject
+
+from nsdldm.nsd.preflight import check_model, preflight
+
+PROJECT = Path(__file__).resolve().parents[2]
+BETAS = "nsddata_betas/ppdata/subj{0:02d}/func1pt8mm/betas_fithrf_GLMdenoise_RR"
+SHARED = (
+    "nsddata/experiments/nsd/nsd_expdesign.mat",
+    "nsddata/experiments/nsd/nsd_stim_info_merged.csv",
+    "nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5",
+    "nsddata_stimuli/stimuli/nsd/annotations/captions_train2017.json",
+    "nsddata_stimuli/stimuli/nsd/annotations/captions_val2017.json",
+)
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory):
+    root = tmp_path_factory.mktemp("release")
+    for name in SHARED:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text("not looked into")
+    for number in (1, 3):
+        write_subject(root, make_design(), number, n_sessions=3)
+    return root
+
+
+@pytest.fixture
+def root(template, tmp_path):
+    return shutil.copytree(template, tmp_path / "nsd")
+
+
+@pytest.fixture
+def config():
+    return {
+        "nsd": {
+            "captions": None,
+            "betas": "betas_fithrf_GLMdenoise_RR",
+            "format": "hdf5",
+            "space": "func1pt8mm",
+        },
+        "rois": {"cortex": ["streams:ribbon"], "early": ["streams:early", "streams:5"]},
+        "min_ncsnr": None,
+        "overrides": {},
+    }
+
+
+def find(config, root, **sessions):
+    return preflight(config, root, sessions or {"subj01": [1, 2, 3], "subj03": [1, 2]})
+
+
+def find_one(findings, where, *words):
+    (finding,) = findings
+    assert finding.where.endswith(where)
+    for word in words:
+        assert word in str(finding)
+
+
+def test_whole_release_has_no_findings(config, root):
+    assert find(config, root) == []
+
+
+def test_missing_root_is_the_only_finding(config, root):
+    find_one(find(config, root / "absent"), "nsd/absent", "nsd.root", "found nothing")
+    find_one(find(config, root / SHARED[0]), SHARED[0], "nsd.root", "found a file")
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_missing_shared_file(config, root, name):
+    (root / name).unlink()
+    find_one(find(config, root), name, "found nothing")
+
+
+def test_captions_in_a_folder_of_their_own(config, root, tmp_path):
+    config["nsd"]["captions"] = str(tmp_path / "coco")
+    assert len(find(config, root)) == 2
+    shutil.move(root / "nsddata_stimuli/stimuli/nsd/annotations", tmp_path / "coco")
+    assert find(config, root) == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "nsddata/ppdata/subj03/behav/responses.tsv",
+        "nsddata/ppdata/subj03/transforms/rh.func1pt8-to-layerB2.mgz",
+        "nsddata/freesurfer/subj03/surf/lh.inflated",
+        "nsddata/freesurfer/subj03/surf/lh.sulc",
+        "nsddata/freesurfer/subj03/surf/rh.white",
+        "nsddata/freesurfer/subj03/surf/rh.pial",
+        "nsddata/freesurfer/subj03/surf/rh.full.flat.patch.3d",
+        "nsddata/freesurfer/subj03/label/streams.mgz.ctab",
+    ],
+)
+def test_missing_or_empty_file_of_a_subject(config, root, name):
+    (root / name).unlink()
+    find_one(find(config, root), name, "found nothing", f"s3://natural-scenes-dataset/{name}")
+    (root / name).touch()
+    find_one(find(config, root), name, "found an empty file")
+    assert find(config, root, subj01=[1]) == []
+
+
+def test_missing_sessions_of_a_subject_are_one_finding(config, root):
+    for session in (2, 3):
+        (root / BETAS.format(1) / f"betas_session{session:02d}.hdf5").unlink()
+    find_one(find(config, root), "betas_session02.hdf5", "2 sessions of 3", "lower nsd.sessions")
+    find_one(find(config, root, subj01=[1, 2]), "betas_session02.hdf5", "found nothing.")
+    assert find(config, root, subj01=[1]) == []
+
+
+def test_the_other_format_is_pointed_out(config, root):
+    config["nsd"]["format"] = "nifti"
+    find_one(find(config, root, subj01=[1]), "session01.nii.gz", "nsd.format to hdf5")
+
+
+def test_sessions_that_a_subject_never_had(config, root):
+    where = "sessions of subj03"
+    find_one(find(config, root, subj03=[1, 2, 33, 40]), where, "1 to 32", "session 33")
+
+
+def test_atlas_that_the_release_lacks(config, root):
+    roi = root / "nsddata/ppdata/subj01/func1pt8mm/roi"
+    write_nifti(roi / "lh.streams.nii.gz", [[[0.0]]])
+    config["rois"]["frontal"] = ["control:frontal"]
+    findings = find(config, root, subj01=[1])
+    find_one(findings, "control.nii.gz", "the atlas control", "(there are: streams)")
+
+
+def test_label_that_the_table_lacks(config, root):
+    config["rois"]["lateral"] = ["streams:lateral"]
+    findings = find(config, root)
+    assert [Path(finding.where).name for finding in findings] == ["streams.mgz.ctab"] * 2
+    assert "'lateral'" in str(findings[0])
+    assert "subj03" in findings[1].where
+
+
+def test_region_of_another_form_is_found_once(config, root):
+    config["rois"]["lateral"] = ["streams:a:b"]
+    find_one(find(config, root), "rois.lateral", "'streams:a:b'")
+
+
+@pytest.mark.parametrize("where", ["min_ncsnr", "overrides"])
+def test_ncsnr_is_needed_only_where_it_is_used(config, root, where):
+    (root / BETAS.format(1) / "ncsnr.nii.gz").unlink()
+    assert find(config, root) == []
+    config[where] = 0.1 if where == "min_ncsnr" else {"subj01": {"min_ncsnr": 0.1}}
+    find_one(find(config, root), "subj01/func1pt8mm/betas_fithrf_GLMdenoise_RR/ncsnr.nii.gz")
+    config["overrides"] = {"subj01": {"min_ncsnr": None}}
+    assert find(config, root) == []
+
+
+def test_subject_that_is_not_there_is_one_finding(config, root):
+    find_one(find(config, root, subj01=[1], subj02=[1, 2]), "subj02 in " + str(root))
+
+
+def test_subject_without_surfaces_is_one_finding(config, root):
+    shutil.rmtree(root / "nsddata/freesurfer/subj01/surf")
+    find_one(find(config, root), "nsddata/freesurfer/subj01/surf", "a folder", "nothing")
+
+
+def test_two_subjects_broken_in_two_ways_are_in_one_report(config, root):
+    (root / BETAS.format(1) / "betas_session02.hdf5").unlink()
+    shutil.rmtree(root / "nsddata/ppdata/subj03/transforms")
+    where = [finding.where.removeprefix(str(root) + "/") for finding in find(config, root)]
+    expected = ["nsddata/ppdata/subj03/transforms"]
+    assert where == [BETAS.format(1) + "/betas_session02.hdf5", *expected]
+
+
+def test_needs_the_standard_library_only():
+    code = "import sys; import nsdldm.nsd.preflight; print(*sys.modules)"
+    # -I -S: neither site-packages nor the environment's paths.
+    command = f"import sys; sys.path.append({str(PROJECT)!r}); {code}"
+    run = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", command], capture_output=True, text=True, check=True
+    )
+    first = {name.partition(".")[0] for name in run.stdout.split()}
+    assert first - sys.stdlib_module_names <= {"__main__", "nsdldm"}
+
+
+@pytest.fixture
+def model(tmp_path):
+    """A model folder with the names of diffusers' layout."""
+    names = (
+        "vae/config.json",
+        "vae/diffusion_pytorch_model.safetensors",
+        "text_encoder/config.json",
+        "text_encoder/model.safetensors",
+        "unet/config.json",
+        "unet/diffusion_pytorch_model.safetensors.index.json",
+        "tokenizer/tokenizer_config.json",
+        "tokenizer/vocab.json",
+        "scheduler/scheduler_config.json",
+    )
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("{}")
+    return tmp_path
+
+
+def test_whole_model_has_no_findings(model):
+    assert check_model(model) == []
+    assert check_model(PROJECT / "resources/demo_model") == []
+
+
+@pytest.mark.parametrize("part", ["vae", "text_encoder", "unet", "tokenizer", "scheduler"])
+def test_model_without_a_part(model, part):
+    shutil.rmtree(model / part)
+    find_one(check_model(model), f"/{part}", f"the {part} of a latent", "found nothing")
+
+
+def test_model_with_pickled_weights_only(model):
+    weights = model / "vae/diffusion_pytorch_model.safetensors"
+    weights.rename(weights.with_suffix(".bin"))
+    words = "without diffusion_pytorch_model.safetensors", "safetensors"
+    find_one(check_model(model), "/vae", *words)
+
+
+def test_hub_id_needs_a_revision(tmp_path):
+    assert check_model("owner/a-model-that-is-no-folder", "133a221b") == []
+    find_one(check_model("owner/a-model-that-is-no-folder"), "no-folder", "model.revision")
