@@ -1,26 +1,150 @@
-"""Voxel-wise encoders: predict the response of every voxel to images from their features."""
+"""Voxel-wise encoding models of one subject: fits, maps, tables and summaries by region."""
 
 import logging
+import time
 
 import numpy as np
 import pandas as pd
 
+from nsdldm import stats
+from nsdldm.errors import Finding, InputError
 from nsdldm.files import load_array, load_mask, load_table, load_volume, save_table, save_volume
-from nsdldm.logs import progress
-from nsdldm.ridge import fit_ridge, group_folds, plan_batches, set_device
-from nsdldm.stats import (
-    average_trials,
-    control_fdr,
-    correlate,
-    estimate_ncsnr,
-    noise_ceiling,
-    p_values,
-    r2_score,
-    zscore_sessions,
-)
-from nsdldm.summary import MAPS
 
 logger = logging.getLogger(__name__)
+
+# Volumes of the 4-D maps, in order.
+MAPS = ("r", "r2", "p", "significant", "ceiling", "alpha")
+COLUMNS = ("r", "r2", "p", "significant", "ceiling", "ncsnr", "alpha")
+# Share of significant voxels at an end of the penalties that calls for a wider range.
+EDGE_SHARE = 0.05
+SCORED_AT_ONCE = 4096
+
+
+def _check_inputs(kernels, betas, trials, images, mask):
+    """Read the tables after comparing all inputs' sizes; every contradiction is reported."""
+    shown, seen = load_table(trials), load_table(images)
+    shape = len(shown), int(load_mask(mask).sum())
+    sizes = [(path, load_array(path).shape, (len(seen),) * 2, images) for path in kernels.values()]
+    sizes.append((betas, load_array(betas).shape, shape, f"{trials} and {mask}"))
+    findings = [
+        Finding(str(path), f"shape {wanted} as in {where}", f"{found}", "Compute it again")
+        for path, found, wanted, where in sizes
+        if found != wanted
+    ]
+    if set(shown["nsd_id"]) != set(seen["nsd_id"]):
+        remedy = "Tabulate both again"
+        findings.append(Finding(str(trials), f"the images of {images}", "others", remedy))
+    if (seen["split"] == "test").sum() < 3:
+        remedy = "Use sessions that share images with the other subjects"
+        findings.append(Finding(str(images), "at least 3 test images", "fewer", remedy))
+    if findings:
+        raise InputError(*findings)
+    return shown, seen
+
+
+def _read_columns(path, columns):
+    """Copy columns of a matrix; a map that is kept open would count as memory of the process."""
+    return np.array(load_array(path)[:, columns], np.float32)
+
+
+def _prepare_targets(betas, columns, trials, images, train_on, zscore):
+    """Training and test responses of some voxels, their ncsnr and the number of values filled."""
+    nsd_ids, train = trials["nsd_id"].to_numpy(), (trials["split"] == "train").to_numpy()
+    values = _read_columns(betas, columns)
+    if zscore:
+        values = stats.zscore_sessions(values, trials["session"].to_numpy(), train)
+        ratio = stats.ncsnr(values, nsd_ids)
+    else:
+        # Any unit does for a correlation, but missing values are filled by 0, the mean.
+        values = stats.center(values, train)
+        ratio = np.full(values.shape[1], np.nan, np.float32)
+    wanted = {split: group.to_numpy() for split, group in images.groupby("split")["nsd_id"]}
+    test, filled_test = stats.average_trials(values, nsd_ids, wanted["test"])
+    if train_on == "averages":
+        fitted, filled = stats.average_trials(values, nsd_ids, wanted["train"])
+    else:
+        filled = int(np.isnan(values[train]).sum())
+        fitted = np.nan_to_num(values[train])
+    return fitted, test, ratio, filled + filled_test
+
+
+def _prepare_block(betas, block, rows, step, **how):
+    """`_prepare_targets` for a block of voxels, a few at a time to save memory."""
+    n_voxels = block.stop - block.start
+    fitted, test = (np.empty((len(samples), n_voxels), np.float32) for samples in rows)
+    ratio, filled = np.empty(n_voxels, np.float32), 0
+    for start in range(0, n_voxels, step):
+        part = slice(start, min(start + step, n_voxels))
+        columns = slice(block.start + part.start, block.start + part.stop)
+        fitted[:, part], test[:, part], ratio[part], n = _prepare_targets(betas, columns, **how)
+        filled += n
+    if filled:
+        share = 100 * filled / (len(fitted) + len(test)) / n_voxels
+        logger.info("%d missing values (%.2f %%) set to the voxel's mean", filled, share)
+    return fitted, test, ratio
+
+
+def _score(observed, predicted):
+    """r and R² of each column, a few columns at a time to save memory."""
+    scores = np.empty((2, observed.shape[1]))
+    for start in range(0, observed.shape[1], SCORED_AT_ONCE):
+        part = slice(start, start + SCORED_AT_ONCE)
+        scores[0, part] = stats.correlate(observed[:, part], predicted[:, part])
+        scores[1, part] = stats.r2(observed[:, part], predicted[:, part])
+    return scores
+
+
+def _find_rows(trials, images, train_on):
+    """The image, as row of the kernels, of each training and each test sample."""
+    train = np.flatnonzero(images["split"] == "train")
+    if train_on == "trials":
+        position = pd.Series(np.arange(len(images)), images["nsd_id"])
+        train = position[trials.loc[trials["split"] == "train", "nsd_id"]].to_numpy()
+    return train, np.flatnonzero(images["split"] == "test")
+
+
+def _log_plan(plan, rows, n_voxels):
+    """Say what will be fitted and what memory it will take."""
+    sizes = (len(rows[0]), len(rows[1]), n_voxels, plan["voxels"])
+    logger.info("%d training and %d test samples; %d voxels, %d in a call", *sizes)
+    where = f" and {plan['device_peak'] / 1e9:.1f} GB on the GPU" if plan["device_peak"] else ""
+    message = "predicted peak memory %.1f GB%s (batches of %d voxels and %d alphas)"
+    logger.info(message, plan["peak"] / 1e9, where, plan["targets"], plan["alphas"])
+
+
+def _fit(ridge, path, rows, fitted, alphas, folds, plan):
+    """Predictions of the test samples from one kernel, and the alphas chosen."""
+    kernel, (train, test) = load_array(path), rows
+    parts = [np.array(kernel[np.ix_(samples, train)]) for samples in (train, test)]
+    del kernel
+    return ridge.fit_ridge(*parts, fitted, alphas, folds, plan)[:2]
+
+
+def _finish(name, table, alphas, n_test, q):
+    """Add significance to a table of scores and log what matters about it."""
+    table.loc[table["r"].isna(), "alpha"] = np.nan
+    table["p"] = stats.p_values(table["r"], n_test)
+    table["significant"] = stats.fdr(table["p"], q)
+    chosen = table.loc[table["significant"], "alpha"]
+    found = f"{name}: {len(chosen)} of {len(table)} voxels predicted at FDR {q:g}"
+    logger.info("%s, median r %.3f", found, table["r"].median())
+    for edge, where in ((min(alphas), "smallest"), (max(alphas), "largest")):
+        share = (chosen == edge).mean() if len(chosen) else 0
+        if share > EDGE_SHARE:
+            message = "%s: %.0f %% of significant voxels chose the %s alpha, %g; widen the range"
+            logger.warning(message, name, 100 * share, where, edge)
+    return table
+
+
+def _write(table, mask, map_path, table_path):
+    """Write a feature's 4-D map and table, given its columns in the C-order of the mask."""
+    data, affine = load_volume(mask)
+    inside = data > 0
+    volumes = np.full((*inside.shape, len(MAPS)), np.nan, np.float32)
+    volumes[inside] = table[list(MAPS)].to_numpy(np.float32)
+    save_volume(map_path, volumes, affine)
+    voxels = pd.DataFrame(np.argwhere(inside), columns=["i", "j", "k"])
+    save_table(table_path, voxels.join(table[list(COLUMNS)]))
 
 
 def fit_encoders(
@@ -41,171 +165,141 @@ def fit_encoders(
     device,
     seed,
 ):
-    """Fit an encoder of each feature space to every voxel and score it on the test images.
+    """Predict every voxel of a subject from each feature space, and score held-out images.
 
-    Responses are z-scored by session with the statistics of training trials, models are fitted to
-    training images and scored on the averaged trials of test images. All feature spaces share the
-    folds.
+    One kernel ridge regression a voxel and space, with an intercept and a penalty chosen by
+    cross-validation over training images, the same folds for all. Scored are predictions of the
+    test images' averaged trials. r is tested one-sided against the correlation of independent
+    Gaussian vectors of that length, with a false discovery rate over the voxels of a space.
 
     Parameters
     ----------
-    kernels : dict of str to path
-        By feature, as `nsdldm.ridge.compute_kernels` writes them.
-    betas : str or Path
-        float32 ``.npy`` of shape (n_trials, n_voxels), voxels in C-order of the mask; read in
-        batches of voxels.
-    trials, images : str or Path
-        Tables as `nsdldm.nsd.trials.tabulate_trials` writes them.
-    mask : str or Path
-    maps : dict of str to path
-        Outputs by feature: NIfTI of shape (X, Y, Z, 7), float32, the volumes named by
-        `nsdldm.summary.MAPS`: Pearson r and R2 on test images, one-sided p of r, significance
-        (0 or 1), ceiling of r, ncsnr of the responses as modelled, alpha; NaN off the mask.
-    tables : dict of str to path
-        Outputs by feature: a row a voxel, columns i, j, k (0-based) and those of the maps.
+    kernels : dict of path
+        Gram matrix of each space, as `nsdldm.ridge.compute_kernels` writes it.
+    betas : path
+        float32 ``.npy`` of shape (n_trials, n_voxels), percent signal change, NaN where invalid;
+        never read at once.
+    trials, images : path
+        ``trials.tsv`` (a row a trial, in the order of `betas`) and ``images.tsv`` (a row an image,
+        in the order of the kernels).
+    mask : path
+        NIfTI mask with n_voxels voxels; their C-order is the order of `betas`.
+    maps, tables : dict of path
+        Output for each space: a float32 NIfTI whose volumes are `MAPS`, NaN off the mask, and a
+        table with a row a voxel in C-order of the mask (i, j, k and `COLUMNS`).
     alphas : list of float
+        Penalties tried; kernels have a mean diagonal of 1.
     n_folds : int
     fdr : float
-        False discovery rate over the voxels of a feature space (Benjamini & Hochberg).
-    train_on : {"averages", "trials"}
-        Fit to the average of an image's trials, or to single trials.
+        False discovery rate.
+    train_on : "averages" or "trials"
+        Fit to each image's averaged trials or to single trials.
     zscore : bool
-        Without it there is no ceiling: it is defined for z-scored responses.
+        z-score each session by its training trials; without, no noise ceiling is known.
     memory_gb : float
-    device : {"auto", "cpu", "cuda"}
+        Memory the process may use, in units of 1e9 bytes; sets the batches.
+    device : "auto", "cpu" or "cuda"
     seed : int
-        Of the folds.
+        Shuffles images over folds.
+
+    Raises
+    ------
+    InputError
+        Inputs that contradict each other, or too little memory.
     """
-    set_device(device)
-    trials, images = load_table(trials), load_table(images)
-    betas, inside = load_array(betas), load_mask(mask)
-    design = _make_design(trials, images, train_on)
-    folds = group_folds(design["groups"], n_folds, seed)
-    batches = plan_batches(
-        n_train=len(design["rows"]),
-        n_test=len(design["test"]),
-        n_voxels=betas.shape[1],
-        n_alphas=len(alphas),
-        n_folds=n_folds,
-        memory_gb=memory_gb,
+    # Summaries are made where torch and himalaya are not installed.
+    from nsdldm import ridge
+
+    shown, seen = _check_inputs(kernels, betas, trials, images, mask)
+    ridge.set_device(device)
+    rows = _find_rows(shown, seen, train_on)
+    n_voxels = load_array(betas).shape[1]
+    plan = ridge.plan_batches(
+        *map(len, rows), n_voxels, len(alphas), n_folds, memory_gb, ridge.free_device_memory()
     )
-    logger.info(
-        "%d voxels, %d training samples, %d test images; batches of %d voxels; predicted peak of "
-        "the fit %.2f GB",
-        betas.shape[1],
-        len(design["rows"]),
-        len(design["test"]),
-        batches["voxels"],
-        batches["bytes"] / 1e9,
-    )
-    scores = {name: np.full((betas.shape[1], len(MAPS)), np.nan) for name in kernels}
-    grams = {name: _cut_kernel(path, design) for name, path in kernels.items()}
-    starts = range(0, betas.shape[1], batches["voxels"])
-    for start in progress(starts, len(starts), "batches of voxels"):
-        columns = slice(start, start + batches["voxels"])
-        train, test, ncsnr = _prepare_responses(betas[:, columns], trials, design, zscore)
-        ceiling = noise_ceiling(ncsnr, design["repeats"])
-        for name, (gram, gram_test) in grams.items():
-            predicted, best = fit_ridge(
-                gram, gram_test, train, alphas=alphas, folds=folds, batches=batches
-            )
-            r = correlate(predicted, test)
-            p = p_values(r, len(test))
-            parts = {"r": r, "r2": r2_score(test, predicted), "p": p, "alpha": best}
-            for key, values in (parts | {"ceiling": ceiling, "ncsnr": ncsnr}).items():
-                scores[name][columns, MAPS.index(key)] = values
-    for name, values in scores.items():
-        values[:, MAPS.index("significant")] = control_fdr(values[:, MAPS.index("p")], fdr)
-        _warn_of_edges(name, values, alphas)
-        _save(values, inside, load_volume(mask)[1], maps[name], tables[name])
+    _log_plan(plan, rows, n_voxels)
+    folds = ridge.group_folds(rows[0], n_folds, seed)
+
+    scores = {name: np.empty((3, n_voxels)) for name in kernels}
+    ratio = np.empty(n_voxels, np.float32)
+    # Preparing takes up to 48 bytes a trial and voxel.
+    step = max(1, plan["spare"] // (48 * len(shown)))
+    how = {"trials": shown, "images": seen, "train_on": train_on, "zscore": zscore}
+    for start in range(0, n_voxels, plan["voxels"]):
+        block = slice(start, min(start + plan["voxels"], n_voxels))
+        fitted, observed, ratio[block] = _prepare_block(betas, block, rows, step, **how)
+        for name, path in kernels.items():
+            began = time.monotonic()
+            predicted, chosen = _fit(ridge, path, rows, fitted, alphas, folds, plan)
+            scores[name][:, block] = *_score(observed, predicted), chosen
+            seconds = time.monotonic() - began
+            logger.info("%s: voxels to %d of %d in %.0f s", name, block.stop, n_voxels, seconds)
+
+    repeats = seen["nsd_id"].map(shown["nsd_id"].value_counts()).to_numpy()[rows[1]]
+    known = {"ncsnr": ratio, "ceiling": stats.noise_ceiling(ratio, repeats)}
+    for name in kernels:
+        table = pd.DataFrame(dict(zip(("r", "r2", "alpha"), scores[name], strict=True)) | known)
+        table = _finish(name, table, alphas, len(rows[1]), fdr)
+        _write(table, mask, maps[name], tables[name])
 
 
-def _make_design(trials, images, train_on):
-    """What is fitted to what.
+def summarize_encoding(*, tables, masks, min_ncsnr=(0,)):
+    """Summarise one subject's encoding models by region.
+
+    Parameters
+    ----------
+    tables : dict of path
+        The table of each feature space, as `fit_encoders` writes it.
+    masks : dict of path
+        The mask of each region, on the grid of the tables; voxels without a model are left out.
+    min_ncsnr : sequence of float
+        Least ncsnr of the voxels summarised, one row each; 0 takes all voxels.
 
     Returns
     -------
-    dict
-        rows: image of each training sample; groups: the same, for the folds; test: test images;
-        all as rows of `images`. repeats: trials of each test image. train_on.
+    DataFrame
+        Columns feature, roi, min_ncsnr, n_voxels, median_r, median_ceiling and share_significant
+        (NaN without voxels).
     """
-    train = images["split"].to_numpy() == "train"
-    index = np.searchsorted(images["nsd_id"], trials["nsd_id"])
-    rows = np.flatnonzero(train) if train_on == "averages" else index[train[index]]
-    return {
-        "train_on": train_on,
-        "rows": rows,
-        "groups": rows,
-        "test": np.flatnonzero(~train),
-        "repeats": images["n_trials"].to_numpy()[~train],
-        "images": images["nsd_id"].to_numpy(),
-        "train_trials": train[index],
-    }
+    inside = {roi: load_mask(path) for roi, path in masks.items()}
+    rows = []
+    for feature, path in tables.items():
+        table = load_table(path)
+        voxels = tuple(table[axis] for axis in "ijk")
+        for roi, mask in inside.items():
+            for least in min_ncsnr:
+                chosen = table[mask[voxels] & ((table["ncsnr"] >= least) | (least == 0))]
+                row = {"feature": feature, "roi": roi, "min_ncsnr": least, "n_voxels": len(chosen)}
+                row["median_r"] = chosen["r"].median()
+                row["median_ceiling"] = chosen["ceiling"].median()
+                row["share_significant"] = chosen["significant"].mean()
+                rows.append(row)
+    return pd.DataFrame(rows)
 
 
-def _cut_kernel(path, design):
-    """The kernel between training samples, and between test images and training samples."""
-    kernel = load_array(path)
-    rows, test = design["rows"], design["test"]
-    return np.ascontiguousarray(kernel[rows][:, rows]), np.ascontiguousarray(kernel[test][:, rows])
+def tabulate_encoding(*, tables, masks, output, min_ncsnr):
+    """Summarise all subjects' encoding models by region.
 
-
-def _prepare_responses(betas, trials, design, zscore):
-    """z-score and average the responses of some voxels.
-
-    Returns
-    -------
-    train : float32 array of shape (n_samples, n_voxels)
-    test : float32 array of shape (n_test, n_voxels)
-    ncsnr : float array of shape (n_voxels,)
-        Of the responses as modelled; NaN where they are not z-scored.
+    Parameters
+    ----------
+    tables : dict of path
+        Keys (subject, feature): tables as `fit_encoders` writes them.
+    masks : dict of path
+        Keys (subject, roi): masks.
+    output : path
+        Table with the column subject and those of `summarize_encoding`, with roi before feature.
+    min_ncsnr : list of float
+        Least ncsnr of the voxels summarised, one row each; 0 takes all voxels.
     """
-    sessions, nsd_ids = trials["session"].to_numpy(), trials["nsd_id"].to_numpy()
-    betas = np.array(betas, np.float32)
-    ncsnr = np.full(betas.shape[1], np.nan)
-    if zscore:
-        betas = zscore_sessions(betas, sessions, design["train_trials"])
-        ncsnr = estimate_ncsnr(betas, nsd_ids)
-    averages = average_trials(betas, nsd_ids, design["images"])
-    train = averages[design["rows"]]
-    if design["train_on"] == "trials":
-        train = betas[design["train_trials"]]
-    test = averages[design["test"]]
-    missing = np.isnan(train).sum() + np.isnan(test).sum()
-    if missing:
-        share = missing / (train.size + test.size)
-        logger.info("%.2f %% of responses have no data and count as the mean", 100 * share)
-    mean = np.nan_to_num(np.nanmean(train, axis=0)) if not zscore else np.float32(0)
-    return np.where(np.isnan(train), mean, train), np.where(np.isnan(test), mean, test), ncsnr
-
-
-def _warn_of_edges(name, values, alphas):
-    """Say so if the best alpha may lie beyond the grid."""
-    alpha = values[values[:, MAPS.index("significant")] == 1, MAPS.index("alpha")]
-    share = (
-        np.isin(np.float32(alpha), np.float32([min(alphas), max(alphas)])).mean()
-        if len(alpha)
-        else 0
-    )
-    if share > 0.05:
-        logger.warning(
-            "%s: %.0f %% of significant voxels have an alpha at an edge of the grid (%g to %g); "
-            "widen encoding.alphas",
-            name,
-            100 * share,
-            min(alphas),
-            max(alphas),
+    parts = []
+    for subject in dict.fromkeys(subject for subject, _ in tables):
+        own_tables, own_masks = (
+            {name: path for (owner, name), path in paths.items() if owner == subject}
+            for paths in (tables, masks)
         )
-    r = values[:, MAPS.index("r")]
-    logger.info("%s: median r %.3f, %d significant voxels", name, np.nanmedian(r), len(alpha))
-
-
-def _save(values, inside, affine, volume, table):
-    """Write the scores of one feature space as volumes and as a table."""
-    data = np.full((*inside.shape, len(MAPS)), np.nan, np.float32)
-    data[inside] = values
-    save_volume(volume, data, affine)
-    columns = dict(zip(("i", "j", "k"), np.nonzero(inside), strict=True))
-    columns |= dict(zip(MAPS, values.T, strict=True))
-    columns["significant"] = columns["significant"].astype(int)
-    save_table(table, pd.DataFrame(columns))
+        part = summarize_encoding(tables=own_tables, masks=own_masks, min_ncsnr=min_ncsnr)
+        part.insert(0, "subject", subject)
+        parts.append(part)
+    summary = pd.concat(parts, ignore_index=True)
+    first = ["subject", "roi", "feature", "min_ncsnr"]
+    save_table(output, summary[[*first, *summary.columns.difference(first, sort=False)]])

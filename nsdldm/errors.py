@@ -36,7 +36,7 @@ class InputError(ValueError):
 
 
 @contextmanager
-def reading(path, expected):
+def reading(path, expected, remedy="Replace it by an intact copy"):
     """Report whatever goes wrong while a file is read as an `InputError` about that file.
 
     Only for blocks that do nothing but read `path`, since a damaged file makes the libraries raise
@@ -47,16 +47,17 @@ def reading(path, expected):
     path : str or Path
     expected : str
         What the file should be, such as "an HDF5 file".
+    remedy : str
+        What to do about a file that cannot be read.
     """
     try:
         yield
     except (InputError, MemoryError):
         raise
     except FileNotFoundError as error:
-        remedy = "Restore the file or correct the path"
-        raise InputError(Finding(str(path), expected, "no such file", remedy)) from error
+        restore = "Restore the file or correct the path"
+        raise InputError(Finding(str(path), expected, "no such file", restore)) from error
     except Exception as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
         found = f"one that cannot be read ({reason})"
-        remedy = "Replace it by an intact copy"
         raise InputError(Finding(str(path), expected, found, remedy)) from error

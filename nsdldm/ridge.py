@@ -1,228 +1,313 @@
-"""Kernel ridge regression of many voxels on images, on himalaya.
+"""Kernel ridge regression of many targets on a GPU or CPU, through himalaya.
 
-Linear ridge in its dual form: a feature space enters as the Gram matrix of its images, so that
-59,136 features cost what 10 do. All voxels share the decompositions of a feature space; each has
-its own penalty.
+Kernels are Gram matrices of a subject's images, computed once a feature space and kept as files.
+himalaya keeps its backend in a global of the process; `set_device` is the one place that sets it.
 """
 
 import logging
+import math
+import warnings
 
 import numpy as np
 import torch
-from himalaya.backend import set_backend
+from himalaya.backend import get_backend, set_backend
 from himalaya.kernel_ridge import KernelRidgeCV
+from himalaya.scoring import r2_score
 from sklearn.model_selection import GroupKFold
 
 from nsdldm.errors import Finding, InputError
-from nsdldm.files import create_array, load_array, load_table
+from nsdldm.files import load_array, load_table, save_array
 
 logger = logging.getLogger(__name__)
 
-FLOAT = 4
-COLUMNS = 8192
+COLUMNS_AT_ONCE = 2048
+# Larger batches are no faster, only larger: of targets, and of bytes for the matrices of alphas.
+TARGETS_AT_ONCE = 2000
+MATRICES = int(0.5e9)
+# Every call repeats the eigendecompositions; with fewer voxels they would be most of the work.
+LEAST_VOXELS = 500
+# Bytes of a process that has imported everything (measured: 0.42e9 on a CPU), and of host memory
+# for preparing data where a GPU does the fit.
+LIBRARIES = int(0.45e9)
+CUDA_LIBRARIES = int(3e9)
+STAGING = int(1e9)
+# himalaya scores alphas that float32 cannot resolve with -1e5.
+UNRESOLVED = -1e4
 
 
 def set_device(device):
-    """Choose himalaya's backend, a setting of the whole process.
+    """Choose where himalaya computes, for the whole process.
 
     Parameters
     ----------
-    device : {"auto", "cpu", "cuda"}
-        "auto" is the GPU if there is one.
+    device : "auto", "cpu" or "cuda"
+        "auto" is the GPU where there is one.
 
     Returns
     -------
-    module
-        The backend: torch, or torch_cuda.
+    "cpu" or "cuda"
 
     Raises
     ------
     InputError
-        "cuda" without a GPU.
+        "cuda" without a GPU that torch can use.
     """
-    available = torch.cuda.is_available()
-    if device == "cuda" and not available:
-        remedy = "Set model.device to auto, or run where torch sees a GPU"
-        raise InputError(Finding("model.device cuda", "a GPU", "none", remedy))
-    cuda = available and device != "cpu"
-    return set_backend("torch_cuda" if cuda else "torch")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda" and not torch.cuda.is_available():
+        remedy = "Set it to auto or cpu, or install torch for your GPU"
+        raise InputError(Finding("model/device", "a GPU that torch can use", "none", remedy))
+    set_backend("torch_cuda" if device == "cuda" else "torch")
+    return device
 
 
 def group_folds(groups, n_folds, seed):
-    """Split samples into folds so that samples of one group stay together.
+    """Split samples into folds so that no group is on both sides of a fold.
 
     Parameters
     ----------
-    groups : array of shape (n_samples,)
-        The image of each sample; repeats of an image must not straddle a fold.
+    groups : int array of shape (n_samples,)
+        The group of each sample, such as its image.
     n_folds : int
     seed : int
-        Of the assignment of groups to folds.
+        Shuffles groups over folds.
 
     Returns
     -------
     list of (train, test)
-        Ascending int arrays of sample numbers.
+        Indices of samples, one pair a fold.
+
+    Raises
+    ------
+    InputError
+        There are fewer groups than folds.
     """
-    groups = np.asarray(groups)
     n_groups = len(np.unique(groups))
     if n_groups < n_folds:
-        remedy = "Lower encoding.n_folds, or use more sessions"
-        found = f"{n_groups} training images"
-        raise InputError(Finding("encoding.n_folds", f"at least {n_folds} images", found, remedy))
-    splitter = GroupKFold(n_folds, shuffle=True, random_state=seed)
-    return list(splitter.split(groups, groups=groups))
+        expected = f"at least {n_folds} training images for as many folds"
+        remedy = "Use more sessions or fewer encoding/n_folds"
+        raise InputError(Finding("encoding/n_folds", expected, str(n_groups), remedy))
+    folds = GroupKFold(n_folds, shuffle=True, random_state=seed)
+    return list(folds.split(groups, groups=groups))
+
+
+def _open_features(path, n_images):
+    """Memory-map features as (n_images, n_columns)."""
+    features = load_array(path)
+    if len(features) != n_images:
+        expected = f"one row for each of the {n_images} images of images.tsv"
+        remedy = "Compute the features again"
+        raise InputError(Finding(str(path), expected, f"{len(features)} rows", remedy))
+    return features.reshape(n_images, -1)
+
+
+def _compute_gram(features, train, path, device):
+    """Gram matrix (float64) of features centred by the training rows, a few columns at a time."""
+    n_images, n_columns = features.shape
+    gram = torch.zeros((n_images, n_images), dtype=torch.float64, device=device)
+    for start in range(0, n_columns, COLUMNS_AT_ONCE):
+        columns = np.array(features[:, start : start + COLUMNS_AT_ONCE], np.float64)
+        if not np.isfinite(columns).all():
+            remedy = "Compute the features again, with model/dtype float32"
+            raise InputError(Finding(str(path), "finite numbers", "others", remedy))
+        columns -= columns[train].mean(axis=0)
+        columns = torch.as_tensor(columns.astype(np.float32), device=device)
+        gram += columns @ columns.T
+    return gram
+
+
+def _truncate_gram(gram, train, n_components):
+    """Gram matrix of the first principal components of the training rows, and their variance."""
+    train = torch.as_tensor(np.flatnonzero(train), device=gram.device)
+    values, vectors = torch.linalg.eigh(gram[train[:, None], train])
+    # Below the accuracy of float32 features a component is rounding.
+    resolved = values > values[-1] * torch.finfo(torch.float32).eps
+    resolved[:-n_components] = False
+    scores = gram[:, train] @ (vectors[:, resolved] / values[resolved].sqrt())
+    return scores @ scores.T, float(values[resolved].sum() / values.sum())
 
 
 def compute_kernels(*, features, images, kernels, max_components, device="auto"):
-    """Compute the Gram matrices of feature spaces over a subject's images.
+    """Compute the linear Gram matrix of each feature space over a subject's images.
 
-    Features are centred with the mean of the training images and neither whitened nor scaled one
-    by one. Where a space has more than `max_components` principal components in the training
-    images, only the first are kept. The matrix is scaled so that training images have a mean
-    squared norm of 1, which makes penalties comparable between spaces.
+    Features are centred by their training mean and not scaled; where a space has more dimensions
+    than `max_components`, its first principal components of the training images are kept. The
+    matrix is divided by its mean training diagonal, so that penalties mean the same in all spaces.
 
     Parameters
     ----------
-    features : dict of str to path
-        ``.npy`` of shape (n_images, ...), a row an image of the table.
-    images : str or Path
-        Table of images with the column split.
-    kernels : dict of str to path
-        Outputs, float32 of shape (n_images, n_images).
+    features : dict of path
+        ``.npy`` files of shape (n_images, ...), in the order of `images`.
+    images : path
+        ``images.tsv`` with the column split.
+    kernels : dict of path
+        Output for each feature space: float32 ``.npy`` of shape (n_images, n_images).
     max_components : int
-    device : {"auto", "cpu", "cuda"}
+        Principal components kept.
+    device : "auto", "cpu" or "cuda"
 
     Raises
     ------
     InputError
-        Features of another number of images, or that do not differ between training images.
+        Features of another number of images, not finite, or the same for all training images.
     """
-    train = load_table(images)["split"].to_numpy() == "train"
-    where = "cuda" if set_device(device).name == "torch_cuda" else "cpu"
+    device = set_device(device)
+    train = (load_table(images)["split"] == "train").to_numpy()
     for name, path in features.items():
-        values = load_array(path)
-        if len(values) != len(train):
-            found = f"{len(values)} rows"
-            remedy = "Make the features again"
-            raise InputError(Finding(str(path), f"{len(train)} images", found, remedy))
-        kernel = _gram(values.reshape(len(values), -1), train, where)
-        rank = min(train.sum() - 1, values[0].size)
-        if rank > max_components:
-            kernel = _keep_components(kernel, train, max_components)
-            logger.info("%s: kept %d of %d principal components", name, max_components, rank)
-        scale = kernel.diagonal()[torch.from_numpy(train)].mean()
+        columns = _open_features(path, len(train))
+        gram = _compute_gram(columns, train, path, device)
+        if max_components < min(columns.shape[1], train.sum() - 1):
+            gram, share = _truncate_gram(gram, train, max_components)
+            logger.info("%s: %d components, %.2f %% of variance", name, max_components, 100 * share)
+        scale = float(gram.diagonal().cpu().numpy()[train].mean())
         if not scale > 0:
-            remedy = "Check the model and the images"
-            raise InputError(Finding(str(path), "features that differ", "constant ones", remedy))
-        with create_array(kernels[name], kernel.shape, np.float32) as result:
-            result[:] = (kernel / scale).cpu().numpy()
-        logger.info("%s: %d features, %d images", name, values[0].size, len(train))
+            remedy = "Compute the features again"
+            raise InputError(Finding(str(path), "features that vary", "constant ones", remedy))
+        save_array(kernels[name], (gram / scale).float().cpu().numpy())
+        logger.info("%s: kernel of %d images from %d columns", name, *columns.shape)
 
 
-def _gram(values, train, where):
-    """Inner products of rows after centring with the training mean, by blocks of columns."""
-    kernel = torch.zeros((len(values), len(values)), device=where)
-    for start in range(0, values.shape[1], COLUMNS):
-        block = np.array(values[:, start : start + COLUMNS], np.float32)
-        block -= block[train].mean(axis=0)
-        block = torch.from_numpy(block).to(where)
-        kernel.addmm_(block, block.T)
-    return kernel
+def _count_work(n_train, n_folds, n_targets, n_alphas):
+    """Most numbers that himalaya's solver holds besides those of all voxels.
+
+    From its source (0.4.11) and checked by benchmarks/encoding.py: the kernel, two copies and the
+    last fold's kernels stay; on top comes the larger of a decomposition, with LAPACK's workspace,
+    and a batch of alphas, with its scaled eigenvectors, resolution matrices and one copy.
+    """
+    fold = n_train - n_train // n_folds
+    held = 3 * n_train**2 + fold * n_train
+    decomposition = 4.4 * n_train**2
+    matrices = (1 + 3 * n_alphas) * n_train**2
+    targets = (3.3 * n_alphas * (n_train - fold) + (2 + n_alphas) * n_train) * n_targets
+    return held + max(decomposition, matrices + targets)
 
 
-def _keep_components(kernel, train, n):
-    """Gram matrix of the first n principal components of the training images."""
-    rows = torch.from_numpy(np.flatnonzero(train)).to(kernel.device)
-    values, vectors = torch.linalg.eigh(kernel[rows][:, rows])
-    scores = kernel[:, rows] @ (vectors[:, -n:] / values[-n:].clamp_min(1e-12).sqrt())
-    return scores @ scores.T
+def plan_batches(n_train, n_test, n_voxels, n_alphas, n_folds, memory_gb, device_gb=None):
+    """Choose batches so that a fit stays within memory, and predict its peak.
 
-
-def plan_batches(*, n_train, n_test, n_voxels, n_alphas, n_folds, memory_gb):
-    """Choose batches that keep a fit within a memory budget, and predict what it takes.
-
-    The count follows himalaya 0.4.11: a fold holds copies of the kernel, its eigenvectors with
-    their work space, and one resolution matrix an alpha; the refit holds such matrices for all
-    samples; responses, weights and scores come once a voxel.
+    All voxels go into one call of `fit_ridge` if memory allows, since every call repeats the
+    eigendecompositions; otherwise the fewest equal blocks do.
 
     Parameters
     ----------
-    n_train, n_test : int
-        Samples.
-    n_voxels, n_alphas, n_folds : int
+    n_train, n_test, n_voxels, n_alphas, n_folds : int
     memory_gb : float
-        Budget of the arrays of a fit, in gigabytes.
+        Memory the process may use, in units of 1e9 bytes.
+    device_gb : float, optional
+        Free memory of the GPU that computes; None computes on the CPU.
 
     Returns
     -------
-    dict
-        voxels (at once), targets and alphas (himalaya's own batches), bytes (predicted peak).
+    dict of int
+        voxels (of one call), targets and alphas (of one batch in it), peak and device_peak
+        (predicted bytes of the process and on the GPU) and spare (those bytes of the process that
+        are in use only during calls).
 
     Raises
     ------
     InputError
-        Not even one alpha and a few voxels fit.
+        The memory does not suffice for a fit of a few hundred voxels.
     """
-    budget = memory_gb * 1e9
-    square, fold = n_train**2, (n_train * (n_folds - 1) // n_folds) ** 2
-    fixed = FLOAT * (4 * square + max(5 * fold, 3 * square) + 2 * n_test * n_train)
-    an_alpha = FLOAT * 2 * square
-    alphas = int(np.clip((0.2 * budget) // an_alpha, 1, n_alphas))
-    a_voxel = FLOAT * (7 * n_train + 3 * n_test + 3 * n_folds * n_alphas)
-    a_target = FLOAT * (alphas + 2) * n_train
-    targets = int(np.clip((0.1 * budget) // a_target, 1, n_voxels))
-    left = budget - fixed - alphas * an_alpha - targets * a_target
-    voxels = int(min(n_voxels, left // a_voxel))
-    if voxels < min(n_voxels, 100):
-        need = (fixed + an_alpha + 1000 * (a_voxel + a_target)) / 1e9
-        remedy = f"Set it to at least {need:.1f}, or lower encoding.max_components' images"
+    on_gpu = device_gb is not None
+    targets = min(n_voxels, TARGETS_AT_ONCE)
+    alphas = min(max(MATRICES // (12 * n_train**2), 1), n_alphas)
+    work = 4 * _count_work(n_train, n_folds, targets, alphas)
+    # Per voxel: Y, himalaya's centred copy and its weights twice; test data and predictions.
+    score = 4 * (n_folds + 3) * n_alphas
+    voxel = 4 * (4 * n_train + 2 * n_test) + score
+    device_peak = work + score * n_voxels if on_gpu else 0
+    spare = STAGING if on_gpu else work
+    fixed = (CUDA_LIBRARIES + 4 * n_train * (n_train + n_test) if on_gpu else LIBRARIES) + spare
+    if device_peak > 0.9e9 * (device_gb or 0):
+        needed = f"at least {device_peak / 0.9e9:.1f} GB of free memory on the GPU"
+        found = f"{device_gb:.1f} GB"
+        raise InputError(Finding("model/device", needed, found, "Set it to cpu"))
+    possible = int((1e9 * memory_gb - fixed) // voxel)
+    if possible < min(n_voxels, LEAST_VOXELS):
+        least, ample = (
+            f"{(fixed + voxel * n) / 1e9 + 0.05:.1f}"
+            for n in (min(n_voxels, LEAST_VOXELS), n_voxels)
+        )
+        remedy = f"Raise it, to {ample} for all voxels in one call"
         found = f"{memory_gb:g}"
-        expected = f"enough for {n_train} images"
-        raise InputError(Finding("encoding.memory_gb", expected, found, remedy))
-    # Equal batches: the last one costs as many decompositions as the others.
-    voxels = -(-n_voxels // -(-n_voxels // voxels))
-    targets = min(targets, voxels)
-    total = fixed + alphas * an_alpha + targets * a_target + voxels * a_voxel
-    return {"voxels": voxels, "targets": targets, "alphas": alphas, "bytes": int(total)}
+        raise InputError(Finding("encoding/memory_gb", f"at least {least}", found, remedy))
+    voxels = math.ceil(n_voxels / math.ceil(n_voxels / possible))
+    return {
+        "voxels": voxels,
+        "targets": min(targets, voxels),
+        "alphas": alphas,
+        "peak": int(fixed + voxel * voxels),
+        "device_peak": int(device_peak),
+        "spare": int(spare),
+    }
 
 
-def fit_ridge(kernel_train, kernel_test, responses, *, alphas, folds, batches):
-    """Fit one ridge model a voxel and predict test samples.
+def free_device_memory():
+    """Free memory of the GPU in units of 1e9 bytes, or None where himalaya computes on the CPU."""
+    if get_backend().name != "torch_cuda":
+        return None
+    return torch.cuda.mem_get_info()[0] / 1e9
+
+
+def fit_ridge(kernel_train, kernel_test, Y, alphas, folds, batches):
+    """Fit kernel ridge with an intercept and one penalty a target, and predict the test samples.
+
+    The penalty with the best R², averaged over folds, is chosen for each target; kernels and
+    targets are centred within each fold. The model is then refit on all training samples.
 
     Parameters
     ----------
     kernel_train : float32 array of shape (n_train, n_train)
     kernel_test : float32 array of shape (n_test, n_train)
-    responses : float32 array of shape (n_train, n_voxels)
+    Y : float32 array of shape (n_train, n_targets)
+        Finite; stays in main memory.
     alphas : sequence of float
-        Penalties tried; each voxel gets the one with the least squared error in
-        cross-validation.
+        Penalties tried, positive.
     folds : list of (train, test)
-        As returned by `group_folds`.
+        Indices into the training samples, as `group_folds` returns them.
     batches : dict
-        As returned by `plan_batches`.
+        ``targets`` and ``alphas`` handled at once, as `plan_batches` returns them.
 
     Returns
     -------
-    predictions : float32 array of shape (n_test, n_voxels)
-    best : float32 array of shape (n_voxels,)
-        The alphas chosen.
+    predictions : array of shape (n_test, n_targets)
+    alphas : float64 array of shape (n_targets,)
+        The penalty chosen, an element of `alphas`.
+    cv_scores : array of shape (n_targets,)
+        Its R², averaged over folds.
+
+    Raises
+    ------
+    InputError
+        All alphas are too small for the accuracy of the kernel.
     """
     model = KernelRidgeCV(
-        alphas=np.asarray(alphas, np.float32),
+        alphas=np.asarray(alphas, Y.dtype),
         kernel="precomputed",
-        cv=folds,
         fit_intercept=True,
+        cv=folds,
         Y_in_cpu=True,
         solver_params={
+            "score_func": r2_score,
             "n_targets_batch": batches["targets"],
+            "n_targets_batch_refit": batches["targets"],
             "n_alphas_batch": batches["alphas"],
         },
     )
-    model.fit(kernel_train, responses)
-    weights, intercept, best = (
-        torch.as_tensor(part).cpu().numpy()
-        for part in (model.dual_coef_, model.intercept_, model.best_alphas_)
-    )
-    return kernel_test @ weights + intercept, best
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("ignore")
+        for category in (UserWarning, RuntimeWarning):
+            warnings.simplefilter("always", category)
+        predictions = model.fit(kernel_train, Y).predict(kernel_test)
+    for message in sorted({str(warning.message) for warning in caught}):
+        logger.warning("himalaya: %s", message)
+    to_numpy = get_backend().to_numpy
+    cv_scores = to_numpy(model.cv_scores_)
+    if (cv_scores < UNRESOLVED).any():
+        expected = "a penalty that float32 can resolve beside the kernel's eigenvalues"
+        found = f"at most {max(alphas):g}"
+        raise InputError(Finding("encoding/alphas", expected, found, "Add larger ones"))
+    # himalaya returns exp(log(alpha)), which is alpha but for rounding.
+    grid = np.asarray(alphas, np.float64)
+    distances = np.abs(np.log(grid)[:, None] - np.log(to_numpy(model.best_alphas_)))
+    return to_numpy(predictions), grid[distances.argmin(axis=0)], cv_scores

@@ -138,12 +138,13 @@ def correlate(a, b):
     float64 array of shape (n_voxels,)
         NaN where a column is constant or not finite.
     """
+    varies = (np.ptp(a, axis=0) > 0) & (np.ptp(b, axis=0) > 0)
     a = a - a.mean(axis=0, dtype=np.float64)
     b = b - b.mean(axis=0, dtype=np.float64)
     products = np.einsum("ij,ij->j", a, b)
-    powers = np.einsum("ij,ij->j", a, a) * np.einsum("ij,ij->j", b, b)
+    norms = np.sqrt(np.einsum("ij,ij->j", a, a)) * np.sqrt(np.einsum("ij,ij->j", b, b))
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(powers > 0, np.clip(products / np.sqrt(powers), -1, 1), np.nan)
+        return np.where(varies, np.clip(products / norms, -1, 1), np.nan)
 
 
 def r2(observed, predicted):
@@ -162,7 +163,7 @@ def r2(observed, predicted):
     residual = np.square(np.subtract(observed, predicted, dtype=np.float64)).sum(axis=0)
     total = np.square(observed - observed.mean(axis=0, dtype=np.float64)).sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(total > 0, 1 - residual / total, np.nan)
+        return np.where(np.ptp(observed, axis=0) > 0, 1 - residual / total, np.nan)
 
 
 def p_values(r, n):
@@ -228,6 +229,7 @@ def ncsnr(betas, nsd_ids):
         Standard deviation of the signal over that of the noise, from images with exactly three
         trials; NaN without such images.
     """
+    nsd_ids = np.asarray(nsd_ids)
     order = np.argsort(nsd_ids, kind="stable")
     _, first, counts = np.unique(nsd_ids[order], return_index=True, return_counts=True)
     trials = order[first[counts == 3][:, None] + np.arange(3)]
@@ -253,8 +255,7 @@ def compute_ncsnr(betas, sessions, nsd_ids):
     -------
     float32 array of shape (n_voxels,)
     """
-    nsd_ids = np.asarray(nsd_ids)
-    scores = zscore_sessions(betas, sessions, np.ones(len(nsd_ids), bool))
+    scores = zscore_sessions(betas, sessions, np.ones(len(betas), bool))
     return ncsnr(scores, nsd_ids)
 
 

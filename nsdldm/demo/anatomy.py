@@ -4,8 +4,9 @@ The cortex is fsaverage5, which nilearn carries along, turned and scaled a littl
 Its vertices are also those of the simulated fsaverage. nilearn has no labels for it, so regions are
 drawn by surface coordinates: all vertices within a distance, on the sphere, of a line between
 landmarks that are given in the template's millimetres (MNI305). The lines follow the published
-places of V1-V3 along the calcarine, hV4, LO, V3A/B, the fusiform gyrus, the lateral occipital and
-posterior superior temporal cortex, the intraparietal sulcus and the middle frontal gyrus.
+places of V1-V3 along the calcarine, hV4, LO, V3A/B, the fusiform gyrus, lateral occipital and
+posterior superior temporal cortex and the intraparietal sulcus; their sizes are about the share of
+the cortex that NSD's streams have. The control is the frontal lobe in front of motor cortex.
 """
 
 from dataclasses import dataclass
@@ -38,19 +39,19 @@ STREAMS = {
 }
 # Reach on the sphere and landmarks on the left white surface, in millimetres.
 REGIONS = {
-    "early": (30, ((-12, -97, -6), (-12, -84, 2), (-14, -70, 8))),
+    "early": (32, ((-12, -97, -6), (-12, -84, 2), (-14, -70, 8))),
     "midventral": (17, ((-30, -82, -12), (-24, -76, -10))),
     "midlateral": (18, ((-36, -86, 0), (-30, -92, 4))),
     "midparietal": (17, ((-22, -88, 22), (-24, -76, 32))),
-    "ventral": (22, ((-28, -64, -11), (-36, -50, -18), (-38, -34, -24))),
-    "lateral": (24, ((-46, -74, 4), (-54, -52, 6))),
-    "parietal": (22, ((-24, -66, 46), (-34, -48, 50))),
-    "frontal": (36, ((-38, 36, 26), (-40, 16, 40))),
+    "ventral": (34, ((-28, -64, -11), (-34, -50, -18), (-36, -40, -21))),
+    "lateral": (36, ((-46, -74, 4), (-54, -52, 6))),
+    "parietal": (28, ((-24, -66, 46), (-34, -48, 50))),
+    "frontal": (62, ((-42, 10, 38), (-38, 38, 20), (-26, 54, 4), (-8, 52, 16), (-8, 26, 44))),
 }
-# Where the fovea, the far periphery and the lower visual field lie in early cortex.
-FOVEA, PERIPHERY, LOWER_FIELD = (-18, -98, -8), (-20, -56, 4), (-10, -90, 24)
-# Eccentricities seen by early cortex, in degrees; the picture reaches to 4.2.
-NEAREST, FARTHEST = 0.3, 4.0
+# Where the fovea, the periphery and the lower visual field lie in early cortex.
+FOVEA, PERIPHERY, LOWER_FIELD = (-18, -98, -8), (-16, -66, 8), (-10, -90, 24)
+# Eccentricities at these landmarks and the largest of all, in degrees; the picture reaches to 4.2.
+NEAREST, FAR, FARTHEST = 0.3, 2.5, 4.0
 # Polar angle from the horizontal meridian, at shares of the way from the calcarine to the edge of
 # early cortex: the borders V1/V2 and V3's outer edge are vertical, V2/V3 is horizontal.
 BORDERS, ANGLES = (0.0, 0.4, 0.7, 1.0), (0.0, 90.0, 0.0, 90.0)
@@ -298,7 +299,7 @@ def map_visual_field(white, sphere, hemi):
     reach = REGIONS["early"][0] / SPHERE_RADIUS
     angle = np.deg2rad(np.interp(np.abs(below) / reach, BORDERS, ANGLES))
     distance = np.arccos(np.clip(points @ fovea, -1, 1)) / np.arccos(fovea @ periphery)
-    eccentricity = NEAREST * (FARTHEST / NEAREST) ** np.minimum(distance, 1)
+    eccentricity = np.minimum(NEAREST * (FAR / NEAREST) ** distance, FARTHEST)
     right = eccentricity * np.cos(angle) * (1 if hemi == "lh" else -1)
     return np.column_stack([right, -np.sign(below) * eccentricity * np.sin(angle)])
 

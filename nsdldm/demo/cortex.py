@@ -35,12 +35,12 @@ MIXTURES = {
 CONTENT = {"category": 0.82, "background": 0.12, "colour": 0.06}
 # Median ratio of the standard deviations of signal and single-trial noise.
 SIGNAL_TO_NOISE = {
-    "early": 0.48,
-    "midventral": 0.46,
-    "midlateral": 0.46,
-    "midparietal": 0.42,
-    "ventral": 0.48,
-    "lateral": 0.42,
+    "early": 0.44,
+    "midventral": 0.42,
+    "midlateral": 0.42,
+    "midparietal": 0.4,
+    "ventral": 0.44,
+    "lateral": 0.4,
     "parietal": 0.3,
 }
 SNR_SPREAD = 0.25  # standard deviation of its logarithm over voxels
@@ -339,7 +339,7 @@ def simulate_signal(*, channels, scenes, regions, fields, level, rng):
     median = np.zeros(len(labels))
     for region, ratio in SIGNAL_TO_NOISE.items():
         median[labels == STREAMS[region]] = ratio
-    spread = np.exp(SNR_SPREAD * draw_smooth(rng, visual, 1)[0])
+    spread = np.exp(SNR_SPREAD * rng.standard_normal(len(labels)))
     return (response * level * median * spread).astype(np.float32)
 
 

@@ -3,16 +3,18 @@
 import random
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from nsdldm.demo.backgrounds import draw_background
 from nsdldm.demo.scenes import BUILDS
-from nsdldm.demo.shapes import Spot, ellipse, paint, shade
+from nsdldm.demo.shapes import Spot, paint, shade
 from nsdldm.demo.things import draw_thing
 from nsdldm.nsd.layout import IMAGE_PIXELS
 
 # Drawn larger by this factor, then averaged, since PIL draws hard edges.
 SUPERSAMPLING = 2
+# Brightness left in a shadow.
+SHADOW = 0.78
 
 
 def draw_scene(scene, pixels=IMAGE_PIXELS):
@@ -44,14 +46,22 @@ def _paint_thing(canvas, scene, thing):
     side = canvas.width
     on_ground = BUILDS[thing.category].place != "air" and scene.background != "sky"
     if on_ground and thing.foot > scene.horizon:
-        # A darker shade of whatever is there.
-        below = int(thing.x * side), min(int(thing.foot * side), side - 1)
-        dark = shade(canvas.getpixel(below), 0.78)
-        size = 0.8 * thing.size, 0.012 + 0.05 * thing.size
-        paint(canvas, [ellipse(thing.x, thing.foot, *size, dark)], Spot(0, 0, side))
+        _cast_shadow(canvas, thing)
     rgb = shade(thing.rgb, 0.9) if scene.background == "night" else thing.rgb
     spot = Spot(thing.x * side, thing.y * side, thing.size * side, thing.flip, thing.tilt)
     paint(canvas, draw_thing(thing.category, rgb, random.Random(thing.seed)), spot)
+
+
+def _cast_shadow(canvas, thing):
+    """Darken what is under a thing's foot."""
+    side = canvas.width
+    width, height = 0.8 * thing.size, 0.012 + 0.05 * thing.size
+    left, top = round((thing.x - width) * side), round((thing.foot - height) * side)
+    right, bottom = round((thing.x + width) * side), round((thing.foot + height) * side)
+    area = left, top, right, bottom
+    mask = Image.new("L", (right - left, bottom - top))
+    ImageDraw.Draw(mask).ellipse((0, 0, right - left - 1, bottom - top - 1), fill=255)
+    canvas.paste(canvas.crop(area).point(lambda value: SHADOW * value), area, mask)
 
 
 def _light(picture, gain, slope):

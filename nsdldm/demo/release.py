@@ -28,7 +28,6 @@ LABELS = {
     "nsdgeneral": {"nsdgeneral": 1},
     "control": {"frontal": 1},
 }
-MASK_OF = ("lh.", "rh.", "")
 # Subjects differ in signal-to-noise ratio by up to this factor.
 LEVELS = (0.9, 1.1)
 MISSING_PLANES = 2

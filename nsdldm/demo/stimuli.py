@@ -1,5 +1,6 @@
 """Write the files of the simulated release that all subjects share: design, pictures, captions."""
 
+import ast
 import json
 import logging
 import zlib
@@ -12,13 +13,7 @@ import pandas as pd
 from scipy.io import savemat
 
 from nsdldm.demo.captions import write_captions
-from nsdldm.demo.design import (
-    N_SHARED,
-    REPEATS,
-    count_within_sessions,
-    make_design,
-    plan_slots,
-)
+from nsdldm.demo.design import REPEATS, count_within_sessions, make_design, plan_slots
 from nsdldm.demo.drawing import draw_scene
 from nsdldm.demo.scenes import describe_scene
 from nsdldm.files import replacing
@@ -152,14 +147,14 @@ def _find_trials(plan):
 
 def _draw_crops(rng):
     """Crops to a square as texts "(top, bottom, left, right)", shares of COCO's picture."""
-    short = rng.choice(SHORT_SIDES, N_IMAGES)
-    first = rng.integers(0, LONG_SIDE - short + 1) / LONG_SIDE
-    second = (LONG_SIDE - short) / LONG_SIDE - first
+    surplus = LONG_SIDE - rng.choice(SHORT_SIDES, N_IMAGES)
+    first = rng.integers(0, surplus + 1)
     upright = rng.random(N_IMAGES) < 0.25
-    return [
-        f"({a!r}, {b!r}, 0, 0)" if tall else f"(0, 0, {a!r}, {b!r})"
-        for a, b, tall in zip(first.tolist(), second.tolist(), upright, strict=True)
-    ]
+    crops = []
+    for a, b, tall in zip(first.tolist(), (surplus - first).tolist(), upright, strict=True):
+        sides = [a / LONG_SIDE, b / LONG_SIDE]
+        crops.append(str((*sides, 0, 0) if tall else (0, 0, *sides)))
+    return crops
 
 
 def _save_design(path, plan, seed):
@@ -178,30 +173,33 @@ def _save_design(path, plan, seed):
 
 def _save_captions(path, table, shown, seed):
     """Write the captions of some images in COCO's format."""
-    coco = table["cocoId"].to_numpy()[shown].tolist()
-    texts = [write_captions(describe_scene(seed, int(nsd_id))) for nsd_id in shown]
-    pairs = [(image, text) for image, lines in zip(coco, texts, strict=True) for text in lines]
+    rows = table.loc[shown, ["cocoId", "cropBox"]].itertuples(name=None)
+    images, annotations = [], []
+    for nsd_id, coco_id, crop in rows:
+        images.append(_describe_picture(coco_id, crop))
+        for text in write_captions(describe_scene(seed, nsd_id)):
+            number = len(annotations) + 1
+            annotations.append({"image_id": coco_id, "id": number, "caption": text})
     content = {
         "info": {"description": "Captions of simulated pictures", "version": "1.0"},
-        "licenses": [],
-        "images": [_describe_picture(image) for image in coco],
-        "annotations": [
-            {"image_id": image, "id": number, "caption": text}
-            for number, (image, text) in enumerate(pairs, start=1)
-        ],
+        "licenses": [{"id": 1, "name": "none", "url": ""}],
+        "images": images,
+        "annotations": annotations,
     }
     with replacing(path) as part:
         part.write_text(json.dumps(content), encoding="utf-8")
 
 
-def _describe_picture(image):
-    """COCO's entry of a picture."""
+def _describe_picture(coco_id, crop):
+    """COCO's entry of a picture, of the size that the crop to a square implies."""
+    top, bottom, left, right = ast.literal_eval(crop)
+    square = LONG_SIDE * (1 - top - bottom - left - right)
     return {
-        "id": image,
-        "file_name": f"{image:012d}.jpg",
-        "width": IMAGE_PIXELS,
-        "height": IMAGE_PIXELS,
-        "license": 0,
+        "id": coco_id,
+        "file_name": f"{coco_id:012d}.jpg",
+        "height": round(square / (1 - top - bottom)),
+        "width": round(square / (1 - left - right)),
+        "license": 1,
     }
 
 

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 from PIL import Image
 
+from nsdldm.errors import Finding, InputError
 from nsdldm.files import create_array, load_table
-from nsdldm.ldm.batching import run_batched
+from nsdldm.ldm.batching import run_images
 from nsdldm.ldm.loading import choose_device, choose_dtype, load_autoencoder
-from nsdldm.logs import progress
 from nsdldm.nsd.stimuli import read_images
 
 logger = logging.getLogger(__name__)
@@ -50,7 +50,8 @@ def encode_pictures(autoencoder, pictures):
     mean, logvar : float32 arrays of shape (n, channels, height, width)
         Of the posterior times `scaling_factor`, the latent that the U-Net sees.
     """
-    posterior = autoencoder.encode(pictures.to(autoencoder.device, autoencoder.dtype)).latent_dist
+    pictures = pictures.to(autoencoder.device, autoencoder.dtype, memory_format=torch.channels_last)
+    posterior = autoencoder.encode(pictures).latent_dist
     scale = autoencoder.config.scaling_factor
     mean = posterior.mean.float() * scale
     logvar = posterior.logvar.float() + 2 * np.log(scale)
@@ -70,8 +71,8 @@ def encode_latents(
         Table of images with the column nsd_id.
     stimuli : str or Path
         ``nsd_stimuli.hdf5``.
-    model : str
-        Folder of a diffusers checkpoint, or hub id.
+    model : str or Path
+        Folder of a checkpoint in the layout of diffusers, or hub id.
     revision : str or None
         Commit of the hub repository.
     resolution : int
@@ -79,6 +80,7 @@ def encode_latents(
     device : {"auto", "cpu", "cuda"}
     dtype : {"auto", "float32", "float16", "bfloat16"}
     batch_size : int
+        Images at once; halved when memory runs out.
     z : str or Path
         Output, float32 of shape (n_images, channels, height, width): posterior mean times the
         scaling factor, a row an image of the table.
@@ -93,19 +95,26 @@ def encode_latents(
     nsd_ids = load_table(images)["nsd_id"].to_numpy()
     device = choose_device(device)
     autoencoder = load_autoencoder(model, revision, device, choose_dtype(dtype, device))
+    shape = (len(nsd_ids), *_latent_shape(autoencoder, resolution))
 
     def encode(batch):
         pictures = prepare_pictures(read_images(stimuli, nsd_ids[batch]), resolution)
-        return encode_pictures(autoencoder, pictures)
+        return list(zip(*encode_pictures(autoencoder, pictures), strict=True))
 
-    n = len(nsd_ids)
-    side = resolution // 2 ** (len(autoencoder.config.block_out_channels) - 1)
-    shape = (n, autoencoder.config.latent_channels, side, side)
     with (
         create_array(z, shape, np.float32) as means,
         create_array(z_logvar, shape, np.float32) as logvars,
     ):
-        batches = run_batched(encode, n, batch_size)
-        for batch, (mean, logvar) in progress(batches, -(-n // batch_size), "batches of z"):
-            means[batch], logvars[batch] = mean, logvar
-        logger.info("z: %d images, standard deviation %.3f", n, float(np.std(means)))
+        for index, latent in run_images(encode, len(nsd_ids), batch_size, device, "z"):
+            means[index], logvars[index] = latent
+        logger.info("z: shape %s, standard deviation %.3f", shape, means.std())
+
+
+def _latent_shape(autoencoder, resolution):
+    """Channels, height and width of the latent of a picture."""
+    factor = 2 ** (len(autoencoder.config.block_out_channels) - 1)
+    if resolution % factor:
+        expected, remedy = f"a multiple of {factor} pixels", "Set it to the nearest multiple"
+        raise InputError(Finding("model.resolution", expected, str(resolution), remedy))
+    side = resolution // factor
+    return autoencoder.config.latent_channels, side, side

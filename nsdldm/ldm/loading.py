@@ -12,11 +12,40 @@ from diffusers import (
 )
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from nsdldm.errors import Finding, InputError
+from nsdldm.errors import Finding, InputError, reading
 
 logger = logging.getLogger(__name__)
 
-SCHEDULERS = {"ddim": DDIMScheduler, "dpmsolver++": DPMSolverMultistepScheduler}
+DEVICES = ("auto", "cpu", "cuda")
+DTYPES = ("auto", "float32", "float16", "bfloat16")
+# With what the image-to-image pipeline sets where an old checkpoint says otherwise: latents are
+# not pictures, so nothing is clipped to -1 and 1, and the last timestep is 1.
+SCHEDULERS = {
+    "ddim": (DDIMScheduler, {"clip_sample": False, "steps_offset": 1}),
+    "dpmsolver++": (
+        DPMSolverMultistepScheduler,
+        {"algorithm_type": "dpmsolver++", "steps_offset": 1},
+    ),
+}
+
+
+def check_choice(where, value, choices):
+    """Stop if a setting is none of its choices.
+
+    Parameters
+    ----------
+    where : str
+        The config key.
+    value : str
+    choices : iterable of str
+
+    Raises
+    ------
+    InputError
+    """
+    if value not in choices:
+        expected = "one of " + ", ".join(choices)
+        raise InputError(Finding(where, expected, repr(value), f"Correct {where}"))
 
 
 def choose_device(device):
@@ -36,11 +65,12 @@ def choose_device(device):
     InputError
         "cuda" without a GPU.
     """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    check_choice("model.device", device, DEVICES)
     if device == "cuda" and not torch.cuda.is_available():
         remedy = "Set model.device to auto, or run where torch sees a GPU"
-        raise InputError(Finding("model.device cuda", "a GPU", "none", remedy))
+        raise InputError(Finding("model.device", "a GPU for cuda", "none", remedy))
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(device)
 
 
@@ -57,37 +87,10 @@ def choose_dtype(dtype, device):
     -------
     torch.dtype
     """
+    check_choice("model.dtype", dtype, DTYPES)
     if dtype == "auto":
         dtype = "float16" if device.type == "cuda" else "float32"
     return getattr(torch, dtype)
-
-
-def _load(kind, path, revision, part, **options):
-    """One part of a checkpoint; `kind` is its class."""
-    local = Path(path).is_dir()
-    if not local and not revision:
-        expected = "a folder, or a hub id with a revision"
-        remedy = "Correct model.path, or set model.revision to a commit of the hub repository"
-        raise InputError(Finding(f"model.path {path}", expected, "no folder, no revision", remedy))
-    if local and not (Path(path) / part).is_dir():
-        remedy = "Set model.path to a model in the layout of diffusers"
-        expected = f"the {part} of a latent diffusion model"
-        raise InputError(Finding(str(Path(path) / part), expected, "nothing", remedy))
-    logger.info("%s of %s", part, path)
-    return kind.from_pretrained(
-        path,
-        subfolder=part,
-        revision=None if local else revision,
-        local_files_only=local,
-        **options,
-    )
-
-
-def _network(kind, path, revision, part, device, dtype, precision="torch_dtype"):
-    """A network for inference, with channels last: what convolutions are fastest with."""
-    network = _load(kind, path, revision, part, use_safetensors=True, **{precision: dtype})
-    network = network.requires_grad_(False).eval().to(device)
-    return network if part == "text_encoder" else network.to(memory_format=torch.channels_last)
 
 
 def load_autoencoder(path, revision, device, dtype):
@@ -98,48 +101,125 @@ def load_autoencoder(path, revision, device, dtype):
     path : str or Path
         Folder of the checkpoint, or hub id.
     revision : str or None
-        Commit of the hub repository; needed for a hub id.
+        Commit of the hub repository; needed for a hub id, ignored for a folder.
     device : torch.device
     dtype : torch.dtype
-        Ignored where the checkpoint asks for float32 (`force_upcast`): its autoencoder overflows
-        in float16.
+        float16 becomes float32 where the checkpoint asks for it (`force_upcast`, as in diffusers'
+        own pipelines): the autoencoders of Stable Diffusion can overflow in float16.
 
     Returns
     -------
     AutoencoderKL
+        In evaluation mode, without gradients.
+
+    Raises
+    ------
+    InputError
+        No such model, a hub id without a revision, or a damaged file.
     """
-    config = AutoencoderKL.load_config(path, subfolder="vae", revision=revision)
-    if config.get("force_upcast", True) and dtype == torch.float16:
+    autoencoder = _load_network(AutoencoderKL, path, revision, "vae", torch.float32)
+    if dtype == torch.float16 and autoencoder.config.force_upcast:
+        logger.info("the autoencoder runs in float32, as its configuration asks")
         dtype = torch.float32
-    return _network(AutoencoderKL, path, revision, "vae", device, dtype)
+    return autoencoder.to(device, dtype, memory_format=torch.channels_last)
 
 
 def load_text(path, revision, device, dtype):
-    """Load the tokenizer and the text tower; parameters as `load_autoencoder`.
+    """Load the tokenizer and the text tower.
+
+    Parameters
+    ----------
+    path, revision, device
+        As `load_autoencoder`.
+    dtype : torch.dtype
 
     Returns
     -------
     tokenizer : CLIPTokenizer
     encoder : CLIPTextModel
+
+    Raises
+    ------
+    InputError
+        As `load_autoencoder`, or the tokenizer is not the text tower's.
     """
     tokenizer = _load(CLIPTokenizer, path, revision, "tokenizer")
-    return tokenizer, _network(
-        CLIPTextModel, path, revision, "text_encoder", device, dtype, precision="dtype"
-    )
+    encoder = _load_network(CLIPTextModel, path, revision, "text_encoder", dtype)
+    _check_tokenizer(tokenizer, encoder.config, _name(path, "tokenizer"))
+    return tokenizer, encoder.to(device)
 
 
 def load_denoiser(path, revision, device, dtype, scheduler):
-    """Load the U-Net and the sampler; other parameters as `load_autoencoder`.
+    """Load the U-Net and the sampler.
 
     Parameters
     ----------
+    path, revision, device
+        As `load_autoencoder`.
+    dtype : torch.dtype
+        Of the U-Net; the sampler computes in the latents' float32.
     scheduler : {"ddim", "dpmsolver++"}
 
     Returns
     -------
     unet : UNet2DConditionModel
     scheduler : DDIMScheduler or DPMSolverMultistepScheduler
-        With the noise schedule and prediction type of the checkpoint.
+        With the noise schedule and the prediction type (epsilon or v) of the checkpoint.
+
+    Raises
+    ------
+    InputError
+        As `load_autoencoder`.
     """
-    unet = _network(UNet2DConditionModel, path, revision, "unet", device, dtype)
-    return unet, _load(SCHEDULERS[scheduler], path, revision, "scheduler")
+    check_choice("denoising.scheduler", scheduler, SCHEDULERS)
+    kind, options = SCHEDULERS[scheduler]
+    sampler = _load(kind, path, revision, "scheduler", **options)
+    unet = _load_network(UNet2DConditionModel, path, revision, "unet", dtype)
+    return unet.to(device, memory_format=torch.channels_last), sampler
+
+
+def _name(path, part):
+    """A part of a checkpoint, for messages."""
+    return f"{path}/{part}"
+
+
+def _load(kind, path, revision, part, **options):
+    """One part of a checkpoint; `kind` is its class."""
+    local = Path(path).is_dir()
+    if not local and not revision:
+        expected = "a folder, or a hub id with a revision"
+        remedy = "Correct model.path, or set model.revision to a commit if it is a hub id"
+        raise InputError(Finding(f"model.path {path}", expected, "no folder, no revision", remedy))
+    expected = f"the {part} of a latent diffusion model"
+    if local and not (Path(path) / part).is_dir():
+        remedy = "Set model.path to a model in the layout of diffusers, saved as safetensors"
+        raise InputError(Finding(_name(path, part), expected, "nothing", remedy))
+    remedy = "Replace it by an intact copy" if local else "Check the id, revision and connection"
+    options |= {"subfolder": part, "local_files_only": local}
+    with reading(_name(path, part), expected, remedy):
+        return kind.from_pretrained(path, revision=None if local else revision, **options)
+
+
+def _load_network(kind, path, revision, part, dtype):
+    """A network for inference with all of its weights."""
+    options = {"dtype": dtype, "use_safetensors": True, "output_loading_info": True}
+    network, report = _load(kind, path, revision, part, **options)
+    # The libraries only warn, and leave the rest random.
+    missing = sorted(report["missing_keys"])
+    if missing:
+        expected, found = "the weights of the whole network", f"none for {', '.join(missing[:3])}"
+        remedy = "Replace it by an intact copy"
+        raise InputError(Finding(_name(path, part), expected, found, remedy))
+    logger.info("loaded %s", _name(path, part))
+    return network.requires_grad_(False).eval()
+
+
+def _check_tokenizer(tokenizer, config, where):
+    """Stop at a tokenizer without its files, which transformers takes for an empty vocabulary."""
+    found = len(tokenizer), tokenizer.model_max_length
+    needed = config.vocab_size, config.max_position_embeddings
+    if found[0] != needed[0] or found[1] > needed[1]:
+        expected = f"{needed[0]} words and texts of {needed[1]} tokens, as the text tower has"
+        remedy = "Take tokenizer and text_encoder from the same model, whole"
+        description = f"{found[0]} words and texts of {found[1]} tokens"
+        raise InputError(Finding(where, expected, description, remedy))

@@ -6,9 +6,8 @@ import numpy as np
 import torch
 
 from nsdldm.files import create_array, load_table
-from nsdldm.ldm.batching import run_batched
+from nsdldm.ldm.batching import run_images
 from nsdldm.ldm.loading import choose_device, choose_dtype, load_text
-from nsdldm.logs import progress
 from nsdldm.nsd.captions import read_captions
 
 logger = logging.getLogger(__name__)
@@ -28,7 +27,8 @@ def embed_texts(tokenizer, encoder, texts):
     Returns
     -------
     float32 tensor of shape (n, tokens, width)
-        The last hidden state, after the final layer norm.
+        The last hidden state, after the final layer norm. As in the pipelines of diffusers no
+        attention mask is given: padding counts.
     """
     tokens = tokenizer(
         texts,
@@ -52,7 +52,7 @@ def embed_captions(*, images, captions, model, revision, device, dtype, batch_si
     model, revision, device, dtype
         As `nsdldm.ldm.latents.encode_latents`.
     batch_size : int
-        Images at once; each has about five captions.
+        Images at once, each with about five captions; halved when memory runs out.
     c : str or Path
         Output, float32 of shape (n_images, tokens, width), a row an image of the table.
 
@@ -61,21 +61,20 @@ def embed_captions(*, images, captions, model, revision, device, dtype, batch_si
     InputError
         The model or the captions cannot be used, or an image has none.
     """
-    coco_ids = load_table(images)["coco_id"].to_numpy()
+    coco_ids = load_table(images)["coco_id"].tolist()
     by_image = read_captions(captions, coco_ids)
     device = choose_device(device)
     tokenizer, encoder = load_text(model, revision, device, choose_dtype(dtype, device))
 
     def embed(batch):
-        texts = [by_image[int(number)] for number in coco_ids[batch]]
-        counts = [len(group) for group in texts]
-        flat = embed_texts(tokenizer, encoder, [text for group in texts for text in group])
-        return torch.stack([part.mean(0) for part in flat.split(counts)]).cpu().numpy()
+        groups = [by_image[number] for number in coco_ids[batch]]
+        embedded = embed_texts(tokenizer, encoder, [text for group in groups for text in group])
+        parts = embedded.split([len(group) for group in groups])
+        return torch.stack([part.mean(0) for part in parts]).cpu().numpy()
 
     n = len(coco_ids)
     shape = (n, tokenizer.model_max_length, encoder.config.hidden_size)
     with create_array(c, shape, np.float32) as means:
-        batches = run_batched(embed, n, batch_size)
-        for batch, mean in progress(batches, -(-n // batch_size), "batches of c"):
-            means[batch] = mean
-    logger.info("c: %d images, %d captions", n, sum(map(len, by_image.values())))
+        for index, mean in run_images(embed, n, batch_size, device, "c"):
+            means[index] = mean
+    logger.info("c: shape %s, means of %d captions", shape, sum(map(len, by_image.values())))

@@ -7,40 +7,56 @@ import torch
 
 from nsdldm.errors import Finding, InputError
 from nsdldm.files import create_array, load_array, load_table
-from nsdldm.ldm.batching import draw_noise, run_batched
-from nsdldm.ldm.loading import choose_device, choose_dtype, load_denoiser, load_text
+from nsdldm.ldm.batching import draw_noise, run_images
+from nsdldm.ldm.loading import (
+    check_choice,
+    choose_device,
+    choose_dtype,
+    load_denoiser,
+    load_text,
+)
 from nsdldm.ldm.text import embed_texts
-from nsdldm.logs import progress
 
 logger = logging.getLogger(__name__)
 
+NOISES = ("per-image", "shared")
+
 
 def plan_steps(scheduler, steps, strength):
-    """List the timesteps that a reverse process runs.
+    """Set a sampler up for the last part of its chain.
 
-    As in diffusers' image-to-image pipeline the latent is noised to the level of the first step
-    that is run. The published code noises it one step further (801 where the first of 40 steps is
-    781), a level that no step then removes.
+    The noise level is that of the first timestep that is run, as in diffusers' image-to-image
+    pipeline. The published code noises z one step further (50 steps, strength 0.8: to 801, while
+    the first of the 40 steps is at 781), so the network is told of less noise than there is.
 
     Parameters
     ----------
-    scheduler : diffusers scheduler
+    scheduler : DDIMScheduler or DPMSolverMultistepScheduler
+        Changed in place; forgets what an earlier run left.
     steps : int
         Steps of the whole chain.
     strength : float
-        Share of the chain that is run, the last part; at least one step.
+        Share of the chain that is run, rounded down to whole steps but at least one.
 
     Returns
     -------
     int64 tensor of shape (n,)
-        Descending.
+        Timesteps, descending. The first is the noise level.
+
+    Raises
+    ------
+    InputError
+        A strength outside (0, 1].
     """
+    if not 0 < strength <= 1:
+        remedy = "Set it to the share of the steps to run"
+        raise InputError(
+            Finding("denoising.strength", "above 0 and at most 1", str(strength), remedy)
+        )
     scheduler.set_timesteps(steps)
-    n = min(max(int(steps * strength), 1), steps)
-    start = (steps - n) * scheduler.order
-    if hasattr(scheduler, "set_begin_index"):
-        scheduler.set_begin_index(start)
-    return scheduler.timesteps[start:]
+    # 0.29 x 100 is 28.999999999999996.
+    n = max(int(round(steps * strength, 6)), 1)
+    return scheduler.timesteps[steps - n :]
 
 
 @torch.inference_mode()
@@ -50,32 +66,34 @@ def denoise(unet, scheduler, latents, timesteps, c, unconditional, guidance):
     Parameters
     ----------
     unet : UNet2DConditionModel
-    scheduler : diffusers scheduler
-        Deterministic; set up by `plan_steps`.
+    scheduler : DDIMScheduler or DPMSolverMultistepScheduler
+        Set up by `plan_steps`. Both are deterministic (DDIM's eta is 0).
     latents : float32 tensor of shape (n, channels, height, width)
         Noised to the level of the first timestep.
     timesteps : int64 tensor
+        As `plan_steps` returns them.
     c : tensor of shape (n, tokens, width)
     unconditional : tensor of shape (1, tokens, width)
         Embedding of the empty text.
     guidance : float
-        Predicted = unconditional + guidance x (conditional - unconditional); 1 leaves the
+        The prediction is unconditional + guidance x (conditional - unconditional); 1 leaves the
         unconditional pass out.
 
     Returns
     -------
     float32 tensor of shape (n, channels, height, width)
     """
-    n = len(latents)
     guided = guidance != 1
-    context = torch.cat([unconditional.expand(n, -1, -1), c]) if guided else c
+    context = torch.cat([unconditional.expand_as(c), c]) if guided else c
     context = context.to(unet.device, unet.dtype)
     for timestep in timesteps:
-        given = torch.cat([latents, latents]) if guided else latents
-        predicted = unet(given.to(unet.dtype), timestep, context).sample.float()
+        # One pass over both halves is faster than two.
+        noisy = torch.cat([latents, latents]) if guided else latents
+        noisy = noisy.to(unet.dtype, memory_format=torch.channels_last)
+        predicted = unet(noisy, timestep, context).sample.float()
         if guided:
-            without, with_c = predicted.chunk(2)
-            predicted = without + guidance * (with_c - without)
+            without, conditional = predicted.chunk(2)
+            predicted = without + guidance * (conditional - without)
         latents = scheduler.step(predicted, timestep, latents).prev_sample
     return latents
 
@@ -113,7 +131,7 @@ def denoise_latents(
     guidance : float
         As `denoise`.
     noise : {"per-image", "shared"}
-        Noise that belongs to the image, or the same for all images.
+        Noise that belongs to the image, or that of image 0 for all.
     seed : int
         Of the noise.
     scheduler : {"ddim", "dpmsolver++"}
@@ -123,43 +141,43 @@ def denoise_latents(
     Raises
     ------
     InputError
-        The model cannot be used, or z or c do not belong to it.
+        The model or a setting cannot be used, or z or c do not belong to the model or images.
     """
+    check_choice("denoising.noise", noise, NOISES)
     nsd_ids = load_table(images)["nsd_id"].to_numpy()
+    owners = nsd_ids if noise == "per-image" else np.zeros_like(nsd_ids)
     device = choose_device(device)
     dtype = choose_dtype(dtype, device)
-    unet, sampler = load_denoiser(model, revision, device, dtype, scheduler)
     unconditional = embed_texts(*load_text(model, revision, device, dtype), [""])
-    z, c = load_array(z), load_array(c)
-    _check_features(unet, z, c, len(nsd_ids))
+    unet, sampler = load_denoiser(model, revision, device, dtype, scheduler)
+    latents = _open_feature(z, (len(nsd_ids), unet.config.in_channels, None, None))
+    embeddings = _open_feature(c, (len(nsd_ids), *unconditional.shape[1:]))
+    logger.info("timesteps %s", plan_steps(sampler, steps, strength).tolist())
 
     def run(batch):
         timesteps = plan_steps(sampler, steps, strength)
-        owners = nsd_ids[batch] if noise == "per-image" else [0] * len(nsd_ids[batch])
-        drawn = torch.from_numpy(draw_noise(seed, owners, z.shape[1:])).to(device)
-        clean = torch.from_numpy(np.array(z[batch])).to(device)
-        noised = sampler.add_noise(clean, drawn, timesteps[:1])
-        given = torch.from_numpy(np.array(c[batch])).to(device)
-        return denoise(unet, sampler, noised, timesteps, given, unconditional, guidance)
+        clean, given = (
+            torch.from_numpy(np.array(array[batch])).to(device) for array in (latents, embeddings)
+        )
+        drawn = torch.from_numpy(draw_noise(seed, owners[batch], clean.shape[1:])).to(device)
+        noisy = sampler.add_noise(clean, drawn, timesteps[:1])
+        result = denoise(unet, sampler, noisy, timesteps, given, unconditional, guidance)
+        return result.cpu().numpy()
 
-    with create_array(zc, z.shape, np.float32) as result:
-        batches = run_batched(run, len(nsd_ids), batch_size)
-        n_batches = -(-len(nsd_ids) // batch_size)
-        for batch, latents in progress(batches, n_batches, "batches of z_c"):
-            result[batch] = latents.cpu().numpy()
-        logger.info("z_c: %d images, standard deviation %.3f", len(result), float(np.std(result)))
+    with create_array(zc, latents.shape, np.float32) as denoised:
+        for index, latent in run_images(run, len(nsd_ids), batch_size, device, "z_c"):
+            denoised[index] = latent
+        logger.info("z_c: shape %s, standard deviation %.3f", latents.shape, denoised.std())
 
 
-def _check_features(unet, z, c, n):
-    """Stop if z or c were not made by this model for these images."""
-    channels, width = unet.config.in_channels, unet.config.cross_attention_dim
-    findings = []
-    remedy = "Make the features again with the model of the config"
-    if z.shape[:2] != (n, channels):
-        expected = f"{n} latents of {channels} channels"
-        findings.append(Finding("z", expected, f"shape {z.shape}", remedy))
-    if c.shape[0] != n or c.shape[-1] != width:
-        expected = f"{n} embeddings of width {width}"
-        findings.append(Finding("c", expected, f"shape {c.shape}", remedy))
-    if findings:
-        raise InputError(*findings)
+def _open_feature(path, shape):
+    """A feature of the given shape, where None stands for any size."""
+    array = load_array(path)
+    fits = array.ndim == len(shape) and all(
+        size in (None, found) for size, found in zip(shape, array.shape, strict=True)
+    )
+    if not fits:
+        expected = f"an array of shape ({', '.join('any' if s is None else str(s) for s in shape)})"
+        remedy = "Make it again from the images and the model of the config"
+        raise InputError(Finding(str(path), expected, f"one of {array.shape}", remedy))
+    return array

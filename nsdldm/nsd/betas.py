@@ -140,7 +140,7 @@ def open_nifti(path):
 
 
 def _read_hdf5(path, mask):
-    """Yield (all trials, voxel positions, int16 (750, n)) for each z plane that the mask touches."""
+    """Yield (all trials, voxel positions, int16 (750, n)) for each z plane of the mask."""
     file, dataset = open_hdf5(path)
     with file:
         check_betas(path, dataset.shape[::-1], dataset.dtype, mask.shape)
@@ -163,7 +163,7 @@ def _has_plain_chunks(dataset):
 
 
 def _read_chunks(dataset, z, plane):
-    """Read the chunks of a plane's voxels; six times as fast as HDF5 takes them apart by trial."""
+    """Read the chunks of a plane's voxels whole, since HDF5 would copy them trial by trial."""
     x, y = np.nonzero(plane)
     chunks = np.empty((len(x), TRIALS_PER_SESSION), "<i2")
     content = chunks.view(np.uint8)

@@ -279,7 +279,7 @@ def paint(view, sulc, values, colours):
     weight = _blend(shown, view.corners, view.weights)
     total = _blend(np.where(shown, values, 0), view.corners, view.weights)
     coloured = weight > 0.5
-    grey = _blend(sulcal_grey(sulc), view.corners, view.weights) * (0.55 + 0.45 * view.light)
+    grey = _blend(sulcal_grey(sulc), view.corners, view.weights) * (0.6 + 0.4 * view.light)
     rgb = np.repeat(grey[:, None], 3, axis=1)
     # Colours are dimmed little: they must still be found on the colour bar.
     dimming = 0.88 + 0.12 * view.light[coloured, None]

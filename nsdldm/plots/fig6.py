@@ -3,7 +3,6 @@
 import logging
 from string import ascii_lowercase
 
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
@@ -12,7 +11,7 @@ from nsdldm.files import load_mask, load_table, load_volume, save_table
 from nsdldm.nsd.layout import HEMISPHERES
 from nsdldm.nsd.surfaces import project
 from nsdldm.plots.cortex import look, paint, read_hemisphere, show_field, smooth_regions
-from nsdldm.plots.outlines import draw_outlines, name_regions
+from nsdldm.plots.outlines import draw_outlines, name_regions, trace
 from nsdldm.plots.page import write_page
 from nsdldm.plots.style import (
     ACCURACY,
@@ -22,6 +21,7 @@ from nsdldm.plots.style import (
     SMALL,
     WIDTH_MM,
     journal_style,
+    new_figure,
     pixels,
     save_figure,
     upper_limit,
@@ -42,7 +42,6 @@ NOTE = "Colour: significant after correction for the false discovery rate. Grey:
 # Strips around the maps, gaps and the colour bar, in millimetres.
 HEAD, ROW_TITLE, FOOT, GAP, MARGIN = 7, 6, 19, 2, 2
 BAR_WIDTH, BAR_HEIGHT = 56, 2.4
-SIDES = ("lateral", "medial")
 
 
 def plot_fig6(*, subject, maps, tables, masks, transforms, surfaces, demo, png, html, tsv):
@@ -80,7 +79,6 @@ def plot_fig6(*, subject, maps, tables, masks, transforms, surfaces, demo, png, 
     with journal_style():
         figure = draw_fig6(title, counts, hemispheres, accuracy, regions, limit)
         save_figure(png, figure)
-        plt.close(figure)
     save_table(tsv, summarize_encoding(subject=subject, tables=tables, masks=masks))
     write_page(
         html,
@@ -148,7 +146,7 @@ def draw_fig6(title, counts, hemispheres, accuracy, regions, limit):
     scales, sizes = plan_panels(hemispheres)
     pitch = pixels(ROW_TITLE) + sizes["flat"][0]
     height = pixels(HEAD) + len(accuracy) * pitch + pixels(FOOT)
-    figure = plt.figure(figsize=np.array([pixels(WIDTH_MM), height]) / plt.rcParams["figure.dpi"])
+    figure = new_figure(pixels(WIDTH_MM), height)
     tops = [pixels(HEAD) + row * pitch for row in range(len(accuracy))]
     colours = ScalarMappable(Normalize(0, limit), ACCURACY)
     unnamed = set().union(*regions.values())
@@ -157,15 +155,16 @@ def draw_fig6(title, counts, hemispheres, accuracy, regions, limit):
         values = [pair[hemi] for pair in accuracy.values()]
         for panel, (left, top) in _corners(hemi, sizes).items():
             view = look(hemisphere, panel, sizes[panel], scales[panel])
-            outlines = {name: show_field(view, field) for name, field in fields.items()}
+            shown = {name: show_field(view, field) for name, field in fields.items()}
+            lines = [line for image in shown.values() for line in trace(image)]
             images = [paint(view, hemisphere.sulc, each, colours) for each in values]
             corners = [(left, start + pixels(ROW_TITLE) + top) for start in tops]
             axes = [_show(figure, *pair) for pair in zip(corners, images, strict=True)]
             for each in axes:
-                draw_outlines(each, outlines)
+                draw_outlines(each, lines)
             if panel == "flat":
                 coloured = show_field(view, np.isfinite(values[0])) > 0
-                unnamed -= name_regions(axes[0], outlines, unnamed, coloured)
+                unnamed -= name_regions(axes[0], shown, unnamed, coloured)
             _label_panel(axes[0], hemi, panel)
     _write_titles(figure, title, counts, tops)
     _draw_foot(figure, colours, sizes, tops[-1] + pitch)

@@ -1,6 +1,8 @@
 """Outlines of regions on a view of the cortex, and their names."""
 
 import numpy as np
+from contourpy import contour_generator
+from matplotlib.collections import LineCollection
 from matplotlib.patheffects import Normal
 from scipy.ndimage import distance_transform_edt, uniform_filter
 
@@ -8,25 +10,45 @@ from nsdldm.plots.style import INK, SMALL, halo
 
 LINE, RIM = 0.6, 1.5  # points
 # In pixels of the figure: room around a name, and steps in which places are tried.
-CLEARANCE, STEP = 6, 5
+CLEARANCE, STEP = 9, 5
+SHORTEST = 25
 # How much longer a line may be to avoid a stretch through another region.
 DETOUR = 4
 
 
-def draw_outlines(axes, images):
-    """Draw regions as thin dark lines with a white rim, legible on colours and greys.
+def trace(image):
+    """Find the outline of a region.
+
+    Parameters
+    ----------
+    image : float array of shape (height, width)
+        As returned by `nsdldm.plots.cortex.show_field`: above 0.5 inside, NaN off the cortex, where
+        outlines end.
+
+    Returns
+    -------
+    list of float array of shape (n, 2)
+        Column and row along each line. Those shorter than `SHORTEST` are left out: a region that
+        reaches just over the horizon of a view would leave dots there.
+    """
+    lines = contour_generator(z=np.ma.masked_invalid(image)).lines(0.5)
+    return [
+        line for line in lines if np.linalg.norm(np.diff(line, axis=0), axis=1).sum() > SHORTEST
+    ]
+
+
+def draw_outlines(axes, lines):
+    """Draw thin dark lines with a white rim, legible on colours and greys.
 
     Parameters
     ----------
     axes : matplotlib Axes
         Shows the view, one unit a pixel.
-    images : dict of float array of shape (height, width)
-        A region is where its image, as returned by `nsdldm.plots.cortex.show_field`, is above 0.5.
+    lines : list of float array of shape (n, 2)
+        As returned by `trace`.
     """
-    for image in images.values():
-        if np.nanmax(image, initial=0) > 0.5:
-            lines = axes.contour(np.ma.masked_invalid(image), [0.5], colors=INK, linewidths=LINE)
-            lines.set_path_effects([*halo(RIM), Normal()])
+    style = {"colors": INK, "linewidths": LINE, "path_effects": [*halo(RIM), Normal()]}
+    axes.add_collection(LineCollection(lines, joinstyle="round", **style), autolim=False)
 
 
 def name_regions(axes, images, names, taken):
@@ -34,8 +56,10 @@ def name_regions(axes, images, names, taken):
 
     Parameters
     ----------
-    axes, images
-        As for `draw_outlines`.
+    axes : matplotlib Axes
+        Shows the view, one unit a pixel.
+    images : dict of float array of shape (height, width)
+        Regions as for `trace`.
     names : set of str
         Regions to name.
     taken : bool array of shape (height, width)
@@ -50,12 +74,11 @@ def name_regions(axes, images, names, taken):
     seen = {name for name in names if inside[name].any()}
     free = ~np.logical_or.reduce([taken, *inside.values()])
     for name in sorted(seen):
-        others = [region for other, region in inside.items() if other != name]
         anchor = innermost(inside[name])
         text = axes.text(0, 0, name, size=SMALL, ha="center", va="center", path_effects=halo(1))
         box = text.get_window_extent()
         half = (np.ceil([box.height, box.width]).astype(int) + 2 * CLEARANCE) // 2
-        place = find_room(free, 2 * half + 1, anchor, np.logical_or.reduce(others))
+        place = find_room(free, 2 * half + 1, anchor, ~free & ~inside[name])
         text.set_position(place[::-1])
         top, left = np.maximum(np.array(place) - half, 0)
         free[top : place[0] + half[0] + 1, left : place[1] + half[1] + 1] = False
@@ -68,7 +91,7 @@ def _point(axes, text, anchor):
     style = {"arrowstyle": "-", "linewidth": 0.5, "color": INK, "patchA": text}
     style |= {"shrinkA": 1, "shrinkB": 0, "path_effects": [*halo(1.2), Normal()]}
     axes.annotate("", xy=anchor[::-1], xytext=text.get_position(), arrowprops=style)
-    axes.plot(*anchor[::-1], "o", markersize=1.6, color=INK, markeredgecolor="white", mew=0.3)
+    axes.plot(*anchor[::-1], "o", markersize=2, color=INK, markeredgecolor="white", mew=0.3)
 
 
 def innermost(inside):
@@ -98,7 +121,7 @@ def find_room(free, size, anchor, crossed):
     anchor : pair of int
         Row and column of the point.
     crossed : bool array of shape (height, width)
-        Pixels that the line between box and point had better not cross.
+        Pixels that the line between box and point should rather not cross.
 
     Returns
     -------

@@ -115,11 +115,12 @@ def _view(coords, faces, values, grey, limit):
         view = view_surf(
             (coords, faces),
             values,
-            bg_map=grey,
+            bg_map=1 - grey,  # nilearn draws high values dark
             cmap=ACCURACY,
             vmin=0,
             vmax=limit,
             symmetric_cmap=False,
             colorbar_fontsize=14,
+            view="back",
         )
     return view.get_standalone()

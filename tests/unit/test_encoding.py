@@ -1,0 +1,338 @@
+"""Encoders of a small simulated subject, against independent fits and by hand."""
+
+import subprocess
+import sys
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+from himalaya.backend import get_backend, set_backend
+from sklearn.linear_model import Ridge
+
+from nsdldm import encoding, ridge, stats
+from nsdldm.errors import InputError
+from nsdldm.files import load_array, load_table, save_array, save_table, save_volume
+
+N_SIGNAL, N_NOISE = 40, 160
+AFFINE = np.diag([1.8, 1.8, 1.8, 1.0]) + np.array([[0, 0, 0, t] for t in (5, -7, 9, 0)])
+
+
+@pytest.fixture(autouse=True)
+def same_backend_after():
+    """himalaya's backend belongs to the process."""
+    before = get_backend().name
+    yield
+    set_backend(before)
+
+
+def write_subject(folder, shuffle=False, seed=0):
+    """Files of a subject: the first voxels follow the features x, none the features y."""
+    rng = np.random.default_rng(seed)
+    n_images, n_voxels = 120, N_SIGNAL + N_NOISE
+    nsd_ids = np.sort(rng.choice(1000, n_images, replace=False))
+    split = np.where(rng.permutation(n_images) < 40, "test", "train")
+    features = {name: rng.standard_normal((n_images, 2, 5)).astype(np.float32) for name in "xy"}
+    signal = np.zeros((n_images, n_voxels))
+    signal[:, :N_SIGNAL] = features["x"].reshape(n_images, -1) @ rng.standard_normal((10, N_SIGNAL))
+    shown = rng.permutation(np.repeat(np.arange(n_images), 3))
+    sessions = np.repeat([1, 2, 3], 120)
+    betas = signal[shown] / 3 + rng.standard_normal((360, n_voxels)) + sessions[:, None]
+    named = rng.permutation(shown) if shuffle else shown
+    trials = {"session": sessions, "nsd_id": nsd_ids[named], "split": split[named]}
+    mask = np.zeros((7, 8, 9), bool)
+    mask.flat[rng.choice(mask.size, n_voxels, replace=False)] = True
+    save_table(folder / "trials.tsv", pd.DataFrame(trials))
+    save_table(folder / "images.tsv", pd.DataFrame({"nsd_id": nsd_ids, "split": split}))
+    save_array(folder / "betas.npy", betas.astype(np.float32))
+    save_volume(folder / "mask.nii.gz", mask, AFFINE)
+    for name, values in features.items():
+        save_array(folder / f"{name}.npy", values)
+    ridge.compute_kernels(
+        features={name: folder / f"{name}.npy" for name in features},
+        images=folder / "images.tsv",
+        kernels={name: folder / f"{name}_kernel.npy" for name in features},
+        max_components=6400,
+        device="cpu",
+    )
+
+
+def fit(folder, names="xy", **changed):
+    """Fit and return the tables by feature space."""
+    encoding.fit_encoders(
+        kernels={name: folder / f"{name}_kernel.npy" for name in names},
+        maps={name: folder / f"{name}.nii.gz" for name in names},
+        tables={name: folder / f"{name}.tsv" for name in names},
+        **{key: folder / f"{key}.tsv" for key in ("trials", "images")},
+        **{"betas": folder / "betas.npy", "mask": folder / "mask.nii.gz"},
+        **{
+            "alphas": [1e-3, 1e-2, 1e-1, 1, 10, 100, 1000],
+            "n_folds": 4,
+            "fdr": 0.05,
+            "train_on": "averages",
+            "zscore": True,
+            "memory_gb": 2,
+            "device": "cpu",
+            "seed": 0,
+        }
+        | changed,
+    )
+    return {name: load_table(folder / f"{name}.tsv") for name in names}
+
+
+def link(subject, folder, *names):
+    """The subject's files, but for those a test changes."""
+    for name in ("trials.tsv", "images.tsv", "betas.npy", "mask.nii.gz", "x_kernel.npy"):
+        if name not in names:
+            (folder / name).symlink_to(subject / name)
+
+
+@pytest.fixture(scope="module")
+def subject(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("subject")
+    write_subject(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def fitted(subject):
+    return fit(subject)
+
+
+def test_planted_voxels_are_found_and_others_are_not(fitted):
+    x, y = fitted["x"], fitted["y"]
+    assert x["significant"][:N_SIGNAL].mean() > 0.9
+    assert x["significant"][N_SIGNAL:].mean() < 0.05
+    assert y["significant"].mean() < 0.03
+    planted = x[:N_SIGNAL]
+    assert planted["r"].median() == pytest.approx(planted["ceiling"].median(), abs=0.1)
+    assert (planted["r2"] <= planted["r"] ** 2 + 1e-6).all()
+    assert abs(x["r"][N_SIGNAL:].median()) < 0.05
+    assert x["alpha"][:N_SIGNAL].median() < x["alpha"][N_SIGNAL:].median()
+
+
+def test_maps_hold_the_table_in_the_documented_order(subject, fitted):
+    image = nib.load(subject / "x.nii.gz")
+    inside = np.asarray(nib.load(subject / "mask.nii.gz").dataobj) > 0
+    volumes = image.get_fdata()
+    assert encoding.MAPS == ("r", "r2", "p", "significant", "ceiling", "alpha")
+    assert volumes.shape == (*inside.shape, 6)
+    assert image.get_data_dtype() == np.float32
+    np.testing.assert_allclose(image.affine, AFFINE)
+    assert np.isnan(volumes[~inside]).all()
+    table = fitted["x"]
+    assert list(table) == ["i", "j", "k", *encoding.COLUMNS]
+    np.testing.assert_array_equal(table[["i", "j", "k"]], np.argwhere(inside))
+    at_voxels = volumes[tuple(table[axis] for axis in "ijk")]
+    np.testing.assert_allclose(
+        at_voxels, table[list(encoding.MAPS)].to_numpy(float), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_scores_equal_an_independent_fit(subject, fitted):
+    trials, images = load_table(subject / "trials.tsv"), load_table(subject / "images.tsv")
+    betas = pd.DataFrame(np.array(load_array(subject / "betas.npy"), float)[:, :12])
+    train = trials["split"] == "train"
+    session = trials["session"]
+    scores = betas.copy()
+    for number in (1, 2, 3):
+        known = betas[(session == number) & train]
+        scores[session == number] = (betas[session == number] - known.mean()) / known.std()
+    averages = scores.groupby(trials["nsd_id"]).mean().loc[images["nsd_id"]].to_numpy()
+    X = load_array(subject / "x.npy").reshape(len(images), -1).astype(float)
+    fitted_on, test = ((images["split"] == part).to_numpy() for part in ("train", "test"))
+    # Penalties count in units of the mean squared norm of the centred training features.
+    unit = np.square(X[fitted_on] - X[fitted_on].mean(axis=0)).sum(axis=1).mean()
+    for voxel in range(12):
+        row = fitted["x"].loc[voxel]
+        model = Ridge(alpha=row["alpha"] * unit).fit(X[fitted_on], averages[fitted_on, voxel])
+        predicted = model.predict(X[test])
+        observed = averages[test, voxel]
+        r = np.corrcoef(predicted, observed)[0, 1]
+        assert row["r"] == pytest.approx(r, abs=1e-3)
+        total = np.square(observed - observed.mean()).sum()
+        residual = np.square(observed - predicted).sum()
+        assert row["r2"] == pytest.approx(1 - residual / total, abs=2e-3)
+        assert row["p"] == pytest.approx(stats.p_values(r, test.sum()), rel=0.02, abs=1e-12)
+
+
+def test_significance_is_fdr_over_the_voxels_of_a_space(fitted):
+    for table in fitted.values():
+        np.testing.assert_array_equal(table["significant"], stats.fdr(table["p"], 0.05))
+
+
+def test_shuffled_trials_leave_only_chance(tmp_path):
+    write_subject(tmp_path, shuffle=True, seed=1)
+    tables = fit(tmp_path)
+    for table in tables.values():
+        assert (table["p"] < 0.05).mean() < 0.12
+        assert not table["significant"].any()
+
+
+def test_blocks_of_voxels_do_not_change_the_results(subject, fitted, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(ridge, "LIBRARIES", 0)
+    monkeypatch.setattr(ridge, "LEAST_VOXELS", 10)
+    monkeypatch.setattr(encoding, "SCORED_AT_ONCE", 17)
+    caplog.set_level("INFO")
+    sizes = (80, 40, N_SIGNAL + N_NOISE, 7, 4)
+    whole = ridge.plan_batches(*sizes, 2)
+    assert whole["voxels"] == N_SIGNAL + N_NOISE
+    memory_gb = (whole["peak"] - 0.7 * (whole["peak"] - whole["spare"])) / 1e9
+    link(subject, tmp_path)
+    again = fit(tmp_path, "x", memory_gb=memory_gb)["x"]
+    assert "50 in a call" in caplog.text
+    np.testing.assert_array_equal(again["alpha"], fitted["x"]["alpha"])
+    np.testing.assert_allclose(again["r"], fitted["x"]["r"], atol=1e-4)
+
+
+def test_missing_values(subject, fitted, tmp_path, caplog):
+    link(subject, tmp_path, "betas.npy")
+    betas = np.array(load_array(subject / "betas.npy"))
+    betas[:120, 0] = np.nan
+    betas[:, 1] = np.nan
+    save_array(tmp_path / "betas.npy", betas)
+    caplog.set_level("INFO")
+    table = fit(tmp_path, "x")["x"]
+    assert "missing values" in caplog.text
+    assert 0 < table["r"][0] < fitted["x"]["r"][0] + 0.1
+    columns = ["r", "r2", "p", "ceiling", "ncsnr", "alpha"]
+    assert table.loc[1, columns].isna().all()
+    assert not table["significant"][1]
+    np.testing.assert_allclose(table["r"][2:], fitted["x"]["r"][2:], atol=1e-5)
+
+
+def test_without_zscores_there_is_no_ceiling(subject, tmp_path):
+    link(subject, tmp_path)
+    table = fit(tmp_path, "x", zscore=False)["x"]
+    assert table[["ceiling", "ncsnr"]].isna().all(axis=None)
+    # The sessions' means differ here, which is noise that z-scoring would have removed.
+    assert 0.1 < table["r"][:N_SIGNAL].median() < 0.9
+
+
+def test_single_trials_weigh_images_by_their_number(subject, tmp_path):
+    link(subject, tmp_path, "trials.tsv", "betas.npy")
+    trials, images = load_table(subject / "trials.tsv"), load_table(subject / "images.tsv")
+    keep = np.sort(np.random.default_rng(3).permutation(len(trials))[:320])
+    trials = trials.iloc[keep].reset_index(drop=True)
+    assert trials["nsd_id"].nunique() == len(images)
+    betas = load_array(subject / "betas.npy")[keep]
+    save_table(tmp_path / "trials.tsv", trials)
+    save_array(tmp_path / "betas.npy", betas)
+    table = fit(tmp_path, "x", train_on="trials", alphas=[0.5])["x"]
+
+    train = (trials["split"] == "train").to_numpy()
+    scores = stats.zscore_sessions(betas, trials["session"].to_numpy(), train)
+    groups = pd.DataFrame(scores[:, :5]).groupby(trials["nsd_id"])
+    averages = groups.mean().loc[images["nsd_id"]].to_numpy()
+    weights = groups.size().loc[images["nsd_id"]].to_numpy()
+    X = load_array(subject / "x.npy").reshape(len(images), -1).astype(float)
+    fitted_on = (images["split"] == "train").to_numpy()
+    unit = np.square(X[fitted_on] - X[fitted_on].mean(axis=0)).sum(axis=1).mean()
+    model = Ridge(alpha=0.5 * unit)
+    model.fit(X[fitted_on], averages[fitted_on], sample_weight=weights[fitted_on])
+    expected = stats.correlate(model.predict(X[~fitted_on]), averages[~fitted_on])
+    np.testing.assert_allclose(table["r"][:5], expected, atol=1e-3)
+
+
+def test_penalties_at_the_edge_are_logged(subject, tmp_path, caplog):
+    link(subject, tmp_path)
+    fit(tmp_path, "x", alphas=[100, 1000])
+    assert "significant voxels chose the smallest alpha, 100" in caplog.text
+    assert "largest" not in caplog.text
+
+
+def test_wide_penalties_are_not(subject, tmp_path, caplog):
+    link(subject, tmp_path)
+    fit(tmp_path, "x")
+    assert "widen" not in caplog.text
+
+
+def test_the_memory_is_predicted_before_the_fit(subject, tmp_path, caplog):
+    link(subject, tmp_path)
+    caplog.set_level("INFO")
+    fit(tmp_path, "x")
+    messages = [record.getMessage() for record in caplog.records]
+    predicted = [i for i, message in enumerate(messages) if "predicted peak memory" in message]
+    finished = [i for i, message in enumerate(messages) if message.startswith("x: voxels to")]
+    assert predicted
+    assert predicted[0] < finished[0]
+
+
+def test_all_contradictions_are_reported_at_once(subject, tmp_path):
+    link(subject, tmp_path, "betas.npy", "x_kernel.npy", "images.tsv")
+    save_array(tmp_path / "betas.npy", np.zeros((359, 3), np.float32))
+    save_array(tmp_path / "x_kernel.npy", np.zeros((5, 5), np.float32))
+    images = load_table(subject / "images.tsv")
+    images["split"] = "train"
+    images.loc[0, "nsd_id"] = 5000
+    save_table(tmp_path / "images.tsv", images)
+    with pytest.raises(InputError) as caught:
+        fit(tmp_path, "x")
+    assert len(caught.value.findings) == 4
+    assert not (tmp_path / "x.tsv").exists()
+
+
+def write_summary_inputs(folder):
+    """A table of four voxels and two masks."""
+    table = pd.DataFrame(
+        {
+            "i": [0, 0, 1, 1],
+            "j": [0, 1, 0, 1],
+            "k": [0, 0, 0, 0],
+            "r": [0.1, 0.2, 0.6, np.nan],
+            "ceiling": [0.3, 0.4, 0.8, np.nan],
+            "ncsnr": [0.1, 0.3, 0.5, np.nan],
+            "significant": [False, True, True, False],
+        }
+    )
+    save_table(folder / "z.tsv", table)
+    save_volume(folder / "cortex.nii.gz", np.ones((2, 2, 2), bool), np.eye(4))
+    early = np.zeros((2, 2, 2), bool)
+    early[0] = True
+    save_volume(folder / "early.nii.gz", early, np.eye(4))
+    save_volume(folder / "none.nii.gz", np.zeros((2, 2, 2), bool), np.eye(4))
+
+
+def test_summary_by_hand(tmp_path):
+    write_summary_inputs(tmp_path)
+    rois = ("cortex", "early", "none")
+    summary = encoding.summarize_encoding(
+        tables={"z": tmp_path / "z.tsv"},
+        masks={roi: tmp_path / f"{roi}.nii.gz" for roi in rois},
+        min_ncsnr=[0, 0.2],
+    ).set_index(["roi", "min_ncsnr"])
+    columns = ["n_voxels", "median_r", "median_ceiling", "share_significant"]
+    expected = {
+        ("cortex", 0): (4, 0.2, 0.4, 0.5),
+        ("cortex", 0.2): (2, 0.4, 0.6, 1),
+        ("early", 0): (2, 0.15, 0.35, 0.5),
+        ("early", 0.2): (1, 0.2, 0.4, 1),
+        ("none", 0): (0, np.nan, np.nan, np.nan),
+    }
+    for row, values in expected.items():
+        np.testing.assert_allclose(summary.loc[row, columns].astype(float), values)
+
+
+def test_table_of_subjects(tmp_path):
+    write_summary_inputs(tmp_path)
+    encoding.tabulate_encoding(
+        tables={(s, f): tmp_path / "z.tsv" for s in ("subj01", "subj02") for f in ("z", "c")},
+        masks={
+            (s, roi): tmp_path / f"{roi}.nii.gz"
+            for s in ("subj01", "subj02")
+            for roi in ("cortex", "early")
+        },
+        output=tmp_path / "encoding.tsv",
+        min_ncsnr=[0, 0.2],
+    )
+    table = load_table(tmp_path / "encoding.tsv")
+    keys = ["subject", "roi", "feature", "min_ncsnr"]
+    values = ["n_voxels", "median_r", "median_ceiling", "share_significant"]
+    assert list(table) == keys + values
+    assert len(table) == 2 * 2 * 2 * 2
+    assert not table[keys].duplicated().any()
+
+
+def test_summaries_need_neither_torch_nor_himalaya():
+    code = "import sys, nsdldm.encoding; sys.exit(bool({'torch', 'himalaya'} & set(sys.modules)))"
+    subprocess.run([sys.executable, "-c", code], check=True)

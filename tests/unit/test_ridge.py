@@ -1,0 +1,286 @@
+"""Kernels and ridge regression against scikit-learn and closed forms, on every backend."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from himalaya.backend import get_backend, set_backend
+from sklearn.decomposition import PCA
+from sklearn.linear_model import Ridge
+
+from nsdldm import ridge
+from nsdldm.errors import InputError
+from nsdldm.files import load_array, save_array, save_table
+
+BACKENDS = ["numpy", "torch", *(["torch_cuda"] if torch.cuda.is_available() else [])]
+BATCHES = {"targets": 100, "alphas": 10}
+ALPHAS = [1e-3, 1e-2, 1e-1, 1e0, 1e1, 1e3]
+
+
+@pytest.fixture(autouse=True)
+def same_backend_after():
+    """himalaya's backend belongs to the process."""
+    before = get_backend().name
+    yield
+    set_backend(before)
+
+
+@pytest.fixture(params=BACKENDS)
+def backend(request):
+    set_backend(request.param)
+
+
+def simulate(n_train=90, n_test=40, n_features=12, n_voxels=30, seed=0):
+    """Features and targets that follow them from not at all to closely, both far from zero mean."""
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((n_train + n_test, n_features)) + 3
+    strength = np.linspace(0, 1, n_voxels)
+    Y = (X @ rng.standard_normal((n_features, n_voxels))) * strength
+    Y += 2 * rng.standard_normal(Y.shape) + 50
+    X /= np.sqrt(np.square(X).sum(axis=1).mean())
+    parts = X[:n_train], X[n_train:], Y[:n_train], Y[n_train:]
+    return tuple(part.astype(np.float32) for part in parts)
+
+
+def fit_by_sklearn(X, X_test, Y, folds):
+    """Choose each voxel's penalty by mean R² over folds with plain ridge, then refit."""
+    scores = np.zeros((len(ALPHAS), Y.shape[1]))
+    for train, test in folds:
+        for row, alpha in enumerate(ALPHAS):
+            predicted = Ridge(alpha=alpha).fit(X[train], Y[train]).predict(X[test])
+            residual = np.square(Y[test] - predicted).sum(axis=0)
+            scores[row] += 1 - residual / np.square(Y[test] - Y[test].mean(axis=0)).sum(axis=0)
+    chosen = np.array(ALPHAS)[scores.argmax(axis=0)]
+    predictions = np.empty((len(X_test), Y.shape[1]))
+    for voxel, alpha in enumerate(chosen):
+        predictions[:, voxel] = Ridge(alpha=alpha).fit(X, Y[:, voxel]).predict(X_test)
+    return predictions, chosen, scores.max(axis=0) / len(folds)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-6), (np.float32, 1e-2)])
+def test_fit_ridge_equals_ridge_with_intercept_and_a_penalty_a_voxel(backend, dtype, tolerance):
+    X, X_test, Y, _ = (array.astype(dtype) for array in simulate())
+    if dtype == np.float32:  # as kernels on disk are; float64 shows that centring is exact
+        X, X_test = X - X.mean(axis=0), X_test - X.mean(axis=0)
+    folds = ridge.group_folds(np.arange(len(X)), 5, 0)
+    found = ridge.fit_ridge(X @ X.T, X_test @ X.T, Y, ALPHAS, folds, BATCHES)
+    predictions, alphas, scores = fit_by_sklearn(X, X_test, Y, folds)
+    assert len(np.unique(alphas)) > 2
+    np.testing.assert_array_equal(found[1], alphas)
+    np.testing.assert_allclose(found[0], predictions, atol=tolerance)
+    np.testing.assert_allclose(found[2], scores, atol=tolerance)
+
+
+def test_fit_ridge_finds_planted_voxels(backend):
+    rng = np.random.default_rng(1)
+    X = rng.standard_normal((260, 20)).astype(np.float32)
+    Y = np.hstack([X @ rng.standard_normal((20, 5)), rng.standard_normal((260, 200))])
+    kernel = X @ X.T / 20
+    folds = ridge.group_folds(np.arange(200), 5, 0)
+    grid = np.logspace(-3, 6, 10)
+    Y = Y.astype(np.float32)
+    predictions, alphas, scores = ridge.fit_ridge(
+        kernel[:200, :200], kernel[200:, :200], Y[:200], grid, folds, BATCHES
+    )
+    planted = [np.corrcoef(predictions[:, v], Y[200:, v])[0, 1] for v in range(5)]
+    assert min(planted) > 0.99
+    assert scores[:5].min() > 0.99
+    assert scores[5:].max() < 0.2
+    assert np.median(alphas[:5]) < 1 < np.median(alphas[5:])
+
+
+def test_batches_do_not_change_a_fit(backend):
+    X, X_test, Y, _ = simulate()
+    folds = ridge.group_folds(np.arange(len(X)), 4, 0)
+    first, second = (
+        ridge.fit_ridge(X @ X.T, X_test @ X.T, Y, ALPHAS, folds, batches)
+        for batches in (BATCHES, {"targets": 7, "alphas": 1})
+    )
+    np.testing.assert_array_equal(first[1], second[1])
+    np.testing.assert_allclose(first[0], second[0], atol=1e-3)
+
+
+def test_fit_ridge_leaves_its_inputs_alone():
+    set_backend("torch")
+    X, X_test, Y, _ = simulate()
+    given = [X @ X.T, X_test @ X.T, Y]
+    before = [array.copy() for array in given]
+    ridge.fit_ridge(*given, ALPHAS, ridge.group_folds(np.arange(len(X)), 5, 0), BATCHES)
+    for array, copy in zip(given, before, strict=True):
+        np.testing.assert_array_equal(array, copy)
+
+
+def test_penalties_below_the_kernels_accuracy_are_refused(backend):
+    X, X_test, Y, _ = simulate()
+    # A kernel that is off by more than the penalty, as rounding makes it.
+    kernel = X @ X.T - np.eye(len(X), dtype=np.float32) / 100
+    folds = ridge.group_folds(np.arange(len(X)), 5, 0)
+    with pytest.raises(InputError, match="encoding/alphas"):
+        ridge.fit_ridge(kernel, X_test @ X.T, Y, [1e-3, 1e-2], folds, BATCHES)
+    _, alphas, _ = ridge.fit_ridge(kernel, X_test @ X.T, Y, [1e-3, 1e2], folds, BATCHES)
+    assert (alphas == 1e2).all()
+
+
+def test_warnings_of_himalaya_reach_the_log(monkeypatch, caplog):
+    set_backend("torch")
+    X, X_test, Y, _ = simulate()
+    monkeypatch.setenv("HIMALAYA_SKIP_FIT", "True")
+    folds = ridge.group_folds(np.arange(len(X)), 5, 0)
+    ridge.fit_ridge(X @ X.T, X_test @ X.T, Y, ALPHAS, folds, BATCHES)
+    assert "HIMALAYA_SKIP_FIT" in caplog.text
+
+
+def test_a_fit_is_silent(caplog, recwarn):
+    set_backend("torch")
+    X, X_test, Y, _ = simulate()
+    folds = ridge.group_folds(np.arange(len(X)), 5, 0)
+    ridge.fit_ridge(X @ X.T, X_test @ X.T, Y, ALPHAS, folds, BATCHES)
+    assert not caplog.text
+    assert not recwarn.list
+
+
+def test_folds_partition_samples_and_keep_groups_together():
+    groups = np.random.default_rng(2).integers(0, 40, 200)
+    folds = ridge.group_folds(groups, 5, 0)
+    assert len(folds) == 5
+    assert sorted(np.concatenate([test for _, test in folds])) == list(range(200))
+    for train, test in folds:
+        assert not set(groups[train]) & set(groups[test])
+        assert sorted([*train, *test]) == list(range(200))
+
+
+def test_folds_follow_the_seed():
+    groups = np.arange(50)
+    first, again, other = (ridge.group_folds(groups, 5, seed)[0][1] for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert set(first) != set(other)
+    assert set(first) != set(range(10))
+
+
+def test_fewer_images_than_folds_are_refused():
+    with pytest.raises(InputError, match="encoding/n_folds"):
+        ridge.group_folds([0, 0, 1, 1], 3, 0)
+
+
+def write_features(tmp_path, features, n_test):
+    """Features and images on disk, with the test images in between."""
+    split = np.full(len(features), "train")
+    split[np.linspace(0, len(features) - 1, n_test).astype(int)] = "test"
+    save_array(tmp_path / "x.npy", features)
+    save_table(tmp_path / "images.tsv", pd.DataFrame({"split": split}))
+    return split == "train"
+
+
+def kernel_of(tmp_path, max_components=6400):
+    ridge.compute_kernels(
+        features={"x": tmp_path / "x.npy"},
+        images=tmp_path / "images.tsv",
+        kernels={"x": tmp_path / "kernel.npy"},
+        max_components=max_components,
+        device="cpu",
+    )
+    return load_array(tmp_path / "kernel.npy")
+
+
+def test_kernel_is_the_scaled_gram_matrix_of_centred_features(tmp_path, monkeypatch):
+    monkeypatch.setattr(ridge, "COLUMNS_AT_ONCE", 7)
+    features = np.random.default_rng(3).standard_normal((40, 4, 5, 5)).astype(np.float32) + 20
+    train = write_features(tmp_path, features, 8)
+    kernel = kernel_of(tmp_path)
+    X = features.reshape(40, -1).astype(float)
+    X -= X[train].mean(axis=0)
+    gram = X @ X.T
+    np.testing.assert_allclose(kernel, gram / gram.diagonal()[train].mean(), atol=1e-5)
+    assert kernel.dtype == np.float32
+    assert kernel.diagonal()[train].mean() == pytest.approx(1, abs=1e-6)
+    np.testing.assert_allclose(kernel[np.ix_(train, train)].sum(axis=0), 0, atol=1e-4)
+
+
+@pytest.mark.parametrize("n_components", [3, 12])
+def test_kernel_keeps_the_components_of_the_training_images(tmp_path, n_components):
+    rng = np.random.default_rng(4)
+    features = (rng.standard_normal((60, 50)) / np.arange(1, 51) ** 0.5).astype(np.float32) + 1
+    train = write_features(tmp_path, features, 15)
+    kernel = kernel_of(tmp_path, n_components)
+    scores = PCA(n_components).fit(features[train]).transform(features)
+    gram = scores @ scores.T
+    np.testing.assert_allclose(kernel, gram / gram.diagonal()[train].mean(), atol=1e-4)
+    assert np.linalg.matrix_rank(kernel, tol=1e-4) == n_components
+
+
+def test_kernel_without_fewer_components_is_not_truncated(tmp_path):
+    features = np.random.default_rng(5).standard_normal((30, 10)).astype(np.float32)
+    write_features(tmp_path, features, 6)
+    full = np.array(kernel_of(tmp_path, 6400))
+    np.testing.assert_array_equal(kernel_of(tmp_path, 10), full)
+
+
+def test_truncation_leaves_out_components_that_are_rounding(tmp_path):
+    rng = np.random.default_rng(6)
+    # 4 dimensions in 80 columns: components beyond the fourth would divide rounding by rounding.
+    features = (rng.standard_normal((50, 4)) @ rng.standard_normal((4, 80))).astype(np.float32)
+    train = write_features(tmp_path, features, 10)
+    kernel = kernel_of(tmp_path, 20)
+    X = features.astype(float) - features[train].mean(axis=0, dtype=float)
+    gram = X @ X.T
+    np.testing.assert_allclose(kernel, gram / gram.diagonal()[train].mean(), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("features", "message"),
+    [
+        (np.ones((20, 3), np.float32), "vary"),
+        (np.full((20, 3), np.nan, np.float32), "finite"),
+        (np.random.default_rng(7).standard_normal((21, 3)).astype(np.float32), "20 images"),
+    ],
+)
+def test_unusable_features_are_refused(tmp_path, features, message):
+    write_features(tmp_path, np.zeros((20, 1), np.float32), 5)
+    save_array(tmp_path / "x.npy", features)
+    with pytest.raises(InputError, match=message):
+        kernel_of(tmp_path)
+    assert not (tmp_path / "kernel.npy").exists()
+
+
+def test_device_is_set_in_one_place(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    set_backend("numpy")
+    assert ridge.set_device("auto") == "cpu"
+    assert get_backend().name == "torch"
+    assert ridge.free_device_memory() is None
+    with pytest.raises(InputError, match="model/device"):
+        ridge.set_device("cuda")
+
+
+@pytest.mark.parametrize("memory_gb", [4, 8, 12, 24])
+def test_plan_stays_within_memory(memory_gb):
+    plan = ridge.plan_batches(9000, 1000, 107_000, 10, 5, memory_gb)
+    assert 0.5e9 * memory_gb < plan["peak"] <= 1e9 * memory_gb
+    n_calls = -(-107_000 // plan["voxels"])
+    # Blocks are equal, and fewer of them would not fit.
+    assert plan["voxels"] * n_calls - 107_000 < n_calls
+    assert (n_calls == 1) == (memory_gb == 24)
+
+
+def test_plan_counts_the_targets_and_their_three_copies():
+    small, large = (ridge.plan_batches(2000, 100, n, 10, 5, 50)["peak"] for n in (5000, 15_000))
+    copies = (large - small) / (4 * 10_000)
+    assert 4 * 2000 < copies < 4.2 * 2000
+
+
+def test_plan_puts_kernels_on_the_gpu():
+    on_cpu = ridge.plan_batches(9000, 1000, 5000, 10, 5, 64)
+    on_gpu = ridge.plan_batches(9000, 1000, 5000, 10, 5, 64, device_gb=80)
+    assert on_cpu["device_peak"] == 0
+    assert 4 * 7 * 9000**2 < on_gpu["device_peak"] < 80e9
+    with pytest.raises(InputError, match="model/device"):
+        ridge.plan_batches(9000, 1000, 5000, 10, 5, 64, device_gb=1)
+
+
+def test_plan_says_how_much_memory_is_needed():
+    with pytest.raises(InputError, match="encoding/memory_gb") as caught:
+        ridge.plan_batches(9000, 1000, 107_000, 10, 5, 2)
+    needed = float(caught.value.findings[0].expected.split()[-1])
+    assert ridge.plan_batches(9000, 1000, 107_000, 10, 5, needed)["peak"] <= 1e9 * needed
+    ample = float(caught.value.findings[0].remedy.split()[3])
+    assert ridge.plan_batches(9000, 1000, 107_000, 10, 5, ample)["voxels"] == 107_000
