@@ -1,4 +1,4 @@
-"""Voxel-wise encoding models of one subject: fits, maps, tables and summaries by region."""
+"""Voxel-wise encoding models of one subject: fits, maps and tables."""
 
 import logging
 import time
@@ -6,15 +6,13 @@ import time
 import numpy as np
 import pandas as pd
 
-from nsdldm import stats
+from nsdldm import ridge, stats
 from nsdldm.errors import Finding, InputError
 from nsdldm.files import load_array, load_mask, load_table, load_volume, save_table, save_volume
+from nsdldm.summary import MAPS
 
 logger = logging.getLogger(__name__)
 
-# Volumes of the 4-D maps, in order.
-MAPS = ("r", "r2", "p", "significant", "ceiling", "alpha")
-COLUMNS = ("r", "r2", "p", "significant", "ceiling", "ncsnr", "alpha")
 # Share of significant voxels at an end of the penalties that calls for a wider range.
 EDGE_SHARE = 0.05
 SCORED_AT_ONCE = 4096
@@ -112,7 +110,7 @@ def _log_plan(plan, rows, n_voxels):
     logger.info(message, plan["peak"] / 1e9, where, plan["targets"], plan["alphas"])
 
 
-def _fit(ridge, path, rows, fitted, alphas, folds, plan):
+def _fit(path, rows, fitted, alphas, folds, plan):
     """Predictions of the test samples from one kernel, and the alphas chosen."""
     kernel, (train, test) = load_array(path), rows
     parts = [np.array(kernel[np.ix_(samples, train)]) for samples in (train, test)]
@@ -144,7 +142,7 @@ def _write(table, mask, map_path, table_path):
     volumes[inside] = table[list(MAPS)].to_numpy(np.float32)
     save_volume(map_path, volumes, affine)
     voxels = pd.DataFrame(np.argwhere(inside), columns=["i", "j", "k"])
-    save_table(table_path, voxels.join(table[list(COLUMNS)]))
+    save_table(table_path, voxels.join(table[list(MAPS)]))
 
 
 def fit_encoders(
@@ -185,8 +183,8 @@ def fit_encoders(
     mask : path
         NIfTI mask with n_voxels voxels; their C-order is the order of `betas`.
     maps, tables : dict of path
-        Output for each space: a float32 NIfTI whose volumes are `MAPS`, NaN off the mask, and a
-        table with a row a voxel in C-order of the mask (i, j, k and `COLUMNS`).
+        Output for each space: a float32 NIfTI whose volumes are `nsdldm.summary.MAPS`, NaN off
+        the mask, and a table with a row a voxel in C-order of the mask (i, j, k and these).
     alphas : list of float
         Penalties tried; kernels have a mean diagonal of 1.
     n_folds : int
@@ -207,9 +205,6 @@ def fit_encoders(
     InputError
         Inputs that contradict each other, or too little memory.
     """
-    # Summaries are made where torch and himalaya are not installed.
-    from nsdldm import ridge
-
     shown, seen = _check_inputs(kernels, betas, trials, images, mask)
     ridge.set_device(device)
     rows = _find_rows(shown, seen, train_on)
@@ -230,7 +225,7 @@ def fit_encoders(
         fitted, observed, ratio[block] = _prepare_block(betas, block, rows, step, **how)
         for name, path in kernels.items():
             began = time.monotonic()
-            predicted, chosen = _fit(ridge, path, rows, fitted, alphas, folds, plan)
+            predicted, chosen = _fit(path, rows, fitted, alphas, folds, plan)
             scores[name][:, block] = *_score(observed, predicted), chosen
             seconds = time.monotonic() - began
             logger.info("%s: voxels to %d of %d in %.0f s", name, block.stop, n_voxels, seconds)
@@ -241,65 +236,3 @@ def fit_encoders(
         table = pd.DataFrame(dict(zip(("r", "r2", "alpha"), scores[name], strict=True)) | known)
         table = _finish(name, table, alphas, len(rows[1]), fdr)
         _write(table, mask, maps[name], tables[name])
-
-
-def summarize_encoding(*, tables, masks, min_ncsnr=(0,)):
-    """Summarise one subject's encoding models by region.
-
-    Parameters
-    ----------
-    tables : dict of path
-        The table of each feature space, as `fit_encoders` writes it.
-    masks : dict of path
-        The mask of each region, on the grid of the tables; voxels without a model are left out.
-    min_ncsnr : sequence of float
-        Least ncsnr of the voxels summarised, one row each; 0 takes all voxels.
-
-    Returns
-    -------
-    DataFrame
-        Columns feature, roi, min_ncsnr, n_voxels, median_r, median_ceiling and share_significant
-        (NaN without voxels).
-    """
-    inside = {roi: load_mask(path) for roi, path in masks.items()}
-    rows = []
-    for feature, path in tables.items():
-        table = load_table(path)
-        voxels = tuple(table[axis] for axis in "ijk")
-        for roi, mask in inside.items():
-            for least in min_ncsnr:
-                chosen = table[mask[voxels] & ((table["ncsnr"] >= least) | (least == 0))]
-                row = {"feature": feature, "roi": roi, "min_ncsnr": least, "n_voxels": len(chosen)}
-                row["median_r"] = chosen["r"].median()
-                row["median_ceiling"] = chosen["ceiling"].median()
-                row["share_significant"] = chosen["significant"].mean()
-                rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def tabulate_encoding(*, tables, masks, output, min_ncsnr):
-    """Summarise all subjects' encoding models by region.
-
-    Parameters
-    ----------
-    tables : dict of path
-        Keys (subject, feature): tables as `fit_encoders` writes them.
-    masks : dict of path
-        Keys (subject, roi): masks.
-    output : path
-        Table with the column subject and those of `summarize_encoding`, with roi before feature.
-    min_ncsnr : list of float
-        Least ncsnr of the voxels summarised, one row each; 0 takes all voxels.
-    """
-    parts = []
-    for subject in dict.fromkeys(subject for subject, _ in tables):
-        own_tables, own_masks = (
-            {name: path for (owner, name), path in paths.items() if owner == subject}
-            for paths in (tables, masks)
-        )
-        part = summarize_encoding(tables=own_tables, masks=own_masks, min_ncsnr=min_ncsnr)
-        part.insert(0, "subject", subject)
-        parts.append(part)
-    summary = pd.concat(parts, ignore_index=True)
-    first = ["subject", "roi", "feature", "min_ncsnr"]
-    save_table(output, summary[[*first, *summary.columns.difference(first, sort=False)]])

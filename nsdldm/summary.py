@@ -1,80 +1,72 @@
-"""Summaries of encoders by region. Light imports: figures and tables need no networks."""
+"""Summaries of encoders by region. Light imports: tables and figures need no networks."""
 
-import logging
-
-import numpy as np
 import pandas as pd
 
 from nsdldm.files import load_mask, load_table, save_table
 
-logger = logging.getLogger(__name__)
-
-# Volumes of a map of an encoder, in this order; the table has the same columns.
+# Volumes of the 4-D maps of an encoder, in order, and columns of its table besides i, j and k.
 MAPS = ("r", "r2", "p", "significant", "ceiling", "ncsnr", "alpha")
 
 
-def summarize_encoding(*, subject, tables, masks, min_ncsnr=0):
-    """Summarise one subject's encoders by region.
+def summarize_encoding(*, subject, tables, masks, min_ncsnr=(0,)):
+    """Summarise one subject's encoding models by region.
 
     Parameters
     ----------
     subject : str
-    tables : dict of str to path
-        By feature, as written by `nsdldm.encoding.fit_encoders`.
-    masks : dict of str to path
-        By region; voxels outside the tables do not count.
-    min_ncsnr : float
-        Only voxels with at least this noise-ceiling signal-to-noise ratio count; 0 takes all.
+    tables : dict of path
+        The table of each feature space, as `nsdldm.encoding.fit_encoders` writes it.
+    masks : dict of path
+        The mask of each region, on the grid of the tables; voxels without a model are left out.
+    min_ncsnr : sequence of float
+        Least ncsnr of the voxels summarised, one row each; 0 takes all voxels.
 
     Returns
     -------
     DataFrame
-        A row a feature and region: subject, feature, roi, median_r, median_ceiling, n_voxels,
-        share_significant. Medians are NaN for regions without voxels.
+        Columns subject, feature, roi, min_ncsnr, median_r, median_ceiling, n_voxels and
+        share_significant (NaN without voxels).
     """
-    regions = {roi: load_mask(path) for roi, path in masks.items()}
+    inside = {roi: load_mask(path) for roi, path in masks.items()}
     rows = []
     for feature, path in tables.items():
         table = load_table(path)
-        voxels = tuple(table[["i", "j", "k"]].to_numpy().T)
-        enough = (table["ncsnr"].to_numpy() >= min_ncsnr) | (min_ncsnr == 0)
-        for roi, mask in regions.items():
-            chosen = table[mask[voxels] & enough]
-            rows.append(
-                {
-                    "subject": subject,
-                    "feature": feature,
-                    "roi": roi,
-                    "median_r": chosen["r"].median(),
-                    "median_ceiling": chosen["ceiling"].median(),
-                    "n_voxels": len(chosen),
-                    "share_significant": chosen["significant"].mean() if len(chosen) else np.nan,
-                }
-            )
+        voxels = tuple(table[axis] for axis in "ijk")
+        for roi, mask in inside.items():
+            for least in min_ncsnr:
+                chosen = table[mask[voxels] & ((table["ncsnr"] >= least) | (least == 0))]
+                row = {"subject": subject, "feature": feature, "roi": roi, "min_ncsnr": least}
+                row["median_r"] = chosen["r"].median()
+                row["median_ceiling"] = chosen["ceiling"].median()
+                row["n_voxels"] = len(chosen)
+                row["share_significant"] = chosen["significant"].mean()
+                rows.append(row)
     return pd.DataFrame(rows)
 
 
 def tabulate_encoding(*, tables, masks, output, min_ncsnr):
-    """Write the summaries of all subjects.
+    """Summarise all subjects' encoding models by region.
 
     Parameters
     ----------
-    tables : dict of (str, str) to path
-        By subject and feature.
-    masks : dict of (str, str) to path
-        By subject and region.
-    output : str or Path
-        Table with the columns of `summarize_encoding` and min_ncsnr.
+    tables : dict of path
+        Keys (subject, feature): tables as `nsdldm.encoding.fit_encoders` writes them.
+    masks : dict of path
+        Keys (subject, roi): masks.
+    output : path
+        Table with the columns of `summarize_encoding`.
     min_ncsnr : list of float
-        One set of rows for each.
+        Least ncsnr of the voxels summarised, one row each; 0 takes all voxels.
     """
     parts = []
     for subject in dict.fromkeys(subject for subject, _ in tables):
-        own = [
+        own_tables, own_masks = (
             {name: path for (owner, name), path in paths.items() if owner == subject}
             for paths in (tables, masks)
-        ]
-        for least in min_ncsnr:
-            part = summarize_encoding(subject=subject, tables=own[0], masks=own[1], min_ncsnr=least)
-            parts.append(part.assign(min_ncsnr=least))
+        )
+        parts.append(
+            summarize_encoding(
+                subject=subject, tables=own_tables, masks=own_masks, min_ncsnr=min_ncsnr
+            )
+        )
     save_table(output, pd.concat(parts, ignore_index=True))

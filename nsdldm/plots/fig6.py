@@ -79,7 +79,8 @@ def plot_fig6(*, subject, maps, tables, masks, transforms, surfaces, demo, png, 
     with journal_style():
         figure = draw_fig6(title, counts, hemispheres, accuracy, regions, limit)
         save_figure(png, figure)
-    save_table(tsv, summarize_encoding(subject=subject, tables=tables, masks=masks))
+    summary = summarize_encoding(subject=subject, tables=tables, masks=masks)
+    save_table(tsv, summary.drop(columns="min_ncsnr"))
     write_page(
         html,
         title=f"Figure 6: {title}",
