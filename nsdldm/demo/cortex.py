@@ -1,9 +1,8 @@
 """How the simulated cortex answers to pictures.
 
 Early voxels respond to local luminance, colour and oriented structure of the picture itself,
-ventral voxels to what the scene holds, regions between to both, parietal ones to where things are;
-all other cortex is noise. Nothing here knows of the diffusion model: pictures come as pixels and
-scenes as the names of their things.
+ventral voxels to what the scene holds; all other cortex is noise. Nothing here knows of the
+diffusion model: pictures come as pixels and scenes as the names of their things.
 """
 
 import numpy as np
@@ -22,27 +21,12 @@ RADIUS, RADIUS_SLOPE = 0.25, 0.12
 BEYOND_EARLY = 2.0  # radius of other regions, relative to early voxels
 # Share of early voxels that respond to the signed, phase-specific picture; the others to energy.
 SIGNED_SHARE = 0.8
-# Share of each drive in the variance of a region's responses.
-MIXTURES = {
-    "midventral": {"signed": 0.35, "energy": 0.15, "content": 0.5},
-    "midlateral": {"signed": 0.35, "energy": 0.15, "content": 0.5},
-    "midparietal": {"signed": 0.3, "energy": 0.4, "layout": 0.3},
-    "ventral": {"signed": 0.05, "content": 0.95},
-    "lateral": {"energy": 0.1, "content": 0.8, "layout": 0.1},
-    "parietal": {"energy": 0.2, "content": 0.2, "layout": 0.6},
-}
+# Share of each drive in the variance of a ventral voxel's responses.
+VENTRAL = {"signed": 0.05, "content": 0.95}
 # Share of what a scene holds in the drive by content.
 CONTENT = {"category": 0.82, "background": 0.12, "colour": 0.06}
 # Median ratio of the standard deviations of signal and single-trial noise.
-SIGNAL_TO_NOISE = {
-    "early": 0.44,
-    "midventral": 0.42,
-    "midlateral": 0.42,
-    "midparietal": 0.4,
-    "ventral": 0.44,
-    "lateral": 0.4,
-    "parietal": 0.3,
-}
+SIGNAL_TO_NOISE = {"early": 0.44, "ventral": 0.44}
 SNR_SPREAD = 0.25  # standard deviation of its logarithm over voxels
 SMOOTHNESS = 1.2  # voxels: standard deviation of the kernel that makes neighbours alike
 NOISE_SMOOTH, NOISE_SMOOTHNESS, NOISE_MEMORY = 0.15, 0.8, 0.12
@@ -185,26 +169,6 @@ def tabulate_content(scenes):
     }
 
 
-def tabulate_layout(scenes):
-    """Say where things are, whatever they are.
-
-    Parameters
-    ----------
-    scenes : list of nsdldm.demo.scenes.Scene
-
-    Returns
-    -------
-    float32 array of shape (n_images, 5)
-        Number of things, mean place from the left and from the top, total size, and distance
-        between the outermost centres, as shares of the picture.
-    """
-    rows = []
-    for scene in scenes:
-        x, y, size = np.array([(thing.x, thing.y, thing.size) for thing in scene.objects]).T
-        rows.append((len(x), x.mean(), y.mean(), size.sum(), np.ptp(x)))
-    return np.array(rows, np.float32)
-
-
 def draw_smooth(rng, places, n, sigma=SMOOTHNESS):
     """Draw numbers that neighbouring voxels share.
 
@@ -268,12 +232,12 @@ def choose_mixtures(labels, rng):
     Returns
     -------
     dict of str to float array of shape (n_voxels,)
-        Keys signed, energy, content, layout; the shares of a voxel sum to 1.
+        Keys signed, energy, content; the shares of a voxel sum to 1 in early and ventral cortex,
+        to 0 elsewhere.
     """
-    shares = {drive: np.zeros(len(labels)) for drive in ("signed", "energy", "content", "layout")}
-    for region, mixture in MIXTURES.items():
-        for drive, share in mixture.items():
-            shares[drive][labels == STREAMS[region]] = share
+    shares = {drive: np.zeros(len(labels)) for drive in ("signed", "energy", "content")}
+    for drive, share in VENTRAL.items():
+        shares[drive][labels == STREAMS["ventral"]] = share
     early = np.flatnonzero(labels == STREAMS["early"])
     n_signed = round(SIGNED_SHARE * len(early))
     for drive, chosen in zip(
@@ -284,7 +248,7 @@ def choose_mixtures(labels, rng):
 
 
 def drive_by_scene(scenes, visual, rng):
-    """Respond to what a scene holds and to where its things are.
+    """Respond to what a scene holds, wherever it is.
 
     Parameters
     ----------
@@ -294,20 +258,20 @@ def drive_by_scene(scenes, visual, rng):
 
     Returns
     -------
-    content, layout : float32 array of shape (n_images, n_voxels)
+    float32 array of shape (n_images, n_voxels)
         Mean 0, sd 1. Neighbouring voxels are tuned alike.
     """
     content = 0
     for kind, table in tabulate_content(scenes).items():
         tuning = draw_smooth(rng, visual, table.shape[1])
         content = content + np.sqrt(CONTENT[kind]) * standardise(table @ tuning)
-    layout = standardise(tabulate_layout(scenes))
-    layout = layout @ draw_smooth(rng, visual, layout.shape[1])
-    return standardise(content), standardise(layout)
+    return standardise(content)
 
 
 def simulate_signal(*, channels, scenes, regions, fields, level, rng):
     """Simulate the noiseless responses of visual cortex to images.
+
+    Early and ventral voxels respond; those with another label are 0.
 
     Parameters
     ----------
@@ -333,7 +297,7 @@ def simulate_signal(*, channels, scenes, regions, fields, level, rng):
     drives = dict(
         zip(("signed", "energy"), drive_locally(channels, field, radius, rng), strict=True)
     )
-    drives["content"], drives["layout"] = drive_by_scene(scenes, visual, rng)
+    drives["content"] = drive_by_scene(scenes, visual, rng)
     shares = choose_mixtures(labels, rng)
     response = standardise(sum(np.sqrt(shares[name]) * drives[name] for name in shares))
     median = np.zeros(len(labels))

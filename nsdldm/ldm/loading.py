@@ -117,11 +117,13 @@ def load_autoencoder(path, revision, device, dtype):
     InputError
         No such model, a hub id without a revision, or a damaged file.
     """
-    autoencoder = _load_network(AutoencoderKL, path, revision, "vae", torch.float32)
-    if dtype == torch.float16 and autoencoder.config.force_upcast:
+    config = _load(AutoencoderKL.load_config, path, revision, "vae")
+    # A configuration without the key stands for True, as Stable Diffusion 1's does.
+    if dtype == torch.float16 and config.get("force_upcast", True):
         logger.info("the autoencoder runs in float32, as its configuration asks")
         dtype = torch.float32
-    return autoencoder.to(device, dtype, memory_format=torch.channels_last)
+    autoencoder = _load_network(AutoencoderKL, path, revision, "vae", dtype)
+    return autoencoder.to(device, memory_format=torch.channels_last)
 
 
 def load_text(path, revision, device, dtype):
@@ -143,7 +145,7 @@ def load_text(path, revision, device, dtype):
     InputError
         As `load_autoencoder`, or the tokenizer is not the text tower's.
     """
-    tokenizer = _load(CLIPTokenizer, path, revision, "tokenizer")
+    tokenizer = _load(CLIPTokenizer.from_pretrained, path, revision, "tokenizer")
     encoder = _load_network(CLIPTextModel, path, revision, "text_encoder", dtype)
     _check_tokenizer(tokenizer, encoder.config, _name(path, "tokenizer"))
     return tokenizer, encoder.to(device)
@@ -173,7 +175,7 @@ def load_denoiser(path, revision, device, dtype, scheduler):
     """
     check_choice("denoising.scheduler", scheduler, SCHEDULERS)
     kind, options = SCHEDULERS[scheduler]
-    sampler = _load(kind, path, revision, "scheduler", **options)
+    sampler = _load(kind.from_pretrained, path, revision, "scheduler", **options)
     unet = _load_network(UNet2DConditionModel, path, revision, "unet", dtype)
     return unet.to(device, memory_format=torch.channels_last), sampler
 
@@ -183,8 +185,8 @@ def _name(path, part):
     return f"{path}/{part}"
 
 
-def _load(kind, path, revision, part, **options):
-    """One part of a checkpoint; `kind` is its class."""
+def _load(method, path, revision, part, **options):
+    """One part of a checkpoint by a method of its class."""
     local = Path(path).is_dir()
     if not local and not revision:
         expected = "a folder, or a hub id with a revision"
@@ -197,13 +199,13 @@ def _load(kind, path, revision, part, **options):
     remedy = "Replace it by an intact copy" if local else "Check the id, revision and connection"
     options |= {"subfolder": part, "local_files_only": local}
     with reading(_name(path, part), expected, remedy):
-        return kind.from_pretrained(path, revision=None if local else revision, **options)
+        return method(path, revision=None if local else revision, **options)
 
 
 def _load_network(kind, path, revision, part, dtype):
     """A network for inference with all of its weights."""
     options = {"dtype": dtype, "use_safetensors": True, "output_loading_info": True}
-    network, report = _load(kind, path, revision, part, **options)
+    network, report = _load(kind.from_pretrained, path, revision, part, **options)
     # The libraries only warn, and leave the rest random.
     missing = sorted(report["missing_keys"])
     if missing:

@@ -3,7 +3,7 @@ import shutil
 
 import pytest
 import torch
-from diffusers import AutoencoderKL
+from diffusers import DDIMScheduler, UNet2DConditionModel
 from ldm_models import DEMO_MODEL, save_model
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTokenizer
@@ -65,6 +65,13 @@ def test_autoencoder_keeps_float32_where_its_configuration_asks(tmp_path, upcast
     assert load_autoencoder(folder, None, CPU, torch.float16).dtype == half
     assert load_autoencoder(folder, None, CPU, torch.bfloat16).dtype == torch.bfloat16
     assert load_autoencoder(folder, None, CPU, torch.float32).dtype == torch.float32
+
+
+def test_autoencoder_whose_configuration_is_silent_keeps_float32(copied):
+    config = json.loads((copied / "vae/config.json").read_text())
+    del config["force_upcast"]
+    (copied / "vae/config.json").write_text(json.dumps(config))
+    assert load_autoencoder(copied, None, CPU, torch.float16).dtype == torch.float32
 
 
 def test_networks_are_ready_for_inference(model):
@@ -146,9 +153,12 @@ def test_hub_model_is_pinned_and_its_absence_explained(monkeypatch):
         asked.update(options, path=path)
         raise OSError("no connection\nand more")
 
-    monkeypatch.setattr(AutoencoderKL, "from_pretrained", fetch)
-    with pytest.raises(InputError, match=r"nobody/nothing/vae: .*\(no connection\).*connection\.$"):
-        load_part("vae", "nobody/nothing", "0123abc")
+    monkeypatch.setattr(UNet2DConditionModel, "from_pretrained", fetch)
+    monkeypatch.setattr(DDIMScheduler, "from_pretrained", lambda *_, **__: None)
+    with pytest.raises(
+        InputError, match=r"nobody/nothing/unet: .*\(no connection\).*connection\.$"
+    ):
+        load_part("unet", "nobody/nothing", "0123abc")
     assert asked["path"] == "nobody/nothing"
     assert asked["revision"] == "0123abc"
     assert asked["use_safetensors"] is True
