@@ -4,7 +4,7 @@ PYTHON ?= python3.11
 CORES ?= 2
 RUN = .venv/bin/snakemake --cores $(CORES)
 
-.PHONY: demo test lint plan envs clean
+.PHONY: demo test lint plan benchmark envs clean
 
 demo: .venv/installed
 	$(RUN)
@@ -26,6 +26,12 @@ lint: .venv/installed
 # What a run would do and why, by subject.
 plan: .venv/installed
 	@$(RUN) --dry-run --quiet host progress | awk -f rules/plan.awk
+
+# Full-size masking and fits; needs 7 GB of disk and half an hour. See benchmarks/README.md.
+benchmark: .venv/installed
+	PYTHONPATH=. .venv/bin/python benchmarks/masking.py --scratch /tmp/nsdldm-masking
+	PYTHONPATH=. .venv/bin/python benchmarks/encoding.py \
+	    --train 9000 --test 1000 --features 6400 --voxels 20000 --subsample 20
 
 # The conda files follow the pinned versions.
 envs: .venv/installed

@@ -1,6 +1,7 @@
 """Time and memory of the encoders, against their prediction and against scikit-learn.
 
-    python benchmarks/encoding.py --train 9000 --test 1000 --features 6400 --voxels 20000
+    PYTHONPATH=. python benchmarks/encoding.py \\
+        --train 9000 --test 1000 --features 6400 --voxels 20000
 
 writes random images, features and betas into a scratch folder, predicts the memory, fits in a
 process of its own and reads its peak from the system's accounting. A second comparison gives

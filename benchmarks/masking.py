@@ -3,7 +3,7 @@
 Writes sessions of the release's size and storage (random numbers) into a scratch folder, about
 1.1 GB each, and reads them in processes of their own with the files out of the page cache:
 
-    python benchmarks/masking.py --scratch /tmp/masking
+    PYTHONPATH=. python benchmarks/masking.py --scratch /tmp/masking
 
 Compared with reading a whole session into memory and masking it there. Smaller grids by option.
 """

@@ -46,10 +46,8 @@ def open_stimuli(path):
         yield dataset
 
 
-def read_images(path, nsd_ids, batch_size=32):
-    """Iterate over pictures in the order asked for.
-
-    The file is read in batches of increasing index, as HDF5 asks for; only one batch is held.
+def read_images(path, nsd_ids):
+    """Iterate over pictures in the order asked for, one in memory at a time.
 
     Parameters
     ----------
@@ -57,8 +55,6 @@ def read_images(path, nsd_ids, batch_size=32):
         ``nsd_stimuli.hdf5``.
     nsd_ids : sequence of int
         0-based NSD numbers, in any order, repeats allowed.
-    batch_size : int
-        Pictures read at once (0.5 MB each).
 
     Yields
     ------
@@ -75,12 +71,11 @@ def read_images(path, nsd_ids, batch_size=32):
         outside = nsd_ids[(nsd_ids < 0) | (nsd_ids >= len(dataset))]
         if len(outside):
             raise InputError(outside_stimuli(path, outside, len(dataset)))
-        for start in range(0, len(nsd_ids), batch_size):
-            wanted, positions = np.unique(nsd_ids[start : start + batch_size], return_inverse=True)
+        for nsd_id in nsd_ids:
+            # One by one: HDF5 spends far more on selecting a list of indices than on reading.
             with reading(path, "pictures"):
-                pictures = dataset[wanted]
-            for position in positions:
-                yield pictures[position]
+                picture = dataset[int(nsd_id)]
+            yield picture
 
 
 def outside_stimuli(path, outside, n_images):

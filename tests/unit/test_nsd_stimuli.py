@@ -20,10 +20,9 @@ def path(tmp_path_factory, pictures):
     return path
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 3, 32])
 @pytest.mark.parametrize("numbers", [[0, 2, 3, 7], [7, 0, 3, 3, 2, 7], []])
-def test_pictures_come_in_the_order_asked_for(path, pictures, numbers, batch_size):
-    read = list(read_images(path, numbers, batch_size))
+def test_pictures_come_in_the_order_asked_for(path, pictures, numbers):
+    read = list(read_images(path, numbers))
     assert len(read) == len(numbers)
     for number, picture in zip(numbers, read, strict=True):
         assert picture.dtype == np.uint8

@@ -69,3 +69,14 @@ def test_snakefile_parses_without_heavy_imports():
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=PROJECT, check=True
     )
     assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("path", sorted((PROJECT / "workflow_scripts").glob("*.py")), ids=str)
+def test_adapters_import_what_exists(path):
+    import ast
+    from importlib import import_module
+
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.ImportFrom):
+            module = import_module(node.module)
+            assert all(hasattr(module, alias.name) for alias in node.names), node.module
