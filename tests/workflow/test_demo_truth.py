@@ -177,12 +177,13 @@ def test_each_region_prefers_its_features(data, roi, better):
     assert 0.3 <= max(z, c) / ceiling <= 1.0
 
 
-@pytest.mark.parametrize("feature", ["z", "c"])
-def test_control_region_has_no_more_than_false_discoveries(data, feature):
-    table = data.fitted[feature]
-    frontal = table[load_mask(data.masks["frontal"])[table.i, table.j, table.k]]
-    share = CONFIG["encoding"]["fdr"] * table.significant.mean()
-    assert len(frontal) > 300
+def test_control_region_has_no_more_than_false_discoveries(data):
+    """Over both feature spaces, since one alone makes only a handful of false discoveries."""
+    mask = load_mask(data.masks["frontal"])
+    tables = pd.concat(data.fitted.values())
+    frontal = tables[mask[tables.i, tables.j, tables.k]]
+    assert len(frontal) > 1000
+    share = CONFIG["encoding"]["fdr"] * tables.significant.mean()
     assert frontal.significant.mean() <= 1.5 * share
 
 
