@@ -25,9 +25,7 @@ stop_on("The configuration contradicts itself:", check_consistency(config))
 
 SUBJECTS = config["subjects"]
 FEATURES = ["z", "c", "zc"]
-ATLASES = sorted(
-    {part.split(":")[0] for parts in config["rois"].values() for part in parts}
-)
+CORTEX_ATLASES = sorted({part.split(":")[0] for part in config["rois"]["cortex"]})
 ROOT = "results/demo" if config["dataset"] == "demo" else config["nsd"]["root"]
 DEMO_ATLASES = ["control", "nsdgeneral", "streams"]
 

@@ -2,6 +2,8 @@
 # touch the release; everything after them reads results/.
 
 
+# Everything of the subject waits for this check, so it looks only at what everything depends on;
+# other regions' atlases and ncsnr are checked where they are used, their labels before the run.
 rule check_release:
     input:
         responses=source(layout.RESPONSES),
@@ -10,9 +12,8 @@ rule check_release:
         stimuli=source(layout.STIMULI),
         captions=caption_files(),
         betas=beta_files,
-        volumes=[source(layout.ROI, atlas=atlas) for atlas in ATLASES],
-        tables=[source(layout.LABEL_TABLE, atlas=atlas) for atlas in ATLASES],
-        ncsnr=ncsnr_file,
+        volumes=[source(layout.ROI, atlas=atlas) for atlas in CORTEX_ATLASES],
+        tables=[source(layout.LABEL_TABLE, atlas=atlas) for atlas in CORTEX_ATLASES],
         transforms=transforms(),
         surfaces=surfaces(),
     output:
@@ -26,17 +27,16 @@ rule check_release:
         runtime=15,
     params:
         sessions=sessions,
-        atlases=ATLASES,
-        rois=lookup("rois", within=config),
+        atlases=CORTEX_ATLASES,
+        cortex=lookup("rois/cortex", within=config),
         code=digest("workflow_scripts/check_release.py"),
     script:
         "../workflow_scripts/check_release.py"
 
 
-# The check is ancient below: it must have passed, but checking again makes nothing stale.
 rule tabulate_trials:
     input:
-        checked=ancient("results/{subject}/release.tsv"),
+        checked="results/{subject}/release.tsv",
         responses=source(layout.RESPONSES),
         design=source(layout.DESIGN),
         stim_info=source(layout.STIM_INFO),
@@ -60,7 +60,7 @@ rule tabulate_trials:
 # One region a job, so that another region in the config leaves the matrices alone.
 rule make_mask:
     input:
-        checked=ancient("results/{subject}/release.tsv"),
+        checked="results/{subject}/release.tsv",
         volumes=roi_volumes,
         tables=roi_tables,
         ncsnr=ncsnr_file,
@@ -83,7 +83,7 @@ rule make_mask:
 # All matrices in one pass, since a real subject's betas are 41 GB to read.
 rule extract_betas:
     input:
-        checked=ancient("results/{subject}/release.tsv"),
+        checked="results/{subject}/release.tsv",
         betas=beta_files,
         masks=collect("results/{{subject}}/masks/{roi}.nii.gz", roi=config["matrices"]),
     output:

@@ -18,7 +18,7 @@ PICTURE_DEGREES = 8.4
 BLOCK = 5
 # Radius of the receptive fields of early voxels in degrees: at the centre, and more per degree.
 RADIUS, RADIUS_SLOPE = 0.25, 0.12
-BEYOND_EARLY = 2.0  # radius of other regions, relative to early voxels
+BEYOND_EARLY = 2.0  # radius of ventral voxels, relative to early ones
 # Share of early voxels that respond to the signed, phase-specific picture; the others to energy.
 SIGNED_SHARE = 0.8
 # Share of each drive in the variance of a ventral voxel's responses.

@@ -9,7 +9,8 @@ from conftest import plan, run_snakemake, write_config
 pytestmark = pytest.mark.slow
 
 ROIS = 4
-MASKED = {"check_release": 1, "make_mask": ROIS, "extract_betas": 1}
+MASKED = {"make_mask": ROIS, "extract_betas": 1}
+CHECKED = {"check_release": 1, "tabulate_trials": 1}
 FITTED = {"fit_encoders": 1, "plot_fig6": 1}
 FEATURES = {"encode_latents": 1, "embed_captions": 1, "denoise_latents": 1, "compute_kernel": 3}
 FIRST = {"publish_fig6": 1}  # subj01 is the figure subject
@@ -64,7 +65,7 @@ def test_added_subject(finished, nsd_config):
         jobs = plan(finished)
     finally:
         write_config(finished, **nsd_config)
-    assert jobs == expect(GROUP, subj03=MASKED | FITTED | FEATURES | {"tabulate_trials": 1})
+    assert jobs == expect(GROUP, subj03=CHECKED | MASKED | FITTED | FEATURES)
 
 
 def test_added_region(finished, nsd_config):
@@ -76,7 +77,7 @@ def test_added_region(finished, nsd_config):
         jobs = plan(finished)
     finally:
         write_config(finished, **nsd_config)
-    new = {"check_release": 1, "make_mask": 1, "plot_fig6": 1}
+    new = {"make_mask": 1, "plot_fig6": 1}
     assert jobs == expect(GROUP | FIRST, subj01=new, subj02=new)
 
 
