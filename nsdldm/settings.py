@@ -13,6 +13,12 @@ TYPES = {
     "null": "nothing (null)",
 }
 
+DEMO_WRITES = {
+    "betas": "betas_fithrf_GLMdenoise_RR",
+    "format": "hdf5",
+    "space": "func1pt8mm",
+}
+
 
 def _key(path):
     """Dotted name of a config key, list positions in brackets."""
@@ -111,6 +117,12 @@ def check_consistency(config):
             problems.append(f"{key} must have {needed}, the voxels that the encoders predict.")
     demo = config["demo"]
     if config["dataset"] == "demo":
+        problems += [
+            f"nsd.{key} must be {written} when dataset is demo, which writes no other, not "
+            f"{config['nsd'][key]}."
+            for key, written in DEMO_WRITES.items()
+            if config["nsd"][key] != written
+        ]
         trials = 750 * demo["sessions"]
         images = demo["shared_images"] + demo["unique_images"]
         if not images <= trials <= 3 * images:

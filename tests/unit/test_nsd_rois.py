@@ -2,7 +2,7 @@ import logging
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from nsd_files import GRID, STREAMS, make_atlas, write_nifti
 
@@ -43,6 +43,7 @@ def test_label_table_with_tabs_blanks_colours_and_comments(tmp_path):
     assert read_label_table(tmp_path / "a.ctab") == {0: "Unknown", 1: "V1v", 25: "FEF"}
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.integers(0, 400), WORDS, min_size=1), st.sampled_from([" ", "\t", "  "]))
 def test_label_table_round_trip(tmp_path_factory, labels, blank):
     path = tmp_path_factory.mktemp("labels") / "a.ctab"
