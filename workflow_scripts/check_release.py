@@ -15,7 +15,6 @@ if __name__ == "__main__":
             rois={"cortex": params.cortex},
             atlases=dict(zip(params.atlases, given.volumes, strict=True)),
             tables=dict(zip(params.atlases, given.tables, strict=True)),
-            ncsnr=None,
             transforms=group_transforms(given.transforms),
             surfaces=group_surfaces(given.surfaces),
             report=snakemake.output[0],
