@@ -97,7 +97,8 @@ def test_batches_do_not_change_a_fit(backend):
         for batches in (BATCHES, {"targets": 7, "alphas": 1})
     )
     np.testing.assert_array_equal(first[1], second[1])
-    np.testing.assert_allclose(first[0], second[0], atol=1e-3)
+    # Sums of float32 in another order.
+    np.testing.assert_allclose(first[0], second[0], rtol=1e-4, atol=1e-3)
 
 
 def test_fit_ridge_leaves_its_inputs_alone():
