@@ -72,10 +72,10 @@ def _sea(horizon, rng):
         shapes.append(disc(*sun, (255, 236, 140)))
     water = vary_colour(rng, (28, 105, 175))
     shapes += _ground(horizon, water, 0.72)
-    for _ in range(9):
+    for _ in range(6):
         x, y = rng.random(), rng.uniform(horizon + 0.03, 1)
         wave = [(x, y), (x + rng.uniform(0.05, 0.16), y)]
-        shapes.append(line(wave, 0.012, mix(water, (255, 255, 255), 0.35)))
+        shapes.append(line(wave, 0.016, mix(water, (255, 255, 255), 0.35)))
     return shapes
 
 
@@ -88,9 +88,9 @@ def _grass(horizon, rng):
         hill = rng.random(), horizon, rng.uniform(0.3, 0.6), rng.uniform(0.08, 0.2)
         shapes.append(ellipse(*hill, shade(meadow, 0.78)))
     shapes += _ground(horizon, meadow, 0.74)
-    for _ in range(10):
+    for _ in range(6):
         x, y = rng.random(), rng.uniform(horizon + 0.05, 1)
-        shapes.append(disc(x, y, 0.014, rng.choice(FLOWERS)))
+        shapes.append(disc(x, y, 0.018, rng.choice(FLOWERS)))
     return shapes
 
 
@@ -114,11 +114,11 @@ def _building(rng, left, width, horizon):
     """A facade with rows of lit windows, its foot on the horizon."""
     top = horizon - rng.uniform(0.08, 0.3)
     shapes = [box(left, top, left + width, horizon, vary_colour(rng, rng.choice(FACADES)))]
-    rows, columns = int((horizon - top) / 0.07), int((width - 0.02) / 0.07)
+    rows, columns = int((horizon - top) / 0.1), int((width - 0.02) / 0.1)
     for row in range(rows):
         for column in range(columns):
-            x, y = left + 0.03 + 0.07 * column, top + 0.03 + 0.07 * row
-            shapes.append(box(x, y, x + 0.03, y + 0.03, (232, 220, 160)))
+            x, y = left + 0.03 + 0.1 * column, top + 0.03 + 0.1 * row
+            shapes.append(box(x, y, x + 0.05, y + 0.05, (232, 220, 160)))
     return shapes
 
 
@@ -154,7 +154,7 @@ def _snow(horizon, rng):
         shapes += _fir(rng.random(), rng.uniform(0.14, 0.28), horizon)
     field, shadow = (250, 252, 255), (214, 226, 240)
     shapes += bands(horizon, 1, vary_colour(rng, field), vary_colour(rng, shadow))
-    shapes += [disc(rng.random(), rng.random(), 0.011, (255, 255, 255)) for _ in range(14)]
+    shapes += [disc(rng.random(), rng.random(), 0.015, (255, 255, 255)) for _ in range(8)]
     return shapes
 
 
@@ -170,8 +170,8 @@ def _fir(x, height, horizon):
 
 def _night(horizon, rng):
     shapes = bands(0, horizon, vary_colour(rng, (12, 14, 42)), vary_colour(rng, (48, 46, 98)))
-    for _ in range(16):
-        star = rng.random(), rng.uniform(0, horizon), rng.uniform(0.005, 0.01)
+    for _ in range(10):
+        star = rng.random(), rng.uniform(0, horizon), rng.uniform(0.008, 0.014)
         shapes.append(disc(*star, (250, 248, 220)))
     moon = rng.uniform(0.1, 0.9), rng.uniform(0.08, 0.2), rng.uniform(0.05, 0.085)
     shapes.append(disc(*moon, (250, 244, 200)))

@@ -10,10 +10,9 @@ NAMES = {
     "car": ("car", "automobile"),
     "house": ("house", "home"),
     "cat": ("cat", "kitten"),
-    "dog": ("dog", "puppy"),
     "person": ("person", "man"),
 }
-PLURALS = {"bus": "buses", "person": "people", "man": "men", "puppy": "puppies"}
+PLURALS = {"bus": "buses", "person": "people", "man": "men"}
 PLACES = {
     "sky": ("in the sky", "in a blue sky", "up in the clouds", "in a cloudy sky"),
     "sea": ("on the sea", "by the ocean", "on the water", "near the blue sea"),

@@ -171,26 +171,6 @@ def _cat(rgb, rng):
     ]
 
 
-def _dog(rgb, rng):
-    dark = shade(rgb, 0.7)
-    legs = [
-        box(x - 0.08, 0.35, x + 0.09, 1, colour)
-        for x, colour in ((-0.62, rgb), (-0.42, dark), (0.2, dark), (0.4, rgb))
-    ]
-    return [
-        line([(-0.7, 0.1), (-0.95, -0.3)], 0.13, rgb),
-        *legs,
-        ellipse(-0.12, 0.2, 0.66, 0.32, rgb),
-        polygon([(0.2, 0.2), (0.28, -0.4), (0.62, -0.3), (0.5, 0.3)], rgb),
-        ellipse(0.5, -0.42, 0.33, 0.3, rgb),
-        ellipse(0.8, -0.33, 0.26, 0.16, mix(rgb, (255, 255, 255), 0.35)),
-        ellipse(1.0, -0.38, 0.08, 0.07, BLACK),
-        ellipse(0.3, -0.3, 0.14, 0.34, dark, 0.25),
-        ellipse(0.58, -0.52, 0.05, 0.055, BLACK),
-        line([(0.36, 0.06), (0.62, 0.1)], 0.08, (210, 40, 50)),
-    ]
-
-
 def _bird(rgb, rng):
     dark = shade(rgb, 0.7)
     beak_and_feet = (245, 165, 30)
@@ -232,51 +212,6 @@ def _giraffe(rgb, rng):
     ]
 
 
-def _zebra_legs():
-    shapes = []
-    for x in (-0.6, -0.42, 0.2, 0.38):
-        shapes.append(box(x - 0.07, 0.3, x + 0.08, 1, WHITE))
-        shapes += [box(x - 0.07, y, x + 0.08, y + 0.08, TYRE) for y in (0.5, 0.68, 0.86)]
-    return shapes
-
-
-def _zebra_body():
-    """A white barrel with stripes as long as it is high at their place."""
-    shapes = [ellipse(-0.12, 0.15, 0.62, 0.33, WHITE)]
-    for x in (-0.46, -0.3, -0.14, 0.02, 0.18, 0.34):
-        reach = 0.31 * math.sqrt(max(0, 1 - ((x + 0.15) / 0.62) ** 2))
-        top, bottom = 0.15 - reach, 0.15 + reach
-        corners = [(x, top), (x + 0.075, top), (x + 0.1, bottom), (x + 0.02, bottom)]
-        shapes.append(polygon(corners, TYRE))
-    return shapes
-
-
-def _zebra_neck():
-    shapes = [
-        polygon([(0.2, 0.2), (0.42, -0.62), (0.72, -0.42), (0.5, 0.25)], WHITE),
-        polygon([(0.22, 0.1), (0.16, -0.2), (0.4, -0.74), (0.46, -0.6)], TYRE),
-    ]
-    for y in (-0.4, -0.22, -0.04, 0.12):
-        left, right = 0.36 - (y + 0.4) * 0.2, 0.66 - (y + 0.4) * 0.28
-        corners = [(left, y), (right, y + 0.1), (right - 0.02, y + 0.18), (left - 0.02, y + 0.08)]
-        shapes.append(polygon(corners, TYRE))
-    return shapes
-
-
-def _zebra(rgb, rng):
-    return [
-        *_zebra_legs(),
-        line([(-0.7, 0.05), (-0.86, 0.45)], 0.07, TYRE),
-        *_zebra_body(),
-        *_zebra_neck(),
-        ellipse(0.72, -0.5, 0.3, 0.16, WHITE, 0.45),
-        ellipse(0.93, -0.38, 0.1, 0.09, TYRE),
-        disc(0.66, -0.58, 0.045, TYRE),
-        polygon([(0.44, -0.6), (0.44, -0.9), (0.58, -0.66)], WHITE),
-        polygon([(0.6, -0.66), (0.76, -0.6), (0.68, -0.4), (0.58, -0.45)], TYRE),
-    ]
-
-
 def _around(n, radius, start=0.0):
     """Evenly spaced points of a circle, with their angles."""
     angles = [start + 2 * math.pi * i / n for i in range(n)]
@@ -294,18 +229,6 @@ def _pizza(rgb, rng):
         ellipse(0.02, 0.03, 0.15, 0.14, sausage),
         *(ellipse(x, y, 0.07, 0.05, leaf, a) for x, y, a in _around(5, 0.28, 0.8)),
         *(line([(-x, -y), (x, y)], 0.03, cut) for x, y, _ in _around(6, 0.94)[:3]),
-    ]
-
-
-def _clock(rgb, rng):
-    hour, minute = (rng.uniform(0, 2 * math.pi) for _ in range(2))
-    return [
-        disc(0, 0, 1, rgb),
-        disc(0, 0, 0.82, WHITE),
-        *(disc(x, y, 0.055, TYRE) for x, y, _ in _around(12, 0.72)),
-        line([(0, 0), (0.4 * math.cos(hour), 0.4 * math.sin(hour))], 0.11, TYRE),
-        line([(0, 0), (0.62 * math.cos(minute), 0.62 * math.sin(minute))], 0.08, TYRE),
-        disc(0, 0, 0.1, (200, 40, 40)),
     ]
 
 
@@ -354,19 +277,6 @@ def _person(rgb, rng):
     ]
 
 
-def _ball(rgb, rng):
-    def wedge(start):
-        angles = [start + i * math.pi / 30 for i in range(11)]
-        return polygon([(0, 0), *((math.cos(a), math.sin(a)) for a in angles)], WHITE)
-
-    return [
-        disc(0, 0, 1, rgb),
-        *(wedge(angle) for _, _, angle in _around(3, 1, 0.4)),
-        disc(0, 0, 0.17, WHITE),
-        ellipse(-0.35, -0.42, 0.18, 0.12, mix(rgb, (255, 255, 255), 0.6), -0.6),
-    ]
-
-
 THINGS = {
     "airplane": _airplane,
     "boat": _boat,
@@ -375,13 +285,9 @@ THINGS = {
     "tree": _tree,
     "house": _house,
     "cat": _cat,
-    "dog": _dog,
     "bird": _bird,
     "giraffe": _giraffe,
-    "zebra": _zebra,
     "pizza": _pizza,
-    "clock": _clock,
     "umbrella": _umbrella,
     "person": _person,
-    "ball": _ball,
 }

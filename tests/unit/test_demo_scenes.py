@@ -49,8 +49,8 @@ def test_scene_depends_on_both_numbers_and_nothing_else():
     assert len({scene.seed for scene in SCENES}) == len(SCENES)
 
 
-def test_there_are_sixteen_categories_and_seven_backgrounds_with_all_tables_complete():
-    assert len(CATEGORIES) == 16
+def test_there_are_twelve_categories_and_seven_backgrounds_with_all_tables_complete():
+    assert len(CATEGORIES) == 12
     assert len(BACKGROUNDS) == 7
     assert set(BACKGROUNDS_OF) == set(BUILDS) == set(COLOURS_OF) == set(THINGS) == set(CATEGORIES)
     assert set(PLACES) == set(BACKGROUNDS)
@@ -61,9 +61,9 @@ def test_there_are_sixteen_categories_and_seven_backgrounds_with_all_tables_comp
 def test_every_category_and_background_occurs_about_as_often_as_meant():
     first = [scene.objects[0].category for scene in SCENES]
     assert set(first) == set(CATEGORIES)
-    assert min(first.count(category) for category in CATEGORIES) > 0.7 * len(SCENES) / 16
+    assert min(first.count(category) for category in CATEGORIES) > 0.7 * len(SCENES) / 12
     assert {scene.background for scene in SCENES} == set(BACKGROUNDS)
-    assert 0.25 < np.mean([len(scene.objects) == 2 for scene in SCENES]) < 0.35
+    assert 0.16 < np.mean([len(scene.objects) == 2 for scene in SCENES]) < 0.24
 
 
 def test_things_fit_their_background_and_the_picture():
@@ -111,7 +111,7 @@ def test_light_horizon_and_size_vary_widely():
     brightness = [np.mean(scene.gain) for scene in SCENES]
     assert max(brightness) / min(brightness) > 1.5
     sizes = [s.objects[0].size for s in SCENES if s.objects[0].category == "cat"]
-    assert max(sizes) / min(sizes) > 2
+    assert max(sizes) / min(sizes) > 1.6
 
 
 def test_picture_is_reproducible_and_of_the_asked_size():
@@ -184,7 +184,7 @@ def test_shadow_darkens_the_ground_it_falls_on():
 
 def test_nearer_things_hide_farther_ones():
     scene = in_even_light(first_scene(lambda s: s.background == "grass" and len(s.objects) == 2))
-    far, near = (replace(t, category="ball", x=0.5, size=0.2) for t in scene.objects)
+    far, near = (replace(t, category="pizza", x=0.5, size=0.2) for t in scene.objects)
     far, near = replace(far, y=0.7), replace(near, y=0.75)
     expected = draw_scene(replace(scene, objects=(far, near)), 64)
     np.testing.assert_array_equal(draw_scene(replace(scene, objects=(near, far)), 64), expected)
