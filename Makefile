@@ -2,9 +2,10 @@
 
 PYTHON ?= python3.11
 CORES ?= 2
+STAGE ?= all
 RUN = .venv/bin/snakemake --cores $(CORES)
 
-.PHONY: demo test lint plan benchmark envs clean
+.PHONY: demo demo-model test lint plan benchmark envs clean
 
 demo: .venv/installed
 	$(RUN)
@@ -32,6 +33,12 @@ benchmark: .venv/installed
 	PYTHONPATH=. .venv/bin/python benchmarks/masking.py --scratch /tmp/nsdldm-masking
 	PYTHONPATH=. .venv/bin/python benchmarks/encoding.py \
 	    --train 9000 --test 1000 --features 6400 --voxels 20000 --subsample 20
+
+# Train resources/demo_model from nothing: hours on two cores, minutes on a GPU. Goes on where it was
+# interrupted; STAGE=unet (see --help) does one stage and what it needs.
+demo-model: .venv/installed
+	.venv/bin/python -m nsdldm.demo.training --folder build/demo_model \
+	    --output resources/demo_model --stage $(STAGE)
 
 # The conda files follow the pinned versions.
 envs: .venv/installed

@@ -1,0 +1,1 @@
+"""Train the small latent diffusion model that ships with the project, from nothing."""

@@ -1,0 +1,39 @@
+"""Train the demo model: ``python -m nsdldm.demo.training --help``."""
+
+import argparse
+import os
+from pathlib import Path
+
+from nsdldm.demo.training.assemble import assemble_model
+from nsdldm.demo.training.evaluation import evaluate_model
+from nsdldm.demo.training.recipe import Recipe
+from nsdldm.demo.training.stages import STAGES, Workshop
+from nsdldm.ldm.loading import DEVICES, choose_device
+from nsdldm.logs import logged
+
+LATER = ("assemble", "evaluate")
+
+
+def main():
+    """Run the stages asked for; each first runs what it needs and finds not done."""
+    parser = argparse.ArgumentParser(prog="python -m nsdldm.demo.training", description=__doc__)
+    parser.add_argument("--folder", type=Path, required=True, help="scenes and checkpoints, kept")
+    parser.add_argument("--output", type=Path, required=True, help="the finished model")
+    parser.add_argument("--stage", choices=("all", *STAGES, *LATER), default="all")
+    parser.add_argument("--device", choices=DEVICES, default="auto")
+    arguments = parser.parse_args()
+    wanted = (*STAGES, *LATER) if arguments.stage == "all" else (arguments.stage,)
+    device = choose_device(arguments.device)
+    shop = Workshop(Recipe(), arguments.folder, device, threads=os.cpu_count())
+    with logged(arguments.folder / "training.log"):
+        for stage in wanted:
+            if stage in STAGES:
+                STAGES[stage](shop)
+            elif stage == "assemble":
+                assemble_model(shop, arguments.output)
+            else:
+                evaluate_model(arguments.output, shop.scenes("test"), device)
+
+
+if __name__ == "__main__":
+    main()

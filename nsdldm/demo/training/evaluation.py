@@ -1,0 +1,315 @@
+"""Measure what the demo model can do, on scenes that it was not trained on."""
+
+import logging
+import time
+
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from diffusers import StableDiffusionImg2ImgPipeline, StableDiffusionPipeline
+from PIL import Image
+from transformers import CLIPModel
+
+from nsdldm.demo.captions import NAMES, OPENINGS, PLACES
+from nsdldm.demo.scenes import BACKGROUNDS, CATEGORIES
+from nsdldm.demo.training.assemble import load_classifier
+from nsdldm.demo.training.networks import prepare
+from nsdldm.files import replacing, save_table
+from nsdldm.ldm.batching import draw_noise
+from nsdldm.ldm.text import embed_texts
+from nsdldm.logs import progress
+
+logger = logging.getLogger(__name__)
+
+STEPS, GUIDANCE, STRENGTH = 25, 5.0, 0.8
+BLUR = 0.5
+COARSE = 16
+BATCH = 50
+N_TIMED, N_SHOWN = 16, 12
+GAP = 2
+
+
+class Models:
+    """The parts of the demo model, loaded as a user would load them.
+
+    Parameters
+    ----------
+    folder : Path
+    device : torch.device
+    """
+
+    def __init__(self, folder, device):
+        pipeline = StableDiffusionPipeline.from_pretrained(folder, local_files_only=True)
+        self.pipeline = _quiet(pipeline.to(device, torch.float32))
+        self.img2img = _quiet(StableDiffusionImg2ImgPipeline.from_pipe(self.pipeline))
+        self.clip = (
+            CLIPModel.from_pretrained(folder / "clip", dtype=torch.float32).to(device).eval()
+        )
+        self.judge = load_classifier(folder, "judge", device)
+        self.device, self.vae = device, self.pipeline.vae
+
+    def embed(self, texts):
+        """Embed texts, float32 (n, tokens, width)."""
+        return embed_texts(self.pipeline.tokenizer, self.pipeline.text_encoder, texts)
+
+
+def _quiet(pipeline):
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def evaluate_model(folder, scenes, device, seed=0):
+    """Measure everything, log it, and write a table and sample sheets into the model's folder.
+
+    Parameters
+    ----------
+    folder : Path
+        The model; gets ``evaluation.tsv`` (columns measure, value) and ``samples/*.png``.
+    scenes : nsdldm.demo.training.scenes.Scenes
+        Held out.
+    device : torch.device
+    seed : int
+        Of the noise.
+
+    Returns
+    -------
+    DataFrame
+    """
+    models = Models(folder, device)
+    pictures = make_pictures(models, scenes, seed)
+    rows = [
+        *measure_pictures(models, scenes, pictures),
+        *measure_clip(models, scenes),
+        measure_time(models, scenes),
+    ]
+    table = pd.DataFrame(rows, columns=["measure", "value"])
+    save_table(folder / "evaluation.tsv", table)
+    for measure, value in rows:
+        logger.info("%-60s %.3f", measure, value)
+    first = {name: images[:N_SHOWN] for name, images in pictures.items()}
+    save_sheet(folder / "samples" / "scenes.png", list(first.values()))
+    return table
+
+
+@torch.inference_mode()
+def make_pictures(models, scenes, seed):
+    """Make pictures of scenes from z, from c, and from both.
+
+    Parameters
+    ----------
+    models : Models
+    scenes : nsdldm.demo.training.scenes.Scenes
+    seed : int
+
+    Returns
+    -------
+    dict of str to float32 array of shape (n, pixels, pixels, 3)
+        From 0 to 1: "true"; "autoencoded"; "blurred z", decoded from the latent with noise of half
+        its standard deviation; "c", from the mean of the captions' embeddings and noise; "z + c",
+        from the blurred picture, encoded, noised to `STRENGTH` and denoised with c.
+    """
+    made = {name: [] for name in ("true", "autoencoded", "blurred z", "c", "z + c")}
+    empty = models.embed([""])
+    n = len(scenes.pictures)
+    starts = range(0, n, BATCH)
+    for start in progress(starts, len(starts), "pictures"):
+        rows = slice(start, min(start + BATCH, n))
+        true = prepare(scenes.pictures[rows], models.device)
+        latents = models.vae.encode(true).latent_dist.mean
+        noise = draw_noise(seed, range(rows.start, rows.stop), latents.shape[1:])
+        noise = torch.from_numpy(noise).to(models.device)
+        deviation = 1 / models.vae.config.scaling_factor
+        blurred = models.vae.decode(latents + BLUR * deviation * noise).sample.clamp(-1, 1)
+        texts = [text for group in scenes.captions[rows] for text in group]
+        c = models.embed(texts).view(len(true), -1, *empty.shape[1:]).mean(1)
+        given = {
+            "prompt_embeds": c,
+            "negative_prompt_embeds": empty.expand_as(c),
+            "guidance_scale": GUIDANCE,
+            "num_inference_steps": STEPS,
+            "output_type": "np",
+        }
+        other = torch.from_numpy(
+            draw_noise(seed, range(rows.start, rows.stop), latents.shape[1:], sample=1)
+        )
+        made["true"].append(_to_unit(true))
+        made["autoencoded"].append(_to_unit(models.vae.decode(latents).sample))
+        made["blurred z"].append(_to_unit(blurred))
+        made["c"].append(models.pipeline(latents=other.to(models.device), **given).images)
+        generator = torch.Generator().manual_seed(seed + start)
+        made["z + c"].append(
+            models.img2img(
+                image=(blurred + 1) / 2, strength=STRENGTH, generator=generator, **given
+            ).images
+        )
+    return {name: np.concatenate(parts) for name, parts in made.items()}
+
+
+def _to_unit(pictures):
+    """Pictures from -1 to 1 as arrays from 0 to 1, channels last."""
+    return ((pictures.float().clamp(-1, 1) + 1) / 2).permute(0, 2, 3, 1).cpu().numpy()
+
+
+@torch.inference_mode()
+def judge_pictures(judge, pictures, scenes, device):
+    """Share of pictures in which the judge sees what the scene shows.
+
+    Parameters
+    ----------
+    judge : SceneClassifier
+    pictures : float32 array of shape (n, side, side, 3)
+        From 0 to 1.
+    scenes : nsdldm.demo.training.scenes.Scenes
+    device : torch.device
+
+    Returns
+    -------
+    category, background : float
+        The most likely category is one of the scene's; the most likely background is the scene's.
+    """
+    right = []
+    for start in range(0, len(pictures), BATCH):
+        rows = slice(start, start + BATCH)
+        batch = torch.from_numpy(pictures[rows]).to(device).permute(0, 3, 1, 2) * 2 - 1
+        category, background = (logits.argmax(1).cpu().numpy() for logits in judge(batch))
+        named = scenes.categories[rows][np.arange(len(category)), category]
+        right.append((named, background == scenes.backgrounds[rows]))
+    return tuple(float(np.concatenate(part).mean()) for part in zip(*right, strict=True))
+
+
+def measure_pictures(models, scenes, pictures):
+    """Judge all kinds of pictures and compare them with the true ones.
+
+    Parameters
+    ----------
+    models : Models
+    scenes : nsdldm.demo.training.scenes.Scenes
+    pictures : dict
+        As `make_pictures` returns them.
+
+    Returns
+    -------
+    list of (str, float)
+    """
+    rows = []
+    for name, images in pictures.items():
+        category, background = judge_pictures(models.judge, images, scenes, models.device)
+        rows += [(f"judge category, {name}", category), (f"judge background, {name}", background)]
+    true = pictures["true"]
+    squared = np.square(pictures["autoencoded"] - true).mean((1, 2, 3))
+    rows.append(("autoencoder PSNR (dB)", float(np.mean(-10 * np.log10(squared)))))
+    for name in ("blurred z", "c", "z + c"):
+        rows.append((f"{COARSE} x {COARSE} correlation, {name}", correlate(pictures[name], true)))
+    return rows
+
+
+def correlate(pictures, true, side=COARSE):
+    """Mean correlation of pictures with the true ones, both averaged to side x side pixels.
+
+    Parameters
+    ----------
+    pictures, true : float arrays of shape (n, pixels, pixels, 3)
+    side : int
+        A divisor of `pixels`.
+
+    Returns
+    -------
+    float
+    """
+    coarse = []
+    for images in (pictures, true):
+        cell = images.shape[1] // side
+        cells = images.reshape(len(images), side, cell, side, cell, 3).mean((2, 4))
+        flat = cells.reshape(len(images), -1).astype(np.float64)
+        flat -= flat.mean(1, keepdims=True)
+        coarse.append(flat / np.linalg.norm(flat, axis=1, keepdims=True))
+    return float((coarse[0] * coarse[1]).sum(1).mean())
+
+
+@torch.inference_mode()
+def measure_clip(models, scenes):
+    """Name pictures by the text that CLIP finds most alike.
+
+    A category's text is the mean over the backgrounds' words, as zero-shot classifiers average
+    over prompts, and the other way round.
+
+    Parameters
+    ----------
+    models : Models
+    scenes : nsdldm.demo.training.scenes.Scenes
+
+    Returns
+    -------
+    list of (str, float)
+    """
+    clip = models.clip
+    views = []
+    for start in range(0, len(scenes.pictures), BATCH):
+        batch = prepare(scenes.pictures[start : start + BATCH], models.device)
+        views.append(F.normalize(clip.visual_projection(clip.vision_model(batch).pooler_output)))
+    views = torch.cat(views)
+    words = [NAMES.get(name, (name,))[0] for name in CATEGORIES]
+    opening = next(opening for opening in OPENINGS if "photo" in opening)
+    prompts = [
+        f"{opening}a {word} {place}"
+        for word in words
+        for place in (PLACES[b][0] for b in BACKGROUNDS)
+    ]
+    tokenizer = models.pipeline.tokenizer
+    tokens = tokenizer(prompts, padding="max_length", return_tensors="pt", truncation=True)
+    texts = clip.text_projection(
+        clip.text_model(tokens["input_ids"].to(models.device)).pooler_output
+    )
+    texts = F.normalize(texts).view(len(words), len(BACKGROUNDS), -1)
+    named = (views @ F.normalize(texts.mean(1)).T).argmax(1).cpu().numpy()
+    placed = (views @ F.normalize(texts.mean(0)).T).argmax(1).cpu().numpy()
+    right = scenes.categories[np.arange(len(named)), named]
+    return [
+        ("zero-shot category", float(right.mean())),
+        ("zero-shot background", float((placed == scenes.backgrounds).mean())),
+    ]
+
+
+def measure_time(models, scenes):
+    """Time text to image.
+
+    Parameters
+    ----------
+    models : Models
+    scenes : nsdldm.demo.training.scenes.Scenes
+
+    Returns
+    -------
+    (str, float)
+    """
+    prompts = [texts[0] for texts in scenes.captions[:N_TIMED]]
+    seconds = []
+    for _ in range(2):
+        start = time.perf_counter()
+        models.pipeline(
+            prompts, num_inference_steps=STEPS, guidance_scale=GUIDANCE, output_type="np"
+        )
+        seconds.append(time.perf_counter() - start)
+    return f"seconds for {N_TIMED} pictures at {STEPS} steps", min(seconds)
+
+
+def save_sheet(path, rows):
+    """Write pictures side by side as PNG.
+
+    Parameters
+    ----------
+    path : Path
+    rows : list of float arrays of shape (n, pixels, pixels, 3)
+        From 0 to 1.
+    """
+    pixels = rows[0].shape[1]
+    step = pixels + GAP
+    shape = (len(rows) * step - GAP, len(rows[0]) * step - GAP, 3)
+    sheet = np.full(shape, 255, np.uint8)
+    for i, row in enumerate(rows):
+        for j, picture in enumerate(row):
+            place = slice(i * step, i * step + pixels), slice(j * step, j * step + pixels)
+            sheet[place] = (picture * 255).round().astype(np.uint8)
+    with replacing(path) as part:
+        Image.fromarray(sheet).save(part)

@@ -1,0 +1,95 @@
+"""How large the demo's networks are and how long each is trained."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one network is trained.
+
+    Parameters
+    ----------
+    steps : int
+        Updates of the weights.
+    batch : int
+        Pictures an update.
+    rate : float
+        Highest learning rate, reached after `warmup`; falls to zero along half a cosine.
+    warmup : float
+        Share of the steps in which the rate rises.
+    decay : float
+        Weight decay.
+    average : float
+        Of the exponential moving average of the weights, which is what is kept.
+    """
+
+    steps: int
+    batch: int
+    rate: float
+    warmup: float = 0.03
+    decay: float = 0.01
+    average: float = 0.998
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The demo model: data, sizes and training.
+
+    Parameters
+    ----------
+    seed : int
+        Of scenes, first weights, batches and noise.
+    pixels : int
+        Side of the pictures.
+    train_scenes, test_scenes : int
+    autoencoder_channels : tuple of int
+        Width at each resolution; the last is at an eighth of `pixels`.
+    text : dict
+        Of `CLIPTextConfig`; the width is that of c.
+    tokens : int
+        Length of a text.
+    vision : dict
+        Of `CLIPVisionConfig`.
+    projection : int
+        Dimensions that texts and pictures are compared in.
+    unet_channels : tuple of int
+        Width at each resolution; cross-attention at the last.
+    plans : dict of str to Plan
+        By stage.
+    """
+
+    seed: int = 7
+    pixels: int = 96
+    train_scenes: int = 40_000
+    test_scenes: int = 1_000
+    autoencoder_channels: tuple = (24, 48, 80, 128)
+    text: dict = field(
+        default_factory=lambda: {
+            "hidden_size": 96,
+            "intermediate_size": 384,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 4,
+        }
+    )
+    tokens: int = 24
+    vision: dict = field(
+        default_factory=lambda: {
+            "hidden_size": 96,
+            "intermediate_size": 384,
+            "num_hidden_layers": 3,
+            "num_attention_heads": 4,
+            "patch_size": 12,
+        }
+    )
+    projection: int = 64
+    unet_channels: tuple = (64, 128)
+    plans: dict = field(
+        default_factory=lambda: {
+            "autoencoder": Plan(steps=3500, batch=12, rate=1.2e-3),
+            "decoder": Plan(steps=1500, batch=12, rate=6e-4),
+            "clip": Plan(steps=2500, batch=192, rate=1.5e-3, decay=0.02),
+            "classifier": Plan(steps=1500, batch=64, rate=1e-3),
+            "judge": Plan(steps=1500, batch=64, rate=2e-3),
+            "unet": Plan(steps=6000, batch=64, rate=1.2e-3),
+        }
+    )
