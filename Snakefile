@@ -12,6 +12,7 @@ configfile: "config.yaml"
 include: "rules/common.smk"
 include: "rules/nsd.smk"
 include: "rules/features.smk"
+include: "rules/decoding.smk"
 include: "rules/encoding.smk"
 include: "rules/figures.smk"
 
@@ -25,6 +26,8 @@ wildcard_constraints:
     subject="|".join(SUBJECTS),
     roi="|".join(config["rois"]),
     feature="z|c|zc",
+    target="|".join(TARGETS),
+    protocol="corrected|takagi2023",
 
 
 stop_on_missing_inputs()
@@ -35,4 +38,5 @@ rule all:
     input:
         "results/figures/fig6.png",
         "results/tables/encoding.tsv",
+        "results/tables/protocols.tsv",
         collect("results/{subject}/figures/fig6.png", subject=SUBJECTS),

@@ -115,6 +115,12 @@ def check_consistency(config):
     for needed, key in (("cortex", "rois"), ("cortex", "matrices")):
         if needed not in config[key]:
             problems.append(f"{key} must have {needed}, the voxels that the encoders predict.")
+    for target, roi in config["decoding"]["targets"].items():
+        if roi not in config["matrices"]:
+            problems.append(
+                f"decoding.targets.{target} must name one of matrices "
+                f"({', '.join(config['matrices'])}), not {roi}."
+            )
     demo = config["demo"]
     if config["dataset"] == "demo":
         problems += [

@@ -25,6 +25,8 @@ stop_on("The configuration contradicts itself:", check_consistency(config))
 
 SUBJECTS = config["subjects"]
 FEATURES = ["z", "c", "zc"]
+TARGETS = list(config["decoding"]["targets"])
+DECODED_ROIS = sorted(set(config["decoding"]["targets"].values()))
 CORTEX_ATLASES = sorted({part.split(":")[0] for part in config["rois"]["cortex"]})
 ROOT = "results/demo" if config["dataset"] == "demo" else config["nsd"]["root"]
 DEMO_ATLASES = ["control", "nsdgeneral", "streams"]
@@ -131,6 +133,12 @@ def surfaces():
 def model_path(wildcards):
     """Folder or hub id of the diffusion model."""
     return config["model"]["path"]
+
+
+def decoder_weights():
+    """The decoders' weights, where the configuration wants them kept."""
+    template = "results/{{subject}}/{{protocol}}/decoded/{target}_weights.npy"
+    return collect(template, target=TARGETS if config["decoding"]["weights"] else [])
 
 
 def demo_root(wildcards):

@@ -1,0 +1,95 @@
+# Ridge decoders: features of the test images from the responses to them.
+
+
+rule fit_decoders:
+    input:
+        betas=collect("results/{{subject}}/betas/{roi}.npy", roi=DECODED_ROIS),
+        trials="results/{subject}/trials.tsv",
+        images="results/{subject}/images.tsv",
+        features=collect("results/{{subject}}/features/{target}.npy", target=TARGETS),
+        z_logvar="results/{subject}/features/z_logvar.npy",
+    output:
+        decoded=collect(
+            "results/{{subject}}/{{protocol}}/decoded/{target}.npy", target=TARGETS
+        ),
+        dimensions=collect(
+            "results/{{subject}}/{{protocol}}/decoded/{target}.tsv", target=TARGETS
+        ),
+        by_image=collect(
+            "results/{{subject}}/{{protocol}}/decoded/{target}_images.tsv",
+            target=TARGETS,
+        ),
+        weights=decoder_weights(),
+    log:
+        "logs/{subject}/fit_decoders.{protocol}.log",
+    benchmark:
+        "benchmarks/{subject}/fit_decoders.{protocol}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+        mem_mb=32000,
+        runtime=240,
+    params:
+        regions=lookup("decoding/targets", within=config),
+        alphas=lookup("decoding/alphas", within=config),
+        n_folds=lookup("decoding/n_folds", within=config),
+        memory_gb=lookup("decoding/memory_gb", within=config),
+        seed=lookup("decoding/seed", within=config),
+        device=lookup("model/device", within=config),
+        code=digest("workflow_scripts/fit_decoders.py"),
+    script:
+        "../workflow_scripts/fit_decoders.py"
+
+
+rule compare_protocols:
+    input:
+        betas=collect("results/{{subject}}/betas/{roi}.npy", roi=DECODED_ROIS),
+        trials="results/{subject}/trials.tsv",
+        images="results/{subject}/images.tsv",
+        features=collect("results/{{subject}}/features/{target}.npy", target=TARGETS),
+        z_logvar="results/{subject}/features/z_logvar.npy",
+    output:
+        "results/{subject}/protocols.tsv",
+    log:
+        "logs/{subject}/compare_protocols.log",
+    benchmark:
+        "benchmarks/{subject}/compare_protocols.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+        mem_mb=32000,
+        runtime=480,
+    params:
+        regions=lookup("decoding/targets", within=config),
+        alphas=lookup("decoding/alphas", within=config),
+        n_folds=lookup("decoding/n_folds", within=config),
+        memory_gb=lookup("decoding/memory_gb", within=config),
+        seed=lookup("decoding/seed", within=config),
+        device=lookup("model/device", within=config),
+        code=digest("workflow_scripts/compare_protocols.py"),
+    script:
+        "../workflow_scripts/compare_protocols.py"
+
+
+rule tabulate_protocols:
+    input:
+        collect("results/{subject}/protocols.tsv", subject=SUBJECTS),
+    output:
+        "results/tables/protocols.tsv",
+    log:
+        "logs/tabulate_protocols.log",
+    conda:
+        "../envs/analysis.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=5,
+    params:
+        subjects=SUBJECTS,
+        demo=config["dataset"] == "demo",
+        code=digest("workflow_scripts/tabulate_protocols.py"),
+    script:
+        "../workflow_scripts/tabulate_protocols.py"

@@ -1,0 +1,263 @@
+"""Decoders against closed forms, and what each protocol's choices do."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from himalaya.backend import set_backend
+
+from nsdldm import decoding, ridge
+from nsdldm.decoding import PROTOCOLS, PUBLISHED_ALPHAS
+from nsdldm.errors import InputError
+from nsdldm.files import load_array, load_table, save_array, save_table
+
+ALPHAS = [1.0, 10.0, 100.0, 1000.0, 1e4]
+N_TRAIN, N_TEST, N_VOXELS = 60, 20, 12
+
+
+@pytest.fixture
+def subject(tmp_path):
+    """A subject whose voxels see z (4 x 2 x 2) and c (3 x 2, first token constant) with noise."""
+    rng = np.random.default_rng(0)
+    n = N_TRAIN + N_TEST
+    z = rng.normal(size=(n, 4, 2, 2)).astype(np.float32) + 3
+    c = rng.normal(size=(n, 3, 2)).astype(np.float32) - 5
+    c[:, 0] = [7, -7]
+    splits = np.where(np.arange(n) % 4 == 3, "test", "train")
+    images = pd.DataFrame({"nsd_id": rng.permutation(1000)[:n], "split": splits, "n_trials": 3})
+    shown = rng.permutation(np.repeat(np.arange(n), 3))
+    trials = pd.DataFrame(
+        {
+            "session": np.repeat([1, 2, 3], n),
+            "nsd_id": images["nsd_id"].to_numpy()[shown],
+            "split": splits[shown],
+        }
+    )
+    paths = {"trials": tmp_path / "trials.tsv", "images": tmp_path / "images.tsv"}
+    save_table(paths["trials"], trials)
+    save_table(paths["images"], images)
+    betas = {}
+    for roi, feature in (("early", z), ("ventral", c)):
+        flat = feature.reshape(n, -1)
+        signal = (flat - flat.mean(0)) @ rng.normal(size=(flat.shape[1], N_VOXELS))
+        drift = trials["session"].to_numpy()[:, None] * rng.normal(size=N_VOXELS)
+        values = signal[shown] + drift + rng.normal(size=(3 * n, N_VOXELS))
+        betas[roi] = tmp_path / f"{roi}.npy"
+        save_array(betas[roi], values.astype(np.float32))
+    features = {"z": tmp_path / "z.npy", "c": tmp_path / "c.npy"}
+    save_array(features["z"], z)
+    save_array(features["c"], c)
+    save_array(tmp_path / "z_logvar.npy", np.full(z.shape, -6, np.float32))
+    return paths | {
+        "betas": betas,
+        "features": features,
+        "z_logvar": tmp_path / "z_logvar.npy",
+        "regions": {"z": "early", "c": "ventral"},
+    }
+
+
+HOW = {"alphas": ALPHAS, "n_folds": 4, "memory_gb": 2, "seed": 1, "device": "cpu"}
+
+
+def decode(subject, folder, protocol="corrected", weights=False, **changes):
+    kinds = {"decoded": "npy", "dimensions": "tsv", "by_image": "images.tsv"}
+    if weights:
+        kinds["weights"] = "weights.npy"
+    outputs = {
+        kind: {name: folder / protocol / f"{name}.{suffix}" for name in ("z", "c")}
+        for kind, suffix in kinds.items()
+    }
+    decoding.decode_features(**subject | HOW | changes, protocol=protocol, **outputs)
+    return {
+        kind: {
+            name: load_array(path) if str(path).endswith("npy") else load_table(path)
+            for name, path in paths.items()
+        }
+        for kind, paths in outputs.items()
+    }
+
+
+def closed_form(X, Y, X_test):
+    """The published ridge in numpy alone: five contiguous folds, squared error, no intercept."""
+
+    def solve(x, y, alpha):
+        return np.linalg.solve(x.T @ x + alpha * np.eye(x.shape[1]), x.T @ y)
+
+    folds = np.array_split(np.arange(len(X)), 5)
+    errors = np.zeros((len(PUBLISHED_ALPHAS), Y.shape[1]))
+    for fold in folds:
+        kept = np.setdiff1d(np.arange(len(X)), fold)
+        for i, alpha in enumerate(PUBLISHED_ALPHAS):
+            residual = Y[fold] - X[fold] @ solve(X[kept], Y[kept], alpha)
+            errors[i] += np.square(residual).mean(axis=0)
+    best = np.array(PUBLISHED_ALPHAS)[errors.argmin(axis=0)]
+    weights = np.stack([solve(X, Y[:, [j]], a)[:, 0] for j, a in enumerate(best)], axis=1)
+    return X_test @ weights, best
+
+
+def simulate(n_targets=300, voxels=40, spread=0.15, noise=3.0):
+    """More voxels than what they share, and much noise, so that the penalty matters."""
+    rng = np.random.default_rng(0)
+    latent = rng.normal(size=(203, 10))
+    X = latent @ rng.normal(size=(10, voxels)) + spread * rng.normal(size=(203, voxels))
+    Y = latent @ rng.normal(size=(10, n_targets)) + noise * rng.normal(size=(203, n_targets)) + 1
+    X = (X - X[:180].mean(0)) / X[:180].std(0)
+    return X[:180], Y[:180], X[180:]
+
+
+def test_published_arithmetic_in_float64_is_the_closed_form():
+    ridge.set_device("cpu")
+    X, Y, X_test = simulate(voxels=12, spread=0.5, noise=1.0)
+    predicted, chosen, _ = decoding.fit_decoder(X, Y, X_test, PUBLISHED_ALPHAS, 5, False)
+    expected, best = closed_form(X, Y, X_test)
+    np.testing.assert_array_equal(chosen, best)
+    np.testing.assert_allclose(predicted, expected, rtol=0, atol=1e-8)
+    assert len(set(chosen)) > 1
+
+
+def test_published_arithmetic_in_float32_is_close_to_it():
+    ridge.set_device("cpu")
+    X, Y, X_test = simulate(n_targets=1000)
+    singles = [array.astype(np.float32) for array in (X, Y, X_test)]
+    predicted, chosen, _ = decoding.fit_decoder(*singles, PUBLISHED_ALPHAS, 5, False)
+    expected, best = closed_form(X, Y, X_test)
+    same = chosen == best
+    assert same.mean() >= 0.995
+    error = np.abs(predicted - expected)[:, same] / Y.std(axis=0)[same]
+    assert error.max() < 1e-3
+
+
+def test_batches_of_targets_change_nothing():
+    set_backend("torch")
+    X, Y, X_test = simulate()
+    whole, parts = (
+        decoding.fit_decoder(X, Y, X_test, ALPHAS, 5, True, targets=n) for n in (None, 7)
+    )
+    np.testing.assert_allclose(whole[0], parts[0], atol=1e-10)
+    np.testing.assert_array_equal(whole[1], parts[1])
+
+
+def test_memory_for_fewer_targets_repeats_the_fit_with_the_same_result(
+    subject, tmp_path, monkeypatch
+):
+    whole = decode(subject, tmp_path / "whole")
+    monkeypatch.setattr(decoding, "plan_targets", lambda *_: (5, 0))
+    parts = decode(subject, tmp_path / "parts")
+    np.testing.assert_allclose(whole["decoded"]["z"], parts["decoded"]["z"], atol=1e-4)
+
+
+def test_plan_grows_with_the_data_and_refuses_too_little_memory():
+    targets, peak = decoding.plan_targets(24_980, 982, 5_900, 59_136, 5, 48)
+    assert 0 < targets <= 59_136
+    assert peak <= 48e9
+    assert decoding.plan_targets(24_980, 982, 5_900, 6_400, 5, 48)[0] == 6_400
+    with pytest.raises(InputError, match=r"decoding/memory_gb: expected at least"):
+        decoding.plan_targets(24_980, 982, 5_900, 6_400, 5, 2)
+
+
+def test_corrected_decoding_is_good_and_has_the_mean(subject, tmp_path):
+    results = decode(subject, tmp_path)
+    assert results["decoded"]["z"].shape == (N_TEST, 4, 2, 2)
+    assert results["decoded"]["c"].shape == (N_TEST, 3, 2)
+    assert results["dimensions"]["z"]["r"].median() > 0.6
+    assert np.abs(results["decoded"]["z"].mean() - 3) < 0.3
+    assert (results["by_image"]["c"]["r"] > 0.9).all()
+
+
+def test_published_decoding_lacks_the_mean(subject, tmp_path):
+    results = decode(subject, tmp_path, "takagi2023")
+    assert np.abs(results["decoded"]["z"].mean()) < 0.5
+    assert results["dimensions"]["z"]["r"].median() > 0.4
+    assert set(results["dimensions"]["z"]["alpha"]) <= set(PUBLISHED_ALPHAS)
+
+
+def test_constant_dimensions_are_predicted_by_their_mean_and_not_scored(subject, tmp_path):
+    results = decode(subject, tmp_path)
+    np.testing.assert_allclose(results["decoded"]["c"][:, 0], [[7, -7]] * N_TEST, atol=1e-4)
+    dimensions = results["dimensions"]["c"]
+    assert dimensions["constant"].tolist() == [True, True, False, False, False, False]
+    assert dimensions["r"].isna().tolist() == dimensions["constant"].tolist()
+
+
+def test_scores_are_those_of_numpy(subject, tmp_path):
+    results = decode(subject, tmp_path)
+    images = load_table(subject["images"])
+    test = (images["split"] == "test").to_numpy()
+    true = load_array(subject["features"]["z"]).reshape(len(images), -1)
+    predicted = results["decoded"]["z"].reshape(N_TEST, -1)
+    by_dimension = [np.corrcoef(a, b)[0, 1] for a, b in zip(true[test].T, predicted.T, strict=True)]
+    np.testing.assert_allclose(results["dimensions"]["z"]["r"], by_dimension, atol=1e-5)
+    by_image = [np.corrcoef(a, b)[0, 1] for a, b in zip(true[test], predicted, strict=True)]
+    np.testing.assert_allclose(results["by_image"]["z"]["r"], by_image, atol=1e-5)
+    standard = [
+        (values - true[~test].mean(0)) / true[~test].std(0) for values in (true[test], predicted)
+    ]
+    patterns = [np.corrcoef(a, b)[0, 1] for a, b in zip(*standard, strict=True)]
+    np.testing.assert_allclose(results["by_image"]["z"]["r_pattern"], patterns, atol=1e-5)
+    assert results["by_image"]["z"]["nsd_id"].tolist() == images.loc[test, "nsd_id"].tolist()
+
+
+def test_weights_predict_when_asked_for(subject, tmp_path):
+    results = decode(subject, tmp_path, "takagi2023", weights=True)
+    weights = results["weights"]["z"]
+    assert weights.shape == (N_VOXELS, 16)
+    study = decoding._Study(**{k: subject[k] for k in subject})
+    _, X_test = study.responses("early", False)
+    np.testing.assert_allclose(
+        X_test @ weights, results["decoded"]["z"].reshape(N_TEST, -1), atol=1e-3
+    )
+
+
+def test_published_responses_are_standardised_single_trials_and_scaled_averages(subject):
+    trials, images = load_table(subject["trials"]), load_table(subject["images"])
+    betas = np.array(load_array(subject["betas"]["early"]))
+    betas[5, 3] = np.nan
+    train, test = decoding.prepare_responses(betas, trials, images, zscore=False)
+    betas[5, 3] = 0
+    fitted = (trials["split"] == "train").to_numpy()
+    mean, deviation = betas[fitted].mean(0), betas[fitted].std(0)
+    np.testing.assert_allclose(train, (betas[fitted] - mean) / deviation, atol=1e-4)
+    wanted = images.loc[images["split"] == "test", "nsd_id"]
+    averages = np.stack([betas[trials["nsd_id"] == i].mean(0) for i in wanted])
+    np.testing.assert_allclose(test, (averages - mean) / deviation, atol=1e-4)
+
+
+def test_posterior_is_sampled_by_the_published_protocol_only(subject):
+    study = decoding._Study(**{k: subject[k] for k in subject})
+    true = load_array(subject["features"]["z"])
+    np.testing.assert_array_equal(study.targets(PROTOCOLS["corrected"], 1)["z"], true)
+    noise = study.targets(PROTOCOLS["takagi2023"], 1)["z"] - true
+    assert noise.std() == pytest.approx(np.exp(-3), rel=0.1)
+
+
+def test_comparison_gives_up_one_choice_at_a_time(subject, tmp_path):
+    decoding.compare_protocols(**subject | HOW, table=tmp_path / "protocols.tsv")
+    table = load_table(tmp_path / "protocols.tsv")
+    assert len(table) == 7 * 2
+    scores = table[table["target"] == "z"].set_index("variant")
+    whole = decode(subject, tmp_path)["dimensions"]["z"]["r"].median()
+    assert scores.loc["corrected", "r"] == pytest.approx(whole, abs=1e-5)
+    # Without an intercept the mean is lost, which the published score sees.
+    lost = scores.loc["corrected", "r_image"] - scores.loc["corrected, intercept off", "r_image"]
+    assert lost > 0.05
+    decoding.tabulate_protocols(
+        tables={"subj01": tmp_path / "protocols.tsv", "subj02": tmp_path / "protocols.tsv"},
+        demo=True,
+        output=tmp_path / "group.tsv",
+    )
+    group = load_table(tmp_path / "group.tsv")
+    assert group["subject"].value_counts().to_dict() == {"subj01": 14, "subj02": 14, "mean": 14}
+    assert set(group["data"]) == {"demo"}
+    mean = group[(group["subject"] == "mean") & (group["variant"] == "corrected")]
+    assert mean["r"].tolist() == pytest.approx(table.loc[:1, "r"].tolist(), abs=1e-5)
+
+
+def test_features_of_other_images_are_one_clear_error(subject, tmp_path):
+    save_array(subject["features"]["z"], np.zeros((7, 4, 2, 2), np.float32))
+    with pytest.raises(InputError, match=r"z\.npy: expected one row for each of the 80 images"):
+        decode(subject, tmp_path)
+
+
+def test_betas_of_other_trials_are_one_clear_error(subject, tmp_path):
+    save_array(subject["betas"]["early"], np.zeros((7, N_VOXELS), np.float32))
+    with pytest.raises(InputError, match=r"early\.npy: expected one row for each of the 240"):
+        decode(subject, tmp_path)

@@ -1,0 +1,13 @@
+"""Put all subjects' comparisons of protocols into one table."""
+
+from nsdldm.decoding import tabulate_protocols
+from nsdldm.logs import logged
+
+if __name__ == "__main__":
+    params = snakemake.params
+    with logged(snakemake.log[0]):
+        tabulate_protocols(
+            tables=dict(zip(params.subjects, snakemake.input, strict=True)),
+            demo=params.demo,
+            output=snakemake.output[0],
+        )
