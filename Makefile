@@ -36,8 +36,10 @@ benchmark: .venv/installed
 
 # Train resources/demo_model from nothing: hours on two cores, minutes on a GPU. Goes on where it was
 # interrupted; STAGE=unet (see --help) does one stage and what it needs.
+# Without these settings glibc gives memory back after every step and training takes several times as long.
 demo-model: .venv/installed
-	.venv/bin/python -m nsdldm.demo.training --folder build/demo_model \
+	MALLOC_MMAP_THRESHOLD_=1000000000 MALLOC_TRIM_THRESHOLD_=10000000000 \
+	    MALLOC_TOP_PAD_=100000000 .venv/bin/python -m nsdldm.demo.training --folder build/demo_model \
 	    --output resources/demo_model --stage $(STAGE)
 
 # The conda files follow the pinned versions.

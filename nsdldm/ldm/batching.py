@@ -11,7 +11,7 @@ from nsdldm.logs import progress
 logger = logging.getLogger(__name__)
 
 
-def run_batched(function, n, batch_size, device):
+def run_batched(function, n, batch_size, device, first=0):
     """Call a function on consecutive slices and halve them when memory runs out.
 
     Parameters
@@ -25,11 +25,13 @@ def run_batched(function, n, batch_size, device):
         Images of the first slices; once halved, slices stay small.
     device : torch.device
         Where the function computes; its cache is emptied before the next try.
+    first : int
+        Image to begin with.
 
     Yields
     ------
     batch : slice
-        Without gaps or overlaps from 0 to n.
+        Without gaps or overlaps from `first` to n.
     result : object
 
     Raises
@@ -37,7 +39,7 @@ def run_batched(function, n, batch_size, device):
     InputError
         A single image does not fit.
     """
-    start = 0
+    start = first
     while start < n:
         batch = slice(start, min(start + batch_size, n))
         failure = None
@@ -65,7 +67,7 @@ def _halve(batch_size, device, failure):
     return half
 
 
-def run_images(function, n, batch_size, device, label):
+def run_images(function, n, batch_size, device, label, first=0):
     """Iterate over the images' results, computed in batches, and report progress.
 
     Parameters
@@ -73,7 +75,7 @@ def run_images(function, n, batch_size, device, label):
     function : callable
         Takes a slice of the images, returns a sequence with one float array, or tuple of arrays of
         one shape, an image.
-    n, batch_size, device
+    n, batch_size, device, first
         As `run_batched`.
     label : str
         What is computed.
@@ -88,13 +90,13 @@ def run_images(function, n, batch_size, device, label):
     InputError
         A single image does not fit, or a result is not finite.
     """
-    batches = run_batched(function, n, batch_size, device)
+    batches = run_batched(function, n, batch_size, device, first)
     results = (
         pair
         for batch, result in batches
         for pair in zip(range(batch.start, batch.stop), result, strict=True)
     )
-    for index, result in progress(results, n, label):
+    for index, result in progress(results, n - first, label):
         if not np.isfinite(result).all():
             found = f"infinite or undefined ones for image {index} of {n}"
             remedy = "Set model.dtype to float32, or to bfloat16 on a GPU that has it"

@@ -95,7 +95,7 @@ def encode_latents(
     nsd_ids = load_table(images)["nsd_id"].to_numpy()
     device = choose_device(device)
     autoencoder = load_autoencoder(model, revision, device, choose_dtype(dtype, device))
-    shape = (len(nsd_ids), *_latent_shape(autoencoder, resolution))
+    shape = (len(nsd_ids), *latent_shape(autoencoder, resolution))
 
     def encode(batch):
         pictures = prepare_pictures(read_images(stimuli, nsd_ids[batch]), resolution)
@@ -110,11 +110,29 @@ def encode_latents(
         logger.info("z: shape %s, standard deviation %.3f", shape, means.std())
 
 
-def _latent_shape(autoencoder, resolution):
-    """Channels, height and width of the latent of a picture."""
+def latent_shape(autoencoder, resolution, where="model.resolution"):
+    """Channels, height and width of the latent of a square picture.
+
+    Parameters
+    ----------
+    autoencoder : AutoencoderKL
+    resolution : int
+        Side of the picture, in pixels.
+    where : str
+        The config key of the resolution, for the message.
+
+    Returns
+    -------
+    tuple of int
+
+    Raises
+    ------
+    InputError
+        The autoencoder does not divide this side evenly.
+    """
     factor = 2 ** (len(autoencoder.config.block_out_channels) - 1)
     if resolution % factor:
         expected, remedy = f"a multiple of {factor} pixels", "Set it to the nearest multiple"
-        raise InputError(Finding("model.resolution", expected, str(resolution), remedy))
+        raise InputError(Finding(where, expected, str(resolution), remedy))
     side = resolution // factor
     return autoencoder.config.latent_channels, side, side

@@ -150,8 +150,8 @@ def denoise_latents(
     dtype = choose_dtype(dtype, device)
     unconditional = embed_texts(*load_text(model, revision, device, dtype), [""])
     unet, sampler = load_denoiser(model, revision, device, dtype, scheduler)
-    latents = _open_feature(z, (len(nsd_ids), unet.config.in_channels, None, None))
-    embeddings = _open_feature(c, (len(nsd_ids), *unconditional.shape[1:]))
+    latents = open_feature(z, (len(nsd_ids), unet.config.in_channels, None, None))
+    embeddings = open_feature(c, (len(nsd_ids), *unconditional.shape[1:]))
     logger.info("timesteps %s", plan_steps(sampler, steps, strength).tolist())
 
     def run(batch):
@@ -170,8 +170,25 @@ def denoise_latents(
         logger.info("z_c: shape %s, standard deviation %.3f", latents.shape, denoised.std())
 
 
-def _open_feature(path, shape):
-    """A feature of the given shape, where None stands for any size."""
+def open_feature(path, shape):
+    """Open a feature that must have a certain shape.
+
+    Parameters
+    ----------
+    path : str or Path
+        ``.npy`` file.
+    shape : tuple of int or None
+        None stands for any size.
+
+    Returns
+    -------
+    read-only memory map
+
+    Raises
+    ------
+    InputError
+        Another shape.
+    """
     array = load_array(path)
     fits = array.ndim == len(shape) and all(
         size in (None, found) for size, found in zip(shape, array.shape, strict=True)

@@ -62,7 +62,7 @@ class Recipe:
     pixels: int = 96
     train_scenes: int = 40_000
     test_scenes: int = 1_000
-    autoencoder_channels: tuple = (24, 48, 80, 128)
+    autoencoder_channels: tuple = (24, 48, 72, 104)
     text: dict = field(
         default_factory=lambda: {
             "hidden_size": 96,
@@ -85,7 +85,7 @@ class Recipe:
     unet_channels: tuple = (64, 128)
     plans: dict = field(
         default_factory=lambda: {
-            "autoencoder": Plan(steps=3500, batch=12, rate=1.2e-3),
+            "autoencoder": Plan(steps=3300, batch=12, rate=1.2e-3),
             "decoder": Plan(steps=1500, batch=12, rate=6e-4),
             "clip": Plan(steps=2500, batch=192, rate=1.5e-3, decay=0.02),
             "classifier": Plan(steps=1500, batch=64, rate=1e-3),
