@@ -7,10 +7,14 @@ import numpy as np
 import pandas as pd
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from tokenizers import Tokenizer
 from transformers import CLIPTextConfig, CLIPTextModel
 
 DEMO_MODEL = Path(__file__).parents[2] / "resources/demo_model"
 TOKENS, WIDTH, SCALE = 24, 8, 0.4
+# Read with another library than the one under test.
+N_WORDS = Tokenizer.from_file(str(DEMO_MODEL / "tokenizer/tokenizer.json")).get_vocab_size()
+START, END = N_WORDS - 2, N_WORDS - 1
 NETWORK = {"revision": None, "device": "cpu", "dtype": "float32"}
 
 
@@ -20,15 +24,15 @@ def save_model(folder, prediction="epsilon", force_upcast=True, scheduler=None):
     shutil.copytree(DEMO_MODEL / "tokenizer", folder / "tokenizer")
     shutil.copy(DEMO_MODEL / "model_index.json", folder)
     text = CLIPTextConfig(
-        vocab_size=781,
+        vocab_size=N_WORDS,
         hidden_size=WIDTH,
         intermediate_size=16,
         num_hidden_layers=1,
         num_attention_heads=2,
         max_position_embeddings=TOKENS,
-        bos_token_id=779,
-        eos_token_id=780,
-        pad_token_id=780,
+        bos_token_id=START,
+        eos_token_id=END,
+        pad_token_id=END,
     )
     CLIPTextModel(text).save_pretrained(folder / "text_encoder")
     AutoencoderKL(

@@ -4,7 +4,7 @@ import shutil
 import pytest
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
-from ldm_models import DEMO_MODEL, save_model
+from ldm_models import DEMO_MODEL, N_WORDS, save_model
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTokenizer
 
@@ -77,7 +77,7 @@ def test_autoencoder_whose_configuration_is_silent_keeps_float32(copied):
 def test_networks_are_ready_for_inference(model):
     tokenizer, encoder = load_text(model, None, CPU, torch.bfloat16)
     unet, sampler = load_denoiser(model, None, CPU, torch.bfloat16, "ddim")
-    assert len(tokenizer) == 781
+    assert len(tokenizer) == N_WORDS > 600
     assert encoder.dtype == unet.dtype == torch.bfloat16
     for network in (encoder, unet, load_part("vae", model)):
         assert not network.training
@@ -129,7 +129,7 @@ def test_damaged_weights_are_named(copied, part, damage):
 def test_tokenizer_without_its_files_is_noticed(copied):
     for file in (copied / "tokenizer").iterdir():
         file.unlink()
-    with pytest.raises(InputError, match=r"/tokenizer: expected 781 words.*found 2 words"):
+    with pytest.raises(InputError, match=rf"/tokenizer: expected {N_WORDS} words.*found 2 words"):
         load_text(copied, None, CPU, torch.float32)
 
 

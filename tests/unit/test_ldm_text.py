@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
-from ldm_models import DEMO_MODEL, NETWORK, write_images
+from ldm_models import DEMO_MODEL, END, NETWORK, START, write_images
 from nsd_files import write_captions
 
 from nsdldm.errors import InputError
@@ -42,7 +42,7 @@ def embed_one(parts, caption):
     """One caption at a time, token numbers put together by hand."""
     tokenizer, encoder = parts
     words = tokenizer(caption, add_special_tokens=False)["input_ids"][:22]
-    tokens = torch.tensor([[779, *words] + [780] * (23 - len(words))])
+    tokens = torch.tensor([[START, *words] + [END] * (23 - len(words))])
     return encoder(input_ids=tokens).last_hidden_state[0].numpy()
 
 
