@@ -5,11 +5,10 @@ import json
 
 import torch
 from diffusers import StableDiffusionPipeline
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from transformers import CLIPImageProcessorPil, CLIPTextModel
 
 from nsdldm.demo.training import networks, stages
-from nsdldm.errors import reading
 from nsdldm.files import replacing
 
 
@@ -85,30 +84,3 @@ def take_text_tower(clip):
     weights = clip.text_model.state_dict()
     tower.load_state_dict(weights)
     return tower.to(clip.device, clip.dtype).eval()
-
-
-def load_classifier(folder, name, device):
-    """Load one of the two networks that name what pictures show.
-
-    Parameters
-    ----------
-    folder : str or Path
-        The demo model.
-    name : {"classifier", "judge"}
-    device : torch.device
-
-    Returns
-    -------
-    SceneClassifier
-        In float32 and evaluation mode.
-
-    Raises
-    ------
-    InputError
-        The file is missing, damaged or of another network.
-    """
-    network = networks.CLASSIFIERS[name]()
-    path = f"{folder}/{name}/model.safetensors"
-    with reading(path, "the weights of a scene classifier"):
-        network.load_state_dict(load_file(path))
-    return network.to(device).requires_grad_(False).eval()

@@ -3,10 +3,12 @@
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from safetensors.torch import load_file
 from torch import nn
 from transformers import CLIPConfig, CLIPModel
 
 from nsdldm.demo.scenes import BACKGROUNDS, CATEGORIES
+from nsdldm.errors import reading
 
 # As Stable Diffusion 1.
 NOISE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
@@ -168,6 +170,33 @@ def build_judge():
 
 
 CLASSIFIERS = {"classifier": build_classifier, "judge": build_judge}
+
+
+def load_classifier(folder, name, device):
+    """Load one of the two networks that name what pictures show.
+
+    Parameters
+    ----------
+    folder : str or Path
+        The demo model.
+    name : {"classifier", "judge"}
+    device : torch.device
+
+    Returns
+    -------
+    SceneClassifier
+        In float32 and evaluation mode.
+
+    Raises
+    ------
+    InputError
+        The file is missing, damaged or of another network.
+    """
+    network = CLASSIFIERS[name]()
+    path = f"{folder}/{name}/model.safetensors"
+    with reading(path, "the weights of a scene classifier"):
+        network.load_state_dict(load_file(path))
+    return network.to(device).requires_grad_(False).eval()
 
 
 def prepare(pictures, device):

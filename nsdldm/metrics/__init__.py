@@ -1,0 +1,1 @@
+"""How much reconstructions look like what was seen."""

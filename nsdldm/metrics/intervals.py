@@ -1,0 +1,80 @@
+"""Confidence intervals of means over images, by bootstrap."""
+
+from functools import lru_cache
+
+import numpy as np
+
+LEVEL = 0.95
+
+
+@lru_cache(maxsize=1)
+def draw_counts(n, n_bootstrap, seed):
+    """Draw images with replacement, again and again.
+
+    Parameters
+    ----------
+    n : int
+        Number of images.
+    n_bootstrap : int
+    seed : int
+
+    Returns
+    -------
+    int array of shape (n_bootstrap, n)
+        How often each image was drawn. Read-only: kept for the next metric.
+    """
+    counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=n_bootstrap)
+    counts.flags.writeable = False
+    return counts
+
+
+def bootstrap_interval(values, n_bootstrap, seed):
+    """Confidence interval (95 %) of means over images, by the percentile method.
+
+    Parameters
+    ----------
+    values : float array of shape (n_images, n_metrics)
+        The same draws serve all metrics.
+    n_bootstrap : int
+    seed : int
+
+    Returns
+    -------
+    low, high : float64 arrays of shape (n_metrics,)
+    """
+    counts = draw_counts(len(values), n_bootstrap, seed)
+    return take_interval(counts @ values / len(values))
+
+
+def bootstrap_group(groups, n_bootstrap, seed):
+    """Confidence interval of the mean over subjects of their means over images.
+
+    An image is drawn for all subjects that saw it at once, so that what it does to all of them
+    widens the interval.
+
+    Parameters
+    ----------
+    groups : list of (int array of shape (n_images,), float array of shape (n_images,))
+        Of each subject, the images' numbers and values.
+    n_bootstrap : int
+    seed : int
+
+    Returns
+    -------
+    low, high : float
+    """
+    numbers = np.unique(np.concatenate([ids for ids, _ in groups]))
+    counts = draw_counts(len(numbers), n_bootstrap, seed)
+    means = []
+    for ids, values in groups:
+        drawn = counts[:, np.searchsorted(numbers, ids)]
+        # A draw without any image of a subject says nothing about that subject.
+        total = drawn.sum(axis=1)
+        means.append(np.where(total > 0, drawn @ values / np.maximum(total, 1), values.mean()))
+    return take_interval(np.mean(means, axis=0))
+
+
+def take_interval(means):
+    """The middle 95 % of bootstrap means along the first axis."""
+    tail = (1 - LEVEL) / 2
+    return np.quantile(means, [tail, 1 - tail], axis=0)

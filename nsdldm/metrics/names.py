@@ -1,0 +1,43 @@
+"""What the metrics are called and how each is defined. Light imports: tables and figures use it."""
+
+CHANCE = "chance 0.5"
+DEFINITIONS = {
+    "pixcorr": "Pearson r of RGB values, reconstruction resized to the seen picture",
+    "ssim": "structural similarity of grey pictures (scikit-image >= 0.20)",
+    "ssim-bd": "structural similarity of single columns (what Brain-Diffuser's call computes)",
+    "mse": "mean squared error, pixels from 0 to 1",
+    "mse-signed": "mean squared error, pixels from -1 to 1",
+    "mse-255": "mean squared error, pixels from 0 to 255",
+    "corr16": "Pearson r of means over 16 x 16 blocks",
+    "alexnet2": f"reconstruction identified, AlexNet ReLU of conv2, 224 px, {CHANCE}",
+    "alexnet5": f"reconstruction identified, AlexNet ReLU of conv5, 224 px, {CHANCE}",
+    "inception": f"reconstruction identified, Inception-v3 avgpool, 224 px, {CHANCE}",
+    "clip": f"reconstruction identified, CLIP ViT-L/14 embedding, 224 px, {CHANCE}",
+    "effnet-v1": "1 - Pearson r, EfficientNet-B1 (IMAGENET1K_V1) avgpool, 224 px",
+    "effnet-v2": "1 - Pearson r, EfficientNet-B1 (IMAGENET1K_V2) avgpool, 255 px",
+    "swav": "1 - Pearson r, SwAV ResNet-50 avgpool, 224 px",
+}
+FAMILIES = {
+    "psm": "Pearson r of features, mean over samples",
+    "2way": f"seen picture identified, mean r over samples first, {CHANCE}",
+    "2way-reconstruction": f"reconstruction identified, mean r over samples first, {CHANCE}",
+    "nway": "probability that the seen picture's class wins against random others",
+    "category": "the likeliest category is one that the network sees in the seen picture",
+    "background": "the likeliest background is that of the seen picture",
+}
+LOWER_IS_BETTER = ("mse", "mse-signed", "mse-255", "effnet-v1", "effnet-v2", "swav")
+
+
+def describe_metric(metric):
+    """Say in a few words how a metric is defined.
+
+    Parameters
+    ----------
+    metric : str
+        Such as ``ssim``, ``2way:clip:image_embeds`` or ``nway:demo-judge``.
+
+    Returns
+    -------
+    str
+    """
+    return DEFINITIONS.get(metric) or FAMILIES[metric.partition(":")[0]]

@@ -1,0 +1,170 @@
+"""What others published on NSD, as data with its sources. Identification is in shares, not %.
+
+Left out are values of metrics that have no counterpart here: CLIP scores (cosines), n-way accuracy
+with an unstated n, retrieval and brain correlation.
+"""
+
+from typing import NamedTuple
+
+COLUMNS = ("pixcorr", "ssim", "alexnet2", "alexnet5", "inception", "clip", "effnet", "swav")
+
+
+class Source(NamedTuple):
+    """Where rows come from and how their metrics are defined there.
+
+    Parameters
+    ----------
+    source : str
+    evidence : str
+        "checked": read in the source itself or in its code's stored output. "third party": read
+        where another text repeats it. "recalled": not read anywhere; to be checked before quoting.
+    subject, n_images : str
+    metrics : tuple of str
+        Our nearest metric of each value.
+    definition : str
+        "same", "similar" or "unknown".
+    note : str
+        What differs.
+    """
+
+    source: str
+    evidence: str
+    subject: str
+    n_images: str
+    metrics: tuple
+    definition: str
+    note: str
+
+
+FOUR = "mean of subj01, subj02, subj05, subj07"
+AS_MINDEYE = (*COLUMNS[:6], "effnet-v2", "swav")
+AS_DIFFUSER = ("pixcorr", "ssim-bd", *COLUMNS[2:6], "effnet-v1", "swav")
+RESIZED = "both pictures first resized to 256 px, which AlexNet sees (Inception 342)"
+BEST_OF_16 = f"{RESIZED}; best of 16 samples; 37 sessions"
+RECALLED = {"source": "the method's paper, recalled", "evidence": "recalled"}
+
+MINDEYE2 = Source(
+    source="MindEye2 (Scotti et al. 2024), table 1",
+    evidence="checked",
+    subject=FOUR,
+    n_images="1000",
+    metrics=AS_MINDEYE,
+    definition="similar",
+    note=f"{RESIZED}; 40 sessions",
+)
+MINDEYE1 = MINDEYE2._replace(
+    source="MindEye1 (Scotti et al. 2023) as later projects repeat it",
+    evidence="third party",
+    n_images="982",
+    note=BEST_OF_16,
+)
+DIFFUSER = Source(
+    source="Brain-Diffuser (Ozcelik & VanRullen 2023) as the ATM paper repeats it",
+    evidence="third party",
+    subject=FOUR,
+    n_images="982",
+    metrics=AS_DIFFUSER,
+    definition="same",
+    note="one sample an image; 37 sessions; predictions standardised over the test set",
+)
+TAKAGI = Source(
+    source="MindEye1 (Scotti et al. 2023), table 1, recalled",
+    evidence="recalled",
+    subject="subj01",
+    n_images="982",
+    metrics=(
+        "2way:alexnet:features.5",
+        "2way:alexnet:features.12",
+        "2way:inception:flatten",
+        "2way:clip:image_embeds",
+    ),
+    definition="unknown",
+    note="layers as in the published code; not confirmed for these values",
+)
+LATER = Source(
+    source="a table of a later paper",
+    evidence="third party",
+    subject="not stated",
+    n_images="982",
+    metrics=AS_MINDEYE,
+    definition="unknown",
+    note="metric code not read",
+)
+FCAE = Source(
+    source="fCAE (Yang et al. 2025), table 2",
+    evidence="checked",
+    subject=FOUR,
+    n_images="900",
+    metrics=("mse-signed", "pixcorr", "ssim"),
+    definition="unknown",
+    note="metric code not public; scale of the error inferred from its size; another split",
+)
+STORED = {"source": "output stored in MindEye2's notebook", "subject": "subj01"}
+STORED1 = {"source": "output stored in MindEye1's notebook", "evidence": "checked"}
+
+# Source, method, and a value for each of the source's metrics.
+ROWS = (
+    (MINDEYE2, "MindEye2 40 h", (0.322, 0.431, 0.961, 0.986, 0.954, 0.930, 0.619, 0.344)),
+    (MINDEYE2, "MindEye2 unrefined", (0.278, 0.328, 0.952, 0.990, 0.964, 0.945, 0.622, 0.343)),
+    (MINDEYE2, "MindEye2 1 h", (0.195, 0.419, 0.842, 0.906, 0.812, 0.792, 0.810, 0.468)),
+    (MINDEYE2, "MindEye2 low level", (0.399, 0.539, 0.705, 0.651, 0.529, 0.572, 0.984, 0.673)),
+    (MINDEYE2, "MindEye1 (by MindEye2)", (0.319, 0.360, 0.928, 0.969, 0.946, 0.933, 0.648, 0.377)),
+    (
+        MINDEYE2,
+        "Brain-Diffuser (by MindEye2)",
+        (0.273, 0.365, 0.944, 0.966, 0.913, 0.909, 0.728, 0.421),
+    ),
+    (
+        MINDEYE2,
+        "Takagi & Nishimoto (by MindEye2)",
+        (0.246, 0.410, 0.789, 0.856, 0.838, 0.821, 0.811, 0.504),
+    ),
+    (
+        MINDEYE2._replace(source="MindEye2 (Scotti et al. 2024), table 9"),
+        "true latents through SDXL unCLIP",
+        (0.676, 0.232, 0.998, 0.998, 0.997, 0.999, 0.240, 0.029),
+    ),
+    (
+        MINDEYE2._replace(**STORED),
+        "MindEye2 40 h",
+        (0.374, 0.439, 0.979, 0.991, 0.960, 0.937, 0.607, 0.336),
+    ),
+    (
+        MINDEYE1._replace(**STORED1, subject="subj01"),
+        "MindEye1",
+        (0.392, 0.347, 0.974, 0.987, 0.945, 0.943, 0.635, 0.358),
+    ),
+    (MINDEYE1, "MindEye1", (0.309, 0.323, 0.947, 0.978, None, None, None, None)),
+    (MINDEYE1._replace(**RECALLED), "MindEye1", (*[None] * 4, 0.938, 0.941, 0.645, 0.367)),
+    (DIFFUSER, "Brain-Diffuser", (0.254, 0.356, 0.942, 0.962, 0.872, 0.915, None, 0.423)),
+    (DIFFUSER._replace(**RECALLED), "Brain-Diffuser", (*[None] * 6, 0.775, None)),
+    (TAKAGI, "Takagi & Nishimoto", (0.83, 0.83, 0.76, 0.77)),
+    (
+        LATER._replace(**RECALLED),
+        "UniBrain",
+        (0.249, 0.330, 0.929, 0.956, 0.878, 0.923, 0.766, 0.407),
+    ),
+    (LATER, "MindBridge", (0.151, 0.263, None, 0.955, 0.924, 0.947, 0.712, 0.418)),
+    (LATER, "MindTuner", (0.322, 0.421, 0.958, 0.988, 0.956, 0.938, None, None)),
+    (FCAE, "MinD-Vis (by fCAE)", (0.513, 0.214, 0.260)),
+    (FCAE, "Vis-Dec (by fCAE)", (0.486, 0.202, 0.251)),
+    (FCAE, "fCAE", (0.485, 0.235, 0.302)),
+)
+
+
+def list_published():
+    """List published values.
+
+    Returns
+    -------
+    list of dict
+        Keys method, metric (ours, nearest to it), value, and of `Source` source, evidence, subject,
+        n_images, definition and note.
+    """
+    return [
+        {"method": method, "metric": metric, "value": value}
+        | {key: entry for key, entry in origin._asdict().items() if key != "metrics"}
+        for origin, method, values in ROWS
+        for metric, value in zip(origin.metrics, values, strict=True)
+        if value is not None
+    ]

@@ -1,0 +1,150 @@
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from nsdldm.errors import InputError
+from nsdldm.files import load_table
+from nsdldm.metrics.names import describe_metric
+from nsdldm.metrics.published import list_published
+from nsdldm.metrics.tables import COLUMNS, tabulate_metrics
+
+SUBJECTS, PROTOCOLS, METHODS = ("subj01", "subj02"), ("corrected", "takagi2023"), ("z", "true-zc")
+METRICS = ("pixcorr", "2way:demo-clip:image_embeds")
+NUMBERS = ("value", "ci_low", "ci_high", "floor_random", "floor_mean", "floor_shuffled")
+SHARED = np.array([3, 8, 5, 1])
+
+
+def write_run(folder, number, ids):
+    """One method's summary and table by image, with a row that was not computed."""
+    rng = np.random.default_rng(number)
+    values = rng.random((len(METRICS), len(ids)))
+    lines = ["\t".join(["metric", *NUMBERS, "n_images", "n_samples", "note"])]
+    for metric, row in zip(METRICS, values, strict=True):
+        numbers = (row.mean(), row.min(), row.max(), 0.01 * number, 0.2, 0.3)
+        lines.append("\t".join([metric, *(f"{x:.6g}" for x in numbers), str(len(ids)), "5", "how"]))
+    lines.append("\t".join(["swav", *[""] * 6, str(len(ids)), "5", "not computed: why"]))
+    summary, table = folder / f"{number}_summary.tsv", folder / f"{number}.tsv"
+    summary.write_text("\n".join(lines) + "\n")
+    frame = pd.DataFrame(values.T, columns=METRICS).assign(nsd_id=ids)
+    frame.melt("nsd_id", var_name="metric").to_csv(table, sep="\t", index=False)
+    return summary, table, values
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    keys = [(s, p, m) for s in SUBJECTS for p in PROTOCOLS for m in METHODS]
+    ids = {"subj01": SHARED, "subj02": np.append(SHARED[::-1], 9)}
+    return {key: write_run(folder, number, ids[key[0]]) for number, key in enumerate(keys)}
+
+
+def tabulate(runs, output, **changes):
+    files = {
+        name: {key: run[k] for key, run in runs.items()}
+        for k, name in enumerate(("summaries", "tables"))
+    }
+    settings = {"data": "demo", "n_bootstrap": 100, "seed": 0, "output": output}
+    tabulate_metrics(**files | settings | changes)
+    return load_table(output)
+
+
+@pytest.fixture(scope="module")
+def table(runs, tmp_path_factory):
+    return tabulate(runs, tmp_path_factory.mktemp("table") / "metrics.tsv")
+
+
+def choose(table, **wanted):
+    for column, value in wanted.items():
+        table = table[table[column] == value]
+    return table
+
+
+def test_rows_are_marked_by_their_origin(table):
+    assert tuple(table) == COLUMNS
+    assert set(table["data"]) == {"demo", "published"}
+    demo = choose(table, data="demo")
+    assert len(demo) == 3 * len(PROTOCOLS) * len(METHODS) * (len(METRICS) + 1)
+    assert demo["source"].isna().all() and demo["evidence"].isna().all()
+    assert not set(demo["metric"]) & {"clip", "inception"}
+
+
+def test_subject_rows_are_the_summaries_and_the_ceiling_is_true_zc(runs, table):
+    for (subject, protocol, method), (_, _, values) in runs.items():
+        for k, metric in enumerate(METRICS):
+            row = choose(table, subject=subject, protocol=protocol, method=method, metric=metric)
+            assert row["value"].item() == pytest.approx(values[k].mean(), rel=1e-5)
+            ceiling = runs[subject, protocol, "true-zc"][2][k].mean()
+            assert row["ceiling"].item() == pytest.approx(ceiling, rel=1e-5)
+
+
+def test_mean_over_subjects_has_an_interval_over_images(runs, table):
+    for protocol in PROTOCOLS:
+        row = choose(table, subject="mean", protocol=protocol, method="z", metric="pixcorr")
+        means = [runs[subject, protocol, "z"][2][0].mean() for subject in SUBJECTS]
+        assert row["value"].item() == pytest.approx(np.mean(means), rel=1e-5)
+        assert row["ci_low"].item() < row["value"].item() < row["ci_high"].item()
+        assert row["n_images"].item() == 5
+        floors = choose(table, protocol=protocol, method="z", metric="pixcorr", data="demo")
+        own = floors[floors["subject"] != "mean"]["floor_random"]
+        assert row["floor_random"].item() == pytest.approx(own.mean(), rel=1e-5)
+
+
+def test_what_was_not_computed_is_empty_and_says_why(table):
+    rows = choose(table, metric="swav", data="demo")
+    assert len(rows) == 3 * 4
+    assert (rows["note"] == "not computed: why").all()
+    assert rows[[*NUMBERS, "ceiling"]].isna().all().all()
+
+
+def test_no_nan_is_written(runs, tmp_path):
+    tabulate(runs, tmp_path / "metrics.tsv")
+    fields = (tmp_path / "metrics.tsv").read_text().replace("\n", "\t").split("\t")
+    assert not {"nan", "NaN", "None"} & set(fields)
+
+
+def test_published_rows_say_where_they_come_from(table):
+    published = choose(table, data="published")
+    assert published[["source", "evidence", "definition", "subject"]].notna().all().all()
+    assert set(published["definition"]) == {"same", "similar", "unknown"}
+    assert set(published["evidence"]) == {"checked", "third party", "recalled"}
+    assert published["note"].notna().all()
+    row = choose(published, method="MindEye2 40 h", subject="subj01", metric="alexnet2")
+    assert row["value"].item() == 0.979
+    row = choose(published, method="Takagi & Nishimoto", metric="2way:clip:image_embeds")
+    assert (row["value"].item(), row["evidence"].item()) == (0.77, "recalled")
+    row = choose(published, method="Brain-Diffuser", metric="effnet-v1")
+    assert row["evidence"].item() == "recalled"
+
+
+def test_published_values_are_of_our_metrics_and_scales():
+    for row in list_published():
+        assert describe_metric(row["metric"])
+        assert 0 < row["value"] < 1
+    names = [(row["method"], row["metric"], row["source"]) for row in list_published()]
+    assert len(set(names)) == len(names)
+
+
+def test_runs_that_do_not_belong_together_are_refused(runs, tmp_path):
+    fewer = dict(list(runs.items())[1:])
+    summaries = {key: run[0] for key, run in fewer.items()}
+    with pytest.raises(InputError, match="a summary and a table of every method"):
+        tabulate(runs, tmp_path / "x.tsv", summaries=summaries)
+    summary = tmp_path / "summary.tsv"
+    lines = runs["subj02", "corrected", "z"][0].read_text().splitlines()
+    summary.write_text("\n".join([lines[0], *lines[2:]]))
+    changed = runs | {
+        ("subj02", "corrected", "z"): (summary, *runs["subj02", "corrected", "z"][1:])
+    }
+    with pytest.raises(InputError, match=r"corrected, z, pixcorr: .* none of subj02"):
+        tabulate(changed, tmp_path / "x.tsv")
+    summary.write_text("metric\tvalue\n")
+    with pytest.raises(InputError, match="a summary of an evaluation"):
+        tabulate(changed, tmp_path / "x.tsv")
+
+
+def test_tables_need_no_networks():
+    code = "import nsdldm.metrics.tables, sys; assert not {'torch', 'diffusers'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
