@@ -1,0 +1,127 @@
+"""Figure 3: what a subject saw, and what z, c and z_c give back."""
+
+import logging
+
+from nsdldm.errors import Finding, InputError
+from nsdldm.files import save_table
+from nsdldm.nsd.stimuli import read_images
+from nsdldm.plots.pictures import (
+    DEMO,
+    DEMO_NOTE,
+    METHODS,
+    PRESENTED,
+    Cell,
+    Column,
+    best_samples,
+    choose_images,
+    describe_best,
+    describe_choice,
+    draw_pictures,
+    format_score,
+    name_method,
+    read_pictures,
+    read_test_images,
+    split_sections,
+    tabulate_shown,
+)
+from nsdldm.plots.style import journal_style, save_figure
+
+logger = logging.getLogger(__name__)
+
+
+def plot_fig3(
+    *,
+    subject,
+    stimuli,
+    images,
+    reconstructions,
+    samples,
+    metric,
+    n_images,
+    demo,
+    png,
+    tsv,
+    ranked_by="zc",
+    nsd_ids=None,
+):
+    """Draw the images one subject saw above their reconstructions, one column an image.
+
+    Of each image and method the best sample is shown, as in the paper's figure, and the figure
+    says so. The images are chosen by `nsdldm.plots.pictures.choose_images`.
+
+    Parameters
+    ----------
+    subject : str
+    stimuli : str or Path
+        ``nsd_stimuli.hdf5``.
+    images : str or Path
+        Table of the subject's images.
+    reconstructions : dict of path
+        For each method, top to bottom, the pictures as HDF5.
+    samples : dict of path
+        For each of these methods the scores of every sample.
+    metric : str
+        Score by which samples are compared, such as ``psm:clip:image_embeds``; larger is better.
+    n_images : int
+    demo : bool
+        Say on the figure that the data are simulated.
+    png, tsv : path
+        Outputs: the figure, and what it shows with the columns subject, nsd_id, rank, group,
+        method, sample, samples, metric, value.
+    ranked_by : str
+        The method by whose best sample images are ranked.
+    nsd_ids : sequence of int, optional
+        Show these images instead.
+
+    Raises
+    ------
+    InputError
+        Files do not fit together, or the metric was not computed.
+    """
+    if ranked_by not in samples:
+        found = f"scores of {', '.join(samples)}"
+        remedy = "Rank images by one of the methods shown"
+        raise InputError(Finding("ranked_by", f"scores of {ranked_by}", found, remedy))
+    numbers = read_test_images(images)["nsd_id"].tolist()
+    best = {method: best_samples(samples[method], metric, numbers) for method in reconstructions}
+    ranking = best_samples(samples[ranked_by], metric, numbers)["value"]
+    chosen = choose_images(ranking, n_images, nsd_ids)
+    shown = {method: table.loc[chosen["nsd_id"]] for method, table in best.items()}
+    columns = _make_columns(stimuli, chosen, reconstructions, shown)
+    symbol = name_method(ranked_by)
+    counts = {name_method(method): int(table["of"].max()) for method, table in shown.items()}
+    notes = [
+        describe_best(metric, counts),
+        describe_choice(chosen, len(numbers), f"the best sample of {symbol}"),
+        *([DEMO_NOTE] if demo else []),
+    ]
+    rows = [(PRESENTED, "image")]
+    rows += [(name_method(m), METHODS.get(m, ("",) * 3)[2]) for m in reconstructions]
+    with journal_style():
+        figure = draw_pictures(
+            title=f"{subject} – {DEMO}" if demo else subject,
+            notes=notes,
+            rows=rows,
+            blocks=split_sections(chosen, columns, len(numbers)),
+        )
+        save_figure(png, figure)
+    logger.info("%s: images %s", subject, chosen["nsd_id"].tolist())
+    labelled = {(subject, method): table for method, table in shown.items()}
+    save_table(tsv, tabulate_shown(chosen, labelled, metric))
+
+
+def _make_columns(stimuli, chosen, reconstructions, shown):
+    """One column an image: presented, then each method's best sample."""
+    numbers = chosen["nsd_id"].tolist()
+    seen = list(read_images(stimuli, numbers))
+    pictures = {
+        method: read_pictures(path, zip(numbers, shown[method]["sample"], strict=True))
+        for method, path in reconstructions.items()
+    }
+    columns = []
+    for index, (number, rank) in enumerate(zip(numbers, chosen["rank"], strict=True)):
+        cells = [Cell(seen[index], f"NSD {number}", framed=True)]
+        for method, table in shown.items():
+            cells.append(Cell(pictures[method][index], format_score(table["value"].iloc[index])))
+        columns.append(Column(f"rank {rank}", cells))
+    return columns
