@@ -13,6 +13,8 @@ include: "rules/common.smk"
 include: "rules/nsd.smk"
 include: "rules/features.smk"
 include: "rules/decoding.smk"
+include: "rules/reconstruction.smk"
+include: "rules/evaluation.smk"
 include: "rules/encoding.smk"
 include: "rules/figures.smk"
 
@@ -28,6 +30,8 @@ wildcard_constraints:
     feature="z|c|zc",
     target="|".join(TARGETS),
     protocol="corrected|takagi2023",
+    method="z|z-coarse|c|zc|true-zc",
+    chunk="[0-9]+",
 
 
 stop_on_missing_inputs()
@@ -36,7 +40,13 @@ stop_on_missing_inputs()
 rule all:
     default_target: True
     input:
-        "results/figures/fig6.png",
+        collect("results/figures/{figure}.png", figure=["fig3", "fig4", "fig5", "fig6"]),
         "results/tables/encoding.tsv",
         "results/tables/protocols.tsv",
-        collect("results/{subject}/figures/fig6.png", subject=SUBJECTS),
+        "results/tables/metrics.tsv",
+        "results/report/gallery.html",
+        collect(
+            "results/{subject}/figures/{figure}.png",
+            subject=SUBJECTS,
+            figure=["fig3", "fig6"],
+        ),

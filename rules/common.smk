@@ -27,6 +27,17 @@ SUBJECTS = config["subjects"]
 FEATURES = ["z", "c", "zc"]
 TARGETS = list(config["decoding"]["targets"])
 DECODED_ROIS = sorted(set(config["decoding"]["targets"].values()))
+PROTOCOLS = config["decoding"]["protocols"]
+METHODS = config["reconstruction"]["methods"]
+RUNS = [
+    (subject, protocol, method)
+    for protocol in PROTOCOLS
+    for subject in SUBJECTS
+    for method in METHODS
+]
+# What is drawn: the first protocol, and in figure 3 what the paper shows there.
+DRAWN_RUNS = [run for run in RUNS if run[1] == PROTOCOLS[0]]
+DRAWN_METHODS = [method for method in ("z", "c", "zc") if method in METHODS]
 CORTEX_ATLASES = sorted({part.split(":")[0] for part in config["rois"]["cortex"]})
 ROOT = "results/demo" if config["dataset"] == "demo" else config["nsd"]["root"]
 DEMO_ATLASES = ["control", "nsdgeneral", "streams"]
@@ -139,6 +150,51 @@ def decoder_weights():
     """The decoders' weights, where the configuration wants them kept."""
     template = "results/{{subject}}/{{protocol}}/decoded/{target}_weights.npy"
     return collect(template, target=TARGETS if config["decoding"]["weights"] else [])
+
+
+def latents_to_use(wildcards):
+    """The z that a method starts from: decoded, or the images' own."""
+    return features_to_use(wildcards, "z", leaves_out=("c",))
+
+
+def embeddings_to_use(wildcards):
+    """The c that a method is given."""
+    return features_to_use(wildcards, "c", leaves_out=("z", "z-coarse"))
+
+
+def features_to_use(wildcards, target, leaves_out):
+    """A feature as a method of reconstruction takes it."""
+    if wildcards.method in leaves_out:
+        return []
+    if wildcards.method == "true-zc":
+        return f"results/{wildcards.subject}/features/{target}.npy"
+    return f"results/{wildcards.subject}/{wildcards.protocol}/decoded/{target}.npy"
+
+
+def scores(suffix="", runs=RUNS):
+    """Tables of an evaluation, one a subject, protocol and method."""
+    return [
+        f"results/{subject}/{protocol}/evaluation/{method}{suffix}.tsv"
+        for subject, protocol, method in runs
+    ]
+
+
+def reconstructions(runs):
+    """Pictures, one file a subject, protocol and method."""
+    return [
+        f"results/{subject}/{protocol}/reconstructions/{method}.h5"
+        for subject, protocol, method in runs
+    ]
+
+
+def network_files():
+    """Files of the networks that compare pictures, as far as they are local."""
+    files = []
+    for settings in config["evaluation"]["networks"].values():
+        path = Path((settings or {}).get("weights") or "-")
+        files += sorted(path.glob("*/model.safetensors")) if path.is_dir() else []
+        files += [path] if path.is_file() else []
+    return sorted({str(path) for path in files})
 
 
 def demo_root(wildcards):

@@ -1,0 +1,57 @@
+# How well reconstructions show what was seen.
+
+
+rule evaluate_reconstructions:
+    input:
+        reconstructions="results/{subject}/{protocol}/reconstructions/{method}.h5",
+        images="results/{subject}/images.tsv",
+        stimuli=source(layout.STIMULI),
+        networks=network_files(),
+    output:
+        table="results/{subject}/{protocol}/evaluation/{method}.tsv",
+        samples="results/{subject}/{protocol}/evaluation/{method}_samples.tsv",
+        summary="results/{subject}/{protocol}/evaluation/{method}_summary.tsv",
+    log:
+        "logs/{subject}/evaluate_reconstructions.{protocol}.{method}.log",
+    benchmark:
+        "benchmarks/{subject}/evaluate_reconstructions.{protocol}.{method}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+        mem_mb=16000,
+        runtime=120,
+    params:
+        networks=lookup("evaluation/networks", within=config),
+        n_way=lookup("evaluation/n_way", within=config),
+        n_bootstrap=lookup("evaluation/bootstrap", within=config),
+        seed=lookup("evaluation/seed", within=config),
+        device=lookup("model/device", within=config),
+        batch_size=lookup("model/batch_size", within=config),
+        code=digest("workflow_scripts/evaluate_reconstructions.py"),
+    script:
+        "../workflow_scripts/evaluate_reconstructions.py"
+
+
+rule tabulate_metrics:
+    input:
+        summaries=scores("_summary"),
+        tables=scores(),
+    output:
+        "results/tables/metrics.tsv",
+    log:
+        "logs/tabulate_metrics.log",
+    conda:
+        "../envs/analysis.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=10,
+    params:
+        runs=RUNS,
+        data=lookup("dataset", within=config),
+        n_bootstrap=lookup("evaluation/bootstrap", within=config),
+        seed=lookup("evaluation/seed", within=config),
+        code=digest("workflow_scripts/tabulate_metrics.py"),
+    script:
+        "../workflow_scripts/tabulate_metrics.py"

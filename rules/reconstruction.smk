@@ -1,0 +1,65 @@
+# Pictures from decoded features, in chunks that a cluster makes side by side.
+
+
+rule reconstruct_images:
+    input:
+        images="results/{subject}/images.tsv",
+        z=latents_to_use,
+        c=embeddings_to_use,
+        model=model_files(),
+    output:
+        temp("results/{subject}/{protocol}/reconstructions/{method}.{chunk}.h5"),
+    log:
+        "logs/{subject}/reconstruct_images.{protocol}.{method}.{chunk}.log",
+    benchmark:
+        "benchmarks/{subject}/reconstruct_images.{protocol}.{method}.{chunk}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+        mem_mb=16000,
+        runtime=720,
+    params:
+        # Not an output: Snakemake clears those of a job that was killed.
+        partial="results/{subject}/{protocol}/partial/{method}.{chunk}",
+        model=model_path,
+        revision=lookup("model/revision", within=config),
+        device=lookup("model/device", within=config),
+        dtype=lookup("model/dtype", within=config),
+        batch_size=lookup("model/batch_size", within=config),
+        latent_resolution=lookup("model/resolution", within=config),
+        image_resolution=lookup("reconstruction/resolution", within=config),
+        steps=lookup("reconstruction/steps", within=config),
+        strength=lookup("reconstruction/strength", within=config),
+        guidance=lookup("reconstruction/guidance", within=config),
+        scheduler=lookup("reconstruction/scheduler", within=config),
+        n_samples=lookup("reconstruction/samples", within=config),
+        seed=lookup("reconstruction/seed", within=config),
+        compile=lookup("reconstruction/compile", within=config),
+        n_chunks=lookup("reconstruction/chunks", within=config),
+        code=digest("workflow_scripts/reconstruct_images.py"),
+    script:
+        "../workflow_scripts/reconstruct_images.py"
+
+
+rule gather_reconstructions:
+    input:
+        images="results/{subject}/images.tsv",
+        chunks=collect(
+            "results/{{subject}}/{{protocol}}/reconstructions/{{method}}.{chunk}.h5",
+            chunk=range(config["reconstruction"]["chunks"]),
+        ),
+    output:
+        "results/{subject}/{protocol}/reconstructions/{method}.h5",
+    log:
+        "logs/{subject}/gather_reconstructions.{protocol}.{method}.log",
+    conda:
+        "../envs/torch.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    params:
+        code=digest("workflow_scripts/gather_reconstructions.py"),
+    script:
+        "../workflow_scripts/gather_reconstructions.py"

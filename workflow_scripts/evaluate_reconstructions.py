@@ -1,0 +1,13 @@
+"""Score one subject's reconstructions by one method."""
+
+from nsdldm.logs import logged
+from nsdldm.metrics.evaluate import evaluate_reconstructions
+
+if __name__ == "__main__":
+    given, params = snakemake.input, snakemake.params
+    with logged(snakemake.log[0]):
+        evaluate_reconstructions(
+            **{key: given[key] for key in ("reconstructions", "images", "stimuli")},
+            **{key: value for key, value in params.items() if key != "code"},
+            **dict(snakemake.output.items()),
+        )

@@ -1,0 +1,9 @@
+"""Join the chunks of one subject's reconstructions by one method."""
+
+from nsdldm.ldm.chunks import gather_reconstructions
+from nsdldm.logs import logged
+
+if __name__ == "__main__":
+    given = snakemake.input
+    with logged(snakemake.log[0]):
+        gather_reconstructions(chunks=given.chunks, images=given.images, output=snakemake.output[0])

@@ -1,0 +1,16 @@
+"""Draw what one subject saw above what was reconstructed."""
+
+from nsdldm.logs import logged
+from nsdldm.plots.fig3 import plot_fig3
+
+if __name__ == "__main__":
+    given, params = snakemake.input, snakemake.params
+    with logged(snakemake.log[0]):
+        plot_fig3(
+            subject=snakemake.wildcards.subject,
+            **{key: given[key] for key in ("stimuli", "images")},
+            reconstructions=dict(zip(params.methods, given.reconstructions, strict=True)),
+            samples=dict(zip(params.methods, given.samples, strict=True)),
+            **{key: params[key] for key in ("metric", "n_images", "nsd_ids", "demo")},
+            **dict(snakemake.output.items()),
+        )

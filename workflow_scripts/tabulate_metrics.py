@@ -1,0 +1,15 @@
+"""Put the scores of all subjects, protocols and methods beside published ones."""
+
+from nsdldm.logs import logged
+from nsdldm.metrics.tables import tabulate_metrics
+
+if __name__ == "__main__":
+    given, params = snakemake.input, snakemake.params
+    runs = [tuple(run) for run in params.runs]
+    with logged(snakemake.log[0]):
+        tabulate_metrics(
+            summaries=dict(zip(runs, given.summaries, strict=True)),
+            tables=dict(zip(runs, given.tables, strict=True)),
+            output=snakemake.output[0],
+            **{key: params[key] for key in ("data", "n_bootstrap", "seed")},
+        )
