@@ -13,6 +13,7 @@ import pandas as pd
 from nsdldm.errors import Finding, InputError, reading
 from nsdldm.files import load_table, save_table
 from nsdldm.ldm.batching import run_batched
+from nsdldm.ldm.chunks import open_reconstructions
 from nsdldm.ldm.loading import choose_device
 from nsdldm.logs import progress
 from nsdldm.metrics import pixels
@@ -145,7 +146,7 @@ def evaluate_reconstructions(
         Inputs that contradict each other, fewer than two test images, or unusable weights.
     """
     device = choose_device(device)
-    with open_reconstructions(reconstructions, images) as (made, nsd_ids):
+    with open_test_reconstructions(reconstructions, images) as (made, nsd_ids):
         # All of them first, so that wrong weights are found before the long work.
         loaded = {name: load_network(name, networks[name], n_way, device) for name in networks}
         material, scores = compare_pixels(made, stimuli, nsd_ids, derange(len(nsd_ids), seed))
@@ -162,7 +163,7 @@ def evaluate_reconstructions(
 
 
 @contextmanager
-def open_reconstructions(path, images):
+def open_test_reconstructions(path, images):
     """Open a file of reconstructions and compare it with the table of images.
 
     Parameters
@@ -185,18 +186,12 @@ def open_reconstructions(path, images):
     if len(wanted) < 2:
         remedy = "Use sessions that share images with the other subjects"
         raise InputError(Finding(str(images), "at least 2 test images", str(len(wanted)), remedy))
-    expected = f"HDF5 with {DATASET} and nsd_id"
-    with reading(path, expected, "Reconstruct again"):
-        file = h5py.File(path, "r", locking="best-effort")
-    with file:
-        with reading(path, expected, "Reconstruct again"):
-            made, nsd_ids = file[DATASET], file["nsd_id"][:]
-        fits = made.ndim == 5 and made.shape[-1] == 3 and made.size and made.dtype == np.uint8
-        if not fits or len(made) != len(nsd_ids) or not np.array_equal(nsd_ids, wanted):
-            expected = f"uint8 of shape ({len(wanted)}, n, height, width, 3) for the test images"
-            found = f"{made.dtype} of shape {made.shape}, or other images than {images} has"
+    with open_reconstructions(path) as made:
+        if not np.array_equal(made.nsd_ids, wanted):
+            expected = f"pictures of the {len(wanted)} test images of {images}, in its order"
+            found = f"pictures of {len(made.nsd_ids)} images, not the same"
             raise InputError(Finding(str(path), expected, found, "Reconstruct again"))
-        yield made, nsd_ids
+        yield made.images, made.nsd_ids
 
 
 def read_made(made, place):

@@ -3,13 +3,13 @@
 from contextlib import contextmanager
 from typing import NamedTuple
 
-import h5py
 import numpy as np
 import pandas as pd
 from PIL import Image
 
 from nsdldm.errors import Finding, InputError, reading
 from nsdldm.files import load_table
+from nsdldm.ldm.chunks import open_reconstructions
 from nsdldm.plots.style import (
     FAINT,
     INK,
@@ -241,18 +241,8 @@ def open_pictures(path):
     InputError
         It is not such a file.
     """
-    expected = "reconstructions: images, uint8 (images, samples, H, W, 3), and nsd_id (images,)"
-    with reading(path, expected, "Reconstruct again"):
-        file = h5py.File(path, "r", locking="best-effort")
-    with file:
-        with reading(path, expected, "Reconstruct again"):
-            images, nsd_ids = file["images"], file["nsd_id"][:]
-        shape = images.shape
-        fits = len(shape) == 5 and shape[-1] == 3 and images.dtype == np.uint8
-        if not fits or nsd_ids.shape != shape[:1]:
-            found = f"images {images.dtype} {shape}, nsd_id {nsd_ids.shape}"
-            raise InputError(Finding(str(path), expected, found, "Reconstruct again"))
-        yield images, {int(number): row for row, number in enumerate(nsd_ids)}
+    with open_reconstructions(path) as made:
+        yield made.images, {int(number): row for row, number in enumerate(made.nsd_ids)}
 
 
 def read_pictures(path, wanted):

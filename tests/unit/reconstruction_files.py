@@ -6,6 +6,8 @@ import h5py
 import numpy as np
 import pandas as pd
 
+from nsdldm.ldm.chunks import ATTRIBUTES
+
 NUMBERS = [7, 3, 11, 5, 2, 13, 0, 9]  # test images, in file order
 TRAIN = 4
 COCO = {number: 100 + number for number in [*NUMBERS, TRAIN]}
@@ -71,6 +73,7 @@ def write_method(folder, subject, method, numbers):
             for sample in range(n):
                 pictures[row, sample] = colour(subject, method, number, sample)
         file["images"], file["nsd_id"] = pictures, np.array(numbers, np.int64)
+        file.attrs.update(dict.fromkeys(ATTRIBUTES, "made up"))
     rows = [
         (number, sample, metric, value)
         for number in numbers

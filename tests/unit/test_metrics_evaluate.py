@@ -10,6 +10,7 @@ from skimage.metrics import structural_similarity
 
 from nsdldm.errors import InputError
 from nsdldm.files import load_table
+from nsdldm.ldm.chunks import ATTRIBUTES
 from nsdldm.metrics import evaluate, pixels
 from nsdldm.metrics.evaluate import Score, evaluate_reconstructions, summarize
 from nsdldm.metrics.identification import derange
@@ -60,6 +61,7 @@ def write_made(path, made, nsd_ids=TEST):
         chunks = (1, 1, *made.shape[2:])
         file.create_dataset("images", data=made, chunks=chunks, compression="gzip")
         file["nsd_id"] = np.asarray(nsd_ids, "i8")
+        file.attrs.update(dict.fromkeys(ATTRIBUTES, "made up"))
     return path
 
 
@@ -313,18 +315,19 @@ def test_impossible_number_of_classes_is_refused(folder, tmp_path, pictures, n_w
 def test_reconstructions_of_other_images_or_shapes_are_refused(folder, tmp_path, pictures):
     made = pictures[1]
     output = tmp_path / "x.h5"
-    for values, nsd_ids in (
-        (made, TEST[::-1]),
-        (made[:-1], TEST[:-1]),
-        (made[:, :, ..., :2], TEST),
-        (made.astype("f4"), TEST),
-        (made[:-1], TEST),
+    shape, images = r"uint8 images of shape \(n_images, n_samples", "pictures of the 5 test images"
+    for values, nsd_ids, expected in (
+        (made, TEST[::-1], images),
+        (made[:-1], TEST[:-1], images),
+        (made[:, :, ..., :2], TEST, shape),
+        (made.astype("f4"), TEST, shape),
+        (made[:-1], TEST, shape),
     ):
         write_made(output, values, nsd_ids)
-        with pytest.raises(InputError, match=r"x\.h5: expected uint8 of shape \(5, n, height"):
+        with pytest.raises(InputError, match=rf"x\.h5: expected {expected}"):
             run(folder, tmp_path, made, reconstructions=output)
     output.write_bytes(b"no HDF5")
-    with pytest.raises(InputError, match=r"x\.h5: expected HDF5 with images and nsd_id"):
+    with pytest.raises(InputError, match=r"x\.h5: expected an HDF5 file of reconstructions"):
         run(folder, tmp_path, made, reconstructions=output)
 
 
