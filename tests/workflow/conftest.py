@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 PROJECT = Path(__file__).resolve().parents[2]
+MODEL = str(PROJECT / "resources/demo_model")
 COPIED = ("Snakefile", "rules", "workflow_scripts", "nsdldm", "schemas", "envs", "profiles")
 
 
@@ -60,9 +61,16 @@ def tiny_demo():
             "ventral": ["streams:ventral"],
             "frontal": ["control:frontal"],
         },
-        "matrices": ["cortex", "early"],
-        "model": {"path": str(PROJECT / "resources/demo_model")},
+        "matrices": ["cortex", "early", "ventral"],
+        "model": {"path": MODEL},
         "denoising": {"steps": 3},
+        "decoding": {"alphas": [10.0, 1000.0], "n_folds": 3},
+        "reconstruction": {"methods": ["z", "zc"], "samples": 2, "steps": 2, "chunks": 2},
+        "evaluation": {
+            "networks": {"demo-judge": {"weights": MODEL}, "inception": None},
+            "n_way": 3,
+            "bootstrap": 100,
+        },
         "encoding": {"n_folds": 3, "alphas": [1.0, 100.0, 10000.0]},
         "demo": {"sessions": 1, "shared_images": 40, "unique_images": 220},
     }

@@ -46,7 +46,7 @@ def test_matrix_is_the_file_in_nifti_order(finished, release, subject):
 
 def test_features_cover_the_images(finished, subject):
     n = len(pd.read_csv(finished / f"results/{subject}/images.tsv", sep="\t"))
-    for name, shape in {"z": (4, 16, 16), "zc": (4, 16, 16), "c": (24, 96)}.items():
+    for name, shape in {"z": (4, 12, 12), "zc": (4, 12, 12), "c": (24, 96)}.items():
         feature = np.load(finished / f"results/{subject}/features/{name}.npy")
         assert feature.shape == (n, *shape)
         assert np.isfinite(feature).all()
@@ -87,6 +87,39 @@ def test_figure_html_and_table(finished, subject):
         "share_significant",
     }
     assert set(table.feature) == {"z", "c", "zc"}
+
+
+def test_decoded_features_and_pictures(finished, subject):
+    folder = finished / f"results/{subject}/corrected"
+    for target, shape in {"z": (4, 12, 12), "c": (24, 96)}.items():
+        decoded = np.load(folder / f"decoded/{target}.npy")
+        assert decoded.shape == (40, *shape)
+        assert np.isfinite(decoded).all()
+        assert len(pd.read_csv(folder / f"decoded/{target}.tsv", sep="\t")) == np.prod(shape)
+    images = pd.read_csv(finished / f"results/{subject}/images.tsv", sep="\t")
+    with h5py.File(folder / "reconstructions/zc.h5") as file:
+        assert file["images"].shape == (40, 2, 96, 96, 3)
+        assert file["nsd_id"][:].tolist() == images.nsd_id[images.split == "test"].tolist()
+        assert np.ptp(file["images"][0, 0]) > 0
+        assert file.attrs["guidance"] == 5
+    assert not (folder / "partial").exists() or not list((folder / "partial").iterdir())
+    summary = pd.read_csv(folder / "evaluation/zc_summary.tsv", sep="\t").set_index("metric")
+    assert summary.loc["corr16", "ci_low"] <= summary.loc["corr16", "value"]
+    assert summary.loc["inception", "note"] == "not computed: no weights are given"
+
+
+def test_decoding_tables_and_gallery(finished):
+    metrics = pd.read_csv(finished / "results/tables/metrics.tsv", sep="\t")
+    ours = metrics[metrics["data"] == "nsd"]
+    assert set(ours["method"]) == {"z", "zc"}
+    assert set(ours["subject"]) == {"subj01", "subj02", "mean"}
+    assert (metrics["data"] == "published").any()
+    protocols = pd.read_csv(finished / "results/tables/protocols.tsv", sep="\t")
+    assert protocols["variant"].nunique() == 7
+    for figure in ("fig3", "fig4", "fig5"):
+        assert (finished / f"results/figures/{figure}.png").stat().st_size > 20_000
+    page = (finished / "results/report/gallery.html").read_text()
+    assert "data:image/webp" in page or "webp" in page
 
 
 def test_group_products(finished):

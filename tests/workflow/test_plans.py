@@ -10,11 +10,10 @@ from conftest import PROJECT, plan, run_snakemake, write_config
 
 def test_fresh_demo(tmp_path, tiny_demo):
     write_config(tmp_path, **tiny_demo)
-    once = {
-        ("simulate_stimuli", ""): 1,
-        ("tabulate_encoding", ""): 1,
-        ("publish_fig6", ""): 1,
-    }
+    once = (
+        *("simulate_stimuli", "tabulate_encoding", "tabulate_protocols", "tabulate_metrics"),
+        *("plot_fig4", "plot_fig5", "publish_fig3", "publish_fig6", "write_gallery"),
+    )
     chain = {
         "simulate_subject": 1,
         "check_release": 1,
@@ -27,9 +26,15 @@ def test_fresh_demo(tmp_path, tiny_demo):
         "compute_kernel": 3,
         "fit_encoders": 1,
         "plot_fig6": 1,
+        "fit_decoders": 1,
+        "compare_protocols": 1,
+        "reconstruct_images": 2 * 2,
+        "gather_reconstructions": 2,
+        "evaluate_reconstructions": 2,
+        "plot_fig3": 1,
     }
     each = {(rule, s): n for s in ("subj01", "subj02") for rule, n in chain.items()}
-    assert plan(tmp_path, project=PROJECT) == once | each
+    assert plan(tmp_path, project=PROJECT) == {(rule, ""): 1 for rule in once} | each
 
 
 def test_one_figure_needs_one_subject(tmp_path, tiny_demo):
@@ -37,6 +42,18 @@ def test_one_figure_needs_one_subject(tmp_path, tiny_demo):
     jobs = plan(tmp_path, "results/figures/fig6.png", project=PROJECT)
     assert {subject for _, subject in jobs} == {"", "subj01"}
     assert ("tabulate_encoding", "") not in jobs
+    assert ("fit_decoders", "subj01") not in jobs
+    jobs = plan(tmp_path, "results/figures/fig3.png", project=PROJECT)
+    assert {subject for _, subject in jobs} == {"", "subj01"}
+    assert ("fit_encoders", "subj01") not in jobs
+
+
+def test_a_region_that_decoders_need_must_have_a_matrix(tmp_path, tiny_demo):
+    write_config(
+        tmp_path, **tiny_demo | {"decoding": {"targets": {"z": "lateral", "c": "ventral"}}}
+    )
+    found = "decoding.targets.z must name one of matrices (cortex, early, ventral), not lateral"
+    assert found in refuse(tmp_path)
 
 
 def test_shipped_configuration_plans(tmp_path):

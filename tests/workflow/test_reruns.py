@@ -13,8 +13,19 @@ MASKED = {"make_mask": ROIS, "extract_betas": 1}
 CHECKED = {"check_release": 1, "tabulate_trials": 1}
 FITTED = {"fit_encoders": 1, "plot_fig6": 1}
 FEATURES = {"encode_latents": 1, "embed_captions": 1, "denoise_latents": 1, "compute_kernel": 3}
-FIRST = {"publish_fig6": 1}  # subj01 is the figure subject
-GROUP = {"tabulate_encoding": 1}
+DECODED = {"fit_decoders": 1, "compare_protocols": 1}
+PICTURES = {
+    "reconstruct_images": 2 * 2,
+    "gather_reconstructions": 2,
+    "evaluate_reconstructions": 2,
+    "plot_fig3": 1,
+}
+# subj01 is the figure subject.
+FIRST, FIRST_PICTURES = {"publish_fig6": 1}, {"publish_fig3": 1}
+GROUP, GROUP_DECODED = {"tabulate_encoding": 1}, {"tabulate_protocols": 1}
+GROUP_PICTURES = {"tabulate_metrics": 1, "plot_fig4": 1, "plot_fig5": 1, "write_gallery": 1}
+ALL_GROUP = GROUP | GROUP_DECODED | GROUP_PICTURES
+ALL_FIRST = FIRST | FIRST_PICTURES
 
 
 def expect(group=(), **subjects):
@@ -28,10 +39,10 @@ def expect(group=(), **subjects):
 CHANGES = {
     "one subject's setting": (
         {"overrides": {"subj02": {"min_ncsnr": 0.05}}},
-        expect(GROUP, subj02=MASKED | FITTED),
+        expect(ALL_GROUP, subj02=MASKED | FITTED | DECODED | PICTURES),
     ),
-    "subject removed": ({"subjects": ["subj01"]}, expect(GROUP)),
-    "subjects reordered": ({"subjects": ["subj02", "subj01"]}, expect(GROUP)),
+    "subject removed": ({"subjects": ["subj01"]}, expect(ALL_GROUP)),
+    "subjects reordered": ({"subjects": ["subj02", "subj01"]}, expect(ALL_GROUP)),
     "global alphas": (
         {"encoding": {"n_folds": 3, "alphas": [1.0, 100.0]}},
         expect(GROUP | FIRST, subj01=FITTED, subj02=FITTED),
@@ -44,14 +55,30 @@ CHANGES = {
             subj02=FITTED | {"denoise_latents": 1, "compute_kernel": 1},
         ),
     ),
-    "figure subject": ({"figure_subject": "subj02"}, expect(FIRST)),
+    "decoders' alphas": (
+        {"decoding": {"alphas": [1.0, 1000.0], "n_folds": 3}},
+        expect(
+            GROUP_DECODED | GROUP_PICTURES | FIRST_PICTURES,
+            subj01=DECODED | PICTURES,
+            subj02=DECODED | PICTURES,
+        ),
+    ),
+    "images drawn": (
+        {"evaluation": {"shown_images": 4}},
+        expect({"plot_fig4": 1} | FIRST_PICTURES, subj01={"plot_fig3": 1}, subj02={"plot_fig3": 1}),
+    ),
+    "figure subject": ({"figure_subject": "subj02"}, expect(ALL_FIRST)),
 }
 
 
 @pytest.mark.parametrize("change", CHANGES)
 def test_setting(finished, nsd_config, change):
     settings, expected = CHANGES[change]
-    write_config(finished, **nsd_config | settings)
+    changed = {
+        key: nsd_config.get(key, {}) | value if isinstance(value, dict) else value
+        for key, value in settings.items()
+    }
+    write_config(finished, **nsd_config | changed)
     try:
         assert plan(finished) == expected
     finally:
@@ -65,7 +92,8 @@ def test_added_subject(finished, nsd_config):
         jobs = plan(finished)
     finally:
         write_config(finished, **nsd_config)
-    assert jobs == expect(GROUP, subj03=CHECKED | MASKED | FITTED | FEATURES)
+    new = CHECKED | MASKED | FITTED | FEATURES | DECODED | PICTURES
+    assert jobs == expect(ALL_GROUP, subj03=new)
 
 
 def test_added_region(finished, nsd_config):
@@ -97,17 +125,27 @@ EDITS = {
     "a module two imports deep": (
         "nsdldm/stats.py",
         "\nUNUSED = 1\n",
-        expect(GROUP | FIRST, subj01=FITTED, subj02=FITTED),
+        expect(
+            ALL_GROUP | ALL_FIRST,
+            subj01=FITTED | DECODED | PICTURES,
+            subj02=FITTED | DECODED | PICTURES,
+        ),
     ),
-    "a module of one rule": (
+    "a module of two rules": (
         "nsdldm/ldm/trajectories.py",
         "\nUNUSED = 1\n",
-        CHANGES["denoising seed"][1],
+        CHANGES["denoising seed"][1]
+        | expect(GROUP_PICTURES | FIRST_PICTURES)
+        | {(rule, s): n for rule, n in PICTURES.items() for s in ("subj01", "subj02")},
     ),
     "a module of the figures": (
         "nsdldm/plots/style.py",
         "\nUNUSED = 1\n",
-        expect(FIRST, subj01={"plot_fig6": 1}, subj02={"plot_fig6": 1}),
+        expect(
+            ALL_FIRST | {"plot_fig4": 1, "plot_fig5": 1, "write_gallery": 1},
+            subj01={"plot_fig3": 1, "plot_fig6": 1},
+            subj02={"plot_fig3": 1, "plot_fig6": 1},
+        ),
     ),
 }
 
