@@ -1,6 +1,7 @@
 """Voxel-wise encoding models of one subject: fits, maps and tables."""
 
 import logging
+import math
 import time
 
 import numpy as np
@@ -18,8 +19,22 @@ EDGE_SHARE = 0.05
 SCORED_AT_ONCE = 4096
 
 
-def _check_inputs(kernels, betas, trials, images, mask):
-    """Read the tables after comparing all inputs' sizes; every contradiction is reported."""
+def check_inputs(kernels, betas, trials, images, mask):
+    """Read the tables after comparing all inputs' sizes; every contradiction is reported.
+
+    Parameters
+    ----------
+    kernels, betas, trials, images, mask
+        As `fit_encoders` takes them.
+
+    Returns
+    -------
+    trials, images : DataFrame
+
+    Raises
+    ------
+    InputError
+    """
     shown, seen = load_table(trials), load_table(images)
     shape = len(shown), int(load_mask(mask).sum())
     sizes = [(path, load_array(path).shape, (len(seen),) * 2, images) for path in kernels.values()]
@@ -82,8 +97,17 @@ def _prepare_block(betas, block, rows, step, **how):
     return fitted, test, ratio
 
 
-def _score(observed, predicted):
-    """r and R² of each column, a few columns at a time to save memory."""
+def score(observed, predicted):
+    """r and R² of each column, a few columns at a time to save memory.
+
+    Parameters
+    ----------
+    observed, predicted : arrays of shape (n, n_voxels)
+
+    Returns
+    -------
+    float64 array of shape (2, n_voxels)
+    """
     scores = np.empty((2, observed.shape[1]))
     for start in range(0, observed.shape[1], SCORED_AT_ONCE):
         part = slice(start, start + SCORED_AT_ONCE)
@@ -92,8 +116,18 @@ def _score(observed, predicted):
     return scores
 
 
-def _find_rows(trials, images, train_on):
-    """The image, as row of the kernels, of each training and each test sample."""
+def find_rows(trials, images, train_on):
+    """The image, as row of the kernels, of each training and each test sample.
+
+    Parameters
+    ----------
+    trials, images : DataFrame
+    train_on : "averages" or "trials"
+
+    Returns
+    -------
+    train, test : int arrays of shape (n_train,) and (n_test,)
+    """
     train = np.flatnonzero(images["split"] == "train")
     if train_on == "trials":
         position = pd.Series(np.arange(len(images)), images["nsd_id"])
@@ -101,21 +135,150 @@ def _find_rows(trials, images, train_on):
     return train, np.flatnonzero(images["split"] == "test")
 
 
-def _log_plan(plan, rows, n_voxels):
-    """Say what will be fitted and what memory it will take."""
-    sizes = (len(rows[0]), len(rows[1]), n_voxels, plan["voxels"])
-    logger.info("%d training and %d test samples; %d voxels, %d in a call", *sizes)
+def _plan_beside(rows, beside, held, memory_gb, *sizes):
+    """`ridge.plan_batches` with memory for more kernels and test samples than its own."""
+    n_train, n_test = map(len, rows)
+    free = ridge.free_device_memory()
+    # It counts two numbers a test sample and voxel: observed and predicted.
+    n_test += math.ceil(held * n_test / 2)
+    try:
+        return ridge.plan_batches(
+            n_train, n_test, *sizes, memory_gb - beside, None if free is None else free - beside
+        )
+    except InputError as error:
+        if not beside:
+            raise
+        remedy = "Add it to what is expected"
+        more = Finding("encoding/memory_gb", f"{beside:.2f} more, for two kernels", "none", remedy)
+        raise InputError(*error.findings, more) from None
+
+
+def plan_fits(rows, n_voxels, n_alphas, n_folds, memory_gb, held=0, n_kernels=1):
+    """Plan the fits of a subject, and log what they will take.
+
+    Parameters
+    ----------
+    rows : (train, test)
+        As `find_rows` returns them.
+    n_voxels, n_alphas, n_folds : int
+    memory_gb : float
+        Memory the process may use, in units of 1e9 bytes.
+    held : int
+        Predictions of the test samples by other models that are kept meanwhile.
+    n_kernels : int
+        Kernels of one model.
+
+    Returns
+    -------
+    dict of int
+        As `nsdldm.ridge.plan_batches` returns it.
+
+    Raises
+    ------
+    InputError
+        Too little memory.
+    """
+    n_train, n_test = map(len, rows)
+    # Each further kernel as read, himalaya's copy, its centred one and the weighted one.
+    beside = 4 * (n_kernels - 1) * n_train * (4 * n_train + n_test)
+    plan = _plan_beside(rows, beside / 1e9, held, memory_gb, n_voxels, n_alphas, n_folds)
+    plan["peak"] += beside
+    plan["device_peak"] += beside if plan["device_peak"] else 0
+    logger.info(
+        "%d training and %d test samples; %d voxels, %d in a call",
+        *(n_train, n_test, n_voxels, plan["voxels"]),
+    )
     where = f" and {plan['device_peak'] / 1e9:.1f} GB on the GPU" if plan["device_peak"] else ""
     message = "predicted peak memory %.1f GB%s (batches of %d voxels and %d alphas)"
     logger.info(message, plan["peak"] / 1e9, where, plan["targets"], plan["alphas"])
+    return plan
 
 
-def _fit(path, rows, fitted, alphas, folds, plan):
-    """Predictions of the test samples from one kernel, and the alphas chosen."""
-    kernel, (train, test) = load_array(path), rows
-    parts = [np.array(kernel[np.ix_(samples, train)]) for samples in (train, test)]
-    del kernel
-    return ridge.fit_ridge(*parts, fitted, alphas, folds, plan)[:2]
+def load_kernel(path, rows):
+    """Read what a fit needs of a kernel.
+
+    Parameters
+    ----------
+    path : path
+        Gram matrix of all images.
+    rows : (train, test)
+        As `find_rows` returns them.
+
+    Returns
+    -------
+    list of float32 arrays of shapes (n_train, n_train) and (n_test, n_train)
+    """
+    kernel, train = load_array(path), rows[0]
+    return [np.array(kernel[np.ix_(samples, train)]) for samples in rows]
+
+
+def prepare_blocks(betas, trials, images, rows, plan, train_on, zscore):
+    """Read and prepare as many voxels at a time as the plan allows.
+
+    Parameters
+    ----------
+    betas : path
+    trials, images : DataFrame
+    rows : (train, test)
+        As `find_rows` returns them.
+    plan : dict
+        As `nsdldm.ridge.plan_batches` returns it.
+    train_on : "averages" or "trials"
+    zscore : bool
+
+    Yields
+    ------
+    block : slice
+        The voxels, as columns of `betas`.
+    fitted, observed : float32 arrays of shape (n_train, n_block) and (n_test, n_block)
+        Responses to fit to, and averages over the test images' trials.
+    ratio : float32 array of shape (n_block,)
+        ncsnr; NaN without z-scores.
+    """
+    # Preparing takes up to 48 bytes a trial and voxel.
+    step = max(1, plan["spare"] // (48 * len(trials)))
+    how = {"trials": trials, "images": images, "train_on": train_on, "zscore": zscore}
+    n_voxels = load_array(betas).shape[1]
+    for start in range(0, n_voxels, plan["voxels"]):
+        block = slice(start, min(start + plan["voxels"], n_voxels))
+        yield block, *_prepare_block(betas, block, rows, step, **how)
+
+
+def describe_noise(ratio, trials, images):
+    """The columns of a table that say how well any model could predict a voxel.
+
+    Parameters
+    ----------
+    ratio : float array of shape (n_voxels,)
+        ncsnr.
+    trials, images : DataFrame
+
+    Returns
+    -------
+    dict of float arrays of shape (n_voxels,)
+        ncsnr and ceiling, the largest correlation with averaged test trials.
+    """
+    repeats = images["nsd_id"].map(trials["nsd_id"].value_counts())[images["split"] == "test"]
+    return {"ncsnr": ratio, "ceiling": stats.noise_ceiling(ratio, repeats.to_numpy())}
+
+
+def warn_edges(name, chosen, alphas):
+    """Warn where many of the penalties chosen are the smallest or largest of those tried.
+
+    Parameters
+    ----------
+    name : str
+        What was fitted.
+    chosen : Series of shape (n_significant,)
+        The penalty of each significant voxel.
+    alphas : list of float
+        Penalties tried.
+    """
+    for edge, where in ((min(alphas), "smallest"), (max(alphas), "largest")):
+        share = (chosen == edge).mean() if len(chosen) else 0
+        if share > EDGE_SHARE:
+            message = "%s: %.0f %% of significant voxels chose the %s alpha, %g; widen the range"
+            logger.warning(message, name, 100 * share, where, edge)
 
 
 def _finish(name, table, alphas, n_test, q):
@@ -126,23 +289,28 @@ def _finish(name, table, alphas, n_test, q):
     chosen = table.loc[table["significant"], "alpha"]
     found = f"{name}: {len(chosen)} of {len(table)} voxels predicted at FDR {q:g}"
     logger.info("%s, median r %.3f", found, table["r"].median())
-    for edge, where in ((min(alphas), "smallest"), (max(alphas), "largest")):
-        share = (chosen == edge).mean() if len(chosen) else 0
-        if share > EDGE_SHARE:
-            message = "%s: %.0f %% of significant voxels chose the %s alpha, %g; widen the range"
-            logger.warning(message, name, 100 * share, where, edge)
+    warn_edges(name, chosen, alphas)
     return table
 
 
-def _write(table, mask, map_path, table_path):
-    """Write a feature's 4-D map and table, given its columns in the C-order of the mask."""
+def write_maps(table, mask, map_path, table_path):
+    """Write a table of voxels, and its columns as volumes of a 4-D map.
+
+    Parameters
+    ----------
+    table : DataFrame
+        A row a voxel, in the C-order of the mask.
+    mask : path
+    map_path, table_path : path
+        float32 NIfTI, NaN off the mask; table with i, j, k before the columns of `table`.
+    """
     data, affine = load_volume(mask)
     inside = data > 0
-    volumes = np.full((*inside.shape, len(MAPS)), np.nan, np.float32)
-    volumes[inside] = table[list(MAPS)].to_numpy(np.float32)
+    volumes = np.full((*inside.shape, table.shape[1]), np.nan, np.float32)
+    volumes[inside] = table.to_numpy(np.float32)
     save_volume(map_path, volumes, affine)
     voxels = pd.DataFrame(np.argwhere(inside), columns=["i", "j", "k"])
-    save_table(table_path, voxels.join(table[list(MAPS)]))
+    save_table(table_path, voxels.join(table))
 
 
 def fit_encoders(
@@ -205,34 +373,29 @@ def fit_encoders(
     InputError
         Inputs that contradict each other, or too little memory.
     """
-    shown, seen = _check_inputs(kernels, betas, trials, images, mask)
+    shown, seen = check_inputs(kernels, betas, trials, images, mask)
     ridge.set_device(device)
-    rows = _find_rows(shown, seen, train_on)
+    rows = find_rows(shown, seen, train_on)
     n_voxels = load_array(betas).shape[1]
-    plan = ridge.plan_batches(
-        *map(len, rows), n_voxels, len(alphas), n_folds, memory_gb, ridge.free_device_memory()
-    )
-    _log_plan(plan, rows, n_voxels)
+    plan = plan_fits(rows, n_voxels, len(alphas), n_folds, memory_gb)
     folds = ridge.group_folds(rows[0], n_folds, seed)
 
     scores = {name: np.empty((3, n_voxels)) for name in kernels}
     ratio = np.empty(n_voxels, np.float32)
-    # Preparing takes up to 48 bytes a trial and voxel.
-    step = max(1, plan["spare"] // (48 * len(shown)))
-    how = {"trials": shown, "images": seen, "train_on": train_on, "zscore": zscore}
-    for start in range(0, n_voxels, plan["voxels"]):
-        block = slice(start, min(start + plan["voxels"], n_voxels))
-        fitted, observed, ratio[block] = _prepare_block(betas, block, rows, step, **how)
+    how = shown, seen, rows, plan, train_on, zscore
+    for block, fitted, observed, known in prepare_blocks(betas, *how):
+        ratio[block] = known
         for name, path in kernels.items():
             began = time.monotonic()
-            predicted, chosen = _fit(path, rows, fitted, alphas, folds, plan)
-            scores[name][:, block] = *_score(observed, predicted), chosen
+            kernel = load_kernel(path, rows)
+            predicted, chosen = ridge.fit_ridge(*kernel, fitted, alphas, folds, plan)[:2]
+            del kernel
+            scores[name][:, block] = *score(observed, predicted), chosen
             seconds = time.monotonic() - began
             logger.info("%s: voxels to %d of %d in %.0f s", name, block.stop, n_voxels, seconds)
 
-    repeats = seen["nsd_id"].map(shown["nsd_id"].value_counts()).to_numpy()[rows[1]]
-    known = {"ncsnr": ratio, "ceiling": stats.noise_ceiling(ratio, repeats)}
+    known = describe_noise(ratio, shown, seen)
     for name in kernels:
         table = pd.DataFrame(dict(zip(("r", "r2", "alpha"), scores[name], strict=True)) | known)
         table = _finish(name, table, alphas, len(rows[1]), fdr)
-        _write(table, mask, maps[name], tables[name])
+        write_maps(table[list(MAPS)], mask, maps[name], tables[name])

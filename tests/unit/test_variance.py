@@ -1,0 +1,307 @@
+"""Unique variance on planted voxels, against closed forms and scikit-learn."""
+
+import itertools
+
+import nibabel as nib
+import numpy as np
+import pytest
+from himalaya.backend import get_backend, set_backend
+from planted_voxels import HOW, draw_weights, name_inputs, name_kernels, write_subject
+from scipy.stats import ortho_group
+from sklearn.linear_model import Ridge
+
+from nsdldm import encoding, ridge, stats, variance
+from nsdldm.errors import InputError
+from nsdldm.files import load_array, load_mask, load_table
+
+N_IMAGES, N_TEST, N_DIMENSIONS, N_EACH, NOISE = 600, 150, 6, 60, 1.2
+GROUPS = {name: slice(n * N_EACH, (n + 1) * N_EACH) for n, name in enumerate(("z", "zc", "sum"))}
+N_NOISE = 60
+WEIGHTS = [0, 0.25, 0.5, 0.75, 1]
+PAIRS = [("z", "zc"), ("z", "copy")]
+
+
+@pytest.fixture(autouse=True)
+def same_backend_after():
+    """himalaya's backend belongs to the process."""
+    before = get_backend().name
+    yield
+    set_backend(before)
+
+
+def plant(seed=0):
+    """Features z and zc, of which half is z, signals of voxels, and what one space adds to them."""
+    rng = np.random.default_rng(seed)
+    z, own = rng.standard_normal((2, N_IMAGES, N_DIMENSIONS))
+    turn = ortho_group.rvs(N_DIMENSIONS, random_state=seed)
+    zc = (z @ turn + own) / np.sqrt(2)
+    a, b = (draw_weights(rng, N_DIMENSIONS, 3 * N_EACH) for _ in range(2))
+    a[:, GROUPS["zc"]], b[:, GROUPS["z"]] = 0, 0
+    signal = np.hstack([z @ a + zc @ b, np.zeros((N_IMAGES, N_NOISE))])
+    # What is left of each space when the best guess of it from the other is taken away.
+    left = {"z": (z - zc @ turn.T / np.sqrt(2)) @ a, "zc": (zc - z @ turn / np.sqrt(2)) @ b}
+    return {"z": z, "zc": zc, "copy": z}, signal, left
+
+
+def fit(inputs, output, pairs=PAIRS, **changed):
+    """Fit and return the tables by the pair's name."""
+    names = ["+".join(pair) for pair in pairs]
+    variance.fit_pairs(
+        pairs=pairs,
+        kernels=name_kernels(inputs, ("z", "zc", "copy")),
+        maps={name: output / f"{name}.nii.gz" for name in names},
+        tables={name: output / f"{name}.tsv" for name in names},
+        **name_inputs(inputs),
+        **HOW | {"weights": WEIGHTS, "flips": 2000} | changed,
+    )
+    return {name: load_table(output / f"{name}.tsv") for name in names}
+
+
+@pytest.fixture(scope="module")
+def subject(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("subject")
+    features, signal, left = plant()
+    write_subject(folder, features, signal, N_TEST, NOISE)
+    test = (load_table(folder / "images.tsv")["split"] == "test").to_numpy()
+    total = signal[test, : 3 * N_EACH].var(axis=0) + NOISE**2 / 3
+    return folder, {space: np.square(x[test]).mean(axis=0) / total for space, x in left.items()}
+
+
+@pytest.fixture(scope="module")
+def fitted(subject):
+    before = get_backend().name
+    tables = fit(subject[0], subject[0])
+    set_backend(before)
+    return tables
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_planted_unique_variance_is_recovered(subject, fitted, group):
+    table, voxels = fitted["z+zc"].iloc[GROUPS[group]], GROUPS[group]
+    for space in ("z", "zc"):
+        truth, found = subject[1][space][voxels], table[f"unique_{space}"]
+        assert found.mean() == pytest.approx(truth.mean(), abs=0.02 if truth.any() else 0.01)
+        if truth.any():
+            assert truth.mean() > 0.2
+            assert table[f"significant_{space}"].mean() > 0.9
+            scale = np.square(table["ceiling"])
+            np.testing.assert_allclose(
+                table[f"unique_{space}_normalised"], found / scale, rtol=1e-4, atol=1e-5
+            )
+        else:
+            assert table[f"significant_{space}"].mean() < 0.1
+    assert (table["r2"] > table[["r2_z", "r2_zc"]].max(axis=1) - 0.05).all()
+
+
+def test_noise_has_no_unique_variance(fitted):
+    table = fitted["z+zc"].iloc[3 * N_EACH :]
+    assert abs(table[["unique_z", "unique_zc"]].mean()).max() < 0.01
+    assert table[["significant_z", "significant_zc"]].mean().max() < 0.08
+
+
+def test_two_identical_spaces_have_none_each(subject, fitted, tmp_path):
+    table = fitted["z+copy"]
+    assert (table[["unique_z", "unique_copy"]] == 0).all(axis=None)
+    assert (table[["p_unique_z", "p_unique_copy"]] == 1).all(axis=None)
+    mixed = fit(subject[0], tmp_path, PAIRS[1:], weights=[0.3], alphas=[1])["z+copy"]
+    assert abs(mixed[["unique_z", "unique_copy"]]).max(axis=None) < 1e-4
+
+
+def prepare_by_hand(folder):
+    """Averaged z-scores of training and test images, and the rows of each in images.tsv."""
+    trials, images = load_table(folder / "trials.tsv"), load_table(folder / "images.tsv")
+    train = (trials["split"] == "train").to_numpy()
+    betas = np.array(load_array(folder / "betas.npy"), float)
+    for session in np.unique(trials["session"]):
+        rows = (trials["session"] == session).to_numpy()
+        known = betas[rows & train]
+        betas[rows] = (betas[rows] - known.mean(axis=0)) / known.std(axis=0, ddof=1)
+    averages = [betas[trials["nsd_id"] == nsd_id].mean(axis=0) for nsd_id in images["nsd_id"]]
+    return np.array(averages), (images["split"] == "train").to_numpy()
+
+
+def scale_features(folder, name, train):
+    """Centred features of unit mean squared length over the training images."""
+    X = np.array(load_array(folder / f"{name}.npy"), float)
+    X -= X[train].mean(axis=0)
+    return X / np.sqrt(np.square(X[train]).sum(axis=1).mean())
+
+
+@pytest.mark.parametrize("weight", [0.5, 0.25])
+def test_fixed_weights_equal_fitting_and_subtracting_by_hand(subject, tmp_path, weight):
+    folder = subject[0]
+    table = fit(folder, tmp_path, PAIRS[:1], weights=[weight], alphas=[2])["z+zc"]
+    Y, train = prepare_by_hand(folder)
+    z, zc = (scale_features(folder, name, train) for name in ("z", "zc"))
+    both = np.hstack([np.sqrt(weight) * z, np.sqrt(1 - weight) * zc])
+    scores = []
+    for X in (both, z, zc):
+        predicted = Ridge(alpha=2).fit(X[train], Y[train]).predict(X[~train])
+        residual = np.square(Y[~train] - predicted).sum(axis=0)
+        total = np.square(Y[~train] - Y[~train].mean(axis=0)).sum(axis=0)
+        scores.append(1 - residual / total)
+    np.testing.assert_allclose(table["unique_z"], scores[0] - scores[2], atol=1e-4)
+    np.testing.assert_allclose(table["unique_zc"], scores[0] - scores[1], atol=1e-4)
+    np.testing.assert_allclose(table["r2"], scores[0], atol=1e-4)
+    assert (table["weight"] == weight).all()
+    assert (table["alpha"] == 2).all()
+
+
+def test_weights_and_penalties_are_chosen_as_by_a_loop(subject):
+    folder = subject[0]
+    Y, train = prepare_by_hand(folder)
+    Y = Y[train][:, ::12].astype(np.float32)
+    X = [scale_features(folder, name, train) for name in ("z", "zc")]
+    kernels = [np.stack([x[rows] @ x[train].T for x in X]) for rows in (train, ~train)]
+    kernels = [kernel.astype(np.float32) for kernel in kernels]
+    weights, alphas = [0.25, 0.5, 0.75], [0.1, 1, 10, 100]
+    folds = ridge.group_folds(np.arange(train.sum()), 4, 0)
+    ridge.set_device("cpu")
+    batches = {"targets": 7, "alphas": 3}
+    predicted, share, alpha, cv = variance.fit_joint(*kernels, Y, weights, alphas, folds, batches)
+
+    combinations = list(itertools.product(weights, alphas))
+    scores = np.zeros((len(combinations), Y.shape[1]))
+    joined = [np.hstack([np.sqrt(w) * X[0], np.sqrt(1 - w) * X[1]]) for w, _ in combinations]
+    for row, (both, (_, penalty)) in enumerate(zip(joined, combinations, strict=True)):
+        for fold, held_out in folds:
+            model = Ridge(alpha=penalty).fit(both[train][fold], Y[fold])
+            scores[row] += stats.r2(Y[held_out], model.predict(both[train][held_out])) / len(folds)
+    best = scores.argmax(axis=0)
+    assert len(np.unique(best)) > 3
+    np.testing.assert_array_equal(np.array(combinations)[best].T, [share, alpha])
+    np.testing.assert_allclose(cv, scores.max(axis=0), atol=1e-5)
+    for voxel, row in enumerate(best):
+        model = Ridge(alpha=combinations[row][1]).fit(joined[row][train], Y[:, voxel])
+        np.testing.assert_allclose(
+            predicted[:, voxel], model.predict(joined[row][~train]), atol=1e-4
+        )
+
+
+def test_single_models_are_those_of_the_encoders(subject, fitted, tmp_path):
+    names = ("z", "zc")
+    encoding.fit_encoders(
+        kernels=name_kernels(subject[0], names),
+        maps={name: tmp_path / f"{name}.nii.gz" for name in names},
+        tables={name: tmp_path / f"{name}.tsv" for name in names},
+        **name_inputs(subject[0]),
+        **HOW,
+    )
+    table = fitted["z+zc"]
+    for n, name in enumerate(names):
+        alone = load_table(tmp_path / f"{name}.tsv")
+        np.testing.assert_array_equal(table[f"r2_{name}"], alone["r2"])
+        np.testing.assert_array_equal(table["ceiling"], alone["ceiling"])
+        # A joint model that has chosen one space is that model.
+        chosen = table["weight"] == 1 - n
+        assert chosen.sum() > 20
+        np.testing.assert_array_equal(table["r2"][chosen], alone["r2"][chosen])
+        np.testing.assert_array_equal(table["alpha"][chosen], alone["alpha"][chosen])
+
+
+def test_maps_and_tables_hold_the_documented_columns(subject, fitted):
+    table = fitted["z+zc"]
+    columns = variance.list_columns(("z", "zc"))
+    assert list(table) == ["i", "j", "k", *columns]
+    inside = load_mask(subject[0] / "mask.nii.gz")
+    volumes = nib.load(subject[0] / "z+zc.nii.gz").get_fdata()
+    assert volumes.shape == (*inside.shape, len(columns))
+    assert np.isnan(volumes[~inside]).all()
+    np.testing.assert_allclose(volumes[inside], table[columns].to_numpy(float), rtol=1e-4)
+    for space, other in (("z", "zc"), ("zc", "z")):
+        np.testing.assert_allclose(
+            table[f"unique_{space}"], table["r2"] - table[f"r2_{other}"], atol=3e-6
+        )
+        expected = stats.fdr(table[f"p_unique_{space}"], HOW["fdr"])
+        np.testing.assert_array_equal(table[f"significant_{space}"], expected)
+
+
+def test_blocks_of_voxels_do_not_change_the_results(subject, fitted, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(ridge, "LIBRARIES", 0)
+    monkeypatch.setattr(ridge, "LEAST_VOXELS", 10)
+    caplog.set_level("INFO")
+    whole = ridge.plan_batches(450, 300, 240, 5, 5, 2)
+    beside = 4 * 450 * (4 * 450 + 150)
+    memory_gb = (beside + whole["spare"] + 0.6 * (whole["peak"] - whole["spare"])) / 1e9
+    again = fit(subject[0], tmp_path, PAIRS[:1], memory_gb=memory_gb)["z+zc"]
+    assert "120 in a call" in caplog.text
+    columns = ["r2", "r2_z", "unique_z", "unique_zc", "p_unique_z", "ncsnr"]
+    np.testing.assert_allclose(again[columns], fitted["z+zc"][columns], atol=2e-3)
+    np.testing.assert_array_equal(again["significant_zc"], fitted["z+zc"]["significant_zc"])
+
+
+def test_too_little_memory_counts_the_second_kernel(subject, tmp_path):
+    with pytest.raises(InputError, match="encoding/memory_gb") as caught:
+        fit(subject[0], tmp_path, memory_gb=0.1)
+    assert "two kernels" in str(caught.value)
+
+
+def test_every_space_is_fitted_once_and_dropped_when_done(subject, tmp_path, monkeypatch):
+    calls, fit_ridge = [], ridge.fit_ridge
+    monkeypatch.setattr(ridge, "fit_ridge", lambda *how: calls.append(1) or fit_ridge(*how))
+    fit(subject[0], tmp_path, alphas=[1], weights=[0.5])
+    assert len(calls) == 3
+    idle, most = variance._list_idle([("z", "a"), ("z", "b"), ("c", "d"), ("z", "c")])
+    assert idle == [{"a"}, {"b"}, {"d"}, {"z", "c"}]
+    assert most == 3
+
+
+def test_without_zscores_normalised_values_are_blank(subject, tmp_path):
+    table = fit(subject[0], tmp_path, PAIRS[:1], zscore=False, weights=[0.5], alphas=[1])["z+zc"]
+    assert table[["unique_z_normalised", "unique_zc_normalised"]].isna().all(axis=None)
+    assert table["unique_z"].notna().all()
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"pairs": [("z", "z")]}, "two spaces"),
+        ({"weights": [0, 1]}, "encoding/weights"),
+        ({"weights": [0.5, 1.5]}, "encoding/weights"),
+    ],
+)
+def test_pairs_and_weights_that_make_no_joint_model_are_refused(
+    subject, tmp_path, changed, message
+):
+    with pytest.raises(InputError, match=message):
+        fit(subject[0], tmp_path, **changed)
+
+
+def test_sign_flips_equal_all_flips_by_hand():
+    rng = np.random.default_rng(1)
+    observed, without, joint = rng.standard_normal((3, 8, 5)).astype(np.float32)
+    joint[:, 0] = without[:, 0]
+    joint[:, 1] = observed[:, 1]
+    signs = np.array(list(itertools.product((1, -1), repeat=8)), np.float32)
+    assert (signs[0] == 1).all()
+    ridge.set_device("cpu")
+    p = variance.flip_signs(observed, without, joint, signs, memory=5 * len(signs) * 2)
+    assert p[0] == 1
+    assert p[1] == 1 / 256
+    for voxel in range(2, 5):
+        gain = (observed - without)[:, voxel] ** 2 - (observed - joint)[:, voxel] ** 2
+        sums = [np.dot(flips, gain.astype(float)) for flips in signs]
+        assert p[voxel] == np.mean(np.array(sums) >= sums[0] - 1e-9)
+
+
+def test_signs_are_fair_and_follow_the_seed():
+    first, again, other = (variance.draw_signs(500, 40, seed) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+    assert first.shape == (501, 40)
+    assert (first[0] == 1).all()
+    assert set(np.unique(first)) == {-1, 1}
+    assert abs(first[1:].mean()) < 0.03
+
+
+def test_the_null_holds_its_level_on_noise(tmp_path):
+    features, _, _ = plant(seed=5)
+    write_subject(tmp_path, features, np.zeros((N_IMAGES, 1000)), N_TEST, 1, seed=5)
+    pairs = PAIRS[:1]
+    table = fit(tmp_path, tmp_path, pairs, weights=[0.5], alphas=[1000])["z+zc"]
+    for space in ("z", "zc"):
+        assert 0.03 < (table[f"p_unique_{space}"] < 0.05).mean() < 0.07
+    chosen = fit(tmp_path, tmp_path, pairs)["z+zc"]
+    for space in ("z", "zc"):
+        assert (chosen[f"p_unique_{space}"] < 0.05).mean() < 0.07
+        assert chosen[f"significant_{space}"].mean() < 0.01
