@@ -86,7 +86,7 @@ class Recipe:
     plans: dict = field(
         default_factory=lambda: {
             "autoencoder": Plan(steps=3300, batch=12, rate=1.2e-3),
-            "decoder": Plan(steps=400, batch=12, rate=6e-4),
+            "decoder": Plan(steps=100, batch=12, rate=6e-4),
             "clip": Plan(steps=1500, batch=192, rate=1.5e-3, decay=0.02),
             "classifier": Plan(steps=1000, batch=64, rate=1e-3),
             "judge": Plan(steps=1500, batch=64, rate=2e-3),

@@ -1,0 +1,556 @@
+"""Latents and U-Net activations along the reverse process, for the encoders of figures 7 to 9."""
+
+import difflib
+import functools
+import json
+import logging
+from collections import Counter
+from contextlib import contextmanager
+from hashlib import file_digest, sha256
+from pathlib import Path
+from types import SimpleNamespace
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from diffusers import SchedulerMixin, UNet2DConditionModel
+from sklearn.random_projection import SparseRandomProjection
+
+from nsdldm import provenance
+from nsdldm.errors import Finding, InputError
+from nsdldm.files import load_table
+from nsdldm.ldm.batching import draw_noise, run_batched
+from nsdldm.ldm.chunks import chunk_rows, record_done
+from nsdldm.ldm.loading import (
+    check_choice,
+    choose_device,
+    choose_dtype,
+    load_denoiser,
+    load_text,
+)
+from nsdldm.ldm.spaces import (
+    LATENTS,
+    finish_parts,
+    open_parts,
+    plan_bytes,
+    plan_spaces,
+    read_rows,
+    row_blocks,
+    write_rows,
+)
+from nsdldm.ldm.text import embed_texts
+from nsdldm.ldm.trajectories import NOISES, denoise, open_feature, plan_steps
+from nsdldm.logs import progress
+
+logger = logging.getLogger(__name__)
+
+REDUCTIONS = ("projection", "pooling")
+# Of the projections, not of the noise: seeds of the noise are compared under one projection.
+PROJECTION_SEED = 0
+# What identifies the model in a folder, as far as it is used here.
+MODEL_PARTS = ("unet", "text_encoder", "tokenizer", "scheduler")
+MODEL_FILES = (".json", ".txt", ".safetensors")
+
+
+def collect_trajectories(
+    *,
+    images,
+    z,
+    c,
+    model,
+    revision,
+    steps,
+    strengths,
+    strength,
+    guidance,
+    scheduler,
+    noise,
+    seed,
+    step_shares,
+    latent,
+    blocks,
+    reduction,
+    width,
+    device,
+    dtype,
+    batch_size,
+    chunk,
+    n_chunks,
+    partial,
+    outputs,
+):
+    """Keep latents and U-Net activations along the reverse process of the images a subject saw.
+
+    One pass an image and noise level yields all spaces of that level. A run that was interrupted
+    goes on after the last complete batch.
+
+    Parameters
+    ----------
+    images, z, c
+        As `nsdldm.ldm.trajectories.denoise_latents`.
+    model, revision, device, dtype
+        As `nsdldm.ldm.latents.encode_latents`.
+    steps, strengths, strength, step_shares, latent, blocks
+        As `nsdldm.ldm.spaces.plan_spaces`. A block is any module that the U-Net runs once a pass;
+        of several outputs the first, the hidden states, is taken, and of a guided pass the half
+        that sees c. Activations at a step are those of the pass that the step is made from.
+    guidance, scheduler, noise, seed
+        As `nsdldm.ldm.trajectories.denoise_latents`.
+    reduction : {"projection", "pooling"}
+        As `plan_reduction`, for blocks with more numbers than `width`; others are kept whole.
+    width : int
+        Most numbers kept of a block and step.
+    batch_size : int
+        Images at once; halved when memory runs out.
+    chunk, n_chunks : int
+        0-based number of the part, and number of contiguous parts of the images.
+    partial : str or Path
+        Folder for work in progress, removed at the end. Work under other settings, inputs or code
+        is discarded.
+    outputs : dict of str to str or Path
+        float32 ``.npy`` for each space to keep, named as by `nsdldm.ldm.spaces.plan_spaces`: its
+        first axis is the chunk's images, the rest a latent's shape or the numbers of a block.
+        Noise levels of which nothing is asked are not run.
+
+    Raises
+    ------
+    InputError
+        A space, module path, model or setting that cannot be used; z or c that do not belong to
+        the model or images, or are not finite; too little memory for one image.
+    """
+    check_choice("trajectories.noise", noise, NOISES)
+    check_choice("trajectories.reduction", reduction, REDUCTIONS)
+    plan = plan_spaces(
+        steps=steps,
+        strengths=strengths,
+        strength=strength,
+        step_shares=step_shares,
+        latent=latent,
+        blocks=blocks,
+    )
+    spaces = {name: plan[name] for name in _check_names(outputs, plan)}
+    device = choose_device(device)
+    dtype = choose_dtype(dtype, device)
+    networks = _load_networks(model, revision, device, dtype, scheduler)
+    nsd_ids, part = _choose_rows(images, chunk, n_chunks)
+    shape = _check_features(z, c, len(nsd_ids), networks)
+    reductions = _plan_reductions(networks, _used(blocks, spaces), shape, reduction, width)
+    shapes = {name: _shape_of(space, shape, reductions) for name, space in spaces.items()}
+    _log_bytes(len(nsd_ids), part, shapes)
+
+    settings = {
+        "spaces": spaces,
+        "model": [str(model), revision, str(dtype), device.type],
+        "chain": [steps, float(guidance), scheduler, noise, seed],
+        "reduction": [reduction, width, PROJECTION_SEED],
+        "part": [chunk, n_chunks, len(nsd_ids)],
+    }
+    key = _digest(settings, nsd_ids[part], {"z": z, "c": c}, part, model)
+    n = part.stop - part.start
+    files, done = open_parts(partial, {k: (n, *v) for k, v in shapes.items()}, key)
+    owners = (nsd_ids if noise == "per-image" else np.zeros_like(nsd_ids))[part]
+    chain = Chain(steps, float(guidance), seed)
+    make = _batch_maker(networks, chain, spaces, reductions, owners, (z, c), part.start)
+    for stop, values in _run(make, n, batch_size, device, done):
+        for name, path in files.items():
+            write_rows(path, slice(stop - len(values[name]), stop), values[name])
+        if stop % batch_size == 0 or stop == n:
+            record_done(partial, key, stop)
+    finish_parts(partial, files, outputs)
+
+
+class Networks(NamedTuple):
+    """The parts of a checkpoint; `empty` is the embedding of the empty text, (1, tokens, width)."""
+
+    unet: UNet2DConditionModel
+    sampler: SchedulerMixin
+    empty: torch.Tensor
+
+
+class Chain(NamedTuple):
+    """How the reverse process is run, whatever the noise level."""
+
+    steps: int
+    guidance: float
+    seed: int
+
+
+def _load_networks(model, revision, device, dtype, scheduler):
+    """Load what a reverse process in latents needs."""
+    empty = embed_texts(*load_text(model, revision, device, dtype), [""])
+    return Networks(*load_denoiser(model, revision, device, dtype, scheduler), empty)
+
+
+def _check_names(outputs, plan):
+    """Names of the spaces asked for; stop at one that the settings do not make."""
+    unknown = [name for name in outputs if name not in plan]
+    if unknown or not outputs:
+        found = ", ".join(unknown) or "none"
+        remedy = "Correct the names, or the levels, steps and blocks of trajectories"
+        expected = "feature spaces among " + ", ".join(plan)
+        raise InputError(Finding("outputs", expected, found, remedy))
+    return outputs
+
+
+def _used(blocks, spaces):
+    """Name by module path of the blocks that spaces are taken from."""
+    sources = {space.source for space in spaces.values()}
+    return {path: name for name, path in blocks.items() if path in sources}
+
+
+def _choose_rows(images, chunk, n_chunks):
+    """Numbers of all images of a table, and the rows of a chunk."""
+    nsd_ids = load_table(images)["nsd_id"].to_numpy(np.int64)
+    if n_chunks > len(nsd_ids):
+        expected, remedy = f"at most {len(nsd_ids)}, one an image", "Lower the number of chunks"
+        raise InputError(Finding("trajectories.chunks", expected, str(n_chunks), remedy))
+    return nsd_ids, chunk_rows(len(nsd_ids), chunk, n_chunks)
+
+
+def _check_features(z, c, n, networks):
+    """Stop unless z and c belong to the images and the model; returns the shape of a latent."""
+    open_feature(c, (n, *networks.empty.shape[1:]))
+    return open_feature(z, (n, networks.unet.config.in_channels, None, None)).shape[1:]
+
+
+def find_module(unet, name, path):
+    """Find a module of the U-Net by its path.
+
+    Parameters
+    ----------
+    unet : torch.nn.Module
+    name, path : str
+        Name and module path of a block, such as ``down_blocks.0`` or
+        ``up_blocks.1.attentions.0``.
+
+    Returns
+    -------
+    torch.nn.Module
+
+    Raises
+    ------
+    InputError
+        No module of that path.
+    """
+    modules = dict(unet.named_modules())
+    if path in modules and path:
+        return modules[path]
+    near = difflib.get_close_matches(path, filter(None, modules), n=5, cutoff=0.5)
+    near = near or [child for child, _ in unet.named_children()]
+    expected = "the path of a module of the U-Net, such as " + ", ".join(near)
+    where, remedy = f"trajectories.blocks.{name}", "Correct the path"
+    raise InputError(Finding(where, expected, repr(path), remedy))
+
+
+@contextmanager
+def watching(unet, blocks, take):
+    """Hand on the hidden states of modules as they come, as long as the block lasts.
+
+    Parameters
+    ----------
+    unet : torch.nn.Module
+    blocks : dict of str to str
+        Name by module path.
+    take : callable
+        Takes a module path and what the module returned, or the first of several things.
+
+    Raises
+    ------
+    InputError
+        As `find_module`.
+    """
+
+    def report(path, module, arguments, output):
+        # Down blocks return what they hand to the up blocks too.
+        take(path, output if isinstance(output, torch.Tensor) else output[0])
+
+    handles = []
+    try:
+        for path, name in blocks.items():
+            module = find_module(unet, name, path)
+            handles.append(module.register_forward_hook(functools.partial(report, path)))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@torch.inference_mode()
+def probe_blocks(networks, blocks, latent_shape):
+    """Shapes of the activations of modules, from a pass over nothing.
+
+    Parameters
+    ----------
+    networks : Networks
+    blocks : dict of str to str
+        Name by module path.
+    latent_shape : tuple of int
+
+    Returns
+    -------
+    dict of str to tuple of int
+        Shape of one image's activations by module path.
+
+    Raises
+    ------
+    InputError
+        As `find_module`, or a module that does not run once a pass with a row an image.
+    """
+    unet, n, shapes, calls = networks.unet, 2, {}, Counter()
+
+    def take(path, output):
+        calls[path] += 1
+        shapes[path] = tuple(output.shape)
+
+    context = networks.empty.expand(n, -1, -1).to(unet.device, unet.dtype)
+    nothing = torch.zeros((n, *latent_shape), device=unet.device, dtype=unet.dtype)
+    with watching(unet, blocks, take):
+        unet(nothing, torch.tensor(1, device=unet.device), context)
+    for path, name in blocks.items():
+        shape = shapes.get(path, ())
+        if calls[path] != 1 or len(shape) < 2 or shape[0] != n:
+            found = f"{path}, which runs {calls[path]} times"
+            found += f" and returns {shape} for {n} images" if shape else ""
+            expected = "a module that the U-Net runs once a pass, with a row an image"
+            remedy = "Take the module around it, or one inside"
+            raise InputError(Finding(f"trajectories.blocks.{name}", expected, found, remedy))
+    return {path: shapes[path][1:] for path in blocks}
+
+
+def _plan_reductions(networks, blocks, latent_shape, reduction, width):
+    """For each module path, the function that reduces activations and how many it leaves."""
+    shapes = probe_blocks(networks, blocks, latent_shape)
+    # Blocks of one size share a projection.
+    projection = functools.cache(
+        functools.partial(make_projection, width=width, device=networks.unet.device)
+    )
+    reductions = {}
+    for path, shape in shapes.items():
+        n = int(np.prod(shape))
+        where = f"trajectories.blocks.{blocks[path]}"
+        reduce, n_kept = plan_reduction(shape, reduction, width, projection, where)
+        reductions[path] = reduce, n_kept
+        logger.info("%s: %s = %d numbers, %d kept", path, shape, n, n_kept)
+    return reductions
+
+
+def plan_reduction(shape, reduction, width, projection, where):
+    """Choose how to bring the activations of a block down to a width.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Of one image's activations.
+    reduction : {"projection", "pooling"}
+        Sparse random projection, or means over neighbouring places: the largest grid, of the
+        proportions of the map, that fits. Pooling keeps every channel but loses retinotopy, for
+        which early visual cortex then seems to be predicted worse than it is.
+    width : int
+        Most numbers to keep; what has no more is kept whole.
+    projection : callable
+        As `make_projection` of the number of features.
+    where : str
+        For messages.
+
+    Returns
+    -------
+    reduce : callable
+        Takes a float32 tensor of shape (n, \\*shape), returns one of shape (n, n_kept).
+    n_kept : int
+
+    Raises
+    ------
+    InputError
+        Pooling of what is no map of (channels, height, width), or has more channels than `width`.
+    """
+    n = int(np.prod(shape))
+    if n <= width:
+        return functools.partial(torch.flatten, start_dim=1), n
+    if reduction == "projection":
+        return functools.partial(project, projection(n)), width
+    if len(shape) != 3 or shape[0] > width:
+        expected = f"a map of at most {width} channels for pooling"
+        remedy = "Use projection, or another module"
+        raise InputError(Finding(where, expected, f"activations of shape {shape}", remedy))
+    channels, height, columns = shape
+    grids = ((side, max(columns * side // height, 1)) for side in range(height, 0, -1))
+    fitting = (grid for grid in grids if channels * grid[0] * grid[1] <= width)
+    grid = next(fitting, (1, 1))
+    return functools.partial(_pool, grid), channels * grid[0] * grid[1]
+
+
+def _pool(grid, activations):
+    """Means of maps over a grid of places, (n, channels x places)."""
+    return torch.nn.functional.adaptive_avg_pool2d(activations, grid).flatten(1)
+
+
+def make_projection(n_features, width, device):
+    """Draw a very sparse random projection.
+
+    One in sqrt(n_features) entries is not zero (Li, Hastie & Church 2006): +-sqrt(sqrt(n_features)
+    / width), so that squared distances are kept on average. It depends on the two sizes only.
+
+    Parameters
+    ----------
+    n_features, width : int
+    device : torch.device
+
+    Returns
+    -------
+    sparse float32 tensor of shape (width, n_features)
+    """
+    projection = SparseRandomProjection(width, random_state=PROJECTION_SEED)
+    # Only the number of features is learned.
+    matrix = projection.fit(np.zeros((1, n_features), np.float32)).components_.tocoo()
+    places = torch.from_numpy(np.stack([matrix.row, matrix.col]).astype(np.int64))
+    values = torch.from_numpy(matrix.data.astype(np.float32))
+    sparse = torch.sparse_coo_tensor(places, values, matrix.shape, check_invariants=True)
+    return sparse.coalesce().to(device)
+
+
+def project(matrix, activations):
+    """Project activations of shape (n, ...) by a sparse matrix of shape (width, features)."""
+    return torch.sparse.mm(matrix, activations.flatten(1).T.contiguous()).T
+
+
+def _shape_of(space, latent_shape, reductions):
+    """Shape of one image's numbers in a space."""
+    return latent_shape if space.source in LATENTS else (reductions[space.source][1],)
+
+
+def _log_bytes(n_images, part, shapes):
+    """Say what will be written, before anything is."""
+    sizes = plan_bytes(n_images, shapes)
+    for name, size in sizes.items():
+        logger.info("%s: %s numbers an image, %.3f GB", name, shapes[name], size / 1e9)
+    total = sum(sizes.values())
+    share = (part.stop - part.start) / n_images
+    logger.info("%d bytes in all, %.3f GB in this chunk", total, share * total / 1e9)
+
+
+def _digest(settings, nsd_ids, features, part, model):
+    """Identify all that a chunk depends on; stops at features that are not finite."""
+    text = sha256(json.dumps(settings, sort_keys=True).encode())
+    text.update(provenance.digest("nsdldm/ldm/activations.py").encode())
+    text.update(nsd_ids.tobytes())
+    for path in features.values():
+        for values in _finite_blocks(path, nsd_ids, part):
+            text.update(values.tobytes())
+    # A hub's model is identified by its revision.
+    for folder in MODEL_PARTS:
+        for path in sorted((Path(model) / folder).glob("*")):
+            if path.suffix in MODEL_FILES:
+                with path.open("rb") as file:
+                    name = f"{folder}/{path.name}".encode()
+                    text.update(name + file_digest(file, sha256).digest())
+    return text.hexdigest()
+
+
+def _finite_blocks(path, nsd_ids, part):
+    """Rows of a feature in blocks; stops at values that are not finite."""
+    for block in row_blocks(len(nsd_ids)):
+        start = part.start + block.start
+        values = read_rows(path, slice(start, part.start + block.stop))
+        finite = np.isfinite(values).reshape(len(values), -1).all(1)
+        if not finite.all():
+            first = int(np.argmin(finite))
+            found = f"infinite or undefined ones for image {nsd_ids[block][first]}"
+            found += f" (row {start + first})"
+            remedy = "Look for what made them there, then compute the file again"
+            raise InputError(Finding(str(path), "finite values", found, remedy))
+        yield values
+
+
+def _batch_maker(networks, chain, spaces, reductions, owners, files, first):
+    """The function that takes a slice of a chunk's images and returns an array a space.
+
+    `owners` are the numbers of the images that noise belongs to, `files` those of z and c, and
+    `first` is the row of the chunk's first image there.
+    """
+    levels = {}
+    for space in spaces.values():
+        sources = levels.setdefault(space.strength, {})
+        sources.setdefault(space.step, set()).add(space.source)
+    device = networks.unet.device
+
+    def make(batch):
+        rows = slice(first + batch.start, first + batch.stop)
+        clean, given = (torch.from_numpy(read_rows(path, rows)).to(device) for path in files)
+        drawn = draw_noise(chain.seed, owners[batch], clean.shape[1:])
+        drawn = torch.from_numpy(drawn).to(device)
+        found = {}
+        for strength, sources in levels.items():
+            timesteps = plan_steps(networks.sampler, chain.steps, strength)
+            noisy = networks.sampler.add_noise(clean, drawn, timesteps[:1])
+            passed = trace(networks, noisy, timesteps, given, chain.guidance, sources, reductions)
+            found |= {(strength, *place): values for place, values in passed.items()}
+        return {name: found[space] for name, space in spaces.items()}
+
+    return make
+
+
+def trace(networks, latents, timesteps, c, guidance, sources, reductions):
+    """Run the reverse process and keep what is asked for on the way.
+
+    Parameters
+    ----------
+    networks : Networks
+    latents, timesteps, c, guidance
+        As `nsdldm.ldm.trajectories.denoise`.
+    sources : dict of int to set of str
+        What to keep after each number of steps: ``x_t``, ``x0``, or paths of modules.
+    reductions : dict of str to tuple
+        `plan_reduction` by module path.
+
+    Returns
+    -------
+    dict of (int, str) to float32 array
+        Values by number of steps and source, the images first.
+    """
+    unet, sampler, empty = networks
+    n, kept, done = len(latents), {}, 0
+
+    def take(path, output):
+        if path in sources.get(done + 1, ()):
+            # The half of a guided pass that sees c is the second.
+            conditional = output[-n:].float()
+            kept[done + 1, path] = reductions[path][0](conditional).cpu().numpy()
+
+    def step(predicted, timestep, noisy):
+        nonlocal done
+        result = sampler.step(predicted, timestep, noisy)
+        done += 1
+        for source in sources.get(done, set()) & {*LATENTS}:
+            latent = result.prev_sample if source == "x_t" else _predicted_clean(sampler, result)
+            kept[done, source] = latent.float().cpu().numpy()
+        return result
+
+    paths = {path for wanted in sources.values() for path in wanted} - {*LATENTS}
+    with watching(unet, dict.fromkeys(paths, ""), take):
+        stepper = SimpleNamespace(step=step)
+        denoise(unet, stepper, latents, timesteps, c, empty, guidance)
+    return kept
+
+
+def _predicted_clean(sampler, result):
+    """The clean latent that a sampler's last step was made from."""
+    if "pred_original_sample" in result:
+        return result.pred_original_sample
+    # DPM-Solver++ keeps its predictions of it.
+    return sampler.model_outputs[-1]
+
+
+def _run(make, n, batch_size, device, done):
+    """Yield the end of each batch and its values; stops at values that are not finite."""
+    # Always the same batches, so that nothing depends on where a run was cut.
+    first = done // batch_size * batch_size if done < n else n
+    total = -(-(n - first) // batch_size)
+    batches = run_batched(make, n, batch_size, device, first)
+    for batch, values in progress(batches, total, "batches of trajectories"):
+        for name, array in values.items():
+            if not np.isfinite(array).all():
+                found = f"infinite or undefined ones in images {batch.start} to {batch.stop - 1}"
+                remedy = "Set model.dtype to float32, or to bfloat16 on a GPU that has it"
+                expected = f"finite values of {name}"
+                raise InputError(Finding("model.dtype", expected, found, remedy))
+        yield batch.stop, values

@@ -1,0 +1,381 @@
+"""Figures 7 and 8: what z and z_c each predict of the cortex that the other does not."""
+
+import logging
+import re
+from string import ascii_lowercase
+
+import numpy as np
+import pandas as pd
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+
+from nsdldm.errors import Finding, InputError, reading
+from nsdldm.files import load_array, load_mask, save_table
+from nsdldm.nsd.layout import HEMISPHERES
+from nsdldm.plots.cortex import read_hemisphere
+from nsdldm.plots.page import write_page
+from nsdldm.plots.panels import (
+    NOTE,
+    draw_bar,
+    draw_maps,
+    fill_volume,
+    plan_block,
+    project_masks,
+    project_values,
+    write_directions,
+)
+from nsdldm.plots.pictures import DEMO, fit_picture, read_columns, show, write
+from nsdldm.plots.style import (
+    ACCURACY,
+    FAINT,
+    LARGE,
+    NORMAL,
+    SMALL,
+    WIDTH_MM,
+    journal_style,
+    new_figure,
+    pixels,
+    save_figure,
+    upper_limit,
+)
+
+logger = logging.getLogger(__name__)
+
+MEASURE = "Unique variance ({r} of both minus {r} without the space, held-out images)"
+SYMBOLS = {"z": ("$z$", "z"), "c": ("$c$", "c"), "zc": ("$z_c$", "z_c")}
+# The kinds of feature spaces that come in a series, and titles of their rows.
+KINDS = {
+    "n": "Noise strength {share:g}",
+    "s": "After {percent:.0f} % of the denoising steps",
+}
+RANKS = {"n": ("Low", "Middle", "High"), "s": ("Early", "Middle", "Late")}
+# Strips around the maps, gaps, the margin and the pictures, in millimetres.
+HEAD, ROW_TITLE, FOOT, GAP, MARGIN, PICTURE = 11.5, 6, 19, 3, 2, 15
+MOST_PICTURES = 3
+
+
+def parse_space(space):
+    """Read what a feature space of a series is.
+
+    Parameters
+    ----------
+    space : str
+        Such as zc-n060 (noise strength 0.6), zc-s025 (after a quarter of the steps), zc-n060-shared
+        or zc-n060-seed43.
+
+    Returns
+    -------
+    base : str
+        Such as zc.
+    kind : {"n", "s"}
+    share : float
+    variant : str
+        Such as shared; empty where there is none.
+
+    Raises
+    ------
+    InputError
+        Another name.
+    """
+    found = re.fullmatch(r"([^-+]+)-([ns])(\d{3})(?:-(.+))?", space)
+    if not found:
+        expected = "a feature space named like zc-n060 or zc-s050"
+        raise InputError(Finding("feature space", expected, space, "Draw a series of spaces"))
+    base, kind, percent, variant = found.groups()
+    return base, kind, int(percent) / 100, variant or ""
+
+
+def parse_pair(pair):
+    """Split the name of a joint model.
+
+    Parameters
+    ----------
+    pair : str
+        Such as z+zc-n060.
+
+    Returns
+    -------
+    a, b : str
+        The two feature spaces; `parse_space` can read b.
+
+    Raises
+    ------
+    InputError
+        Another name.
+    """
+    a, plus, b = pair.partition("+")
+    if not plus:
+        expected = "two feature spaces joined by +"
+        raise InputError(Finding("joint model", expected, pair, "Name it like z+zc-n060"))
+    parse_space(b)
+    return a, b
+
+
+def name_rows(pairs):
+    """Title the rows of the figure.
+
+    Parameters
+    ----------
+    pairs : sequence of str
+        In the order of the rows; three are also called low, middle and high, or early to late.
+
+    Returns
+    -------
+    list of str
+    """
+    titles = []
+    for number, pair in enumerate(pairs):
+        _, kind, share, variant = parse_space(parse_pair(pair)[1])
+        title = KINDS[kind].format(share=share, percent=100 * share) + (
+            f", {variant}" if variant else ""
+        )
+        if len(pairs) == len(RANKS[kind]):
+            title = f"{RANKS[kind][number]}: {title[0].lower()}{title[1:]}"
+        titles.append(title)
+    return titles
+
+
+def plot_unique_variance(
+    *,
+    subject,
+    figure,
+    tables,
+    masks,
+    transforms,
+    surfaces,
+    demo,
+    png,
+    html,
+    tsv,
+    pictures=None,
+):
+    """Draw the unique variance of two feature spaces, one row a noise level or denoising step.
+
+    A space's unique variance is the variance that the joint model explains (R² on held-out images)
+    less that of the other space alone. Vertices are coloured where the nearest voxel at mid-depth
+    is significant for that space; all maps share one scale that starts at 0.
+
+    Parameters
+    ----------
+    subject : str
+    figure : int
+        Number of the figure: 7 for noise levels, 8 for denoising steps.
+    tables : dict of path
+        For each pair such as z+zc-n060, in the order of the rows, the table of its joint model with
+        a row a voxel: i, j, k, r, ceiling, unique_{space} and significant_{space}.
+    masks : dict of path
+        Regions; cortex holds all voxels, the others are drawn as outlines and named.
+    transforms : dict of list of path
+        For lh and rh the transforms to layerB1, layerB2, layerB3.
+    surfaces : dict of dict of path
+        For lh and rh the files white, inflated, sulc and flat.
+    demo : bool
+        Say on the figure that the data are simulated.
+    png, html, tsv : path
+        Outputs: the figure, the same maps to turn by hand, and their summary by region with the
+        columns of `summarize_unique`.
+    pictures : path, optional
+        ``.npy`` of uint8 (n_rows, n_images, height, width, 3): z_c of some images as decoded by the
+        autoencoder, in the order of `tables`. The first `MOST_PICTURES` are drawn.
+
+    Raises
+    ------
+    InputError
+        A table lacks a column, or the pictures have another shape.
+    """
+    read = {pair: read_columns(path, _columns(pair)) for pair, path in tables.items()}
+    strip = None if pictures is None else _read_strip(pictures, len(tables))
+    shape = load_mask(masks["cortex"]).shape
+    hemispheres = {hemi: read_hemisphere(hemi, surfaces[hemi]) for hemi in HEMISPHERES}
+    regions = {hemi: project_masks(masks, transforms[hemi]) for hemi in HEMISPHERES}
+    maps = {pair: _project_pair(table, pair, shape, transforms) for pair, table in read.items()}
+    values = [r2 for row in maps.values() for each in row.values() for r2 in each.values()]
+    limit = upper_limit(np.concatenate(values), step=0.02)
+    logger.info("%s: unique variance from 0 to %.2f, one scale for all maps", subject, limit)
+    title = f"{subject} – {DEMO}" if demo else subject
+    counts = {pair: _count(table, pair) for pair, table in read.items()}
+    with journal_style():
+        save_figure(png, draw_unique(title, counts, hemispheres, maps, regions, limit, strip))
+    save_table(tsv, summarize_unique(subject, read, masks))
+    write_page(
+        html,
+        title=f"Figure {figure}: {title}",
+        note=f"{MEASURE.format(r='R²')}. {NOTE}",
+        hemispheres=hemispheres,
+        maps=_name_maps(maps),
+        limit=limit,
+    )
+
+
+def _columns(pair):
+    """Columns that the table of a pair must have."""
+    spaces = parse_pair(pair)
+    own = [f"{name}_{space}" for name in ("unique", "significant") for space in spaces]
+    return ["i", "j", "k", "r", "ceiling", *own]
+
+
+def _read_strip(path, n_rows):
+    """Read the first decoded pictures of each row."""
+    with reading(path, "decoded pictures (.npy)", "Make them again"):
+        strip = load_array(path)
+    fits = strip.ndim == 5 and strip.dtype == np.uint8 and strip.shape[4] == 3
+    if not fits or len(strip) != n_rows or not strip.shape[1]:
+        expected = f"uint8 of shape ({n_rows}, images, height, width, 3), one row a joint model"
+        found = f"{strip.dtype} of shape {strip.shape}"
+        raise InputError(Finding(str(path), expected, found, "Decode the pictures again"))
+    return np.array(strip[:, :MOST_PICTURES])
+
+
+def _project_pair(table, pair, shape, transforms):
+    """Unique variance of both spaces at the vertices of each hemisphere, NaN if not significant."""
+    maps = {}
+    for space in parse_pair(pair):
+        volumes = [
+            fill_volume(table, f"{name}_{space}", shape) for name in ("unique", "significant")
+        ]
+        maps[space] = {hemi: project_values(*volumes, at) for hemi, at in transforms.items()}
+    return maps
+
+
+def _count(table, pair):
+    """Say for each space how many voxels are significant."""
+    counts = [int((table[f"significant_{space}"] == 1).sum()) for space in parse_pair(pair)]
+    return [f"{count:,} of {len(table):,} voxels significant" for count in counts]
+
+
+def _symbol(space, mathematics=True):
+    """Symbol of a feature space, without its place in a series."""
+    base = space.split("-")[0]
+    return SYMBOLS.get(base, (base, base))[0 if mathematics else 1]
+
+
+def _name_maps(maps):
+    """Maps by titles in plain text."""
+    return {
+        f"{title} – unique to {_symbol(space, mathematics=False)}": values
+        for title, row in zip(name_rows(list(maps)), maps.values(), strict=True)
+        for space, values in row.items()
+    }
+
+
+def summarize_unique(subject, tables, masks):
+    """Summarise the unique variance of one subject by region.
+
+    Parameters
+    ----------
+    subject : str
+    tables : dict of DataFrame
+        For each pair the table of its joint model.
+    masks : dict of path
+        The mask of each region, on the grid of the tables.
+
+    Returns
+    -------
+    DataFrame
+        Columns subject, pair, space, roi, median_unique and median_r (of the joint model) over all
+        voxels, median_ceiling, n_voxels, n_significant and median_unique_significant.
+    """
+    inside = {roi: load_mask(path) for roi, path in masks.items()}
+    rows = []
+    for pair, table in tables.items():
+        voxels = tuple(table[axis] for axis in "ijk")
+        for space in parse_pair(pair):
+            for roi, mask in inside.items():
+                chosen = table[mask[voxels]]
+                found = chosen[chosen[f"significant_{space}"] == 1]
+                row = {"subject": subject, "pair": pair, "space": space, "roi": roi}
+                row["median_unique"] = chosen[f"unique_{space}"].median()
+                row["median_r"] = chosen["r"].median()
+                row["median_ceiling"] = chosen["ceiling"].median()
+                row |= {"n_voxels": len(chosen), "n_significant": len(found)}
+                row["median_unique_significant"] = found[f"unique_{space}"].median()
+                rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def draw_unique(title, counts, hemispheres, maps, regions, limit, strip=None):
+    """Draw figure 7 or 8 from values of vertices.
+
+    Parameters
+    ----------
+    title : str
+    counts : dict of list of str
+        For each pair the small print of both maps.
+    hemispheres : dict of Hemisphere
+        lh and rh.
+    maps : dict of dict of dict of float array of shape (n_vertices,)
+        For each pair, for each of its spaces, for each hemisphere; NaN where not significant.
+    regions : dict of dict of bool array of shape (n_vertices,)
+        For each hemisphere the regions to outline.
+    limit : float
+        Upper end of the colour scale.
+    strip : uint8 array of shape (n_pairs, n_images, height, width, 3), optional
+
+    Returns
+    -------
+    matplotlib Figure
+    """
+    margin, gap = pixels(MARGIN), pixels(GAP)
+    start = margin + (0 if strip is None else pixels(PICTURE) + gap)
+    plan = plan_block(hemispheres, (pixels(WIDTH_MM) - margin - start - gap) // 2)
+    lefts = (start, start + plan.width + gap)
+    pitch = pixels(ROW_TITLE) + plan.height + pixels(1)
+    tops = [pixels(HEAD) + row * pitch for row in range(len(maps))]
+    figure = new_figure(pixels(WIDTH_MM), tops[-1] + pitch + pixels(FOOT))
+    places = [(left, top + pixels(ROW_TITLE)) for top in tops for left in lefts]
+    colours = ScalarMappable(Normalize(0, limit), ACCURACY)
+    shown = [values for row in maps.values() for values in row.values()]
+    draw_maps(figure, hemispheres, regions, plan, places, shown, colours)
+    _write_heads(figure, title, list(maps), lefts, plan, strip is not None)
+    _write_rows(figure, counts, tops, lefts, plan)
+    if strip is not None:
+        _draw_strip(figure, strip, [top + pixels(ROW_TITLE) for top in tops])
+    _draw_foot(figure, colours, plan, lefts, tops[-1] + pitch)
+    return figure
+
+
+def _write_heads(figure, title, pairs, lefts, plan, decoded):
+    """Write the figure's title and what each column shows."""
+    write(figure, pixels(MARGIN), pixels(1.5), title, size=LARGE, weight="bold", va="top")
+    style = {"size": NORMAL, "weight": "bold", "ha": "center", "va": "center"}
+    middle = pixels(HEAD - 2)
+    spaces = parse_pair(pairs[0])
+    for left, space in zip(lefts, spaces, strict=True):
+        text = f"Unique to {_symbol(space)}"
+        write(figure, left + plan.width // 2, middle, text, **style)
+    if decoded:
+        text = f"Decoded {_symbol(spaces[1])}"
+        write(figure, pixels(MARGIN + PICTURE / 2), middle, text, **style)
+
+
+def _write_rows(figure, counts, tops, lefts, plan):
+    """Write the rows' titles at the left and the small print at the right of each map."""
+    titles = name_rows(list(counts))
+    for letter, text, small, top in zip(
+        ascii_lowercase, titles, counts.values(), tops, strict=False
+    ):
+        middle, left = top + pixels(ROW_TITLE) // 2, pixels(MARGIN)
+        write(figure, left, middle, letter, size=LARGE, weight="bold", va="center")
+        write(figure, left + pixels(4), middle, text, size=NORMAL, va="center")
+        style = {"size": SMALL, "color": FAINT, "ha": "right", "va": "center"}
+        for start, count in zip(lefts, small, strict=True):
+            write(figure, start + plan.width, middle, count, **style)
+
+
+def _draw_strip(figure, strip, tops):
+    """Draw the decoded pictures of each row below each other."""
+    side = pixels(PICTURE)
+    for row, top in zip(strip, tops, strict=True):
+        for number, picture in enumerate(row):
+            down = top + number * (side + pixels(1))
+            show(figure, pixels(MARGIN), down, fit_picture(picture, side))
+
+
+def _draw_foot(figure, colours, plan, lefts, top):
+    """Draw directions under the lowest flat maps, the colour bar and the note."""
+    middle = pixels(WIDTH_MM) // 2
+    for left in lefts:
+        write_directions(figure, plan, left, top + pixels(1))
+    style = {"size": SMALL, "color": FAINT, "ha": "center", "va": "center"}
+    write(figure, middle, top + pixels(FOOT - 1.5), NOTE, **style)
+    draw_bar(figure, colours, middle, top + pixels(5), MEASURE.format(r="$R^2$"))

@@ -1,0 +1,474 @@
+import logging
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, UNet2DConditionModel
+from ldm_models import NETWORK, TOKENS, WIDTH, save_model, write_images
+from sklearn.random_projection import SparseRandomProjection
+
+from nsdldm.errors import InputError
+from nsdldm.ldm import activations, spaces
+from nsdldm.ldm.activations import (
+    PROJECTION_SEED,
+    collect_trajectories,
+    make_projection,
+    plan_reduction,
+    project,
+)
+from nsdldm.ldm.batching import draw_noise
+from nsdldm.ldm.loading import load_text
+from nsdldm.ldm.spaces import gather_features, open_parts, plan_bytes, plan_spaces
+from nsdldm.ldm.text import embed_texts
+from nsdldm.ldm.trajectories import denoise_latents, plan_steps
+
+# The multistep sampler of diffusers hands torch tensors to numpy the old way.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+NUMBERS = np.array([5, 11, 400, 72_999, 8, 6, 3])
+N = len(NUMBERS)
+SIDE = 8
+BLOCKS = {
+    "two": {"down": "down_blocks.0", "cross": "down_blocks.1", "mid": "mid_block"}
+    | {"up": "up_blocks.0", "last": "up_blocks.1"},
+    "three": {"a": "down_blocks.0", "b": "down_blocks.2", "c": "mid_block"}
+    | {"d": "up_blocks.0", "e": "up_blocks.2"},
+}
+CHAIN = {
+    "steps": 5,
+    "strength": 0.8,
+    "strengths": [0.4, 0.8],
+    "step_shares": [0.25, 0.5, 1.0],
+    "guidance": 5.0,
+    "noise": "per-image",
+    "seed": 1,
+    "scheduler": "ddim",
+    "latent": "x_t",
+    "blocks": BLOCKS["two"],
+    "reduction": "projection",
+    "width": 10_000,
+}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """The usual tiny model, and one whose U-Net has three levels of other widths."""
+    two, three = (save_model(tmp_path_factory.mktemp("model"), "v_prediction") for _ in range(2))
+    UNet2DConditionModel(
+        sample_size=SIDE,
+        block_out_channels=(4, 8, 12),
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D", "CrossAttnUpBlock2D"),
+        layers_per_block=2,
+        norm_num_groups=4,
+        attention_head_dim=2,
+        cross_attention_dim=WIDTH,
+    ).save_pretrained(three / "unet")
+    return {"two": two, "three": three}
+
+
+@pytest.fixture(scope="module")
+def features():
+    rng = np.random.default_rng(0)
+    z = rng.standard_normal((N, 4, SIDE, SIDE), np.float32)
+    return z, 3 * rng.standard_normal((N, TOKENS, WIDTH), np.float32)
+
+
+def names_of(settings):
+    keys = ("steps", "strengths", "strength", "step_shares", "latent", "blocks")
+    return plan_spaces(**{key: settings[key] for key in keys})
+
+
+def settings_for(folder, model, features, **changes):
+    for name, array in zip("zc", features, strict=True):
+        np.save(folder / f"{name}.npy", array)
+    settings = NETWORK | CHAIN | {"batch_size": 4, "chunk": 0, "n_chunks": 1} | changes
+    files = {name: folder / f"{name}.npy" for name in "zc"}
+    images = write_images(folder / "images.tsv", NUMBERS)
+    outputs = {name: folder / f"out/{name}.npy" for name in names_of(settings)}
+    base = {"images": images, "model": model, "partial": folder / "partial", "outputs": outputs}
+    return base | files | settings
+
+
+def run(folder, model, features, **changes):
+    settings = settings_for(folder, model, features, **changes)
+    collect_trajectories(**settings)
+    assert not settings["partial"].exists()
+    found = {name: np.load(path) for name, path in settings["outputs"].items()}
+    assert all(array.dtype == np.float32 for array in found.values())
+    return found
+
+
+@torch.no_grad()
+def blocks_by_hand(unet, x, t, c):
+    """What every block of a U-Net makes of one image, called one after the other."""
+    embedding = unet.time_embedding(unet.time_proj(torch.tensor([t])))
+    made, skipped = {}, [unet.conv_in(x)]
+    hidden, given = skipped[0], {"encoder_hidden_states": c}
+    for i, block in enumerate(unet.down_blocks):
+        hidden, more = block(hidden, embedding, **(given if hasattr(block, "attentions") else {}))
+        made[f"down_blocks.{i}"] = hidden
+        skipped += more
+    hidden = made["mid_block"] = unet.mid_block(hidden, embedding, **given)
+    for i, block in enumerate(unet.up_blocks):
+        n = len(block.resnets)
+        taken, skipped = tuple(skipped[-n:]), skipped[:-n]
+        options = given if hasattr(block, "attentions") else {}
+        hidden = made[f"up_blocks.{i}"] = block(hidden, taken, embedding, **options)
+    return made
+
+
+@torch.no_grad()
+def chain_by_hand(model, features, index, scheduler, guidance=5.0):
+    """One image's latents, predicted clean latents and activations after 1 to 4 steps."""
+    unet = UNet2DConditionModel.from_pretrained(model, subfolder="unet").eval()
+    kind = {"ddim": DDIMScheduler, "dpmsolver++": DPMSolverMultistepScheduler}[scheduler]
+    sampler = kind.from_pretrained(model, subfolder="scheduler")
+    timesteps = plan_steps(sampler, 5, 0.8)
+    noise = torch.from_numpy(draw_noise(1, NUMBERS[[index]], (4, SIDE, SIDE)))
+    x = sampler.add_noise(torch.from_numpy(features[0][[index]]), noise, timesteps[:1])
+    c = torch.from_numpy(features[1][[index]])
+    empty = embed_texts(*load_text(model, None, torch.device("cpu"), torch.float32), [""])
+    made = []
+    for t in timesteps:
+        without, with_c = (unet(x, t, context).sample for context in (empty, c))
+        v = without + guidance * (with_c - without)
+        alpha = sampler.alphas_cumprod[t]
+        step = blocks_by_hand(unet, x, int(t), c) | {"x0": alpha**0.5 * x - (1 - alpha) ** 0.5 * v}
+        x = sampler.step(v, t, x).prev_sample
+        made.append(step | {"x_t": x})
+    return made
+
+
+@pytest.mark.parametrize(
+    "shape, scheduler, latent",
+    [("two", "ddim", "x_t"), ("three", "ddim", "x0"), ("two", "dpmsolver++", "x0")],
+)
+def test_everything_equals_the_chain_by_hand(tmp_path, models, features, shape, scheduler, latent):
+    options = {"blocks": BLOCKS[shape], "scheduler": scheduler, "latent": latent}
+    found = run(tmp_path, models[shape], features, **options)
+    for index in (0, 5):
+        made = chain_by_hand(models[shape], features, index, scheduler)
+        for percent, step in (("025", 0), ("050", 1), ("100", 3)):
+            sources = {"zc": latent} | {f"unet-{k}": v for k, v in BLOCKS[shape].items()}
+            for name, source in sources.items():
+                expected = made[step][source].numpy()[0]
+                array = found[f"{name}-s{percent}"][index]
+                np.testing.assert_allclose(array.ravel(), expected.ravel(), rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(found["zc-n080"][index], made[3]["x_t"][0], atol=1e-4)
+    assert found["zc-s025"].shape == (N, 4, SIDE, SIDE)
+    # Steps differ, or the above says little.
+    assert np.abs(found["zc-s025"] - found["zc-s050"]).max() > 0.1
+
+
+@pytest.mark.parametrize("scheduler", ["ddim", "dpmsolver++"])
+@pytest.mark.parametrize("noise", ["per-image", "shared"])
+def test_the_latents_at_the_end_are_those_of_denoise_latents(
+    tmp_path, models, features, scheduler, noise
+):
+    found = run(tmp_path, models["two"], features, scheduler=scheduler, noise=noise)
+    for strength, names in ((0.4, ["zc-n040"]), (0.8, ["zc-n080", "zc-s100"])):
+        files = {"images": tmp_path / "images.tsv"}
+        files |= {name: tmp_path / f"{name}.npy" for name in ("z", "c", "zc")}
+        chain = {key: CHAIN[key] for key in ("steps", "guidance", "seed")}
+        chain |= {"strength": strength, "scheduler": scheduler, "noise": noise}
+        denoise_latents(**NETWORK, **files, **chain, model=models["two"], batch_size=4)
+        for name in names:
+            np.testing.assert_array_equal(found[name], np.load(files["zc"]))
+
+
+def test_without_guidance_the_conditional_pass_is_all_there_is(tmp_path, models, features):
+    found = run(tmp_path, models["two"], features, guidance=1)
+    made = chain_by_hand(models["two"], features, 2, "ddim", guidance=1)[1]["mid_block"]
+    np.testing.assert_allclose(found["unet-mid-s050"][2], made.flatten(), atol=1e-4)
+
+
+def test_only_the_levels_that_are_asked_for_are_run(tmp_path, models, features, monkeypatch):
+    calls = []
+
+    def forward(self, *args, **kwargs):
+        calls.append(len(args[0]))
+        return whole(self, *args, **kwargs)
+
+    whole = UNet2DConditionModel.forward
+    settings = settings_for(tmp_path, models["two"], features, batch_size=N)
+    settings["outputs"] = {"zc-n040": tmp_path / "end.npy"}
+    monkeypatch.setattr(UNet2DConditionModel, "forward", forward)
+    collect_trajectories(**settings)
+    # A pass over nothing, and two steps of the guided batch.
+    assert calls == [2, 2 * N, 2 * N]
+    calls.clear()
+    run(tmp_path, models["two"], features, batch_size=N)
+    assert calls == [2] + 6 * [2 * N]
+
+
+def test_batches_and_chunks_do_not_matter(tmp_path, models, features):
+    whole = run(tmp_path, models["two"], features, width=100, batch_size=N)
+    assert whole["unet-mid-s050"].shape == (N, 100)
+    parts = {name: [] for name in whole}
+    for chunk, batch_size in enumerate((1, 2, 5)):
+        folder = tmp_path / str(chunk)
+        folder.mkdir()
+        changes = {"chunk": chunk, "n_chunks": 3, "width": 100, "batch_size": batch_size}
+        run(folder, models["two"], features, **changes)
+        for name, paths in parts.items():
+            paths.append(folder / f"out/{name}.npy")
+    assert len(np.load(parts["zc-n040"][0])) == 2
+    for name, paths in parts.items():
+        output = tmp_path / "gathered" / f"{name}.npy"
+        gather_features(chunks=paths, images=tmp_path / "images.tsv", output=output)
+        np.testing.assert_allclose(np.load(output), whole[name], atol=1e-5)
+    chunks = parts["zc-n040"]
+    for wrong, message in (
+        (chunks[:2], r"expected float32 of shape \(3, 4, 8, 8\), .* of shape \(2, 4, 8, 8\)"),
+        (chunks[::-1], r"expected float32 of shape \(2, 4, 8, 8\), .* of shape \(3, 4, 8, 8\)"),
+        ([*chunks[:2], parts["zc-s100"][0]], r"chunk 2 of 3 has, .*\(2, 4, 8, 8\)"),
+        ([tmp_path / "no.npy"], r"no.npy: .*found no such file"),
+    ):
+        with pytest.raises(InputError, match=message):
+            gather_features(chunks=wrong, images=tmp_path / "images.tsv", output=output)
+
+
+def test_a_run_goes_on_where_it_was_cut(tmp_path, models, features, monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    options = {"width": 100, "batch_size": 2}
+    expected = run(tmp_path, models["two"], features, **options)
+    settings = settings_for(tmp_path, models["two"], features, **options)
+    for path in settings["outputs"].values():
+        path.unlink()
+
+    def draw(seed, owners, shape):
+        drawn.append(list(owners))
+        if len(drawn) == 3:
+            raise KeyboardInterrupt
+        return draw_noise(seed, owners, shape)
+
+    drawn = []
+    monkeypatch.setattr(activations, "draw_noise", draw)
+    with pytest.raises(KeyboardInterrupt):
+        collect_trajectories(**settings)
+    assert not list((tmp_path / "out").glob("*"))
+    collect_trajectories(**settings)
+    # The third batch again, and what follows.
+    assert drawn[3:] == [[8, 6], [3]]
+    assert "going on after 4 images" in caplog.text
+    for name, path in settings["outputs"].items():
+        np.testing.assert_array_equal(np.load(path), expected[name])
+    assert not settings["partial"].exists()
+
+
+@pytest.mark.parametrize("change", [{"seed": 2}, {"reduction": "pooling"}, "c"])
+def test_work_under_other_settings_or_inputs_is_discarded(
+    tmp_path, models, features, monkeypatch, change
+):
+    def record_one(*args):
+        spaces.record_done(*args)
+        raise KeyboardInterrupt
+
+    z, c = features
+    options = {"width": 100, "batch_size": 2}
+    other = [z, c + 1] if change == "c" else features
+    changed = options if change == "c" else options | change
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(activations, "record_done", record_one)
+        run(tmp_path, models["two"], features, **options)
+    assert '"done": 2' in (tmp_path / "partial/ledger.json").read_text()
+    found = run(tmp_path, models["two"], other, **changed)
+    (tmp_path / "fresh").mkdir()
+    fresh = run(tmp_path / "fresh", models["two"], other, **changed)
+    assert set(found) == set(fresh)
+    for name, array in fresh.items():
+        np.testing.assert_array_equal(found[name], array)
+
+
+def test_a_damaged_ledger_is_discarded(tmp_path, caplog):
+    shapes = {"a": (3, 2)}
+    files, done = open_parts(tmp_path / "p", shapes, "key")
+    assert done == 0
+    np.save(files["a"], np.ones((3, 2), np.float32))
+    spaces.record_done(tmp_path / "p", "key", 2)
+    assert open_parts(tmp_path / "p", shapes, "key")[1] == 2
+    assert open_parts(tmp_path / "p", {"a": (3, 1)}, "key")[1] == 0
+    (tmp_path / "p/ledger.json").write_text("{")
+    assert open_parts(tmp_path / "p", shapes, "key")[1] == 0
+    assert "cannot be read" in caplog.text
+    assert np.load(files["a"]).max() == 0
+
+
+def test_memory_that_runs_out_halves_batches(tmp_path, models, features, monkeypatch, caplog):
+    def trace_few(networks, latents, *rest):
+        kept = whole(networks, latents, *rest)
+        if len(latents) > 2:
+            raise torch.OutOfMemoryError
+        return kept
+
+    expected = run(tmp_path, models["two"], features, batch_size=2)
+    whole = activations.trace
+    monkeypatch.setattr(activations, "trace", trace_few)
+    found = run(tmp_path, models["two"], features, batch_size=5)
+    assert "going on with 2" in caplog.text
+    for name, array in expected.items():
+        np.testing.assert_array_equal(found[name], array)
+
+
+def test_hooks_are_removed_whatever_happens(tmp_path, models, features, monkeypatch):
+    def load(*args):
+        networks.append(whole(*args))
+        return networks[-1]
+
+    networks, whole = [], activations._load_networks
+    monkeypatch.setattr(activations, "_load_networks", load)
+    run(tmp_path, models["two"], features)
+    monkeypatch.setattr(activations, "denoise", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        run(tmp_path, models["two"], features)
+    blocks = BLOCKS["two"] | {"wrong": "down_blocks.9"}
+    with pytest.raises(InputError):
+        run(tmp_path, models["two"], features, blocks=blocks)
+    assert len(networks) == 3
+    for network in networks:
+        assert not any(module._forward_hooks for module in network.unet.modules())
+
+
+def test_projections_are_those_of_scikit_learn(tmp_path, models, features):
+    whole = run(tmp_path, models["two"], features)
+    found = run(tmp_path, models["two"], features, width=100)
+    for name, array in whole.items():
+        if array.ndim == 2 and array.shape[1] > 100:
+            sparse = SparseRandomProjection(100, random_state=PROJECTION_SEED)
+            expected = sparse.fit(array).transform(array)
+            np.testing.assert_allclose(found[name], expected, rtol=1e-4, atol=1e-4)
+        else:
+            np.testing.assert_array_equal(found[name], array)
+    assert whole["unet-mid-s050"].shape == (N, 128)
+    assert whole["unet-last-s050"].shape == (N, 256)
+
+
+def test_projections_keep_squared_distances_on_average():
+    x = torch.randn((20, 40, 10, 10), generator=torch.Generator().manual_seed(0))
+    matrix = make_projection(4000, 500, torch.device("cpu"))
+    assert abs(matrix._nnz() / 4000**0.5 / 500 - 1) < 0.05
+    ratios = project(matrix, x).square().sum(1) / x.square().sum((1, 2, 3))
+    assert abs(ratios.mean() - 1) < 0.05
+    assert ratios.std() < 0.15
+
+
+@pytest.mark.parametrize(
+    "shape, width, grid",
+    [((3, 8, 8), 50, (4, 4)), ((2, 4, 12), 40, (2, 6)), ((5, 4, 4), 5, (1, 1))],
+)
+def test_pooling_takes_means_over_places(shape, width, grid):
+    reduce, n_kept = plan_reduction(shape, "pooling", width, None, "")
+    x = np.random.default_rng(0).standard_normal((2, *shape)).astype(np.float32)
+    channels, height, columns = shape
+    cells = (2, channels, grid[0], height // grid[0], grid[1], columns // grid[1])
+    expected = x.reshape(cells).mean((3, 5)).reshape(2, -1)
+    np.testing.assert_allclose(reduce(torch.from_numpy(x)), expected, atol=1e-6)
+    assert n_kept == expected.shape[1] <= width
+
+
+@pytest.mark.parametrize("shape", [(60, 8, 8), (9, 10)])
+def test_pooling_that_cannot_fit_is_refused(shape):
+    with pytest.raises(InputError, match=r"blocks.x: expected a map of at most 50 channels"):
+        plan_reduction(shape, "pooling", 50, None, "trajectories.blocks.x")
+
+
+def test_bytes_are_planned_and_logged_before_the_run(tmp_path, models, features, caplog):
+    caplog.set_level(logging.INFO)
+    settings = settings_for(tmp_path, models["two"], features, width=100, reduction="pooling")
+    collect_trajectories(**settings)
+    shapes = {name: np.load(path).shape[1:] for name, path in settings["outputs"].items()}
+    planned = plan_bytes(N, shapes)
+    for name, path in settings["outputs"].items():
+        assert planned[name] == path.stat().st_size - 128
+        assert np.prod(shapes[name]) <= (256 if name.startswith("zc") else 100)
+    said = caplog.text.index(f"{sum(planned.values())} bytes in all")
+    assert said < caplog.text.index("batches of trajectories")
+    # 10,000 images, 15 spaces of blocks: 3.84 GB.
+    assert sum(plan_bytes(10_000, dict.fromkeys(range(15), (6400,))).values()) == 3_840_000_000
+
+
+def test_spaces_are_named_by_percents_of_level_and_steps():
+    plan = plan_spaces(
+        steps=50,
+        strengths=[0.2, 0.58, 1],
+        strength=0.8,
+        step_shares=[0.01, 0.25, 1],
+        latent="x0",
+        blocks={"mid": "mid_block"},
+    )
+    assert plan == {
+        "zc-n020": (0.2, 10, "x_t"),
+        "zc-n058": (0.58, 29, "x_t"),
+        "zc-n100": (1, 50, "x_t"),
+        "zc-s001": (0.8, 1, "x0"),
+        "zc-s025": (0.8, 10, "x0"),
+        "zc-s100": (0.8, 40, "x0"),
+        "unet-mid-s001": (0.8, 1, "mid_block"),
+        "unet-mid-s025": (0.8, 10, "mid_block"),
+        "unet-mid-s100": (0.8, 40, "mid_block"),
+    }
+    for steps in (5, 10, 50):
+        for share in np.arange(1, 101) / 100:
+            n = len(plan_steps(DDIMScheduler(), steps, share))
+            assert spaces.count_steps(steps, share) == n
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"strengths": [0.4, 0.5]}, r"noise_levels: .*different number of the 5 steps.*\[2, 2\]"),
+        ({"strengths": [0]}, r"noise_levels: expected whole percents above 0"),
+        ({"strengths": [0.255]}, r"noise_levels: .*found 0.255"),
+        ({"step_shares": [0.5, 0.6]}, r"step_shares: .*different number of the 4 steps"),
+        ({"step_shares": [1.01]}, r"step_shares: expected whole percents"),
+        ({"latent": "eps"}, r"trajectories.latent: expected one of x_t, x0, found 'eps'"),
+        ({"noise": "none"}, r"noise: expected one of per-image, shared"),
+        ({"reduction": "pca"}, r"reduction: expected one of projection, pooling"),
+        ({"n_chunks": 8}, r"trajectories.chunks: expected at most 7"),
+        ({"outputs": {"zc-n050": "x.npy"}}, r"outputs: expected .*zc-n040, .*found zc-n050"),
+        ({"outputs": {}}, r"outputs: .*found none"),
+        (
+            {"blocks": {"b": "down_block.1"}},
+            r"blocks.b: .*such as .*down_blocks.1.*found 'down_block.1'",
+        ),
+        ({"blocks": {"b": "9"}}, r"blocks.b: .*such as conv_in.*found '9'"),
+        ({"blocks": {"b": ""}}, r"blocks.b: expected the path of a module"),
+        ({"blocks": {"b": "down_blocks"}}, r"blocks.b: .*once a pass.*down_blocks, which runs 0"),
+        (
+            {"blocks": {"b": "down_blocks.0.resnets.0.nonlinearity"}},
+            r"once a pass.*nonlinearity, which runs [2-9]",
+        ),
+    ],
+)
+def test_settings_that_cannot_be_used_are_refused(tmp_path, models, features, changes, message):
+    try:
+        settings = settings_for(tmp_path, models["two"], features, **changes)
+    except InputError:
+        # plan_spaces, asked for the names, refuses them itself.
+        settings = settings_for(tmp_path, models["two"], features) | changes
+    with pytest.raises(InputError, match=message):
+        collect_trajectories(**settings)
+    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "partial").exists()
+
+
+def test_features_of_another_model_or_without_sense_are_refused(tmp_path, models, features):
+    z, c = features
+    bad = c.copy()
+    bad[4, 3, 2] = np.nan
+    for given, message in (
+        ([z[:, :3], c], r"z.npy: .*\(7, 4, any, any\), found one of \(7, 3, 8, 8\)"),
+        ([z, c[..., :6]], r"c.npy: .*\(7, 24, 8\), found one of \(7, 24, 6\)"),
+        ([z[:6], c], r"z.npy: .*\(7, 4, any, any\)"),
+        ([z, bad], r"c.npy: expected finite values, .* for image 8 \(row 4\)"),
+    ):
+        with pytest.raises(InputError, match=message):
+            run(tmp_path, models["two"], given)
+        assert not (tmp_path / "out").exists()
+
+
+def test_activations_that_are_not_finite_are_refused(tmp_path, models, features, monkeypatch):
+    monkeypatch.setattr(activations, "project", lambda *_: torch.full((4, 100), np.nan))
+    with pytest.raises(InputError, match=r"model.dtype: .*unet-\w+-s\d+, .*in images 0 to 3"):
+        run(tmp_path, models["two"], features, width=100)

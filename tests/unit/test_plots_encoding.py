@@ -1,0 +1,320 @@
+import re
+from html import unescape
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from test_plots_fig6 import SHAPE, all_texts, decode, write_subject
+
+from nsdldm.errors import InputError
+from nsdldm.files import load_table, save_array, save_table, save_volume
+from nsdldm.plots import cortex, fig7, fig9, group, panels
+
+LEVELS = (20, 60, 100)
+PAIRS = [f"z+zc-n{percent:03d}" for percent in LEVELS]
+BLOCKS = ["down1", "down2", "mid", "up1", "up2"]
+# The voxels that write_subject has: all but two planes.
+VOXELS = np.argwhere(np.indices(SHAPE)[0] % (SHAPE[0] - 1) > 0)
+X, Y, Z = VOXELS.T
+
+
+def write_joint(folder, pair, reach):
+    """z unique where j < reach, rising with i; z_c where j >= 30 - reach, rising with k."""
+    table = pd.DataFrame({"i": X, "j": Y, "k": Z, "r": 0.3, "ceiling": 0.5, "ncsnr": 0.4})
+    a, b = pair.split("+")
+    table[f"unique_{a}"], table[f"significant_{a}"] = X / 100, reach > Y
+    table[f"unique_{b}"], table[f"significant_{b}"] = Z / 100, SHAPE[1] - reach <= Y
+    save_table(folder / f"{pair}.tsv", table)
+    return folder / f"{pair}.tsv"
+
+
+def write_inputs(folder):
+    """What figures 7 to 9 share."""
+    given = write_subject(folder)
+    return {name: given[name] for name in ("subject", "masks", "transforms", "surfaces")}
+
+
+def run(module, function, folder, **given):
+    """Outputs of one figure, and the figure."""
+    figures = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cortex, "SUPERSAMPLING", 1)  # for speed
+        save = module.save_figure
+        patch.setattr(module, "save_figure", lambda p, f: figures.append(f) or save(p, f))
+        outputs = {suffix: folder / f"figure.{suffix}" for suffix in ("png", "html", "tsv")}
+        function(**given, demo=True, **outputs)
+    return outputs, figures[0]
+
+
+@pytest.fixture(scope="module")
+def unique(tmp_path_factory):
+    """Figure 7 with pictures that are red, green and blue by row."""
+    folder = tmp_path_factory.mktemp("fig7")
+    strip = np.zeros((3, 2, 8, 8, 3), np.uint8)
+    for row in range(3):
+        strip[row, ..., row] = 200
+    save_array(folder / "strip.npy", strip)
+    tables = {pair: write_joint(folder, pair, 6) for pair in PAIRS}
+    given = write_inputs(folder) | {"tables": tables, "pictures": folder / "strip.npy"}
+    return run(fig7, fig7.plot_unique_variance, folder, figure=7, **given)
+
+
+@pytest.fixture(scope="module")
+def winners(tmp_path_factory):
+    """Figure 9: block k // 4 wins, nothing is significant in front, undecided where i < 4."""
+    folder, tables = tmp_path_factory.mktemp("fig9"), {}
+    for share in (0.25, 1.0):
+        table = pd.DataFrame({"i": X, "j": Y, "k": Z, "significant": Y < 15})
+        table["winner"] = np.where(X < 4, np.nan, Z // 4)
+        tables[share] = folder / f"{share}.tsv"
+        save_table(tables[share], table)
+    given = write_inputs(folder) | {"tables": tables, "blocks": BLOCKS}
+    return run(fig9, fig9.plot_fig9, folder, **given)
+
+
+def images_of(figure):
+    return [axes.get_images()[0].get_array() for axes in figure.axes if axes.get_images()]
+
+
+def check_journal(path, figure):
+    """Double column at 300 dpi, nothing below 6 points, no text cut off or on another."""
+    with Image.open(path) as image:
+        assert image.size[0] == 2126 and image.size[1] <= 2905  # 246 mm
+    texts = [text for text in all_texts(figure) if text.get_text() and text.get_visible()]
+    assert min(text.get_size() for text in texts) >= 6
+    width, height = figure.canvas.get_width_height()
+    boxes = [text.get_window_extent() for text in texts]
+    for text, box in zip(texts, boxes, strict=True):
+        inside = box.x0 >= 0 and box.x1 <= width and box.y0 >= 0 and box.y1 <= height
+        assert inside, text.get_text()
+    for one, box in enumerate(boxes):
+        for other in range(one):
+            pair = texts[one].get_text(), texts[other].get_text()
+            assert not box.overlaps(boxes[other]), pair
+
+
+def test_names_of_spaces_are_read():
+    assert fig7.parse_space("zc-n060") == ("zc", "n", 0.6, "")
+    assert fig7.parse_space("zc-s025-seed43") == ("zc", "s", 0.25, "seed43")
+    assert fig7.parse_pair("z+zc-n100-shared") == ("z", "zc-n100-shared")
+    for wrong in ("zc", "z+zc", "zc-n060", "unet-mid-s050"):
+        with pytest.raises(InputError):
+            fig7.parse_pair(wrong)
+
+
+def test_rows_say_which_level_they_are():
+    assert fig7.name_rows(PAIRS)[0] == "Low: noise strength 0.2"
+    assert fig7.name_rows(["z+zc-s050"]) == ["After 50 % of the denoising steps"]
+    assert fig7.name_rows(["z+zc-n020-shared"]) == ["Noise strength 0.2, shared"]
+
+
+def test_figure_7_is_a_journal_figure(unique):
+    outputs, figure = unique
+    check_journal(outputs["png"], figure)
+    words = [text.get_text() for text in all_texts(figure)]
+    for wanted in ("Unique to $z$", "Unique to $z_c$", "Decoded $z_c$", "early", "high"):
+        assert words.count(wanted) == 1, wanted
+    count = f"{22 * 6 * 20:,} of {22 * 30 * 20:,} voxels significant"
+    assert words.count(count) == 6
+
+
+def test_figure_7_has_pictures_beside_their_level(unique):
+    images = images_of(unique[1])
+    # Three rows of two maps of six panels, and two pictures a row.
+    assert len(images) == 36 + 6
+    for number, picture in enumerate(images[36:]):
+        assert (picture.argmax(axis=2) == number // 2).all()
+
+
+def test_unique_variance_is_drawn_where_its_own_space_is_significant(unique):
+    posterior = []
+    for image in images_of(unique[1])[:2]:  # left flat maps of z and z_c in the first row
+        image = image.astype(int)
+        coloured = (np.ptp(image[..., :3], axis=2) > 20) & (image[..., 3] == 255)
+        known = np.nonzero(image[..., 3].any(axis=0))[0]
+        middle = (known[0] + known[-1]) // 2
+        posterior.append((coloured[:, middle:].any(), coloured[:, :middle].any()))
+    assert posterior == [(True, False), (False, True)]
+
+
+def test_figure_7_has_a_row_a_level_space_and_region(unique):
+    table = load_table(unique[0]["tsv"])
+    assert len(table) == 3 * 2 * 3
+    row = table.set_index(["pair", "space", "roi"]).loc[("z+zc-n060", "zc-n060", "cortex")]
+    assert row["n_voxels"] == len(VOXELS) and row["n_significant"] == 22 * 6 * 20
+    assert row["median_unique"] == pytest.approx(np.median(Z) / 100)
+    early = table.set_index(["pair", "space", "roi"]).loc[("z+zc-n020", "zc-n020", "early")]
+    assert early["n_significant"] == 0 and np.isnan(early["median_unique_significant"])
+
+
+def test_the_page_of_figure_7_has_every_map(unique):
+    text = unique[0]["html"].read_text(encoding="utf-8")
+    assert len(re.findall("<iframe", text)) == 6
+    assert "High: noise strength 1 – unique to z_c" in text
+
+
+def test_pictures_of_another_number_of_levels_are_refused(tmp_path):
+    save_array(tmp_path / "strip.npy", np.zeros((2, 1, 8, 8, 3), np.uint8))
+    with pytest.raises(InputError, match=r"shape \(3, images"):
+        fig7._read_strip(tmp_path / "strip.npy", 3)
+
+
+def test_a_table_without_its_columns_is_refused(tmp_path):
+    path = write_joint(tmp_path, PAIRS[0], 6)
+    with pytest.raises(InputError, match="unique_zc-n060"):
+        fig7.plot_unique_variance(
+            **dict.fromkeys(("masks", "transforms", "surfaces", "png", "html", "tsv")),
+            **{"subject": "subj01", "figure": 7, "demo": False, "tables": {PAIRS[1]: path}},
+        )
+
+
+def test_figure_9_is_a_journal_figure(winners):
+    outputs, figure = winners
+    check_journal(outputs["png"], figure)
+    words = [text.get_text() for text in all_texts(figure)]
+    known, found = 19 * 15 * 20, 22 * 15 * 20
+    assert words.count(f"best block known in {known:,} of {found:,} significant voxels") == 2
+
+
+def test_the_counts_are_those_of_the_tables(winners):
+    table = load_table(winners[0]["tsv"])
+    assert list(dict.fromkeys(table["block"])) == [*BLOCKS, "undecided"]
+    sums = table.groupby(["share", "roi"])["n_voxels"].sum()
+    assert (sums == table.groupby(["share", "roi"])["n_significant"].first()).all()
+    counts = table.set_index(["share", "roi", "block"])["n_voxels"]
+    assert counts[1.0, "cortex", "mid"] == 19 * 15 * 4
+    assert counts[1.0, "early", "undecided"] == 3 * 9 * 20
+    bars = next(axes for axes in winners[1].axes if axes.patches).patches
+    drawn = [bar.get_width() for bar in bars]
+    early_and_high = counts[0.25].unstack("block", sort=False)[[*BLOCKS, "undecided"]]
+    assert drawn == early_and_high.drop("cortex").to_numpy().T.ravel().tolist()
+
+
+def test_classes_are_never_mixed(winners):
+    """Each coloured pixel of a flat map has the colour of one block."""
+    shades = [fig9.choose_colours(len(BLOCKS)).to_rgba(n)[:3] for n in range(len(BLOCKS))]
+    image = images_of(winners[1])[0]
+    pixels = image[image[..., 3] == 255][:, :3].astype(int)
+    pixels = pixels[np.ptp(pixels, axis=1) > 20]
+    away = np.abs(pixels[:, None] - 255 * np.array(shades)).max(axis=2).min(axis=1)
+    assert len(pixels) > 1000 and away.max() <= 2
+
+
+def test_snapping_takes_the_nearest_vertex_with_a_value():
+    corners = np.array([[0, 1, 2], [0, 1, 2], [0, 1, 2]])
+    weights = np.array([[0.5, 0.3, 0.2], [0.2, 0.6, 0.2], [0.1, 0.3, 0.6]], np.float32)
+    view = cortex.View((1, 3), np.ones((1, 3), bool), corners, weights, np.ones(3))
+    snapped = panels.snap(view, np.array([4.0, 2.0, np.nan])).weights
+    # The third pixel shows mostly a vertex without a value: it stays grey, and as it was.
+    np.testing.assert_array_equal(snapped, [[1, 0, 0], [0, 1, 0], weights[2]])
+
+
+def test_the_page_of_figure_9_has_the_colours_of_the_blocks(winners):
+    text = winners[0]["html"].read_text(encoding="utf-8")
+    frames = re.findall(r'srcdoc="(.*?)"></iframe>', text, re.S)
+    assert len(frames) == 2 and all(f"</span> {block}" in text for block in BLOCKS)
+    coords, colours, _ = decode(unescape(frames[0]))
+    shades = 255 * np.array([fig9.choose_colours(5).to_rgba(n)[:3] for n in range(5)])
+    coloured = np.ptp(colours, axis=1) > 20
+    away = np.abs(colours[coloured][:, None] - shades).max(axis=2).min(axis=1)
+    assert coloured.sum() > 50 and away.max() <= 3
+    assert (coords[coloured, 1] < 12).all()
+
+
+def test_a_winner_that_is_no_block_is_refused(tmp_path):
+    row = {"i": 1, "j": 1, "k": 1, "winner": 5, "significant": True}
+    save_table(tmp_path / "b.tsv", pd.DataFrame([row]))
+    with pytest.raises(InputError, match="winners from 0 to 4"):
+        fig9._read(tmp_path / "b.tsv", BLOCKS)
+
+
+def write_group(folder, slopes, noise=0.0):
+    """Subjects whose unique variance of z grows by a slope of their own; that of z_c is 0.1."""
+    rng = np.random.default_rng(0)
+    save_volume(folder / "all.nii.gz", np.ones(SHAPE, bool), np.diag([5, 5, 5, 1.0]))
+    few = np.zeros(SHAPE, bool)
+    few[:2, :2, :2] = True
+    save_volume(folder / "few.nii.gz", few, np.diag([5, 5, 5, 1.0]))
+    encoders, joint, masks = {}, {}, {}
+    for subject, slope in slopes.items():
+        base = pd.DataFrame({"i": X, "j": Y, "k": Z, "ncsnr": np.where(Z < 10, 0.1, 0.5)})
+        for space in ("z", "zc"):
+            encoders[subject, space] = folder / f"{subject}_{space}.tsv"
+            save_table(encoders[subject, space], base.assign(r=Z / 20))
+        for percent, pair in zip(LEVELS, PAIRS, strict=True):
+            values = 0.02 + slope * percent / 100 + noise * rng.normal(size=len(base))
+            unique = {"unique_z": values, f"unique_{pair[2:]}": 0.1}
+            joint[subject, pair] = folder / f"{subject}_{pair}.tsv"
+            save_table(joint[subject, pair], base.assign(**unique))
+        masks |= {(subject, roi): folder / f"{roi}.nii.gz" for roi in ("all", "few")}
+    return {"encoders": encoders, "joint": joint, "masks": masks}
+
+
+def tabulate(folder, given, min_ncsnr=0, repeats=200):
+    output = folder / "group.tsv"
+    group.tabulate_group(**given, output=output, min_ncsnr=min_ncsnr, repeats=repeats, seed=1)
+    keys = ["subject", "roi", "measure", "space", "series", "level"]
+    table = load_table(output).fillna({"series": "", "level": -1})
+    return output, table.set_index(keys).sort_index()
+
+
+def test_slopes_and_agreement_are_recovered(tmp_path):
+    given = write_group(tmp_path, {"subj01": 0.3, "subj02": 0.1, "subj05": -0.1})
+    _, table = tabulate(tmp_path, given)
+    mean = table.loc[("mean", "all", "slope", "z", "noise", -1)]
+    assert mean["value"] == pytest.approx(0.1, abs=1e-6)
+    assert mean[["n_subjects", "n_positive", "n_agree", "n_clear"]].tolist() == [3, 2, 2, 2]
+    own = table.loc[("subj05", "all", "slope", "z", "noise", -1)]
+    assert own[["value", "ci_low", "ci_high"]].tolist() == pytest.approx([-0.1] * 3, abs=1e-6)
+    level = table.loc[("subj01", "all", "unique", "z", "noise", 0.6)]
+    assert level["value"] == pytest.approx(0.02 + 0.18) and level["n_voxels"] == len(VOXELS)
+
+
+def test_voxels_below_the_noise_ceiling_are_left_out(tmp_path):
+    _, table = tabulate(tmp_path, write_group(tmp_path, {"subj01": 0.1}), min_ncsnr=0.2)
+    row = table.loc[("subj01", "all", "r", "z", "", -1)]
+    assert row["value"] == pytest.approx(np.mean(np.arange(10, 20)) / 20)
+    assert row["n_voxels"] == len(VOXELS) // 2
+
+
+def test_the_interval_is_that_of_a_mean_over_cubes(tmp_path):
+    """Independent noise: the half-width is 1.96 standard errors, and slopes follow theirs."""
+    given = write_group(tmp_path, {"subj01": 0.0}, noise=1.0)
+    _, table = tabulate(tmp_path, given, repeats=2000)
+    error = 1.96 / np.sqrt(len(VOXELS))
+    level = table.loc[("subj01", "all", "unique", "z", "noise", 0.6)]
+    assert (level["ci_high"] - level["ci_low"]) / 2 == pytest.approx(error, rel=0.1)
+    slope = table.loc[("subj01", "all", "slope", "z", "noise", -1)]
+    expected = error / np.sqrt(2 * 0.4**2)
+    assert (slope["ci_high"] - slope["ci_low"]) / 2 == pytest.approx(expected, rel=0.1)
+
+
+def test_too_few_cubes_have_no_interval(tmp_path):
+    _, table = tabulate(tmp_path, write_group(tmp_path, {"subj01": 0.1}))
+    row = table.loc[("subj01", "few", "unique", "z", "noise", 0.6)]
+    assert row["n_cubes"] == 1 and np.isnan(row["ci_low"]) and np.isfinite(row["value"])
+
+
+def test_a_subject_does_not_depend_on_the_others(tmp_path):
+    both = write_group(tmp_path, {"subj01": 0.1, "subj02": 0.2}, noise=0.1)
+    alone = {
+        name: {key: path for key, path in paths.items() if key[0] == "subj02"}
+        for name, paths in both.items()
+    }
+    tables = [tabulate(tmp_path, given)[1].loc["subj02"] for given in (both, alone)]
+    pd.testing.assert_frame_equal(*tables)
+
+
+def test_the_group_figure_is_a_journal_figure(tmp_path, monkeypatch):
+    given = write_group(tmp_path, {"subj01": 0.3, "subj02": 0.1}, noise=0.1)
+    table, _ = tabulate(tmp_path, given)
+    figures, save = [], group.save_figure
+    monkeypatch.setattr(group, "save_figure", lambda p, f: figures.append(f) or save(p, f))
+    outputs = {"png": tmp_path / "group.png", "tsv": tmp_path / "drawn.tsv"}
+    group.plot_group(table=table, demo=True, **outputs)
+    check_journal(outputs["png"], figures[0])
+    words = [text.get_text() for text in all_texts(figures[0])]
+    assert "2 subjects – simulated NSD (demo)" in words
+    # The mean of the slopes planted, in the region of all voxels.
+    assert any(re.fullmatch(r"\$z\$ \+0\.(199|20\d), 2/2", word) for word in words)
