@@ -16,6 +16,7 @@ from nsdldm.demo.training.recipe import Plan, Recipe
 from nsdldm.demo.training.scenes import FIRST_NUMBERS
 from nsdldm.demo.training.stages import Workshop
 from nsdldm.errors import InputError
+from nsdldm.files import load_table
 from nsdldm.nsd.layout import N_IMAGES
 
 CPU = torch.device("cpu")
@@ -215,3 +216,14 @@ def test_judge_counts_any_category_of_the_scene(shop):
 def test_classifier_without_its_file_is_one_clear_error(tmp_path):
     with pytest.raises(InputError, match=r"judge/model\.safetensors: expected the weights"):
         load_classifier(tmp_path, "judge", CPU)
+
+
+def test_model_card_says_what_was_measured():
+    card = (MODEL / "README.md").read_text(encoding="utf-8")
+    table = load_table(MODEL / "evaluation.tsv")
+    assert len(table) >= 17
+    for measure, value in table.itertuples(index=False):
+        assert f"| {measure} | {value:.3f} |" in card
+    weights = sum(path.stat().st_size for path in MODEL.glob("*/*.safetensors"))
+    assert weights <= 16e6
+    assert f"{weights / 1e6:.1f} MB together" in " ".join(card.split())
