@@ -244,6 +244,25 @@ def _score_pair(pair, observed, joint, alone, signs, memory):
     return columns
 
 
+def _fit_block(pairs, idle, kernels, rows, weights, observed, signs, fit):
+    """Each pair and its table's columns for a block of voxels; `fit` is the rest of `fit_ridge`'s.
+
+    A model of one space is kept until no later pair needs it.
+    """
+    alone = {}
+    mixes = [weight for weight in weights if 0 < weight < 1]
+    for pair, done in zip(pairs, idle, strict=True):
+        began = time.monotonic()
+        for space in (space for space in pair if space not in alone):
+            alone[space] = ridge.fit_ridge(*encoding.load_kernel(kernels[space], rows), *fit)
+        mixed = _fit_mixes(mixes, pair, kernels, rows, *fit)
+        joint = _join(pair, alone, weights, mixed)
+        columns = _score_pair(pair, observed, joint, alone, signs, fit[-1]["spare"])
+        yield pair, pd.DataFrame(columns)
+        alone = {space: model for space, model in alone.items() if space not in done}
+        logger.info("%s: %.0f s", name_pair(pair), time.monotonic() - began)
+
+
 def list_columns(pair):
     """Columns of a pair's table besides i, j and k, which are the volumes of its map in order.
 
@@ -360,26 +379,15 @@ def fit_pairs(
     plan = encoding.plan_fits(rows, n_voxels, len(alphas), n_folds, memory_gb, held, n_kernels=2)
     folds = ridge.group_folds(rows[0], n_folds, seed)
     signs = draw_signs(flips, len(rows[1]), seed)
-    mixes = [weight for weight in weights if 0 < weight < 1]
 
     found, ratio = {pair: [] for pair in pairs}, np.empty(n_voxels, np.float32)
     how = shown, seen, rows, plan, train_on, zscore
     for block, fitted, observed, known in encoding.prepare_blocks(betas, *how):
-        ratio[block], alone = known, {}
-        for pair, done in zip(pairs, idle, strict=True):
-            began = time.monotonic()
-            for space in (space for space in pair if space not in alone):
-                kernel = encoding.load_kernel(kernels[space], rows)
-                alone[space] = ridge.fit_ridge(*kernel, fitted, alphas, folds, plan)
-                del kernel
-            mixed = _fit_mixes(mixes, pair, kernels, rows, fitted, alphas, folds, plan)
-            joint = _join(pair, alone, weights, mixed)
-            columns = _score_pair(pair, observed, joint, alone, signs, plan["spare"])
-            found[pair].append(pd.DataFrame(columns))
-            alone = {space: model for space, model in alone.items() if space not in done}
-            message = "%s: voxels to %d of %d in %.0f s"
-            seconds = time.monotonic() - began
-            logger.info(message, name_pair(pair), block.stop, n_voxels, seconds)
+        ratio[block] = known
+        fit = fitted, alphas, folds, plan
+        for pair, columns in _fit_block(pairs, idle, kernels, rows, weights, observed, signs, fit):
+            found[pair].append(columns)
+        logger.info("voxels to %d of %d", block.stop, n_voxels)
 
     noise = encoding.describe_noise(ratio, shown, seen)
     for pair, parts in found.items():

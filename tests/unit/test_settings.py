@@ -70,12 +70,15 @@ def test_one_sentence_for_a_bad_value(name):
 CONTRADICTIONS = {
     "figure subject not run": ({"figure_subject": "subj05"}, "figure_subject must be one of"),
     "no root": ({"dataset": "nsd"}, "nsd.root must be"),
-    "matrix of no region": ({"matrices": ["cortex", "V9"]}, "matrices must name keys of rois"),
+    "matrix of no region": (
+        {"matrices": ["cortex", "early", "ventral", "V9"]},
+        "matrices must name keys of rois",
+    ),
     "beta version the demo lacks": (
         {"nsd": {"betas": "betas_fithrf"}},
         "nsd.betas must be betas_fithrf_GLMdenoise_RR when dataset is demo",
     ),
-    "no cortex": ({"matrices": ["early"]}, "matrices must have cortex"),
+    "no cortex": ({"matrices": ["early", "ventral"]}, "matrices must have cortex"),
     "too many images": ({"demo": {"unique_images": 5000}}, "demo.shared_images + demo.unique"),
 }
 

@@ -174,7 +174,7 @@ def test_weights_and_penalties_are_chosen_as_by_a_loop(subject):
     for voxel, row in enumerate(best):
         model = Ridge(alpha=combinations[row][1]).fit(joined[row][train], Y[:, voxel])
         np.testing.assert_allclose(
-            predicted[:, voxel], model.predict(joined[row][~train]), atol=1e-4
+            predicted[:, voxel], model.predict(joined[row][~train]), rtol=1e-4, atol=1e-4
         )
 
 

@@ -87,7 +87,7 @@ def refuse(folder, *arguments):
 
 def test_unknown_key(tmp_path, tiny_demo):
     write_config(tmp_path, **tiny_demo, encodng={})
-    assert "Unknown key encodng: the allowed keys are dataset, demo," in refuse(tmp_path)
+    assert "Unknown key encodng: the allowed keys are dataset, " in refuse(tmp_path)
 
 
 def test_several_bad_values_in_one_report(tmp_path, tiny_demo):
