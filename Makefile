@@ -9,11 +9,14 @@ RUN = .venv/bin/snakemake --cores $(CORES)
 
 demo: .venv/installed
 	$(RUN)
+	$(RUN) --report results/report/report.html
 	@echo
 	@echo "Figures (open them in a browser or a viewer):"
 	@ls -1 results/figures/* results/*/figures/* | sed 's/^/  /'
 	@echo "Tables:"
 	@ls -1 results/tables/* | sed 's/^/  /'
+	@echo "Pages:"
+	@ls -1 results/report/*.html | sed 's/^/  /'
 
 test: .venv/installed
 	.venv/bin/python -m pytest

@@ -9,6 +9,9 @@ min_version("9.27")
 configfile: "config.yaml"
 
 
+report: "report/workflow.rst"
+
+
 include: "rules/common.smk"
 include: "rules/nsd.smk"
 include: "rules/features.smk"
@@ -16,6 +19,8 @@ include: "rules/decoding.smk"
 include: "rules/reconstruction.smk"
 include: "rules/evaluation.smk"
 include: "rules/encoding.smk"
+include: "rules/variance.smk"
+include: "rules/maps.smk"
 include: "rules/figures.smk"
 
 
@@ -27,7 +32,11 @@ if config["dataset"] == "demo":
 wildcard_constraints:
     subject="|".join(SUBJECTS),
     roi="|".join(config["rois"]),
-    feature="z|c|zc",
+    feature="|".join(FEATURES + ADDED),
+    space="|".join(ADDED) or "none",
+    variant="|".join(VARIANTS) or "none",
+    percent="[0-9]{3}",
+    figure="fig[78]",
     target="|".join(TARGETS),
     protocol="corrected|takagi2023",
     method="z|z-coarse|c|zc|true-zc",
@@ -40,13 +49,11 @@ stop_on_missing_inputs()
 rule all:
     default_target: True
     input:
-        collect("results/figures/{figure}.png", figure=["fig3", "fig4", "fig5", "fig6"]),
-        "results/tables/encoding.tsv",
-        "results/tables/protocols.tsv",
-        "results/tables/metrics.tsv",
+        collect("results/figures/{figure}.png", figure=FIGURES),
+        collect("results/tables/{table}.tsv", table=TABLES),
         "results/report/gallery.html",
         collect(
             "results/{subject}/figures/{figure}.png",
             subject=SUBJECTS,
-            figure=["fig3", "fig6"],
+            figure=SUBJECT_FIGURES,
         ),

@@ -25,7 +25,8 @@ from transformers import CLIPTextConfig
 
 from nsdldm.files import create_array, save_table
 from nsdldm.ldm.activations import collect_trajectories
-from nsdldm.ldm.spaces import plan_spaces, row_blocks
+from nsdldm.ldm.parts import row_blocks
+from nsdldm.spaces import plan_spaces
 
 TOLERANCE = 0.1
 

@@ -97,3 +97,20 @@ def digest(script):
         text.update(path.relative_to(PROJECT).as_posix().encode())
         text.update(ast.dump(_parse(path)).encode())
     return text.hexdigest()[:12]
+
+
+def digest_function(name):
+    """Hash what a function's module and all the first-party modules it reaches say.
+
+    Parameters
+    ----------
+    name : str
+        Dotted name of a function.
+
+    Returns
+    -------
+    str
+        As `digest`; empty for a function of a library, whose version the environment pins.
+    """
+    path = _module_file(name.rpartition(".")[0])
+    return digest(path.relative_to(PROJECT).as_posix()) if path else ""

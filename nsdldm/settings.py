@@ -3,6 +3,9 @@
 import jsonschema
 import yaml
 
+from nsdldm.errors import InputError
+from nsdldm.spaces import plan_spaces
+
 TYPES = {
     "object": "a mapping",
     "array": "a list",
@@ -121,6 +124,61 @@ def check_consistency(config):
                 f"decoding.targets.{target} must name one of matrices "
                 f"({', '.join(config['matrices'])}), not {roi}."
             )
+    return problems + _check_spaces(config) + _check_demo(config)
+
+
+def plan_trajectories(config):
+    """Name the feature spaces along the reverse process that a configuration asks for.
+
+    Parameters
+    ----------
+    config : dict
+        Complete.
+
+    Returns
+    -------
+    dict
+        As `nsdldm.spaces.plan_spaces`.
+
+    Raises
+    ------
+    InputError
+        Noise levels or steps that cannot be run.
+    """
+    chain, settings = config["denoising"], config["trajectories"]
+    return plan_spaces(
+        steps=chain["steps"],
+        strength=chain["strength"],
+        strengths=settings["noise_levels"],
+        **{key: settings[key] for key in ("step_shares", "latent", "blocks")},
+    )
+
+
+def _check_spaces(config):
+    """Contradictions among the feature spaces."""
+    settings = config["trajectories"]
+    try:
+        planned = plan_trajectories(config)
+    except InputError as error:
+        return [str(finding) for finding in error.findings]
+    problems = []
+    unknown = sorted(set(settings["drawn_levels"]) - set(settings["noise_levels"]))
+    if unknown:
+        levels = ", ".join(map(str, settings["noise_levels"]))
+        found = ", ".join(map(str, unknown))
+        problems.append(
+            f"trajectories.drawn_levels must be of trajectories.noise_levels ({levels}), "
+            f"not {found}."
+        )
+    taken = sorted(set(config["feature_spaces"]) & {"z", "c", "zc", *planned})
+    if taken:
+        problems.append(f"feature_spaces must have names of their own, not {', '.join(taken)}.")
+    return problems
+
+
+def _check_demo(config):
+    """Contradictions among what the demo writes and what is read."""
+    problems = []
     demo = config["demo"]
     if config["dataset"] == "demo":
         problems += [

@@ -7,8 +7,8 @@ from snakemake.utils import validate
 
 from nsdldm.nsd import layout
 from nsdldm.nsd.preflight import check_model, preflight
-from nsdldm.provenance import digest
-from nsdldm.settings import check_consistency, check_schema
+from nsdldm.provenance import digest, digest_function
+from nsdldm.settings import check_consistency, check_schema, plan_trajectories
 
 SCHEMA = Path(workflow.basedir) / "schemas/config.schema.yaml"
 
@@ -38,6 +38,25 @@ RUNS = [
 # What is drawn: the first protocol, and in figure 3 what the paper shows there.
 DRAWN_RUNS = [run for run in RUNS if run[1] == PROTOCOLS[0]]
 DRAWN_METHODS = [method for method in ("z", "c", "zc") if method in METHODS]
+# Feature spaces that the configuration adds to those three, and those along the reverse process:
+# at the end of each noise level, at some steps of one level, and activations at these steps.
+ADDED = list(config["feature_spaces"])
+BLOCKS = list(config["trajectories"]["blocks"])
+VARIANTS = config["trajectories"]["variants"]
+PATH_SPACES = list(plan_trajectories(config))
+LEVEL_SPACES = [space for space in PATH_SPACES if space.startswith("zc-n")]
+STEP_SPACES = [space for space in PATH_SPACES if space.startswith("zc-s")]
+STEP_NAMES = [space.removeprefix("zc-") for space in STEP_SPACES]
+VARIANT_SPACES = [f"{space}-{name}" for name in VARIANTS for space in STEP_SPACES]
+PAIRS = [f"z+{space}" for space in LEVEL_SPACES + STEP_SPACES + VARIANT_SPACES]
+DRAWN_LEVELS = [
+    f"zc-n{round(100 * level):03d}" for level in config["trajectories"]["drawn_levels"]
+]
+# What a whole run makes.
+FIGURES = ["fig3", "fig4", "fig5", "fig6", "fig7", "fig8", "fig9", "group"]
+TABLES = ["encoding", "group", "noise", "protocols", "metrics"]
+SUBJECT_FIGURES = ["fig3", "fig6", "fig7", "fig8", "fig9"]
+SUBJECT_FIGURES += ["feature_spaces"] if ADDED else []
 CORTEX_ATLASES = sorted({part.split(":")[0] for part in config["rois"]["cortex"]})
 ROOT = "results/demo" if config["dataset"] == "demo" else config["nsd"]["root"]
 DEMO_ATLASES = ["control", "nsdgeneral", "streams"]
@@ -144,6 +163,28 @@ def surfaces():
 def model_path(wildcards):
     """Folder or hub id of the diffusion model."""
     return config["model"]["path"]
+
+
+def variant_noise(wildcards):
+    """Kind of noise of a variant of the trajectories."""
+    return VARIANTS[wildcards.variant].get("noise", config["denoising"]["noise"])
+
+
+def variant_seed(wildcards):
+    """Seed of its noise."""
+    return VARIANTS[wildcards.variant].get("seed", config["denoising"]["seed"])
+
+
+def strip_features(wildcards):
+    """Latents that are drawn as pictures beside the maps of a figure."""
+    spaces = DRAWN_LEVELS if wildcards.figure == "fig7" else STEP_SPACES
+    template = "results/{subject}/features/{space}.npy"
+    return collect(template, subject=wildcards.subject, space=spaces)
+
+
+def function_code(wildcards):
+    """Digest of the module whose function computes a feature space."""
+    return digest_function(config["feature_spaces"][wildcards.space]["function"])
 
 
 def decoder_weights():

@@ -79,7 +79,12 @@ rule tabulate_protocols:
     input:
         collect("results/{subject}/protocols.tsv", subject=SUBJECTS),
     output:
-        "results/tables/protocols.tsv",
+        report(
+            "results/tables/protocols.tsv",
+            caption="../report/protocols.rst",
+            category="Tables",
+            labels={"table": "protocols"},
+        ),
     log:
         "logs/tabulate_protocols.log",
     conda:

@@ -4,7 +4,7 @@
 rule compute_kernel:
     input:
         images="results/{subject}/images.tsv",
-        features="results/{subject}/features/{feature}.npy",
+        features=["results/{subject}/features/{feature}.npy"],
     output:
         "results/{subject}/kernels/{feature}.npy",
     log:
@@ -24,6 +24,34 @@ rule compute_kernel:
         code=digest("workflow_scripts/compute_kernel.py"),
     script:
         "../workflow_scripts/compute_kernel.py"
+
+
+use rule compute_kernel as compute_path_kernels with:
+    input:
+        images="results/{subject}/images.tsv",
+        features=collect("results/{{subject}}/features/{space}.npy", space=PATH_SPACES),
+    output:
+        collect("results/{{subject}}/kernels/{space}.npy", space=PATH_SPACES),
+    log:
+        "logs/{subject}/compute_path_kernels.log",
+    benchmark:
+        "benchmarks/{subject}/compute_path_kernels.tsv"
+
+
+use rule compute_kernel as compute_variant_kernels with:
+    input:
+        images="results/{subject}/images.tsv",
+        features=collect(
+            "results/{{subject}}/features/{space}-{{variant}}.npy", space=STEP_SPACES
+        ),
+    output:
+        collect(
+            "results/{{subject}}/kernels/{space}-{{variant}}.npy", space=STEP_SPACES
+        ),
+    log:
+        "logs/{subject}/compute_variant_kernels.{variant}.log",
+    benchmark:
+        "benchmarks/{subject}/compute_variant_kernels.{variant}.tsv"
 
 
 rule fit_encoders:
@@ -62,12 +90,32 @@ rule fit_encoders:
         "../workflow_scripts/fit_encoders.py"
 
 
+if ADDED:
+
+    use rule fit_encoders as fit_more_encoders with:
+        input:
+            kernels=collect("results/{{subject}}/kernels/{feature}.npy", feature=ADDED),
+            betas="results/{subject}/betas/cortex.npy",
+            trials="results/{subject}/trials.tsv",
+            images="results/{subject}/images.tsv",
+            mask="results/{subject}/masks/cortex.nii.gz",
+        output:
+            maps=collect("results/{{subject}}/encoding/{feature}.nii.gz", feature=ADDED),
+            tables=collect("results/{{subject}}/encoding/{feature}.tsv", feature=ADDED),
+        log:
+            "logs/{subject}/fit_more_encoders.log",
+        benchmark:
+            "benchmarks/{subject}/fit_more_encoders.tsv"
+        params:
+            features=ADDED,
+
+
 rule tabulate_encoding:
     input:
         tables=collect(
             "results/{subject}/encoding/{feature}.tsv",
             subject=SUBJECTS,
-            feature=FEATURES,
+            feature=FEATURES + ADDED,
         ),
         masks=collect(
             "results/{subject}/masks/{roi}.nii.gz",
@@ -75,7 +123,12 @@ rule tabulate_encoding:
             roi=config["rois"],
         ),
     output:
-        "results/tables/encoding.tsv",
+        report(
+            "results/tables/encoding.tsv",
+            caption="../report/encoding.rst",
+            category="Tables",
+            labels={"table": "encoding"},
+        ),
     log:
         "logs/tabulate_encoding.log",
     conda:
@@ -85,7 +138,7 @@ rule tabulate_encoding:
         runtime=10,
     params:
         subjects=SUBJECTS,
-        features=FEATURES,
+        features=FEATURES + ADDED,
         rois=list(config["rois"]),
         min_ncsnr=lookup("encoding/table_ncsnr", within=config),
         code=digest("workflow_scripts/tabulate_encoding.py"),

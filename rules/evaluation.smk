@@ -39,7 +39,12 @@ rule tabulate_metrics:
         summaries=scores("_summary"),
         tables=scores(),
     output:
-        "results/tables/metrics.tsv",
+        report(
+            "results/tables/metrics.tsv",
+            caption="../report/metrics.rst",
+            category="Tables",
+            labels={"table": "metrics"},
+        ),
     log:
         "logs/tabulate_metrics.log",
     conda:

@@ -1,4 +1,5 @@
-# What the diffusion model makes of the images a subject saw: z, c and z_c.
+# Feature spaces of the images a subject saw: z, c and z_c, latents and U-Net activations along the
+# reverse process, and what the configuration adds.
 
 
 rule encode_latents:
@@ -95,3 +96,145 @@ rule denoise_latents:
         code=digest("workflow_scripts/denoise_latents.py"),
     script:
         "../workflow_scripts/denoise_latents.py"
+
+
+rule collect_trajectories:
+    input:
+        images="results/{subject}/images.tsv",
+        z="results/{subject}/features/z.npy",
+        c="results/{subject}/features/c.npy",
+        model=model_files(),
+    output:
+        temp(
+            collect(
+                "results/{{subject}}/trajectories/{space}.{{chunk}}.npy",
+                space=PATH_SPACES,
+            )
+        ),
+    log:
+        "logs/{subject}/collect_trajectories.{chunk}.log",
+    benchmark:
+        "benchmarks/{subject}/collect_trajectories.{chunk}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+        mem_mb=16000,
+        runtime=720,
+    params:
+        # Not an output: Snakemake clears those of a job that was killed.
+        partial="results/{subject}/partial/trajectories.{chunk}",
+        spaces=PATH_SPACES,
+        model=model_path,
+        revision=lookup("model/revision", within=config),
+        device=lookup("model/device", within=config),
+        dtype=lookup("model/dtype", within=config),
+        batch_size=lookup("model/batch_size", within=config),
+        steps=lookup("denoising/steps", within=config),
+        strength=lookup("denoising/strength", within=config),
+        guidance=lookup("denoising/guidance", within=config),
+        scheduler=lookup("denoising/scheduler", within=config),
+        noise=lookup("denoising/noise", within=config),
+        seed=lookup("denoising/seed", within=config),
+        strengths=lookup("trajectories/noise_levels", within=config),
+        step_shares=lookup("trajectories/step_shares", within=config),
+        latent=lookup("trajectories/latent", within=config),
+        blocks=lookup("trajectories/blocks", within=config),
+        reduction=lookup("trajectories/reduction", within=config),
+        width=lookup("trajectories/width", within=config),
+        n_chunks=lookup("trajectories/chunks", within=config),
+        code=digest("workflow_scripts/collect_trajectories.py"),
+    script:
+        "../workflow_scripts/collect_trajectories.py"
+
+
+use rule collect_trajectories as collect_variants with:
+    output:
+        temp(
+            collect(
+                "results/{{subject}}/trajectories/{space}-{{variant}}.{{chunk}}.npy",
+                space=STEP_SPACES,
+            )
+        ),
+    log:
+        "logs/{subject}/collect_variants.{variant}.{chunk}.log",
+    benchmark:
+        "benchmarks/{subject}/collect_variants.{variant}.{chunk}.tsv"
+    params:
+        partial="results/{subject}/partial/trajectories-{variant}.{chunk}",
+        spaces=STEP_SPACES,
+        noise=variant_noise,
+        seed=variant_seed,
+
+
+rule gather_features:
+    input:
+        images="results/{subject}/images.tsv",
+        chunks=collect(
+            "results/{{subject}}/trajectories/{space}.{chunk}.npy",
+            space=PATH_SPACES,
+            chunk=range(config["trajectories"]["chunks"]),
+        ),
+    output:
+        collect("results/{{subject}}/features/{space}.npy", space=PATH_SPACES),
+    log:
+        "logs/{subject}/gather_features.log",
+    conda:
+        "../envs/torch.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        spaces=PATH_SPACES,
+        n_chunks=lookup("trajectories/chunks", within=config),
+        code=digest("workflow_scripts/gather_features.py"),
+    script:
+        "../workflow_scripts/gather_features.py"
+
+
+use rule gather_features as gather_variants with:
+    input:
+        images="results/{subject}/images.tsv",
+        chunks=collect(
+            "results/{{subject}}/trajectories/{space}-{{variant}}.{chunk}.npy",
+            space=STEP_SPACES,
+            chunk=range(config["trajectories"]["chunks"]),
+        ),
+    output:
+        collect(
+            "results/{{subject}}/features/{space}-{{variant}}.npy", space=STEP_SPACES
+        ),
+    log:
+        "logs/{subject}/gather_variants.{variant}.log",
+    params:
+        spaces=STEP_SPACES,
+
+
+rule compute_features:
+    input:
+        images="results/{subject}/images.tsv",
+        stimuli=source(layout.STIMULI),
+        captions=caption_files(),
+    output:
+        "results/{subject}/features/{space}.npy",
+    log:
+        "logs/{subject}/compute_features.{space}.log",
+    benchmark:
+        "benchmarks/{subject}/compute_features.{space}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+        mem_mb=16000,
+        runtime=120,
+    params:
+        function=lookup("feature_spaces/{space}/function", within=config),
+        settings=lookup("feature_spaces/{space}/settings", within=config),
+        device=lookup("model/device", within=config),
+        batch_size=lookup("model/batch_size", within=config),
+        function_code=function_code,
+        code=digest("workflow_scripts/compute_features.py"),
+    script:
+        "../workflow_scripts/compute_features.py"

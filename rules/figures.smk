@@ -1,31 +1,4 @@
-# Figures of each subject, and the configured subject's as the project's.
-
-
-rule plot_fig6:
-    input:
-        maps=collect("results/{{subject}}/encoding/{feature}.nii.gz", feature=FEATURES),
-        tables=collect("results/{{subject}}/encoding/{feature}.tsv", feature=FEATURES),
-        masks=collect("results/{{subject}}/masks/{roi}.nii.gz", roi=config["rois"]),
-        transforms=transforms(),
-        surfaces=surfaces(),
-    output:
-        png="results/{subject}/figures/fig6.png",
-        html="results/{subject}/figures/fig6.html",
-        tsv="results/{subject}/figures/fig6.tsv",
-    log:
-        "logs/{subject}/plot_fig6.log",
-    conda:
-        "../envs/analysis.yaml"
-    resources:
-        mem_mb=8000,
-        runtime=30,
-    params:
-        features=FEATURES,
-        rois=list(config["rois"]),
-        demo=config["dataset"] == "demo",
-        code=digest("workflow_scripts/plot_fig6.py"),
-    script:
-        "../workflow_scripts/plot_fig6.py"
+# Figures and the page of the decoding half.
 
 
 rule plot_fig3:
@@ -43,7 +16,12 @@ rule plot_fig3:
             method=DRAWN_METHODS,
         ),
     output:
-        png="results/{subject}/figures/fig3.png",
+        png=report(
+            "results/{subject}/figures/fig3.png",
+            caption="../report/fig3.rst",
+            category="Decoding",
+            labels={"figure": "3", "subject": "{subject}"},
+        ),
         tsv="results/{subject}/figures/fig3.tsv",
     log:
         "logs/{subject}/plot_fig3.log",
@@ -78,7 +56,12 @@ rule plot_fig4:
             protocol=PROTOCOLS[0],
         ),
     output:
-        png="results/figures/fig4.png",
+        png=report(
+            "results/figures/fig4.png",
+            caption="../report/fig4.rst",
+            category="Decoding",
+            labels={"figure": "4", "subject": "all"},
+        ),
         tsv="results/figures/fig4.tsv",
     log:
         "logs/plot_fig4.log",
@@ -103,7 +86,12 @@ rule plot_fig5:
         summaries=scores("_summary", DRAWN_RUNS),
         tables=scores(runs=DRAWN_RUNS),
     output:
-        png="results/figures/fig5.png",
+        png=report(
+            "results/figures/fig5.png",
+            caption="../report/fig5.rst",
+            category="Decoding",
+            labels={"figure": "5", "subject": "all"},
+        ),
         tsv="results/figures/fig5.tsv",
     log:
         "logs/plot_fig5.log",
@@ -154,26 +142,6 @@ rule write_gallery:
         code=digest("workflow_scripts/write_gallery.py"),
     script:
         "../workflow_scripts/write_gallery.py"
-
-
-rule publish_fig6:
-    input:
-        collect(
-            "results/{subject}/figures/fig6.{suffix}",
-            subject=config["figure_subject"],
-            suffix=["png", "html", "tsv"],
-        ),
-    output:
-        collect("results/figures/fig6.{suffix}", suffix=["png", "html", "tsv"]),
-    log:
-        "logs/publish_fig6.log",
-    localrule: True
-    conda:
-        "../envs/analysis.yaml"
-    params:
-        code=digest("workflow_scripts/publish_fig6.py"),
-    script:
-        "../workflow_scripts/publish_fig6.py"
 
 
 use rule publish_fig6 as publish_fig3 with:

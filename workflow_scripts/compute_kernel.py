@@ -1,15 +1,18 @@
-"""Compute the Gram matrix of one feature space over one subject's images."""
+"""Compute the Gram matrix of each feature space over one subject's images."""
+
+from pathlib import Path
 
 from nsdldm.logs import logged
 from nsdldm.ridge import compute_kernels
 
 if __name__ == "__main__":
-    feature = snakemake.wildcards.feature
+    given = snakemake.input
+    names = [Path(path).stem for path in given.features]
     with logged(snakemake.log[0]):
         compute_kernels(
-            features={feature: snakemake.input.features},
-            images=snakemake.input.images,
-            kernels={feature: snakemake.output[0]},
+            features=dict(zip(names, given.features, strict=True)),
+            images=given.images,
+            kernels=dict(zip(names, snakemake.output, strict=True)),
             max_components=snakemake.params.max_components,
             device=snakemake.params.device,
         )

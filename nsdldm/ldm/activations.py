@@ -28,12 +28,10 @@ from nsdldm.ldm.loading import (
     load_denoiser,
     load_text,
 )
-from nsdldm.ldm.spaces import (
-    LATENTS,
+from nsdldm.ldm.parts import (
     finish_parts,
     open_parts,
     plan_bytes,
-    plan_spaces,
     read_rows,
     row_blocks,
     write_rows,
@@ -41,6 +39,7 @@ from nsdldm.ldm.spaces import (
 from nsdldm.ldm.text import embed_texts
 from nsdldm.ldm.trajectories import NOISES, denoise, open_feature, plan_steps
 from nsdldm.logs import progress
+from nsdldm.spaces import LATENTS, plan_spaces
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +90,7 @@ def collect_trajectories(
     model, revision, device, dtype
         As `nsdldm.ldm.latents.encode_latents`.
     steps, strengths, strength, step_shares, latent, blocks
-        As `nsdldm.ldm.spaces.plan_spaces`. A block is any module that the U-Net runs once a pass;
+        As `nsdldm.spaces.plan_spaces`. A block is any module that the U-Net runs once a pass;
         of several outputs the first, the hidden states, is taken, and of a guided pass the half
         that sees c. Activations at a step are those of the pass that the step is made from.
     guidance, scheduler, noise, seed
@@ -108,7 +107,7 @@ def collect_trajectories(
         Folder for work in progress, removed at the end. Work under other settings, inputs or code
         is discarded.
     outputs : dict of str to str or Path
-        float32 ``.npy`` for each space to keep, named as by `nsdldm.ldm.spaces.plan_spaces`: its
+        float32 ``.npy`` for each space to keep, named as by `nsdldm.spaces.plan_spaces`: its
         first axis is the chunk's images, the rest a latent's shape or the numbers of a block.
         Noise levels of which nothing is asked are not run.
 

@@ -1,6 +1,7 @@
 """Score the reconstructions of one method against what was seen."""
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from hashlib import blake2b
@@ -9,6 +10,7 @@ from typing import NamedTuple
 import h5py
 import numpy as np
 import pandas as pd
+import torch
 
 from nsdldm.errors import Finding, InputError, reading
 from nsdldm.files import load_table, save_table
@@ -222,20 +224,18 @@ def compare_pixels(made, stimuli, nsd_ids, partners):
     prepared_mean = pixels.prepare_picture(mean)
     first, inverse = {}, np.empty(made.shape[:2], np.int64)
     values = np.empty((len(made), made.shape[1] + 3, len(pixels.METRICS)))
-    for i in progress(range(len(made)), len(made), "pixels"):
-        own = pixels.prepare_picture(seen[i])
-        pictures = read_made(made, i)
-        for s, picture in enumerate(pictures):
-            digest = blake2b(picture, digest_size=16).digest()
-            inverse[i, s] = first.setdefault(digest, i * made.shape[1] + s)
-        others = [
-            *(pixels.prepare_picture(picture, size) for picture in pictures),
-            pixels.prepare_picture(seen[partners[i]]),
-            prepared_mean,
-            pixels.prepare_picture(read_made(made, (partners[i], 0)), size),
-        ]
-        for row, other in zip(values[i], others, strict=True):
-            row[:] = list(pixels.compare_pictures(own, other).values())
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        for i in progress(range(len(made)), len(made), "pixels"):
+            own = pixels.prepare_picture(seen[i])
+            pictures = read_made(made, i)
+            for s, picture in enumerate(pictures):
+                digest = blake2b(picture, digest_size=16).digest()
+                inverse[i, s] = first.setdefault(digest, i * made.shape[1] + s)
+            others = [*pictures, seen[partners[i]], read_made(made, (partners[i], 0))]
+            prepared = list(pool.map(partial(pixels.prepare_picture, size=size), others))
+            prepared.insert(-1, prepared_mean)
+            compared = pool.map(partial(pixels.compare_pictures, own), prepared)
+            values[i] = [list(row.values()) for row in compared]
     scores = {}
     for k, metric in enumerate(pixels.METRICS):
         floors = values[:, -3:, k].mean(axis=0)

@@ -49,7 +49,7 @@ MEASURE = "Prediction accuracy (Pearson's {r}, held-out images)"
 HEAD, ROW_TITLE, FOOT, MARGIN = 7, 6, 19, 2
 
 
-def plot_fig6(*, subject, maps, tables, masks, transforms, surfaces, demo, png, html, tsv):
+def plot_fig6(*, subject, heading, maps, tables, masks, transforms, surfaces, demo, png, html, tsv):
     """Draw one subject's maps of prediction accuracy, one row a feature space.
 
     Vertices are coloured where the nearest voxel at mid-depth is significant; their value is the
@@ -58,6 +58,8 @@ def plot_fig6(*, subject, maps, tables, masks, transforms, surfaces, demo, png, 
     Parameters
     ----------
     subject : str
+    heading : str
+        Begins the title of the HTML, such as "Figure 6".
     maps : dict of path
         For each feature, top to bottom, a volume as written by `nsdldm.encoding.fit_encoders`.
     tables : dict of path
@@ -88,7 +90,7 @@ def plot_fig6(*, subject, maps, tables, masks, transforms, surfaces, demo, png, 
     save_table(tsv, summary.drop(columns="min_ncsnr"))
     write_page(
         html,
-        title=f"Figure 6: {title}",
+        title=f"{heading}: {title}",
         note=f"{MEASURE.format(r='r')}. {NOTE}",
         hemispheres=hemispheres,
         maps={_plain(feature): values for feature, values in accuracy.items()},

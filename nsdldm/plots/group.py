@@ -194,13 +194,44 @@ def _average(keys, own, draws):
     return row | {"n_clear": (same & away).sum()}
 
 
-def plot_group(*, table, demo, png, tsv):
+def tabulate_noise(*, table, output):
+    """Set unique variance under different noise side by side.
+
+    Parameters
+    ----------
+    table : path
+        As `tabulate_group` writes it.
+    output : path
+        Table with the columns subject, roi, space, level (share of the denoising steps),
+        ``configured``, a column for each variant of the series of steps, all of them unique
+        variance, and ``range`` between the lowest and the highest of these.
+
+    Raises
+    ------
+    InputError
+        The table lacks a column.
+    """
+    numbers = read_columns(table, ["subject", *KEYS, "value"])
+    series = numbers["series"].fillna("").str.partition("-")
+    steps = (numbers["measure"] == "unique") & (series[0] == SERIES["s"])
+    numbers = numbers.assign(variant=series[2].replace("", "configured"))[steps]
+    order = list(dict.fromkeys(numbers["variant"]))
+    keys = ["subject", "roi", "space", "level"]
+    wide = numbers.pivot_table("value", keys, "variant", sort=False, dropna=False)[order]
+    wide["range"] = wide.max(axis=1) - wide.min(axis=1)
+    save_table(output, wide.reset_index())
+    logger.info("ranges of the mean: at most %.4f", wide["range"].max())
+
+
+def plot_group(*, table, left_out, demo, png, tsv):
     """Draw r by region and space, and unique variance by noise level and denoising step.
 
     Parameters
     ----------
     table : path
         As `tabulate_group` writes it; the region cortex, which holds all others, is not drawn.
+    left_out : list of str
+        Variants of series that are not drawn either.
     demo : bool
         Say on the figure that the data are simulated.
     png, tsv : path
@@ -213,6 +244,8 @@ def plot_group(*, table, demo, png, tsv):
     """
     numbers = read_columns(table, ["subject", *KEYS, *NUMBERS, *AGREEMENT])
     numbers = numbers[numbers["roi"] != "cortex"].fillna({"series": ""})
+    variants = numbers["series"].str.partition("-")[2]
+    numbers = numbers[~variants.isin(left_out)]
     with journal_style():
         save_figure(png, draw_group(numbers, demo))
     save_table(tsv, numbers)

@@ -7,8 +7,9 @@ from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, UNet2DConditio
 from ldm_models import NETWORK, TOKENS, WIDTH, save_model, write_images
 from sklearn.random_projection import SparseRandomProjection
 
+from nsdldm import spaces
 from nsdldm.errors import InputError
-from nsdldm.ldm import activations, spaces
+from nsdldm.ldm import activations, parts
 from nsdldm.ldm.activations import (
     PROJECTION_SEED,
     collect_trajectories,
@@ -18,9 +19,10 @@ from nsdldm.ldm.activations import (
 )
 from nsdldm.ldm.batching import draw_noise
 from nsdldm.ldm.loading import load_text
-from nsdldm.ldm.spaces import gather_features, open_parts, plan_bytes, plan_spaces
+from nsdldm.ldm.parts import gather_features, open_parts, plan_bytes
 from nsdldm.ldm.text import embed_texts
 from nsdldm.ldm.trajectories import denoise_latents, plan_steps
+from nsdldm.spaces import plan_spaces
 
 # The multistep sampler of diffusers hands torch tensors to numpy the old way.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -205,28 +207,30 @@ def test_only_the_levels_that_are_asked_for_are_run(tmp_path, models, features, 
 def test_batches_and_chunks_do_not_matter(tmp_path, models, features):
     whole = run(tmp_path, models["two"], features, width=100, batch_size=N)
     assert whole["unet-mid-s050"].shape == (N, 100)
-    parts = {name: [] for name in whole}
+    made = {name: [] for name in whole}
     for chunk, batch_size in enumerate((1, 2, 5)):
         folder = tmp_path / str(chunk)
         folder.mkdir()
         changes = {"chunk": chunk, "n_chunks": 3, "width": 100, "batch_size": batch_size}
         run(folder, models["two"], features, **changes)
-        for name, paths in parts.items():
+        for name, paths in made.items():
             paths.append(folder / f"out/{name}.npy")
-    assert len(np.load(parts["zc-n040"][0])) == 2
-    for name, paths in parts.items():
-        output = tmp_path / "gathered" / f"{name}.npy"
-        gather_features(chunks=paths, images=tmp_path / "images.tsv", output=output)
+    assert len(np.load(made["zc-n040"][0])) == 2
+    outputs = {name: tmp_path / "gathered" / f"{name}.npy" for name in made}
+    gather_features(chunks=made, images=tmp_path / "images.tsv", outputs=outputs)
+    for name, output in outputs.items():
         np.testing.assert_allclose(np.load(output), whole[name], atol=1e-5)
-    chunks = parts["zc-n040"]
+    chunks = made["zc-n040"]
     for wrong, message in (
         (chunks[:2], r"expected float32 of shape \(3, 4, 8, 8\), .* of shape \(2, 4, 8, 8\)"),
         (chunks[::-1], r"expected float32 of shape \(2, 4, 8, 8\), .* of shape \(3, 4, 8, 8\)"),
-        ([*chunks[:2], parts["zc-s100"][0]], r"chunk 2 of 3 has, .*\(2, 4, 8, 8\)"),
+        ([*chunks[:2], made["zc-s100"][0]], r"chunk 2 of 3 has, .*\(2, 4, 8, 8\)"),
         ([tmp_path / "no.npy"], r"no.npy: .*found no such file"),
     ):
         with pytest.raises(InputError, match=message):
-            gather_features(chunks=wrong, images=tmp_path / "images.tsv", output=output)
+            gather_features(
+                chunks={"zc": wrong}, images=tmp_path / "images.tsv", outputs={"zc": output}
+            )
 
 
 def test_a_run_goes_on_where_it_was_cut(tmp_path, models, features, monkeypatch, caplog):
@@ -262,7 +266,7 @@ def test_work_under_other_settings_or_inputs_is_discarded(
     tmp_path, models, features, monkeypatch, change
 ):
     def record_one(*args):
-        spaces.record_done(*args)
+        parts.record_done(*args)
         raise KeyboardInterrupt
 
     z, c = features
@@ -286,7 +290,7 @@ def test_a_damaged_ledger_is_discarded(tmp_path, caplog):
     files, done = open_parts(tmp_path / "p", shapes, "key")
     assert done == 0
     np.save(files["a"], np.ones((3, 2), np.float32))
-    spaces.record_done(tmp_path / "p", "key", 2)
+    parts.record_done(tmp_path / "p", "key", 2)
     assert open_parts(tmp_path / "p", shapes, "key")[1] == 2
     assert open_parts(tmp_path / "p", {"a": (3, 1)}, "key")[1] == 0
     (tmp_path / "p/ledger.json").write_text("{")

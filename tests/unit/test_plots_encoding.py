@@ -312,9 +312,36 @@ def test_the_group_figure_is_a_journal_figure(tmp_path, monkeypatch):
     figures, save = [], group.save_figure
     monkeypatch.setattr(group, "save_figure", lambda p, f: figures.append(f) or save(p, f))
     outputs = {"png": tmp_path / "group.png", "tsv": tmp_path / "drawn.tsv"}
-    group.plot_group(table=table, demo=True, **outputs)
+    group.plot_group(table=table, left_out=[], demo=True, **outputs)
     check_journal(outputs["png"], figures[0])
     words = [text.get_text() for text in all_texts(figures[0])]
     assert "2 subjects – simulated NSD (demo)" in words
     # The mean of the slopes planted, in the region of all voxels.
     assert any(re.fullmatch(r"\$z\$ \+0\.(199|20\d), 2/2", word) for word in words)
+
+
+def test_variants_stand_side_by_side_and_can_be_left_out(tmp_path, monkeypatch):
+    rows = [
+        *(("step", 0.5, 0.10), ("step", 1.0, 0.2), ("noise", 0.5, 0.9)),
+        *(("step-shared", 0.5, 0.12), ("step-shared", 1.0, 0.2)),
+        *(("step-seed43", 0.5, 0.07), ("step-seed43", 1.0, 0.3)),
+    ]
+    table = pd.DataFrame(rows, columns=["series", "level", "value"])
+    table = table.assign(subject="mean", roi="early", measure="unique", space="zc")
+    save_table(tmp_path / "group.tsv", table)
+    group.tabulate_noise(table=tmp_path / "group.tsv", output=tmp_path / "noise.tsv")
+    noise = load_table(tmp_path / "noise.tsv")
+    assert list(noise) == [
+        *("subject", "roi", "space", "level", "configured", "shared", "seed43", "range")
+    ]
+    expected = [[0.5, 0.1, 0.12, 0.07, 0.05], [1.0, 0.2, 0.2, 0.3, 0.1]]
+    np.testing.assert_allclose(noise.iloc[:, 3:].to_numpy(float), expected)
+
+    drawn = []
+    monkeypatch.setattr(group, "draw_group", lambda numbers, demo: drawn.append(numbers))
+    monkeypatch.setattr(group, "save_figure", lambda *_: None)
+    whole = table.assign(**dict.fromkeys([*group.NUMBERS, *group.AGREEMENT], 1.0))
+    save_table(tmp_path / "group.tsv", whole.assign(value=table["value"]))
+    outputs = {"png": tmp_path / "g.png", "tsv": tmp_path / "g.tsv"}
+    group.plot_group(table=tmp_path / "group.tsv", left_out=["seed43"], demo=False, **outputs)
+    assert set(drawn[0]["series"]) == {"step", "step-shared", "noise"}

@@ -116,7 +116,7 @@ def drawn(tmp_path_factory):
         save = fig6.save_figure
         patch.setattr(fig6, "save_figure", lambda p, f: figures.append(f) or save(p, f))
         outputs = {suffix: folder / f"fig6.{suffix}" for suffix in ("png", "html", "tsv")}
-        fig6.plot_fig6(**write_subject(folder, reach=9), demo=True, **outputs)
+        fig6.plot_fig6(**write_subject(folder, reach=9), heading="Figure 6", demo=True, **outputs)
     return folder, figures[0]
 
 
@@ -216,7 +216,7 @@ def test_a_subject_without_significant_voxels_is_drawn(tmp_path, monkeypatch):
     given = write_subject(tmp_path, reach=0)
     given["maps"] = {"z": given["maps"]["z"]}
     outputs = {suffix: tmp_path / f"fig6.{suffix}" for suffix in ("png", "html", "tsv")}
-    fig6.plot_fig6(**given, demo=False, **outputs)
+    fig6.plot_fig6(**given, heading="Figure 6", demo=False, **outputs)
     assert all(path.stat().st_size for path in outputs.values())
     assert "simulated" not in outputs["html"].read_text(encoding="utf-8")
 

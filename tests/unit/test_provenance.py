@@ -58,3 +58,10 @@ def test_every_adapter_reaches_the_package():
     for script in (provenance.PROJECT / "workflow_scripts").glob("*.py"):
         reached = provenance.reached_files(script)
         assert any(path.parts[-2] != "workflow_scripts" for path in reached)
+
+
+def test_a_function_is_its_module_and_a_library_nothing(project):
+    provenance.digest.cache_clear()
+    provenance._parse.cache_clear()
+    assert provenance.digest_function("pkg.a.run") == provenance.digest("pkg/a.py")
+    assert provenance.digest_function("json.dumps") == ""

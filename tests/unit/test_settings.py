@@ -79,6 +79,18 @@ CONTRADICTIONS = {
         "nsd.betas must be betas_fithrf_GLMdenoise_RR when dataset is demo",
     ),
     "no cortex": ({"matrices": ["early", "ventral"]}, "matrices must have cortex"),
+    "level drawn that is not run": (
+        {"trajectories": {"drawn_levels": [0.3]}},
+        "trajectories.drawn_levels must be of trajectories.noise_levels (0.2, 0.4, 0.6, 0.8, 1.0)",
+    ),
+    "two steps that are one": (
+        {"trajectories": {"step_shares": [0.1, 0.2]}},
+        "trajectories.step_shares: expected a different number of the 4 steps each",
+    ),
+    "name taken": (
+        {"feature_spaces": {"zc-s050": {"function": "a.b", "settings": {}}}},
+        "feature_spaces must have names of their own, not zc-s050",
+    ),
     "too many images": ({"demo": {"unique_images": 5000}}, "demo.shared_images + demo.unique"),
 }
 

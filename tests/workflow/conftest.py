@@ -12,7 +12,7 @@ import yaml
 
 PROJECT = Path(__file__).resolve().parents[2]
 MODEL = str(PROJECT / "resources/demo_model")
-COPIED = ("Snakefile", "rules", "workflow_scripts", "nsdldm", "schemas", "envs", "profiles")
+COPIED = ("Snakefile", "report", "rules", "workflow_scripts", "nsdldm", "schemas", "envs", "profiles")
 
 
 def run_snakemake(folder, *arguments, check=True, project=None):
@@ -64,6 +64,15 @@ def tiny_demo():
         "matrices": ["cortex", "early", "ventral"],
         "model": {"path": MODEL},
         "denoising": {"steps": 3},
+        "trajectories": {
+            "noise_levels": [0.4, 0.7, 1.0],
+            "drawn_levels": [0.4, 1.0],
+            "step_shares": [0.5, 1.0],
+            "blocks": {"down": "down_blocks.1", "mid": "mid_block", "up": "up_blocks.1"},
+            "width": 60,
+            "variants": {"shared": {"noise": "shared"}},
+            "chunks": 2,
+        },
         "decoding": {"alphas": [10.0, 1000.0], "n_folds": 3},
         "reconstruction": {"methods": ["z", "zc"], "samples": 2, "steps": 2, "chunks": 2},
         "evaluation": {
@@ -71,7 +80,12 @@ def tiny_demo():
             "n_way": 3,
             "bootstrap": 100,
         },
-        "encoding": {"n_folds": 3, "alphas": [1.0, 100.0, 10000.0]},
+        "encoding": {
+            "n_folds": 3,
+            "alphas": [1.0, 100.0, 10000.0],
+            "weights": [0, 0.5, 1],
+            "flips": 500,
+        },
         "demo": {"sessions": 1, "shared_images": 40, "unique_images": 220},
     }
 

@@ -8,6 +8,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import plan, run_snakemake, write_config
 
 pytestmark = pytest.mark.slow
 
@@ -87,6 +88,81 @@ def test_figure_html_and_table(finished, subject):
         "share_significant",
     }
     assert set(table.feature) == {"z", "c", "zc"}
+
+
+def test_unique_variance_and_blocks(finished, subject):
+    folder = finished / f"results/{subject}/encoding"
+    spaces = ["zc-n040", "zc-n070", "zc-n100", "zc-s050", "zc-s100"]
+    for space in [*spaces, "zc-s050-shared", "zc-s100-shared"]:
+        table = pd.read_csv(folder / f"z+{space}.tsv", sep="\t")
+        unique = table["r2"] - table["r2_z"]
+        np.testing.assert_allclose(table[f"unique_{space}"], unique, atol=1e-6)
+        assert table[f"p_unique_{space}"].dropna().between(1 / 501, 1).all()
+    # The last step of the level of figure 6 is that level's z_c.
+    features = finished / f"results/{subject}/features"
+    whole = np.load(features / "zc.npy")
+    np.testing.assert_allclose(np.load(features / "zc-s100.npy"), whole, atol=1e-4)
+    assert np.load(features / "unet-mid-s050.npy").shape == (len(whole), 60)
+    shared = np.load(features / "zc-s100-shared.npy")
+    assert np.abs(shared - whole).mean() > 0.01
+    for percent in ("050", "100"):
+        table = pd.read_csv(folder / f"blocks-s{percent}.tsv", sep="\t")
+        assert set(table["winner"].dropna()) <= {0, 1, 2}
+        assert {"r_down", "cv_mid", "r_up"} <= set(table)
+    assert not (finished / f"results/{subject}/trajectories").exists() or not list(
+        (finished / f"results/{subject}/trajectories").iterdir()
+    )
+
+
+def test_figures_of_the_encoding_half(finished, subject):
+    folder = finished / f"results/{subject}/figures"
+    unique = pd.read_csv(folder / "fig7.tsv", sep="\t")
+    assert set(unique["pair"]) == {"z+zc-n040", "z+zc-n100"}
+    steps = pd.read_csv(folder / "fig8.tsv", sep="\t")
+    assert set(steps["space"]) == {"z", "zc-s050", "zc-s100"}
+    blocks = pd.read_csv(folder / "fig9.tsv", sep="\t")
+    assert set(blocks["block"]) == {"down", "mid", "up", "undecided"}
+    assert set(blocks["share"]) == {0.5, 1.0}
+    for figure in ("fig7", "fig8", "fig9"):
+        assert (folder / f"{figure}.png").stat().st_size > 50_000
+        assert subject in (folder / f"{figure}.html").read_text()
+    strip = np.load(finished / f"results/{subject}/strips/fig7.npy")
+    assert strip.shape == (2, 3, 96, 96, 3)
+
+
+def test_report(finished):
+    """Every figure of the run is in the report, with its caption."""
+    run_snakemake(finished, "--report", finished / "report.html")
+    page = (finished / "report.html").read_text()
+    for name in ("fig3", "fig4", "fig5", "fig6", "fig7", "fig8", "fig9", "group"):
+        assert f"{name}.png" in page
+    for words in ("Decoding", "Encoding", "Group", "Tables"):
+        assert words in page
+
+
+def test_a_feature_space_by_a_config_block(finished, nsd_config):
+    """It appears in a map and in the tables, and the other encoders stay as they are."""
+    space = {
+        "function": "nsdldm.features.embed_pictures",
+        "settings": {
+            "network": "demo-clip",
+            "layer": "image_embeds",
+            "weights": nsd_config["model"]["path"],
+        },
+    }
+    target = "results/subj01/figures/feature_spaces.png"
+    write_config(finished, **nsd_config | {"feature_spaces": {"clip-image": space}})
+    try:
+        jobs = plan(finished, target)
+        run_snakemake(finished, target)
+    finally:
+        write_config(finished, **nsd_config)
+    new = ("compute_features", "compute_kernel", "fit_more_encoders", "plot_more_encoders")
+    assert jobs == {(rule, "subj01"): 1 for rule in new}
+    table = pd.read_csv(finished / target.replace(".png", ".tsv"), sep="\t")
+    assert set(table["feature"]) == {"clip-image"}
+    assert "clip-image" in (finished / target.replace(".png", ".html")).read_text()
+    assert (finished / target).stat().st_size > 50_000
 
 
 def test_decoded_features_and_pictures(finished, subject):

@@ -13,6 +13,8 @@ def test_fresh_demo(tmp_path, tiny_demo):
     once = (
         *("simulate_stimuli", "tabulate_encoding", "tabulate_protocols", "tabulate_metrics"),
         *("plot_fig4", "plot_fig5", "publish_fig3", "publish_fig6", "write_gallery"),
+        *("publish_fig7", "publish_fig8", "publish_fig9"),
+        *("tabulate_group", "tabulate_noise", "plot_group"),
     )
     chain = {
         "simulate_subject": 1,
@@ -32,6 +34,20 @@ def test_fresh_demo(tmp_path, tiny_demo):
         "gather_reconstructions": 2,
         "evaluate_reconstructions": 2,
         "plot_fig3": 1,
+        "collect_trajectories": 2,
+        "gather_features": 1,
+        "compute_path_kernels": 1,
+        "collect_variants": 2,
+        "gather_variants": 1,
+        "compute_variant_kernels": 1,
+        "fit_pairs": 1,
+        "fit_step_pairs": 1,
+        "fit_variant_pairs": 1,
+        "choose_blocks": 2,
+        "decode_strip": 2,
+        "plot_fig7": 1,
+        "plot_fig8": 1,
+        "plot_fig9": 1,
     }
     each = {(rule, s): n for s in ("subj01", "subj02") for rule, n in chain.items()}
     assert plan(tmp_path, project=PROJECT) == {(rule, ""): 1 for rule in once} | each
@@ -43,6 +59,7 @@ def test_one_figure_needs_one_subject(tmp_path, tiny_demo):
     assert {subject for _, subject in jobs} == {"", "subj01"}
     assert ("tabulate_encoding", "") not in jobs
     assert ("fit_decoders", "subj01") not in jobs
+    assert ("collect_trajectories", "subj01") not in jobs
     jobs = plan(tmp_path, "results/figures/fig3.png", project=PROJECT)
     assert {subject for _, subject in jobs} == {"", "subj01"}
     assert ("fit_encoders", "subj01") not in jobs

@@ -11,8 +11,28 @@ pytestmark = pytest.mark.slow
 ROIS = 4
 MASKED = {"make_mask": ROIS, "extract_betas": 1}
 CHECKED = {"check_release": 1, "tabulate_trials": 1}
-FITTED = {"fit_encoders": 1, "plot_fig6": 1}
 FEATURES = {"encode_latents": 1, "embed_captions": 1, "denoise_latents": 1, "compute_kernel": 3}
+PATHS = {
+    "collect_trajectories": 2,
+    "gather_features": 1,
+    "compute_path_kernels": 1,
+    "collect_variants": 2,
+    "gather_variants": 1,
+    "compute_variant_kernels": 1,
+    "decode_strip": 2,
+}
+MAPS = {"plot_fig6": 1, "plot_fig7": 1, "plot_fig8": 1, "plot_fig9": 1}
+FITTED = MAPS | {
+    "fit_encoders": 1,
+    "fit_pairs": 1,
+    "fit_step_pairs": 1,
+    "fit_variant_pairs": 1,
+    "choose_blocks": 2,
+}
+UNIQUE = {
+    key: FITTED[key]
+    for key in ("fit_pairs", "fit_step_pairs", "fit_variant_pairs", "plot_fig7", "plot_fig8")
+}
 DECODED = {"fit_decoders": 1, "compare_protocols": 1}
 PICTURES = {
     "reconstruct_images": 2 * 2,
@@ -21,8 +41,10 @@ PICTURES = {
     "plot_fig3": 1,
 }
 # subj01 is the figure subject.
-FIRST, FIRST_PICTURES = {"publish_fig6": 1}, {"publish_fig3": 1}
-GROUP, GROUP_DECODED = {"tabulate_encoding": 1}, {"tabulate_protocols": 1}
+FIRST = {f"publish_fig{number}": 1 for number in range(6, 10)}
+FIRST_PICTURES = {"publish_fig3": 1}
+GROUP = {"tabulate_encoding": 1, "tabulate_group": 1, "tabulate_noise": 1, "plot_group": 1}
+GROUP_DECODED = {"tabulate_protocols": 1}
 GROUP_PICTURES = {"tabulate_metrics": 1, "plot_fig4": 1, "plot_fig5": 1, "write_gallery": 1}
 ALL_GROUP = GROUP | GROUP_DECODED | GROUP_PICTURES
 ALL_FIRST = FIRST | FIRST_PICTURES
@@ -44,19 +66,35 @@ CHANGES = {
     "subject removed": ({"subjects": ["subj01"]}, expect(ALL_GROUP)),
     "subjects reordered": ({"subjects": ["subj02", "subj01"]}, expect(ALL_GROUP)),
     "global alphas": (
-        {"encoding": {"n_folds": 3, "alphas": [1.0, 100.0]}},
+        {"encoding": {"alphas": [1.0, 100.0]}},
         expect(GROUP | FIRST, subj01=FITTED, subj02=FITTED),
     ),
     "denoising seed": (
-        {"denoising": {"steps": 3, "seed": 7}},
+        {"denoising": {"seed": 7}},
         expect(
             GROUP | FIRST,
-            subj01=FITTED | {"denoise_latents": 1, "compute_kernel": 1},
-            subj02=FITTED | {"denoise_latents": 1, "compute_kernel": 1},
+            subj01=FITTED | PATHS | {"denoise_latents": 1, "compute_kernel": 1},
+            subj02=FITTED | PATHS | {"denoise_latents": 1, "compute_kernel": 1},
+        ),
+    ),
+    "levels drawn": (
+        {"trajectories": {"drawn_levels": [0.7, 1.0]}},
+        expect(
+            {"publish_fig7": 1},
+            subj01={"decode_strip": 1, "plot_fig7": 1},
+            subj02={"decode_strip": 1, "plot_fig7": 1},
+        ),
+    ),
+    "sign flips": (
+        {"encoding": {"flips": 600}},
+        expect(
+            GROUP | {"publish_fig7": 1, "publish_fig8": 1},
+            subj01=UNIQUE,
+            subj02=UNIQUE,
         ),
     ),
     "decoders' alphas": (
-        {"decoding": {"alphas": [1.0, 1000.0], "n_folds": 3}},
+        {"decoding": {"alphas": [1.0, 1000.0]}},
         expect(
             GROUP_DECODED | GROUP_PICTURES | FIRST_PICTURES,
             subj01=DECODED | PICTURES,
@@ -92,7 +130,7 @@ def test_added_subject(finished, nsd_config):
         jobs = plan(finished)
     finally:
         write_config(finished, **nsd_config)
-    new = CHECKED | MASKED | FITTED | FEATURES | DECODED | PICTURES
+    new = CHECKED | MASKED | FITTED | FEATURES | PATHS | DECODED | PICTURES
     assert jobs == expect(ALL_GROUP, subj03=new)
 
 
@@ -105,7 +143,7 @@ def test_added_region(finished, nsd_config):
         jobs = plan(finished)
     finally:
         write_config(finished, **nsd_config)
-    new = {"make_mask": 1, "plot_fig6": 1}
+    new = {"make_mask": 1} | MAPS
     assert jobs == expect(GROUP | FIRST, subj01=new, subj02=new)
 
 
@@ -142,9 +180,11 @@ EDITS = {
         "nsdldm/plots/style.py",
         "\nUNUSED = 1\n",
         expect(
-            ALL_FIRST | {"plot_fig4": 1, "plot_fig5": 1, "write_gallery": 1},
-            subj01={"plot_fig3": 1, "plot_fig6": 1},
-            subj02={"plot_fig3": 1, "plot_fig6": 1},
+            ALL_FIRST
+            | {"plot_fig4": 1, "plot_fig5": 1, "write_gallery": 1}
+            | {"tabulate_group": 1, "tabulate_noise": 1, "plot_group": 1},
+            subj01={"plot_fig3": 1} | MAPS,
+            subj02={"plot_fig3": 1} | MAPS,
         ),
     ),
 }
@@ -174,6 +214,7 @@ def test_changed_input(finished, release):
     assert jobs[("make_mask", "subj02")] == 1
     assert {subject for _, subject in jobs} == {"subj02", ""}
     assert ("denoise_latents", "subj02") not in jobs
+    assert ("collect_trajectories", "subj02") not in jobs
 
 
 def test_second_run_does_nothing(finished):

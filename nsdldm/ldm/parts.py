@@ -1,13 +1,9 @@
-"""Feature spaces along the reverse process: names, sizes, and files filled part by part.
-
-Light imports: what only names or joins spaces needs no networks.
-"""
+"""Files of feature spaces, filled part by part and joined. Light imports: no networks."""
 
 import json
 import logging
 import shutil
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -17,95 +13,8 @@ from nsdldm.ldm.chunks import LEDGER, chunk_rows, record_done
 
 logger = logging.getLogger(__name__)
 
-LATENTS = ("x_t", "x0")
 # Rows copied at once: 15 MB of Stable Diffusion's c.
 ROWS = 64
-
-
-class Space(NamedTuple):
-    """Where along the reverse process the numbers of a feature space are taken.
-
-    Parameters
-    ----------
-    strength : float
-        Noise level, as the share of the chain that is run.
-    step : int
-        Number of steps done when a latent is taken; activations are those of the last of them.
-    source : str
-        ``x_t`` (the latent), ``x0`` (the predicted clean latent) or the path of a U-Net module.
-    """
-
-    strength: float
-    step: int
-    source: str
-
-
-def count_steps(steps, share):
-    """Steps in a share of a chain: rounded down as `nsdldm.ldm.trajectories.plan_steps`, >= 1."""
-    # 0.29 x 100 is 28.999999999999996.
-    return max(int(round(steps * share, 6)), 1)
-
-
-def plan_spaces(*, steps, strengths, strength, step_shares, latent, blocks):
-    """Name the feature spaces that one pass an image and noise level yields.
-
-    The paper draws noise levels from low to high and early, middle and late steps without saying
-    which they are: all of them are settings here.
-
-    Parameters
-    ----------
-    steps : int
-        Steps of the whole chain.
-    strengths : list of float
-        Noise levels of which the latent at the end is kept.
-    strength : float
-        The noise level of which steps are kept.
-    step_shares : list of float
-        Shares of that level's steps after which its latent is kept.
-    latent : {"x_t", "x0"}
-        Keep the latent itself at these steps, or the clean one that the U-Net predicts there.
-    blocks : dict of str to str
-        Name and module path in the U-Net of every block whose activations are kept.
-
-    Returns
-    -------
-    dict of str to Space
-        ``zc-n{percent}`` at the end of each level, ``zc-s{percent}`` and
-        ``unet-{block}-s{percent}`` at each step.
-
-    Raises
-    ------
-    InputError
-        Shares outside (0, 1], of no whole percent, or that are the same number of steps.
-    """
-    if latent not in LATENTS:
-        expected, remedy = "one of " + ", ".join(LATENTS), "Correct it"
-        raise InputError(Finding("trajectories.latent", expected, repr(latent), remedy))
-    ends = _percents("trajectories.noise_levels", steps, strengths)
-    n_run = count_steps(steps, strength)
-    shares = _percents("trajectories.step_shares", n_run, step_shares)
-    spaces = {}
-    for level, percent in zip(strengths, ends, strict=True):
-        spaces[f"zc-n{percent:03d}"] = Space(level, count_steps(steps, level), "x_t")
-    sources = {"zc": latent} | {f"unet-{name}": path for name, path in blocks.items()}
-    for name, source in sources.items():
-        for share, percent in zip(step_shares, shares, strict=True):
-            step = count_steps(n_run, share)
-            spaces[f"{name}-s{percent:03d}"] = Space(strength, step, source)
-    return spaces
-
-
-def _percents(where, steps, shares):
-    """Shares as whole percents; no two of them may be the same number of steps."""
-    for share in shares:
-        if not (0 < share <= 1 and abs(100 * share - round(100 * share)) < 1e-6):
-            expected, remedy = "whole percents above 0 and at most 1", "Correct it"
-            raise InputError(Finding(where, expected, f"{share}", remedy))
-    counts = [count_steps(steps, share) for share in shares]
-    if len(set(counts)) < len(counts):
-        expected, found = f"a different number of the {steps} steps each", f"{shares} = {counts}"
-        raise InputError(Finding(where, expected, found, "Leave out what is there twice"))
-    return [round(100 * share) for share in shares]
 
 
 def plan_bytes(n_images, shapes):
@@ -225,17 +134,18 @@ def finish_parts(folder, files, outputs):
     remove_parts(folder)
 
 
-def gather_features(*, chunks, images, output):
-    """Join the chunks of one feature space, a few rows at a time.
+def gather_features(*, chunks, images, outputs):
+    """Join the chunks of feature spaces, a few rows at a time.
 
     Parameters
     ----------
-    chunks : list of str or Path
-        Files of `nsdldm.ldm.activations.collect_trajectories`, in the order of their numbers.
-    images : str or Path
+    chunks : dict of list of path
+        For each space, files of `nsdldm.ldm.activations.collect_trajectories` in the order of
+        their numbers.
+    images : path
         Table of images.
-    output : str or Path
-        float32 array with a row an image of the table.
+    outputs : dict of path
+        For each space, a float32 array with a row an image of the table.
 
     Raises
     ------
@@ -244,22 +154,29 @@ def gather_features(*, chunks, images, output):
         the first.
     """
     n = len(load_table(images))
+    for space, paths in chunks.items():
+        shape = _check_chunks(paths, n)
+        header = {"descr": "<f4", "fortran_order": False, "shape": (n, *shape)}
+        with replacing(outputs[space]) as part, part.open("wb") as file:
+            np.lib.format.write_array_header_1_0(file, header)
+            for path in paths:
+                for rows in row_blocks(len(load_array(path))):
+                    file.write(read_rows(path, rows).tobytes())
+        logger.info("%s: %d chunks, shape %s", space, len(paths), (n, *shape))
+
+
+def _check_chunks(paths, n):
+    """Shape of a row of the chunks of one space."""
     shape = None
-    for number, path in enumerate(chunks):
+    for number, path in enumerate(paths):
         with reading(path, "a chunk of features as .npy"):
             array = load_array(path)
-        rows = chunk_rows(n, number, len(chunks))
+        rows = chunk_rows(n, number, len(paths))
         shape = shape or array.shape[1:]
         expected = (rows.stop - rows.start, *shape)
         if array.shape != expected or array.dtype != np.float32:
-            expected = f"float32 of shape {expected}, as chunk {number} of {len(chunks)} has"
+            expected = f"float32 of shape {expected}, as chunk {number} of {len(paths)} has"
             remedy = "Give all chunks of one space in order; make again what is out of date"
             found = f"{array.dtype} of shape {array.shape}"
             raise InputError(Finding(str(path), expected, found, remedy))
-    header = {"descr": "<f4", "fortran_order": False, "shape": (n, *shape)}
-    with replacing(output) as part, part.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, header)
-        for path in chunks:
-            for rows in row_blocks(len(load_array(path))):
-                file.write(read_rows(path, rows).tobytes())
-    logger.info("%d chunks, shape %s", len(chunks), (n, *shape))
+    return shape

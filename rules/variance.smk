@@ -1,0 +1,189 @@
+# Joint encoders of two feature spaces with unique variance, the best block of each voxel, and the
+# comparison of subjects.
+
+
+rule fit_pairs:
+    input:
+        kernels=collect(
+            "results/{{subject}}/kernels/{space}.npy", space=["z", *LEVEL_SPACES]
+        ),
+        betas="results/{subject}/betas/cortex.npy",
+        trials="results/{subject}/trials.tsv",
+        images="results/{subject}/images.tsv",
+        mask="results/{subject}/masks/cortex.nii.gz",
+    output:
+        maps=collect(
+            "results/{{subject}}/encoding/z+{space}.nii.gz", space=LEVEL_SPACES
+        ),
+        tables=collect("results/{{subject}}/encoding/z+{space}.tsv", space=LEVEL_SPACES),
+    log:
+        "logs/{subject}/fit_pairs.log",
+    benchmark:
+        "benchmarks/{subject}/fit_pairs.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+        mem_mb=32000,
+        runtime=720,
+    params:
+        alphas=lookup("encoding/alphas", within=config),
+        weights=lookup("encoding/weights", within=config),
+        n_folds=lookup("encoding/n_folds", within=config),
+        fdr=lookup("encoding/fdr", within=config),
+        flips=lookup("encoding/flips", within=config),
+        train_on=lookup("encoding/train_on", within=config),
+        zscore=lookup("encoding/zscore", within=config),
+        memory_gb=lookup("encoding/memory_gb", within=config),
+        seed=lookup("encoding/seed", within=config),
+        device=lookup("model/device", within=config),
+        code=digest("workflow_scripts/fit_pairs.py"),
+    script:
+        "../workflow_scripts/fit_pairs.py"
+
+
+use rule fit_pairs as fit_step_pairs with:
+    input:
+        kernels=collect(
+            "results/{{subject}}/kernels/{space}.npy", space=["z", *STEP_SPACES]
+        ),
+        betas="results/{subject}/betas/cortex.npy",
+        trials="results/{subject}/trials.tsv",
+        images="results/{subject}/images.tsv",
+        mask="results/{subject}/masks/cortex.nii.gz",
+    output:
+        maps=collect("results/{{subject}}/encoding/z+{space}.nii.gz", space=STEP_SPACES),
+        tables=collect("results/{{subject}}/encoding/z+{space}.tsv", space=STEP_SPACES),
+    log:
+        "logs/{subject}/fit_step_pairs.log",
+    benchmark:
+        "benchmarks/{subject}/fit_step_pairs.tsv"
+
+
+if VARIANTS:
+
+    use rule fit_pairs as fit_variant_pairs with:
+        input:
+            kernels=collect(
+                "results/{{subject}}/kernels/{space}.npy", space=["z", *VARIANT_SPACES]
+            ),
+            betas="results/{subject}/betas/cortex.npy",
+            trials="results/{subject}/trials.tsv",
+            images="results/{subject}/images.tsv",
+            mask="results/{subject}/masks/cortex.nii.gz",
+        output:
+            maps=collect(
+                "results/{{subject}}/encoding/z+{space}.nii.gz", space=VARIANT_SPACES
+            ),
+            tables=collect(
+                "results/{{subject}}/encoding/z+{space}.tsv", space=VARIANT_SPACES
+            ),
+        log:
+            "logs/{subject}/fit_variant_pairs.log",
+        benchmark:
+            "benchmarks/{subject}/fit_variant_pairs.tsv"
+
+
+rule choose_blocks:
+    input:
+        kernels=collect(
+            "results/{{subject}}/kernels/unet-{block}-s{{percent}}.npy", block=BLOCKS
+        ),
+        betas="results/{subject}/betas/cortex.npy",
+        trials="results/{subject}/trials.tsv",
+        images="results/{subject}/images.tsv",
+        mask="results/{subject}/masks/cortex.nii.gz",
+    output:
+        map="results/{subject}/encoding/blocks-s{percent}.nii.gz",
+        table="results/{subject}/encoding/blocks-s{percent}.tsv",
+    log:
+        "logs/{subject}/choose_blocks.s{percent}.log",
+    benchmark:
+        "benchmarks/{subject}/choose_blocks.s{percent}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+        mem_mb=32000,
+        runtime=720,
+    params:
+        blocks=BLOCKS,
+        alphas=lookup("encoding/alphas", within=config),
+        n_folds=lookup("encoding/n_folds", within=config),
+        fdr=lookup("encoding/fdr", within=config),
+        confidence=lookup("encoding/confidence", within=config),
+        train_on=lookup("encoding/train_on", within=config),
+        zscore=lookup("encoding/zscore", within=config),
+        memory_gb=lookup("encoding/memory_gb", within=config),
+        seed=lookup("encoding/seed", within=config),
+        device=lookup("model/device", within=config),
+        code=digest("workflow_scripts/choose_blocks.py"),
+    script:
+        "../workflow_scripts/choose_blocks.py"
+
+
+rule tabulate_group:
+    input:
+        encoders=collect(
+            "results/{subject}/encoding/{feature}.tsv",
+            subject=SUBJECTS,
+            feature=FEATURES + ADDED,
+        ),
+        joint=collect(
+            "results/{subject}/encoding/{pair}.tsv", subject=SUBJECTS, pair=PAIRS
+        ),
+        masks=collect(
+            "results/{subject}/masks/{roi}.nii.gz",
+            subject=SUBJECTS,
+            roi=config["rois"],
+        ),
+    output:
+        report(
+            "results/tables/group.tsv",
+            caption="../report/group_table.rst",
+            category="Tables",
+            labels={"table": "group"},
+        ),
+    log:
+        "logs/tabulate_group.log",
+    conda:
+        "../envs/analysis.yaml"
+    resources:
+        mem_mb=8000,
+        runtime=30,
+    params:
+        subjects=SUBJECTS,
+        features=FEATURES + ADDED,
+        pairs=PAIRS,
+        rois=list(config["rois"]),
+        min_ncsnr=lookup("encoding/group_ncsnr", within=config),
+        repeats=lookup("encoding/bootstrap", within=config),
+        seed=lookup("encoding/seed", within=config),
+        code=digest("workflow_scripts/tabulate_group.py"),
+    script:
+        "../workflow_scripts/tabulate_group.py"
+
+
+rule tabulate_noise:
+    input:
+        "results/tables/group.tsv",
+    output:
+        report(
+            "results/tables/noise.tsv",
+            caption="../report/noise.rst",
+            category="Tables",
+            labels={"table": "noise"},
+        ),
+    log:
+        "logs/tabulate_noise.log",
+    conda:
+        "../envs/analysis.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=5,
+    params:
+        code=digest("workflow_scripts/tabulate_noise.py"),
+    script:
+        "../workflow_scripts/tabulate_noise.py"

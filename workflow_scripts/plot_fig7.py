@@ -1,0 +1,20 @@
+"""Draw one subject's unique variance of z and z_c by noise level, or by denoising step."""
+
+from nsdldm.logs import logged
+from nsdldm.nsd.layout import group_surfaces, group_transforms
+from nsdldm.plots.fig7 import plot_unique_variance
+
+if __name__ == "__main__":
+    given, params = snakemake.input, snakemake.params
+    with logged(snakemake.log[0]):
+        plot_unique_variance(
+            subject=snakemake.wildcards.subject,
+            figure=params.figure,
+            tables=dict(zip(params.pairs, given.tables, strict=True)),
+            masks=dict(zip(params.rois, given.masks, strict=True)),
+            transforms=group_transforms(given.transforms),
+            surfaces=group_surfaces(given.surfaces),
+            pictures=given.pictures,
+            demo=params.demo,
+            **dict(snakemake.output.items()),
+        )

@@ -1,0 +1,19 @@
+"""Draw one subject's best-predicting block of the U-Net, by denoising step."""
+
+from nsdldm.logs import logged
+from nsdldm.nsd.layout import group_surfaces, group_transforms
+from nsdldm.plots.fig9 import plot_fig9
+
+if __name__ == "__main__":
+    given, params = snakemake.input, snakemake.params
+    with logged(snakemake.log[0]):
+        plot_fig9(
+            subject=snakemake.wildcards.subject,
+            blocks=params.blocks,
+            tables=dict(zip(params.shares, given.tables, strict=True)),
+            masks=dict(zip(params.rois, given.masks, strict=True)),
+            transforms=group_transforms(given.transforms),
+            surfaces=group_surfaces(given.surfaces),
+            demo=params.demo,
+            **dict(snakemake.output.items()),
+        )

@@ -1,0 +1,13 @@
+"""Draw accuracy and unique variance of all subjects by region."""
+
+from nsdldm.logs import logged
+from nsdldm.plots.group import plot_group
+
+if __name__ == "__main__":
+    with logged(snakemake.log[0]):
+        plot_group(
+            table=snakemake.input[0],
+            left_out=snakemake.params.left_out,
+            demo=snakemake.params.demo,
+            **dict(snakemake.output.items()),
+        )

@@ -1,0 +1,8 @@
+"""Compare unique variance under different noise."""
+
+from nsdldm.logs import logged
+from nsdldm.plots.group import tabulate_noise
+
+if __name__ == "__main__":
+    with logged(snakemake.log[0]):
+        tabulate_noise(table=snakemake.input[0], output=snakemake.output[0])
