@@ -34,7 +34,7 @@ def count_steps(steps, share):
     return max(int(round(steps * share, 6)), 1)
 
 
-def plan_spaces(*, steps, strengths, strength, step_shares, latent, blocks):
+def plan_spaces(steps, strengths, strength, step_shares, latent, blocks):
     """Name the feature spaces that one pass an image and noise level yields.
 
     The paper draws noise levels from low to high and early, middle and late steps without saying

@@ -118,15 +118,7 @@ def collect_trajectories(
         the model or images, or are not finite; too little memory for one image.
     """
     check_choice("trajectories.noise", noise, NOISES)
-    check_choice("trajectories.reduction", reduction, REDUCTIONS)
-    plan = plan_spaces(
-        steps=steps,
-        strengths=strengths,
-        strength=strength,
-        step_shares=step_shares,
-        latent=latent,
-        blocks=blocks,
-    )
+    plan = plan_spaces(steps, strengths, strength, step_shares, latent, blocks)
     spaces = {name: plan[name] for name in _check_names(outputs, plan)}
     device = choose_device(device)
     dtype = choose_dtype(dtype, device)
@@ -136,26 +128,25 @@ def collect_trajectories(
     reductions = _plan_reductions(networks, _used(blocks, spaces), shape, reduction, width)
     shapes = {name: _shape_of(space, shape, reductions) for name, space in spaces.items()}
     _log_bytes(len(nsd_ids), part, shapes)
-
-    settings = {
-        "spaces": spaces,
-        "model": [str(model), revision, str(dtype), device.type],
-        "chain": [steps, float(guidance), scheduler, noise, seed],
-        "reduction": [reduction, width, PROJECTION_SEED],
-        "part": [chunk, n_chunks, len(nsd_ids)],
-    }
+    chain = Chain(steps, float(guidance), scheduler, noise, seed)
+    used = [str(model), revision, str(dtype), device.type, reduction, width, PROJECTION_SEED]
+    settings = [spaces, chain, used, chunk, n_chunks, len(nsd_ids)]
     key = _digest(settings, nsd_ids[part], {"z": z, "c": c}, part, model)
     n = part.stop - part.start
     files, done = open_parts(partial, {k: (n, *v) for k, v in shapes.items()}, key)
-    owners = (nsd_ids if noise == "per-image" else np.zeros_like(nsd_ids))[part]
-    chain = Chain(steps, float(guidance), seed)
-    make = _batch_maker(networks, chain, spaces, reductions, owners, (z, c), part.start)
-    for stop, values in _run(make, n, batch_size, device, done):
-        for name, path in files.items():
-            write_rows(path, slice(stop - len(values[name]), stop), values[name])
+    make = _batch_maker(networks, chain, spaces, reductions, nsd_ids[part], (z, c), part.start)
+    for stop in _write(files, _run(make, n, batch_size, device, done)):
         if stop % batch_size == 0 or stop == n:
             record_done(partial, key, stop)
     finish_parts(partial, files, outputs)
+
+
+def _write(files, batches):
+    """Write batches into the files of the spaces; yields where each of them ends."""
+    for stop, values in batches:
+        for name, path in files.items():
+            write_rows(path, slice(stop - len(values[name]), stop), values[name])
+        yield stop
 
 
 class Networks(NamedTuple):
@@ -171,6 +162,8 @@ class Chain(NamedTuple):
 
     steps: int
     guidance: float
+    scheduler: str
+    noise: str
     seed: int
 
 
@@ -318,6 +311,7 @@ def probe_blocks(networks, blocks, latent_shape):
 
 def _plan_reductions(networks, blocks, latent_shape, reduction, width):
     """For each module path, the function that reduces activations and how many it leaves."""
+    check_choice("trajectories.reduction", reduction, REDUCTIONS)
     shapes = probe_blocks(networks, blocks, latent_shape)
     # Blocks of one size share a projection.
     projection = functools.cache(
@@ -429,7 +423,7 @@ def _log_bytes(n_images, part, shapes):
 
 def _digest(settings, nsd_ids, features, part, model):
     """Identify all that a chunk depends on; stops at features that are not finite."""
-    text = sha256(json.dumps(settings, sort_keys=True).encode())
+    text = sha256(json.dumps(settings).encode())
     text.update(provenance.digest("nsdldm/ldm/activations.py").encode())
     text.update(nsd_ids.tobytes())
     for path in features.values():
@@ -460,12 +454,13 @@ def _finite_blocks(path, nsd_ids, part):
         yield values
 
 
-def _batch_maker(networks, chain, spaces, reductions, owners, files, first):
+def _batch_maker(networks, chain, spaces, reductions, nsd_ids, files, first):
     """The function that takes a slice of a chunk's images and returns an array a space.
 
-    `owners` are the numbers of the images that noise belongs to, `files` those of z and c, and
-    `first` is the row of the chunk's first image there.
+    `nsd_ids` are the numbers of these images, `files` holds z and c, and `first` is the row of the
+    chunk's first image there.
     """
+    owners = nsd_ids if chain.noise == "per-image" else np.zeros_like(nsd_ids)
     levels = {}
     for space in spaces.values():
         sources = levels.setdefault(space.strength, {})

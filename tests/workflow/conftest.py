@@ -12,7 +12,8 @@ import yaml
 
 PROJECT = Path(__file__).resolve().parents[2]
 MODEL = str(PROJECT / "resources/demo_model")
-COPIED = ("Snakefile", "report", "rules", "workflow_scripts", "nsdldm", "schemas", "envs", "profiles")
+COPIED = ("Snakefile", "report", "rules", "workflow_scripts", "nsdldm", "schemas", "envs")
+COPIED += ("profiles",)
 
 
 def run_snakemake(folder, *arguments, check=True, project=None):

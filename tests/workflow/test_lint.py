@@ -29,11 +29,12 @@ def test_rules_adapters_logs_and_benchmarks_share_one_name():
 
     named = set()
     for path in (PROJECT / "rules").glob("*.smk"):
-        for rule in re.split(r"\n(?=rule )", path.read_text())[1:]:
-            name = re.match(r"rule (\w+):", rule).group(1)
-            named.add(name)
-            assert f'"../workflow_scripts/{name}.py"' in rule
-            assert f'digest("workflow_scripts/{name}.py")' in rule
+        for rule in re.split(r"\n\s*(?=(?:use )?rule )", path.read_text())[1:]:
+            name = re.match(r"(?:use rule \w+ as|rule) (\w+)", rule).group(1)
+            if rule.startswith("rule"):
+                named.add(name)
+                assert f'"../workflow_scripts/{name}.py"' in rule
+                assert f'digest("workflow_scripts/{name}.py")' in rule
             assert re.search(rf'"logs/[^"]*{name}[^"]*\.log"', rule), name
             for stem in re.findall(r'"benchmarks/[^"]*/(\w+)[^"]*\.tsv"', rule):
                 assert stem == name
@@ -49,14 +50,15 @@ def test_adapters_and_snakefile_are_small():
 
 
 def test_functions_are_short():
+    """Without signature and docstring, which say what a function does rather than do it."""
     import ast
 
     for path in (PROJECT / "nsdldm").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.FunctionDef):
-                docs = ast.get_docstring(node, clean=False) or ""
-                lines = node.end_lineno - node.lineno + 1 - docs.count("\n")
-                assert lines <= 50, f"{path.name}: {node.name} has {lines} lines"
+                body = node.body[1:] if ast.get_docstring(node) and node.body[1:] else node.body
+                lines = node.end_lineno - body[0].lineno + 1
+                assert lines <= 45, f"{path.name}: {node.name} has {lines} lines"
 
 
 def test_snakefile_parses_without_heavy_imports():
