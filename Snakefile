@@ -35,7 +35,6 @@ wildcard_constraints:
     feature="|".join(FEATURES + ADDED),
     space="|".join(ADDED) or "none",
     variant="|".join(VARIANTS) or "none",
-    percent="[0-9]{3}",
     figure="fig[78]",
     target="|".join(TARGETS),
     protocol="corrected|takagi2023",

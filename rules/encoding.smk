@@ -38,20 +38,20 @@ use rule compute_kernel as compute_path_kernels with:
         "benchmarks/{subject}/compute_path_kernels.tsv"
 
 
-use rule compute_kernel as compute_variant_kernels with:
-    input:
-        images="results/{subject}/images.tsv",
-        features=collect(
-            "results/{{subject}}/features/{space}-{{variant}}.npy", space=STEP_SPACES
-        ),
-    output:
-        collect(
-            "results/{{subject}}/kernels/{space}-{{variant}}.npy", space=STEP_SPACES
-        ),
-    log:
-        "logs/{subject}/compute_variant_kernels.{variant}.log",
-    benchmark:
-        "benchmarks/{subject}/compute_variant_kernels.{variant}.tsv"
+if VARIANTS:
+
+    use rule compute_kernel as compute_variant_kernels with:
+        input:
+            images="results/{subject}/images.tsv",
+            features=collect(
+                "results/{{subject}}/features/{space}.npy", space=VARIANT_SPACES
+            ),
+        output:
+            collect("results/{{subject}}/kernels/{space}.npy", space=VARIANT_SPACES),
+        log:
+            "logs/{subject}/compute_variant_kernels.log",
+        benchmark:
+            "benchmarks/{subject}/compute_variant_kernels.tsv"
 
 
 rule fit_encoders:

@@ -193,22 +193,22 @@ rule gather_features:
         "../workflow_scripts/gather_features.py"
 
 
-use rule gather_features as gather_variants with:
-    input:
-        images="results/{subject}/images.tsv",
-        chunks=collect(
-            "results/{{subject}}/trajectories/{space}-{{variant}}.{chunk}.npy",
-            space=STEP_SPACES,
-            chunk=range(config["trajectories"]["chunks"]),
-        ),
-    output:
-        collect(
-            "results/{{subject}}/features/{space}-{{variant}}.npy", space=STEP_SPACES
-        ),
-    log:
-        "logs/{subject}/gather_variants.{variant}.log",
-    params:
-        spaces=STEP_SPACES,
+if VARIANTS:
+
+    use rule gather_features as gather_variants with:
+        input:
+            images="results/{subject}/images.tsv",
+            chunks=collect(
+                "results/{{subject}}/trajectories/{space}.{chunk}.npy",
+                space=VARIANT_SPACES,
+                chunk=range(config["trajectories"]["chunks"]),
+            ),
+        output:
+            collect("results/{{subject}}/features/{space}.npy", space=VARIANT_SPACES),
+        log:
+            "logs/{subject}/gather_variants.log",
+        params:
+            spaces=VARIANT_SPACES,
 
 
 rule compute_features:

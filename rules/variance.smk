@@ -88,19 +88,25 @@ if VARIANTS:
 rule choose_blocks:
     input:
         kernels=collect(
-            "results/{{subject}}/kernels/unet-{block}-s{{percent}}.npy", block=BLOCKS
+            "results/{{subject}}/kernels/unet-{block}-{step}.npy",
+            step=STEP_NAMES,
+            block=BLOCKS,
         ),
         betas="results/{subject}/betas/cortex.npy",
         trials="results/{subject}/trials.tsv",
         images="results/{subject}/images.tsv",
         mask="results/{subject}/masks/cortex.nii.gz",
     output:
-        map="results/{subject}/encoding/blocks-s{percent}.nii.gz",
-        table="results/{subject}/encoding/blocks-s{percent}.tsv",
+        maps=collect(
+            "results/{{subject}}/encoding/blocks-{step}.nii.gz", step=STEP_NAMES
+        ),
+        tables=collect(
+            "results/{{subject}}/encoding/blocks-{step}.tsv", step=STEP_NAMES
+        ),
     log:
-        "logs/{subject}/choose_blocks.s{percent}.log",
+        "logs/{subject}/choose_blocks.log",
     benchmark:
-        "benchmarks/{subject}/choose_blocks.s{percent}.tsv"
+        "benchmarks/{subject}/choose_blocks.tsv"
     conda:
         "../envs/torch.yaml"
     threads: 8

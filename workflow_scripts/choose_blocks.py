@@ -1,14 +1,17 @@
-"""Find the block of the U-Net that predicts each cortical voxel of one subject best."""
+"""Find the block of the U-Net that predicts each cortical voxel of one subject best, by step."""
 
 from nsdldm.blocks import choose_blocks
 from nsdldm.logs import logged
 
 if __name__ == "__main__":
-    given, params = snakemake.input, snakemake.params
+    given, made, params = snakemake.input, snakemake.output, snakemake.params
+    n = len(params.blocks)
     with logged(snakemake.log[0]):
-        choose_blocks(
-            kernels=dict(zip(params.blocks, given.kernels, strict=True)),
-            **{key: given[key] for key in ("betas", "trials", "images", "mask")},
-            **{key: value for key, value in params.items() if key not in ("blocks", "code")},
-            **dict(snakemake.output.items()),
-        )
+        for step, outputs in enumerate(zip(made.maps, made.tables, strict=True)):
+            kernels = given.kernels[step * n : (step + 1) * n]
+            choose_blocks(
+                kernels=dict(zip(params.blocks, kernels, strict=True)),
+                **{key: given[key] for key in ("betas", "trials", "images", "mask")},
+                **{key: value for key, value in params.items() if key not in ("blocks", "code")},
+                **dict(zip(("map", "table"), outputs, strict=True)),
+            )

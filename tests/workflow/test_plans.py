@@ -43,7 +43,7 @@ def test_fresh_demo(tmp_path, tiny_demo):
         "fit_pairs": 1,
         "fit_step_pairs": 1,
         "fit_variant_pairs": 1,
-        "choose_blocks": 2,
+        "choose_blocks": 1,
         "decode_strip": 2,
         "plot_fig7": 1,
         "plot_fig8": 1,

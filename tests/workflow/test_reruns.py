@@ -27,7 +27,7 @@ FITTED = MAPS | {
     "fit_pairs": 1,
     "fit_step_pairs": 1,
     "fit_variant_pairs": 1,
-    "choose_blocks": 2,
+    "choose_blocks": 1,
 }
 UNIQUE = {
     key: FITTED[key]

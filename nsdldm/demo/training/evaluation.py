@@ -22,7 +22,8 @@ from nsdldm.logs import progress
 logger = logging.getLogger(__name__)
 
 STEPS, GUIDANCE, STRENGTH = 25, 5.0, 0.8
-BLUR = 0.5
+# Noise added to the true latent, in its standard deviations; the first is drawn.
+BLURS = (0.5, 1.0, 1.5)
 COARSE = 16
 BATCH = 50
 N_TIMED, N_SHOWN = 16, 12
@@ -86,8 +87,8 @@ def evaluate_model(folder, scenes, device, seed=0):
     save_table(folder / "evaluation.tsv", table)
     for measure, value in rows:
         logger.info("%-60s %.3f", measure, value)
-    first = {name: images[:N_SHOWN] for name, images in pictures.items()}
-    save_sheet(folder / "samples" / "scenes.png", list(first.values()))
+    shown = ("true", "autoencoded", "blurred z", "c", "z + c")
+    save_sheet(folder / "samples" / "scenes.png", [pictures[name][:N_SHOWN] for name in shown])
     return table
 
 
@@ -104,11 +105,11 @@ def make_pictures(models, scenes, seed):
     Returns
     -------
     dict of str to float32 array of shape (n, pixels, pixels, 3)
-        From 0 to 1: "true"; "autoencoded"; "blurred z", decoded from the latent with noise of half
-        its standard deviation; "c", from the mean of the captions' embeddings and noise; "z + c",
-        from the blurred picture, encoded, noised to `STRENGTH` and denoised with c.
+        From 0 to 1: "true"; "autoencoded"; "c", from the mean of the captions' embeddings and
+        noise; and as `name_blurs` has them for each of `BLURS` a blurred z, decoded from the latent
+        with noise, and z + c, from that picture, encoded, noised to `STRENGTH` and denoised with c.
     """
-    made = {name: [] for name in ("true", "autoencoded", "blurred z", "c", "z + c")}
+    made = {name: [] for name in ("true", "autoencoded", "c", *sum(map(name_blurs, BLURS), ()))}
     empty = models.embed([""])
     n = len(scenes.pictures)
     starts = range(0, n, BATCH)
@@ -119,7 +120,6 @@ def make_pictures(models, scenes, seed):
         noise = draw_noise(seed, range(rows.start, rows.stop), latents.shape[1:])
         noise = torch.from_numpy(noise).to(models.device)
         deviation = 1 / models.vae.config.scaling_factor
-        blurred = models.vae.decode(latents + BLUR * deviation * noise).sample.clamp(-1, 1)
         texts = [text for group in scenes.captions[rows] for text in group]
         c = models.embed(texts).view(len(true), -1, *empty.shape[1:]).mean(1)
         given = {
@@ -134,15 +134,21 @@ def make_pictures(models, scenes, seed):
         )
         made["true"].append(_to_unit(true))
         made["autoencoded"].append(_to_unit(models.vae.decode(latents).sample))
-        made["blurred z"].append(_to_unit(blurred))
         made["c"].append(models.pipeline(latents=other.to(models.device), **given).images)
-        generator = torch.Generator().manual_seed(seed + start)
-        made["z + c"].append(
-            models.img2img(
-                image=(blurred + 1) / 2, strength=STRENGTH, generator=generator, **given
-            ).images
-        )
+        for blur in BLURS:
+            blurred = models.vae.decode(latents + blur * deviation * noise).sample.clamp(-1, 1)
+            generator = torch.Generator().manual_seed(seed + start)
+            start_from = {"image": (blurred + 1) / 2, "strength": STRENGTH, "generator": generator}
+            alone, both = name_blurs(blur)
+            made[alone].append(_to_unit(blurred))
+            made[both].append(models.img2img(**start_from, **given).images)
     return {name: np.concatenate(parts) for name, parts in made.items()}
+
+
+def name_blurs(blur):
+    """Names of pictures from a blurred z alone, and from it and c."""
+    suffix = "" if blur == BLURS[0] else f" ({blur:g} sd)"
+    return f"blurred z{suffix}", f"z + c{suffix}"
 
 
 def _to_unit(pictures):
@@ -198,7 +204,7 @@ def measure_pictures(models, scenes, pictures):
     true = pictures["true"]
     squared = np.square(pictures["autoencoded"] - true).mean((1, 2, 3))
     rows.append(("autoencoder PSNR (dB)", float(np.mean(-10 * np.log10(squared)))))
-    for name in ("blurred z", "c", "z + c"):
+    for name in [name for name in pictures if name not in ("true", "autoencoded")]:
         rows.append((f"{COARSE} x {COARSE} correlation, {name}", correlate(pictures[name], true)))
     return rows
 
