@@ -1,6 +1,6 @@
 """Time a dry run of everything for the real release, on files of one byte under its names.
 
-    PYTHONPATH=. python benchmarks/planning.py --subjects 4 --sessions 40
+PYTHONPATH=. python benchmarks/planning.py --subjects 4 --sessions 40
 """
 
 import argparse

@@ -33,14 +33,9 @@ from diffusers import (
 from PIL import Image
 from transformers import CLIPTextConfig
 
+from nsdldm.devices import choose_device, choose_dtype
 from nsdldm.files import save_array, save_table
-from nsdldm.ldm.loading import (
-    choose_device,
-    choose_dtype,
-    load_autoencoder,
-    load_denoiser,
-    load_text,
-)
+from nsdldm.ldm.loading import load_autoencoder, load_denoiser, load_text
 from nsdldm.ldm.reconstruction import reconstruct_chunk
 
 

@@ -6,10 +6,10 @@ from itertools import chain
 
 import numpy as np
 
+from nsdldm.devices import choose_device
 from nsdldm.errors import Finding, InputError
 from nsdldm.files import create_array, load_table
 from nsdldm.ldm.batching import run_images
-from nsdldm.ldm.loading import choose_device
 from nsdldm.metrics.networks import VIEWS, Unavailable, load_extractors
 from nsdldm.nsd.captions import read_captions
 from nsdldm.nsd.stimuli import read_images

@@ -15,6 +15,7 @@ from himalaya.kernel_ridge import KernelRidgeCV
 from himalaya.scoring import r2_score
 from sklearn.model_selection import GroupKFold
 
+from nsdldm.devices import choose_device
 from nsdldm.errors import Finding, InputError
 from nsdldm.files import load_array, load_table, save_array
 
@@ -52,11 +53,7 @@ def set_device(device):
     InputError
         "cuda" without a GPU that torch can use.
     """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device == "cuda" and not torch.cuda.is_available():
-        remedy = "Set it to auto or cpu, or install torch for your GPU"
-        raise InputError(Finding("model/device", "a GPU that torch can use", "none", remedy))
+    device = choose_device(device).type
     set_backend("torch_cuda" if device == "cuda" else "torch")
     return device
 

@@ -17,17 +17,12 @@ from diffusers import SchedulerMixin, UNet2DConditionModel
 from sklearn.random_projection import SparseRandomProjection
 
 from nsdldm import provenance
+from nsdldm.devices import check_choice, choose_device, choose_dtype
 from nsdldm.errors import Finding, InputError
 from nsdldm.files import load_table
 from nsdldm.ldm.batching import draw_noise, run_batched
 from nsdldm.ldm.chunks import chunk_rows, record_done
-from nsdldm.ldm.loading import (
-    check_choice,
-    choose_device,
-    choose_dtype,
-    load_denoiser,
-    load_text,
-)
+from nsdldm.ldm.loading import load_denoiser, load_text
 from nsdldm.ldm.parts import (
     finish_parts,
     open_parts,

@@ -6,10 +6,11 @@ import numpy as np
 import torch
 from PIL import Image
 
+from nsdldm.devices import choose_device, choose_dtype
 from nsdldm.errors import Finding, InputError
 from nsdldm.files import create_array, load_table
 from nsdldm.ldm.batching import run_images
-from nsdldm.ldm.loading import choose_device, choose_dtype, load_autoencoder
+from nsdldm.ldm.loading import load_autoencoder
 from nsdldm.nsd.stimuli import read_images
 
 logger = logging.getLogger(__name__)

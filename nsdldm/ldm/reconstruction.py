@@ -12,6 +12,7 @@ from diffusers import AutoencoderKL, SchedulerMixin, UNet2DConditionModel
 from PIL import Image
 
 from nsdldm import provenance
+from nsdldm.devices import check_choice, choose_device, choose_dtype
 from nsdldm.errors import Finding, InputError, reading
 from nsdldm.files import load_table
 from nsdldm.ldm.batching import draw_noise, run_images
@@ -24,14 +25,7 @@ from nsdldm.ldm.chunks import (
     save_reconstructions,
 )
 from nsdldm.ldm.latents import encode_pictures, latent_shape, prepare_pictures
-from nsdldm.ldm.loading import (
-    check_choice,
-    choose_device,
-    choose_dtype,
-    load_autoencoder,
-    load_denoiser,
-    load_text,
-)
+from nsdldm.ldm.loading import load_autoencoder, load_denoiser, load_text
 from nsdldm.ldm.text import embed_texts
 from nsdldm.ldm.trajectories import denoise, open_feature, plan_steps
 

@@ -5,9 +5,10 @@ import logging
 import numpy as np
 import torch
 
+from nsdldm.devices import choose_device, choose_dtype
 from nsdldm.errors import Finding, InputError
 from nsdldm.files import load_array, load_table, save_array
-from nsdldm.ldm.loading import choose_device, choose_dtype, load_autoencoder
+from nsdldm.ldm.loading import load_autoencoder
 from nsdldm.ldm.reconstruction import decode_pictures
 
 logger = logging.getLogger(__name__)

@@ -5,9 +5,10 @@ import logging
 import numpy as np
 import torch
 
+from nsdldm.devices import choose_device, choose_dtype
 from nsdldm.files import create_array, load_table
 from nsdldm.ldm.batching import run_images
-from nsdldm.ldm.loading import choose_device, choose_dtype, load_text
+from nsdldm.ldm.loading import load_text
 from nsdldm.nsd.captions import read_captions
 
 logger = logging.getLogger(__name__)

@@ -5,16 +5,11 @@ import logging
 import numpy as np
 import torch
 
+from nsdldm.devices import check_choice, choose_device, choose_dtype
 from nsdldm.errors import Finding, InputError
 from nsdldm.files import create_array, load_array, load_table
 from nsdldm.ldm.batching import draw_noise, run_images
-from nsdldm.ldm.loading import (
-    check_choice,
-    choose_device,
-    choose_dtype,
-    load_denoiser,
-    load_text,
-)
+from nsdldm.ldm.loading import load_denoiser, load_text
 from nsdldm.ldm.text import embed_texts
 
 logger = logging.getLogger(__name__)

@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 import torch
 
+from nsdldm.devices import choose_device
 from nsdldm.errors import Finding, InputError, reading
 from nsdldm.files import load_table, save_table
 from nsdldm.ldm.batching import run_batched
 from nsdldm.ldm.chunks import open_reconstructions
-from nsdldm.ldm.loading import choose_device
 from nsdldm.logs import progress
 from nsdldm.metrics import pixels
 from nsdldm.metrics.identification import (

@@ -22,7 +22,7 @@ from torch import nn
 from transformers import CLIPModel
 
 from nsdldm.demo.scenes import BACKGROUNDS, CATEGORIES
-from nsdldm.demo.training.networks import load_classifier
+from nsdldm.demo.training.classifiers import load_classifier
 from nsdldm.errors import Finding, InputError, reading
 
 logger = logging.getLogger(__name__)

@@ -4,7 +4,7 @@ import torch
 from safetensors.torch import save_file
 from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
 
-from nsdldm.demo.training.networks import CLASSIFIERS
+from nsdldm.demo.training.classifiers import CLASSIFIERS
 
 PIXELS = 48
 

@@ -10,8 +10,8 @@ from diffusers import StableDiffusionPipeline
 from nsdldm.demo.scenes import BACKGROUNDS, CATEGORIES, describe_scene
 from nsdldm.demo.training import evaluation, loop, stages
 from nsdldm.demo.training.assemble import assemble_model
+from nsdldm.demo.training.classifiers import build_judge, load_classifier, prepare
 from nsdldm.demo.training.loop import train_network
-from nsdldm.demo.training.networks import build_judge, load_classifier, prepare
 from nsdldm.demo.training.recipe import Plan, Recipe
 from nsdldm.demo.training.scenes import FIRST_NUMBERS
 from nsdldm.demo.training.stages import Workshop

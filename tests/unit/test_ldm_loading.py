@@ -8,14 +8,9 @@ from ldm_models import DEMO_MODEL, N_WORDS, save_model
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTokenizer
 
+from nsdldm.devices import choose_device, choose_dtype
 from nsdldm.errors import InputError
-from nsdldm.ldm.loading import (
-    choose_device,
-    choose_dtype,
-    load_autoencoder,
-    load_denoiser,
-    load_text,
-)
+from nsdldm.ldm.loading import load_autoencoder, load_denoiser, load_text
 
 CPU = torch.device("cpu")
 

@@ -18,7 +18,7 @@ from transformers import (
     CLIPVisionConfig,
 )
 
-from nsdldm.demo.training.networks import load_classifier, prepare
+from nsdldm.demo.training.classifiers import load_classifier, prepare
 from nsdldm.errors import InputError
 from nsdldm.metrics import networks
 from nsdldm.metrics.names import LOWER_IS_BETTER, describe_metric

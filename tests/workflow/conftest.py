@@ -72,7 +72,6 @@ def tiny_demo():
             "blocks": {"down": "down_blocks.1", "mid": "mid_block", "up": "up_blocks.1"},
             "width": 60,
             "variants": {"shared": {"noise": "shared"}},
-            "chunks": 2,
         },
         "decoding": {"alphas": [10.0, 1000.0], "n_folds": 3},
         "reconstruction": {"methods": ["z", "zc"], "samples": 2, "steps": 2, "chunks": 2},

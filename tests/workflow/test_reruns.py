@@ -13,10 +13,10 @@ MASKED = {"make_mask": ROIS, "extract_betas": 1}
 CHECKED = {"check_release": 1, "tabulate_trials": 1}
 FEATURES = {"encode_latents": 1, "embed_captions": 1, "denoise_latents": 1, "compute_kernel": 3}
 PATHS = {
-    "collect_trajectories": 2,
+    "collect_trajectories": 1,
     "gather_features": 1,
     "compute_path_kernels": 1,
-    "collect_variants": 2,
+    "collect_variants": 1,
     "gather_variants": 1,
     "compute_variant_kernels": 1,
     "decode_strip": 2,

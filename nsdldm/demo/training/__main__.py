@@ -8,7 +8,7 @@ from nsdldm.demo.training.assemble import assemble_model
 from nsdldm.demo.training.evaluation import evaluate_model
 from nsdldm.demo.training.recipe import Recipe
 from nsdldm.demo.training.stages import STAGES, Workshop
-from nsdldm.ldm.loading import DEVICES, choose_device
+from nsdldm.devices import DEVICES, choose_device
 from nsdldm.logs import logged
 
 LATER = ("assemble", "evaluate")

@@ -13,7 +13,7 @@ from transformers import CLIPModel
 
 from nsdldm.demo.captions import NAMES, OPENINGS, PLACES
 from nsdldm.demo.scenes import BACKGROUNDS, CATEGORIES
-from nsdldm.demo.training.networks import load_classifier, prepare
+from nsdldm.demo.training.classifiers import load_classifier, prepare
 from nsdldm.files import replacing, save_table
 from nsdldm.ldm.batching import draw_noise
 from nsdldm.ldm.text import embed_texts

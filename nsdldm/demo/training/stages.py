@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from transformers import CLIPTokenizer
 
 from nsdldm.demo.training import networks
+from nsdldm.demo.training.classifiers import prepare
 from nsdldm.demo.training.loop import autocast, train_network
-from nsdldm.demo.training.networks import prepare
 from nsdldm.demo.training.scenes import draw_scenes, load_scenes
 from nsdldm.demo.training.tokenizer import train_tokenizer
 from nsdldm.files import create_array, load_array
