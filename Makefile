@@ -7,8 +7,10 @@ RUN = .venv/bin/snakemake --cores $(CORES)
 
 .PHONY: demo demo-model test lint plan benchmark envs clean
 
+# Two jobs at a time, each on half of the cores: these jobs are so small that starting them is much of
+# their time.
 demo: .venv/installed
-	$(RUN)
+	$(RUN) --max-threads $$((($(CORES) + 1) / 2)) --resources gpu=2
 	$(RUN) --report results/report/report.html
 	@echo
 	@echo "Figures (open them in a browser or a viewer):"
