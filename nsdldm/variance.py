@@ -274,19 +274,22 @@ def list_columns(pair):
     Returns
     -------
     list of str
-        r and r2 (joint model), r2_{a}, r2_{b} (each alone), then for both spaces unique_, p_unique_
-        and significant_, then ceiling, ncsnr, unique_{a}_normalised, unique_{b}_normalised, weight
-        (of a in the joint model) and alpha.
+        r, r2, p and significant (of the joint model), r2_{a}, r2_{b} (each alone), then for both
+        spaces unique_, p_unique_ and significant_, then ceiling, ncsnr, unique_{a}_normalised,
+        unique_{b}_normalised, weight (of a in the joint model) and alpha.
     """
     both = [
         f"{what}_{space}" for what in ("r2", "unique", "p_unique", "significant") for space in pair
     ]
     normalised = [f"unique_{space}_normalised" for space in pair]
-    return ["r", "r2", *both, "ceiling", "ncsnr", *normalised, "weight", "alpha"]
+    joint = ["r", "r2", "p", "significant"]
+    return [*joint, *both, "ceiling", "ncsnr", *normalised, "weight", "alpha"]
 
 
-def _finish(pair, table, alphas, q):
+def _finish(pair, table, n_test, alphas, q):
     """Add unique variance, its normalised form and significance; log what matters."""
+    table["p"] = stats.p_values(table["r"], n_test)
+    table["significant"] = stats.fdr(table["p"], q)
     table.loc[table["r2"].isna(), ["weight", "alpha"]] = np.nan
     ceiling = table["ceiling"].where(table["ceiling"] >= LEAST_CEILING)
     for space, other in (pair, pair[::-1]):
@@ -393,4 +396,6 @@ def fit_pairs(
     for pair, parts in found.items():
         table = pd.concat(parts, ignore_index=True).assign(**noise)
         name = name_pair(pair)
-        encoding.write_maps(_finish(pair, table, alphas, fdr), mask, maps[name], tables[name])
+        encoding.write_maps(
+            _finish(pair, table, len(rows[1]), alphas, fdr), mask, maps[name], tables[name]
+        )

@@ -111,6 +111,7 @@ rule plot_fig7:
     params:
         figure=7,
         pairs=collect("z+{space}", space=DRAWN_LEVELS),
+        drawn=lookup("encoding/drawn", within=config),
         rois=list(config["rois"]),
         demo=config["dataset"] == "demo",
         code=digest("workflow_scripts/plot_fig7.py"),

@@ -2,6 +2,7 @@
 
 import logging
 import re
+from functools import partial
 from string import ascii_lowercase
 
 import numpy as np
@@ -52,6 +53,12 @@ RANKS = {"n": ("Low", "Middle", "High"), "s": ("Early", "Middle", "Late")}
 # Strips around the maps, gaps, the margin and the pictures, in millimetres.
 HEAD, ROW_TITLE, FOOT, GAP, MARGIN, PICTURE = 11.5, 6, 19, 3, 2, 15
 MOST_PICTURES = 3
+# Which vertices are coloured, by the setting.
+DRAWN = {
+    "unique": NOTE,
+    "joint": "Colour: predicted by both together, after correction for the false discovery rate; "
+    "the counts are of significant unique variance.",
+}
 
 
 def parse_space(space):
@@ -143,6 +150,7 @@ def plot_unique_variance(
     masks,
     transforms,
     surfaces,
+    drawn,
     demo,
     png,
     html,
@@ -152,8 +160,7 @@ def plot_unique_variance(
     """Draw the unique variance of two feature spaces, one row a noise level or denoising step.
 
     A space's unique variance is the variance that the joint model explains (R² on held-out images)
-    less that of the other space alone. Vertices are coloured where the nearest voxel at mid-depth
-    is significant for that space; all maps share one scale that starts at 0.
+    less that of the other space alone. All maps share one scale that starts at 0.
 
     Parameters
     ----------
@@ -162,13 +169,17 @@ def plot_unique_variance(
         Number of the figure: 7 for noise levels, 8 for denoising steps.
     tables : dict of path
         For each pair such as z+zc-n060, in the order of the rows, the table of its joint model with
-        a row a voxel: i, j, k, r, ceiling, unique_{space} and significant_{space}.
+        a row a voxel: i, j, k, r, significant, ceiling, unique_{space} and significant_{space}.
     masks : dict of path
         Regions; cortex holds all voxels, the others are drawn as outlines and named.
     transforms : dict of list of path
         For lh and rh the transforms to layerB1, layerB2, layerB3.
     surfaces : dict of dict of path
         For lh and rh the files white, inflated, sulc and flat.
+    drawn : {"unique", "joint"}
+        Colour vertices where the nearest voxel at mid-depth has significant unique variance of that
+        space, or wherever both spaces together predict it; with few test images the second shows
+        what is there although single voxels cannot be told from chance.
     demo : bool
         Say on the figure that the data are simulated.
     png, html, tsv : path
@@ -188,19 +199,21 @@ def plot_unique_variance(
     shape = load_mask(masks["cortex"]).shape
     hemispheres = {hemi: read_hemisphere(hemi, surfaces[hemi]) for hemi in HEMISPHERES}
     regions = {hemi: project_masks(masks, transforms[hemi]) for hemi in HEMISPHERES}
-    maps = {pair: _project_pair(table, pair, shape, transforms) for pair, table in read.items()}
+    project = partial(_project_pair, shape=shape, transforms=transforms, drawn=drawn)
+    maps = {pair: project(table, pair) for pair, table in read.items()}
     values = [r2 for row in maps.values() for each in row.values() for r2 in each.values()]
     limit = upper_limit(np.concatenate(values), step=0.02)
     logger.info("%s: unique variance from 0 to %.2f, one scale for all maps", subject, limit)
     title = f"{subject} – {DEMO}" if demo else subject
     counts = {pair: _count(table, pair) for pair, table in read.items()}
     with journal_style():
-        save_figure(png, draw_unique(title, counts, hemispheres, maps, regions, limit, strip))
+        shown = hemispheres, maps, regions, limit, DRAWN[drawn], strip
+        save_figure(png, draw_unique(title, counts, *shown))
     save_table(tsv, summarize_unique(subject, read, masks))
     write_page(
         html,
         title=f"Figure {figure}: {title}",
-        note=f"{MEASURE.format(r='R²')}. {NOTE}",
+        note=f"{MEASURE.format(r='R²')}. {DRAWN[drawn]}",
         hemispheres=hemispheres,
         maps=_name_maps(maps),
         limit=limit,
@@ -211,7 +224,7 @@ def _columns(pair):
     """Columns that the table of a pair must have."""
     spaces = parse_pair(pair)
     own = [f"{name}_{space}" for name in ("unique", "significant") for space in spaces]
-    return ["i", "j", "k", "r", "ceiling", *own]
+    return ["i", "j", "k", "r", "significant", "ceiling", *own]
 
 
 def _read_strip(path, n_rows):
@@ -226,13 +239,12 @@ def _read_strip(path, n_rows):
     return np.array(strip[:, :MOST_PICTURES])
 
 
-def _project_pair(table, pair, shape, transforms):
-    """Unique variance of both spaces at the vertices of each hemisphere, NaN if not significant."""
+def _project_pair(table, pair, shape, transforms, drawn):
+    """Unique variance of both spaces at the vertices of each hemisphere, NaN if not drawn."""
     maps = {}
     for space in parse_pair(pair):
-        volumes = [
-            fill_volume(table, f"{name}_{space}", shape) for name in ("unique", "significant")
-        ]
+        mask = f"significant_{space}" if drawn == "unique" else "significant"
+        volumes = [fill_volume(table, name, shape) for name in (f"unique_{space}", mask)]
         maps[space] = {hemi: project_values(*volumes, at) for hemi, at in transforms.items()}
     return maps
 
@@ -293,7 +305,7 @@ def summarize_unique(subject, tables, masks):
     return pd.DataFrame(rows)
 
 
-def draw_unique(title, counts, hemispheres, maps, regions, limit, strip=None):
+def draw_unique(title, counts, hemispheres, maps, regions, limit, note, strip=None):
     """Draw figure 7 or 8 from values of vertices.
 
     Parameters
@@ -309,6 +321,8 @@ def draw_unique(title, counts, hemispheres, maps, regions, limit, strip=None):
         For each hemisphere the regions to outline.
     limit : float
         Upper end of the colour scale.
+    note : str
+        Which vertices are coloured.
     strip : uint8 array of shape (n_pairs, n_images, height, width, 3), optional
 
     Returns
@@ -330,7 +344,7 @@ def draw_unique(title, counts, hemispheres, maps, regions, limit, strip=None):
     _write_rows(figure, counts, tops, lefts, plan)
     if strip is not None:
         _draw_strip(figure, strip, [top + pixels(ROW_TITLE) for top in tops])
-    _draw_foot(figure, colours, plan, lefts, tops[-1] + pitch)
+    _draw_foot(figure, colours, plan, lefts, tops[-1] + pitch, note)
     return figure
 
 
@@ -371,11 +385,11 @@ def _draw_strip(figure, strip, tops):
             show(figure, pixels(MARGIN), down, fit_picture(picture, side))
 
 
-def _draw_foot(figure, colours, plan, lefts, top):
+def _draw_foot(figure, colours, plan, lefts, top, note):
     """Draw directions under the lowest flat maps, the colour bar and the note."""
     middle = pixels(WIDTH_MM) // 2
     for left in lefts:
         write_directions(figure, plan, left, top + pixels(1))
     style = {"size": SMALL, "color": FAINT, "ha": "center", "va": "center"}
-    write(figure, middle, top + pixels(FOOT - 1.5), NOTE, **style)
+    write(figure, middle, top + pixels(FOOT - 1.5), note, **style)
     draw_bar(figure, colours, middle, top + pixels(5), MEASURE.format(r="$R^2$"))

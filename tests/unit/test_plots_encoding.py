@@ -9,6 +9,7 @@ from test_plots_fig6 import SHAPE, all_texts, decode, write_subject
 
 from nsdldm.errors import InputError
 from nsdldm.files import load_table, save_array, save_table, save_volume
+from nsdldm.nsd.surfaces import project
 from nsdldm.plots import cortex, fig7, fig9, group, panels
 
 LEVELS = (20, 60, 100)
@@ -22,6 +23,7 @@ X, Y, Z = VOXELS.T
 def write_joint(folder, pair, reach):
     """z unique where j < reach, rising with i; z_c where j >= 30 - reach, rising with k."""
     table = pd.DataFrame({"i": X, "j": Y, "k": Z, "r": 0.3, "ceiling": 0.5, "ncsnr": 0.4})
+    table["significant"] = reach > 0
     a, b = pair.split("+")
     table[f"unique_{a}"], table[f"significant_{a}"] = X / 100, reach > Y
     table[f"unique_{b}"], table[f"significant_{b}"] = Z / 100, SHAPE[1] - reach <= Y
@@ -57,7 +59,7 @@ def unique(tmp_path_factory):
     save_array(folder / "strip.npy", strip)
     tables = {pair: write_joint(folder, pair, 6) for pair in PAIRS}
     given = write_inputs(folder) | {"tables": tables, "pictures": folder / "strip.npy"}
-    return run(fig7, fig7.plot_unique_variance, folder, figure=7, **given)
+    return run(fig7, fig7.plot_unique_variance, folder, figure=7, drawn="unique", **given)
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +140,19 @@ def test_unique_variance_is_drawn_where_its_own_space_is_significant(unique):
     assert posterior == [(True, False), (False, True)]
 
 
+def test_unique_variance_is_drawn_wherever_both_predict_if_asked(tmp_path):
+    pair, layers = PAIRS[0], write_inputs(tmp_path)["transforms"]
+    for reach in (6, 0):
+        table = load_table(write_joint(tmp_path, pair, reach))
+        maps = fig7._project_pair(table, pair, SHAPE, layers, "joint")
+        volume = panels.fill_volume(table, "significant", SHAPE)
+        for hemi, each in layers.items():
+            shown = project(volume, each, "nearest") == 1
+            assert shown.any() == (reach > 0)
+            for space in ("z", "zc-n020"):
+                assert (np.isfinite(maps[space][hemi]) == shown).all()
+
+
 def test_figure_7_has_a_row_a_level_space_and_region(unique):
     table = load_table(unique[0]["tsv"])
     assert len(table) == 3 * 2 * 3
@@ -165,7 +180,8 @@ def test_a_table_without_its_columns_is_refused(tmp_path):
     with pytest.raises(InputError, match="unique_zc-n060"):
         fig7.plot_unique_variance(
             **dict.fromkeys(("masks", "transforms", "surfaces", "png", "html", "tsv")),
-            **{"subject": "subj01", "figure": 7, "demo": False, "tables": {PAIRS[1]: path}},
+            **{"subject": "subj01", "figure": 7, "demo": False, "drawn": "unique"},
+            tables={PAIRS[1]: path},
         )
 
 
