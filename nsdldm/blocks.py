@@ -214,7 +214,7 @@ def choose_blocks(
     """
     blocks = list(kernels)
     if len(blocks) < 2:
-        raise InputError(Finding("trajectories/blocks", "two or more", str(blocks), "Add another"))
+        raise InputError(Finding("trajectories.blocks", "two or more", str(blocks), "Add another"))
     shown, seen = encoding.check_inputs(kernels, betas, trials, images, mask)
     ridge.set_device(device)
     rows = encoding.find_rows(shown, seen, train_on)

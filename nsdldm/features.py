@@ -1,6 +1,7 @@
 """Feature spaces of one's own: a function of pictures and captions, named in the configuration."""
 
 import importlib
+import inspect
 import logging
 from itertools import chain
 
@@ -56,15 +57,12 @@ def compute_features(
     device = choose_device(device)
     embed = _prepare(where, function, device, settings)
 
+    shapes = []
+
     def compute(batch):
         texts = [by_image[number] for number in coco_ids[batch]]
         pictures = list(read_images(stimuli, nsd_ids[batch]))
-        values = np.asarray(embed(pictures, texts), np.float32)
-        if len(values) != len(texts) or not np.isfinite(values).all():
-            expected = f"finite numbers, a row for each of {len(texts)} pictures"
-            found = f"an array of shape {values.shape}, finite or not"
-            raise InputError(Finding(where, expected, found, f"Correct {function}"))
-        return values
+        return _check(where, function, embed(pictures, texts), len(texts), shapes)
 
     n = len(nsd_ids)
     rows = run_images(compute, n, batch_size, device, space)
@@ -76,6 +74,23 @@ def compute_features(
     logger.info("%s: shape %s", space, shape)
 
 
+def _check(where, function, values, n, shapes):
+    """Rows as float32; stop unless there are n, finite, and of the shape of all before."""
+    expected = f"finite numbers on the CPU, a row of one shape for each of {n} pictures"
+    try:
+        values = np.asarray(values, np.float32)
+    except (TypeError, ValueError) as error:
+        finding = Finding(where, expected, str(error), f"Correct {function}")
+        raise InputError(finding) from error
+    shapes.append(values.shape[1:])
+    if len(values) != n or shapes[-1] != shapes[0] or not np.isfinite(values).all():
+        found = f"an array of shape {values.shape}"
+        found += f" after rows of shape {shapes[0]}" if shapes[-1] != shapes[0] else ""
+        found += "" if np.isfinite(values).all() else " that is not finite everywhere"
+        raise InputError(Finding(where, expected, found, f"Correct {function}"))
+    return values
+
+
 def _prepare(where, function, device, settings):
     """The function that a dotted name stands for, given its settings."""
     module, _, name = function.rpartition(".")
@@ -85,11 +100,12 @@ def _prepare(where, function, device, settings):
         expected, remedy = "the dotted name of a function", "Correct it"
         raise InputError(Finding(f"{where}.function", expected, str(error), remedy)) from error
     try:
-        return make(device, **settings)
+        inspect.signature(make).bind(device, **settings)
     except TypeError as error:
         expected = f"settings that {function} takes"
         finding = Finding(f"{where}.settings", expected, str(error), "Correct them")
         raise InputError(finding) from error
+    return make(device, **settings)
 
 
 def embed_pictures(device, *, network, layer, weights, revision=None, sha256=None):
@@ -118,7 +134,8 @@ def embed_pictures(device, *, network, layer, weights, revision=None, sha256=Non
     try:
         views = load_extractors(network, settings, device)
     except Unavailable as error:
-        finding = Finding(f"network {network}", "to be available", str(error), "Install it")
+        remedy = "Give weights, or install what is missing"
+        finding = Finding(f"feature_spaces: {network}", "a usable network", str(error), remedy)
         raise InputError(finding) from error
     for view, extract in views:
         if layer in view.layers:

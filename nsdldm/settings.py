@@ -170,7 +170,15 @@ def _check_spaces(config):
             f"trajectories.drawn_levels must be of trajectories.noise_levels ({levels}), "
             f"not {found}."
         )
-    taken = sorted(set(config["feature_spaces"]) & {"z", "c", "zc", *planned})
+    for key in ("noise_levels", "drawn_levels", "step_shares"):
+        if settings[key] != sorted(settings[key]):
+            problems.append(f"trajectories.{key} must ascend, not {settings[key]}.")
+    if not any(0 < weight < 1 for weight in config["encoding"]["weights"]):
+        problems.append("encoding.weights must hold at least one share between 0 and 1.")
+    variants = {f"{space}-{name}" for space in planned for name in settings["variants"]}
+    known = {"z", "z_logvar", "c", "zc", *planned, *variants}
+    known |= {f"blocks-{space.removeprefix('zc-')}" for space in planned}
+    taken = sorted(set(config["feature_spaces"]) & known)
     if taken:
         problems.append(f"feature_spaces must have names of their own, not {', '.join(taken)}.")
     return problems
@@ -181,6 +189,19 @@ def _check_demo(config):
     problems = []
     demo = config["demo"]
     if config["dataset"] == "demo":
+        asked = {"nsd.sessions": config["nsd"]["sessions"]}
+        for subject, own in config["overrides"].items():
+            asked[f"overrides.{subject}.sessions"] = own.get("sessions", "all")
+        for key, sessions in asked.items():
+            last = (
+                0
+                if sessions == "all"
+                else max(sessions if isinstance(sessions, list) else [sessions])
+            )
+            if last > demo["sessions"]:
+                problems.append(
+                    f"{key} must be within the {demo['sessions']} of demo.sessions, not {sessions}."
+                )
         problems += [
             f"nsd.{key} must be {written} when dataset is demo, which writes no other, not "
             f"{config['nsd'][key]}."

@@ -95,7 +95,7 @@ def fit_joint(kernels_train, kernels_test, Y, weights, alphas, folds, batches):
     if (cv_scores < ridge.UNRESOLVED).any():
         expected = "a penalty that float32 can resolve beside the kernels' eigenvalues"
         found = f"at most {max(alphas):g}"
-        raise InputError(Finding("encoding/alphas", expected, found, "Add larger ones"))
+        raise InputError(Finding("encoding.alphas", expected, found, "Add larger ones"))
     # himalaya's deltas are log(weight / alpha), and weights sum to 1.
     scaled = np.exp(to_numpy(model.deltas_).astype(np.float64))
     share = shares[_find(shares, scaled[0] / scaled.sum(axis=0))]
@@ -191,7 +191,7 @@ def _check_pairs(pairs, weights):
     ]
     if not any(0 < weight < 1 for weight in weights) or not all(0 <= w <= 1 for w in weights):
         expected = "shares of the first space from 0 to 1, at least one of them between"
-        findings.append(Finding("encoding/weights", expected, str(list(weights)), "Correct them"))
+        findings.append(Finding("encoding.weights", expected, str(list(weights)), "Correct them"))
     if findings:
         raise InputError(*findings)
 
@@ -261,6 +261,14 @@ def _fit_block(pairs, idle, kernels, rows, weights, observed, signs, fit):
         yield pair, pd.DataFrame(columns)
         alone = {space: model for space, model in alone.items() if space not in done}
         logger.info("%s: %.0f s", name_pair(pair), time.monotonic() - began)
+
+
+def _say_floor(n_voxels, flips, q):
+    """Warn where so few flips are drawn that a few voxels can hardly pass the correction."""
+    needed = int(np.ceil(n_voxels / ((1 + flips) * q)))
+    if needed > 1:
+        message = "with %d flips at least %d of %d voxels must reach the smallest p to pass FDR %g"
+        logger.warning(message, flips, needed, n_voxels, q)
 
 
 def list_columns(pair):
@@ -382,6 +390,7 @@ def fit_pairs(
     plan = encoding.plan_fits(rows, n_voxels, len(alphas), n_folds, memory_gb, held, n_kernels=2)
     folds = ridge.group_folds(rows[0], n_folds, seed)
     signs = draw_signs(flips, len(rows[1]), seed)
+    _say_floor(n_voxels, flips, fdr)
 
     found, ratio = {pair: [] for pair in pairs}, np.empty(n_voxels, np.float32)
     how = shown, seen, rows, plan, train_on, zscore

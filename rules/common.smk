@@ -160,6 +160,11 @@ def surfaces():
     ]
 
 
+def fit_memory(section):
+    """Megabytes that a fit's job asks for, by what its section of the configuration allows it."""
+    return max(8000, int(1250 * config[section]["memory_gb"]))
+
+
 def model_path(wildcards):
     """Folder or hub id of the diffusion model."""
     return config["model"]["path"]
@@ -228,14 +233,25 @@ def reconstructions(runs):
     ]
 
 
+def local_weights(path):
+    """Files of weights at a path, as far as it is local."""
+    path = Path(path or "-")
+    if path.is_dir():
+        return [*path.glob("*.safetensors"), *path.glob("*/model.safetensors")]
+    return [path] if path.is_file() else []
+
+
 def network_files():
-    """Files of the networks that compare pictures, as far as they are local."""
-    files = []
-    for settings in config["evaluation"]["networks"].values():
-        path = Path((settings or {}).get("weights") or "-")
-        files += sorted(path.glob("*/model.safetensors")) if path.is_dir() else []
-        files += [path] if path.is_file() else []
-    return sorted({str(path) for path in files})
+    """Files of the networks that compare pictures."""
+    networks = config["evaluation"]["networks"].values()
+    files = [local_weights((settings or {}).get("weights")) for settings in networks]
+    return sorted({str(path) for paths in files for path in paths})
+
+
+def space_weights(wildcards):
+    """Files of the network that computes a feature space."""
+    settings = config["feature_spaces"][wildcards.space]["settings"]
+    return sorted(map(str, local_weights(settings.get("weights"))))
 
 
 def demo_root(wildcards):

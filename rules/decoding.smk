@@ -29,7 +29,7 @@ rule fit_decoders:
     threads: 8
     resources:
         gpu=1,
-        mem_mb=32000,
+        mem_mb=fit_memory("decoding"),
         runtime=240,
     params:
         regions=lookup("decoding/targets", within=config),
@@ -61,7 +61,7 @@ rule compare_protocols:
     threads: 8
     resources:
         gpu=1,
-        mem_mb=32000,
+        mem_mb=fit_memory("decoding"),
         runtime=480,
     params:
         regions=lookup("decoding/targets", within=config),

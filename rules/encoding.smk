@@ -73,7 +73,7 @@ rule fit_encoders:
     threads: 8
     resources:
         gpu=1,
-        mem_mb=32000,
+        mem_mb=fit_memory("encoding"),
         runtime=240,
     params:
         features=FEATURES,

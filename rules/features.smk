@@ -216,6 +216,7 @@ rule compute_features:
         images="results/{subject}/images.tsv",
         stimuli=source(layout.STIMULI),
         captions=caption_files(),
+        weights=space_weights,
     output:
         "results/{subject}/features/{space}.npy",
     log:

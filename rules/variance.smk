@@ -25,7 +25,7 @@ rule fit_pairs:
     threads: 8
     resources:
         gpu=1,
-        mem_mb=32000,
+        mem_mb=fit_memory("encoding"),
         runtime=720,
     params:
         alphas=lookup("encoding/alphas", within=config),
@@ -112,7 +112,7 @@ rule choose_blocks:
     threads: 8
     resources:
         gpu=1,
-        mem_mb=32000,
+        mem_mb=fit_memory("encoding"),
         runtime=720,
     params:
         blocks=BLOCKS,

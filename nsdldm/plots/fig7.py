@@ -56,8 +56,8 @@ MOST_PICTURES = 3
 # Which vertices are coloured, by the setting.
 DRAWN = {
     "unique": NOTE,
-    "joint": "Colour: predicted by both together, after correction for the false discovery rate; "
-    "the counts are of significant unique variance.",
+    "joint": "Colour: above 0 where both together predict after correction for the false discovery "
+    "rate; the counts are of significant unique variance.",
 }
 
 
@@ -178,8 +178,9 @@ def plot_unique_variance(
         For lh and rh the files white, inflated, sulc and flat.
     drawn : {"unique", "joint"}
         Colour vertices where the nearest voxel at mid-depth has significant unique variance of that
-        space, or wherever both spaces together predict it; with few test images the second shows
-        what is there although single voxels cannot be told from chance.
+        space, or wherever both spaces together predict it and unique variance is above 0; with few
+        test images the second shows what is there although single voxels cannot be told from
+        chance.
     demo : bool
         Say on the figure that the data are simulated.
     png, html, tsv : path
@@ -245,7 +246,8 @@ def _project_pair(table, pair, shape, transforms, drawn):
     for space in parse_pair(pair):
         mask = f"significant_{space}" if drawn == "unique" else "significant"
         volumes = [fill_volume(table, name, shape) for name in (f"unique_{space}", mask)]
-        maps[space] = {hemi: project_values(*volumes, at) for hemi, at in transforms.items()}
+        values = {hemi: project_values(*volumes, at) for hemi, at in transforms.items()}
+        maps[space] = {hemi: np.where(each > 0, each, np.nan) for hemi, each in values.items()}
     return maps
 
 
@@ -358,7 +360,9 @@ def _write_heads(figure, title, pairs, lefts, plan, decoded):
         text = f"Unique to {_symbol(space)}"
         write(figure, left + plan.width // 2, middle, text, **style)
     if decoded:
-        text = f"Decoded {_symbol(spaces[1])}"
+        # Along the way the latent is not yet z_c.
+        series = parse_space(spaces[1])[1]
+        text = f"Decoded {_symbol(spaces[1]) if series == 'n' else 'latent'}"
         write(figure, pixels(MARGIN + PICTURE / 2), middle, text, **style)
 
 

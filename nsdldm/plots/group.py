@@ -391,8 +391,9 @@ def _draw_trends(axes, own, looks):
             (own["measure"] == "slope") & (own["subject"] == MEAN) & (own["space"] == space)
         ]
         for row in slope.itertuples():
-            change = "0.000" if abs(row.value) < 5e-4 else f"{row.value:+.3f}".replace("-", "−")
-            text = f"{change}, {row.n_agree:.0f}/{row.n_subjects:.0f}"
+            text = f"{row.value:+.3f}".replace("-", "−")
+            text += f", {row.n_agree:.0f}/{row.n_subjects:.0f}"
+            text = "0.000" if abs(row.value) < 5e-4 else text
             where = {"transform": axes.transAxes, "ha": "center", "va": "bottom"}
             down = 1.01 + 0.1 * (len(spaces) - 1 - number)
             axes.text(0.5, down, f"{_name(space)} {text}", size=SMALL, color=colour, **where)

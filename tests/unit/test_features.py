@@ -59,8 +59,16 @@ def module(monkeypatch):
         wrong = {"rows": np.zeros((1, 3)), "numbers": np.full((2, 3), np.nan)}
         return lambda pictures, captions: wrong[what]
 
+    def ragged(device):
+        return lambda pictures, captions: [[1, 2], [3]]
+
+    def growing(device):
+        calls = []
+        return lambda pictures, captions: calls.append(1) or np.ones((len(pictures), len(calls)))
+
     mine = ModuleType("mine")
-    mine.__dict__.update(count_words=count_words, mean_colours=mean_colours, broken=broken)
+    for function in (count_words, mean_colours, broken, ragged, growing):
+        setattr(mine, function.__name__, function)
     monkeypatch.setitem(sys.modules, "mine", mine)
 
 
@@ -95,8 +103,10 @@ def test_clip_s_image_embedding_is_transformers_own(files, tmp_path):
         ("no.module", {}, r"feature_spaces.mine.function.*No module named 'no'"),
         ("plain", {}, r"feature_spaces.mine.function: expected the dotted name"),
         ("mine.count_words", {"facto": 2}, r"feature_spaces.mine.settings.*'facto'"),
-        ("mine.broken", {"what": "rows"}, r"a row for each of 2 pictures, found.*\(1, 3\)"),
-        ("mine.broken", {"what": "numbers"}, r"feature_spaces.mine: expected finite numbers"),
+        ("mine.broken", {"what": "rows"}, r"for each of 2 pictures, found.*\(1, 3\)"),
+        ("mine.broken", {"what": "numbers"}, r"feature_spaces.mine: .*not finite everywhere"),
+        ("mine.ragged", {}, r"feature_spaces.mine: expected finite numbers.*inhomogeneous"),
+        ("mine.growing", {}, r"found an array of shape \(2, 2\) after rows of shape \(1,\)"),
     ],
 )
 def test_a_bad_function_is_named(files, tmp_path, module, function, settings, message):

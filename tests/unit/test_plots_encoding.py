@@ -150,7 +150,11 @@ def test_unique_variance_is_drawn_wherever_both_predict_if_asked(tmp_path):
             shown = project(volume, each, "nearest") == 1
             assert shown.any() == (reach > 0)
             for space in ("z", "zc-n020"):
-                assert (np.isfinite(maps[space][hemi]) == shown).all()
+                positive = project(
+                    panels.fill_volume(table, f"unique_{space}", SHAPE), each, "linear"
+                )
+                expected = shown & (positive > 0)
+                assert (np.isfinite(maps[space][hemi]) == expected).all()
 
 
 def test_figure_7_has_a_row_a_level_space_and_region(unique):

@@ -87,6 +87,19 @@ CONTRADICTIONS = {
         {"trajectories": {"step_shares": [0.1, 0.2]}},
         "trajectories.step_shares: expected a different number of the 4 steps each",
     ),
+    "levels that descend": (
+        {"trajectories": {"drawn_levels": [1.0, 0.2]}},
+        "trajectories.drawn_levels must ascend, not [1.0, 0.2].",
+    ),
+    "no mix": ({"encoding": {"weights": [0, 1]}}, "encoding.weights must hold at least one"),
+    "sessions the demo lacks": (
+        {"overrides": {"subj02": {"sessions": [1, 5]}}},
+        "overrides.subj02.sessions must be within the 3 of demo.sessions, not [1, 5].",
+    ),
+    "name of a variant taken": (
+        {"feature_spaces": {"zc-s025-shared": {"function": "a.b", "settings": {}}}},
+        "feature_spaces must have names of their own, not zc-s025-shared",
+    ),
     "name taken": (
         {"feature_spaces": {"zc-s050": {"function": "a.b", "settings": {}}}},
         "feature_spaces must have names of their own, not zc-s050",

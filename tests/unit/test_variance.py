@@ -234,7 +234,7 @@ def test_blocks_of_voxels_do_not_change_the_results(subject, fitted, tmp_path, m
 
 
 def test_too_little_memory_counts_the_second_kernel(subject, tmp_path):
-    with pytest.raises(InputError, match="encoding/memory_gb") as caught:
+    with pytest.raises(InputError, match=r"encoding\.memory_gb") as caught:
         fit(subject[0], tmp_path, memory_gb=0.1)
     assert "two kernels" in str(caught.value)
 
@@ -259,8 +259,8 @@ def test_without_zscores_normalised_values_are_blank(subject, tmp_path):
     ("changed", "message"),
     [
         ({"pairs": [("z", "z")]}, "two spaces"),
-        ({"weights": [0, 1]}, "encoding/weights"),
-        ({"weights": [0.5, 1.5]}, "encoding/weights"),
+        ({"weights": [0, 1]}, "encoding.weights"),
+        ({"weights": [0.5, 1.5]}, "encoding.weights"),
     ],
 )
 def test_pairs_and_weights_that_make_no_joint_model_are_refused(

@@ -21,7 +21,7 @@ SIDE_BY_SIDE = ("--max-threads", "1", "--resources", "gpu=2")
 def run_snakemake(folder, *arguments, check=True, project=None):
     """Run snakemake on the project with `folder` as working directory."""
     command = [sys.executable, "-m", "snakemake", "-s", str((project or folder) / "Snakefile")]
-    command += ["--directory", str(folder), "--cores", "2", *SIDE_BY_SIDE, *map(str, arguments)]
+    command += ["--directory", str(folder), "--cores", "2", *map(str, arguments), *SIDE_BY_SIDE]
     result = subprocess.run(command, capture_output=True, text=True, cwd=folder)
     if check and result.returncode:
         pytest.fail(f"{' '.join(command)}\n{result.stdout}\n{result.stderr}")

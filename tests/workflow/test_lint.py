@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 PROJECT = Path(__file__).resolve().parents[2]
 
@@ -82,3 +83,20 @@ def test_adapters_import_what_exists(path):
         if isinstance(node, ast.ImportFrom):
             module = import_module(node.module)
             assert all(hasattr(module, alias.name) for alias in node.names), node.module
+
+
+def test_slurm_profile_sends_every_network_and_fit_to_gpus():
+    import re
+
+    rules, inherited = set(), {}
+    for path in (PROJECT / "rules").glob("*.smk"):
+        for rule in re.split(r"\n\s*(?=(?:use )?rule )", path.read_text())[1:]:
+            used = re.match(r"use rule (\w+) as (\w+)", rule)
+            if used:
+                inherited[used.group(2)] = used.group(1)
+            elif "gpu=1" in rule:
+                rules.add(re.match(r"rule (\w+)", rule).group(1))
+    rules |= {name for name, base in inherited.items() if base in rules}
+    profile = yaml.safe_load((PROJECT / "profiles/slurm/config.yaml").read_text())
+    sent = {name for name, settings in profile["set-resources"].items() if settings.get("gpu")}
+    assert sent == rules

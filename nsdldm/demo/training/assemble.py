@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 from transformers import CLIPImageProcessorPil, CLIPTextModel
 
 from nsdldm.demo.training import networks, stages
+from nsdldm.demo.training.classifiers import CLASSIFIERS
 from nsdldm.files import replacing
 
 
@@ -48,7 +49,7 @@ def assemble_model(shop, output):
         image_mean=[0.5] * 3,
         image_std=[0.5] * 3,
     ).save_pretrained(output / "clip")
-    for name in networks.CLASSIFIERS:
+    for name in CLASSIFIERS:
         classifier = stages.train_classifier(shop, name).to("cpu", torch.float16)
         path = output / name / "model.safetensors"
         with replacing(path) as part:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from transformers import CLIPTokenizer
 
 from nsdldm.demo.training import networks
-from nsdldm.demo.training.classifiers import prepare
+from nsdldm.demo.training.classifiers import CLASSIFIERS, prepare
 from nsdldm.demo.training.loop import autocast, train_network
 from nsdldm.demo.training.scenes import draw_scenes, load_scenes
 from nsdldm.demo.training.tokenizer import train_tokenizer
@@ -178,7 +178,7 @@ def train_classifier(shop, stage="classifier"):
         placed = F.cross_entropy(place.float(), backgrounds[rows])
         return CATEGORY_WEIGHT * named + BACKGROUND_WEIGHT * placed
 
-    return shop.train(stage, shop.build(stage, networks.CLASSIFIERS[stage]), loss)
+    return shop.train(stage, shop.build(stage, CLASSIFIERS[stage]), loss)
 
 
 train_judge = partial(train_classifier, stage="judge")
