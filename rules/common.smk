@@ -53,7 +53,13 @@ DRAWN_LEVELS = [
     f"zc-n{round(100 * level):03d}" for level in config["trajectories"]["drawn_levels"]
 ]
 # What a whole run makes.
-FIGURES = ["fig3", "fig4", "fig5", "fig6", "fig7", "fig8", "fig9", "group"]
+FIGURES = ["fig3", "fig4", "fig6", "fig7", "fig8", "fig9", "group"]
+# Figure 5 compares by networks alone.
+if any(
+    settings and settings.get("weights")
+    for settings in config["evaluation"]["networks"].values()
+):
+    FIGURES.append("fig5")
 TABLES = ["encoding", "group", "noise", "protocols", "metrics"]
 SUBJECT_FIGURES = ["fig3", "fig6", "fig7", "fig8", "fig9"]
 SUBJECT_FIGURES += ["feature_spaces"] if ADDED else []

@@ -65,6 +65,15 @@ def test_one_figure_needs_one_subject(tmp_path, tiny_demo):
     assert ("fit_encoders", "subj01") not in jobs
 
 
+def test_no_figure_5_without_networks(tmp_path, tiny_demo):
+    networks = {"demo-judge": None, "inception": {"weights": None}}
+    changed = {"evaluation": tiny_demo["evaluation"] | {"networks": networks}}
+    write_config(tmp_path, **tiny_demo | changed)
+    jobs = plan(tmp_path, project=PROJECT)
+    assert ("plot_fig5", "") not in jobs
+    assert jobs["plot_fig4", ""] == 1
+
+
 def test_a_region_that_decoders_need_must_have_a_matrix(tmp_path, tiny_demo):
     write_config(
         tmp_path, **tiny_demo | {"decoding": {"targets": {"z": "lateral", "c": "ventral"}}}
