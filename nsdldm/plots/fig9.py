@@ -1,6 +1,7 @@
 """Figure 9: which block of the U-Net predicts each voxel best, at several denoising steps."""
 
 import logging
+from functools import partial
 from html import escape
 from string import ascii_lowercase
 
@@ -8,7 +9,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import BoundaryNorm, ListedColormap, to_hex
+from matplotlib.colors import BoundaryNorm, ListedColormap, to_hex, to_rgba
 from matplotlib.ticker import MaxNLocator
 from nilearn.plotting import view_surf
 
@@ -35,13 +36,14 @@ from nsdldm.plots.style import (
 logger = logging.getLogger(__name__)
 
 UNDECIDED = "undecided"
-UNDECIDED_GREY = "0.87"
+# Pale, and unlike both the blocks and the grey of the cortex.
+UNDECIDED_SHADE = "#ecd9b8"
 # Uniform in lightness, so that the order of the blocks shows in grey and to the colour-blind.
 BLOCKS, BRIGHTEST = "viridis", 0.97
 STEP = "After {percent:.0f} % of the denoising steps"
 NOTE = (
-    "Colour: block with the best cross-validated prediction. Grey: it does not predict held-out "
-    "images significantly, or not clearly better than the second best."
+    "Colour: block with the best cross-validated prediction, where it predicts held-out images "
+    "significantly; undecided: not clearly better than the second best."
 )
 # Strips around the maps, gaps, the margin and the bars with their labels, in millimetres.
 HEAD, ROW_TITLE, FOOT, GAP, MARGIN, BARS, NAMES, AXIS = 7, 6, 13, 4, 2, 36, 12, 6
@@ -81,7 +83,8 @@ def plot_fig9(*, subject, blocks, tables, masks, transforms, surfaces, demo, png
     shape = load_mask(masks["cortex"]).shape
     hemispheres = {hemi: read_hemisphere(hemi, surfaces[hemi]) for hemi in HEMISPHERES}
     regions = {hemi: project_masks(masks, transforms[hemi]) for hemi in HEMISPHERES}
-    maps = {share: _project_winner(table, shape, transforms) for share, table in read.items()}
+    project = partial(_project_winner, n_blocks=len(blocks), shape=shape, transforms=transforms)
+    maps = {share: project(table) for share, table in read.items()}
     counts = count_winners(subject, read, masks, blocks)
     title = f"{subject} – {DEMO}" if demo else subject
     with journal_style():
@@ -104,9 +107,10 @@ def _read(path, blocks):
     return table.assign(winner=table["winner"].where(table["significant"] == 1))
 
 
-def _project_winner(table, shape, transforms):
-    """Number of the best block at the vertices of each hemisphere, NaN where undecided."""
-    volume = fill_volume(table, "winner", shape)
+def _project_winner(table, n_blocks, shape, transforms):
+    """Number of the best block at the vertices of each hemisphere, of undecided, or NaN."""
+    shown = table["winner"].fillna(n_blocks).where(table["significant"] == 1)
+    volume = fill_volume(table.assign(shown=shown), "shown", shape)
     return {hemi: project(volume, layers, "nearest") for hemi, layers in transforms.items()}
 
 
@@ -144,7 +148,7 @@ def count_winners(subject, tables, masks, blocks):
 
 
 def choose_colours(n_blocks):
-    """One colour a block, dark to bright.
+    """One colour a block, dark to bright, and one for undecided.
 
     Parameters
     ----------
@@ -153,10 +157,11 @@ def choose_colours(n_blocks):
     Returns
     -------
     matplotlib ScalarMappable
-        Of the numbers 0 to n_blocks - 1.
+        Of the numbers 0 to n_blocks, the last of which is undecided.
     """
     shades = mpl.colormaps[BLOCKS](np.linspace(0, BRIGHTEST, n_blocks))
-    norm = BoundaryNorm(np.arange(n_blocks + 1) - 0.5, n_blocks)
+    shades = np.vstack([shades, to_rgba(UNDECIDED_SHADE)])
+    norm = BoundaryNorm(np.arange(n_blocks + 2) - 0.5, n_blocks + 1)
     return ScalarMappable(norm, ListedColormap(shades))
 
 
@@ -172,7 +177,8 @@ def draw_fig9(title, blocks, counts, hemispheres, maps, regions):
     hemispheres : dict of Hemisphere
         lh and rh.
     maps : dict of dict of float array of shape (n_vertices,)
-        For each share of the steps, for each hemisphere the number of a block, NaN where undecided.
+        For each share of the steps, for each hemisphere the number of a block, that of undecided
+        after them, NaN where nothing is significant.
     regions : dict of dict of bool array of shape (n_vertices,)
         For each hemisphere the regions to outline and count.
 
@@ -225,8 +231,7 @@ def _draw_bars(axes, counts, colours, highest):
     table = counts.pivot_table(index="roi", columns="block", values="n_voxels", sort=False)
     starts = np.zeros(len(table))
     for number, block in enumerate(table):
-        colour = UNDECIDED_GREY if block == UNDECIDED else colours.to_rgba(number)
-        style = {"color": colour, "linewidth": 0.3, "edgecolor": "white"}
+        style = {"color": colours.to_rgba(number), "linewidth": 0.3, "edgecolor": "white"}
         axes.barh(range(len(table)), table[block], 0.72, left=starts, **style)
         starts += table[block].to_numpy()
     axes.set_yticks(range(len(table)), table.index, size=SMALL)
@@ -245,8 +250,8 @@ def _draw_foot(figure, blocks, colours, plan, top):
     middle = pixels(WIDTH_MM) // 2
     axes = figure.add_axes(place(figure, 0, top + pixels(11.5), pixels(WIDTH_MM), 1))
     axes.set_axis_off()
-    shades = [*(colours.to_rgba(number) for number in range(len(blocks))), UNDECIDED_GREY]
     names = [*blocks, UNDECIDED]
+    shades = [colours.to_rgba(number) for number in range(len(names))]
     chips = [
         axes.bar([0], [0], color=shade, label=name)
         for shade, name in zip(shades, names, strict=True)
@@ -276,16 +281,17 @@ def write_classes(path, title, hemispheres, maps, blocks):
     hemispheres : dict of Hemisphere
         lh and rh.
     maps : dict of dict of float array of shape (n_vertices,)
-        For each title, for lh and rh, the number of a block; NaN where undecided.
+        As for `draw_fig9`, by title.
     blocks : list of str
     """
     coords, faces, chosen = join_hemispheres(hemispheres)
     grey = np.concatenate([sulcal_grey(each.sulc)[chosen[h]] for h, each in hemispheres.items()])
     colours = choose_colours(len(blocks))
-    shades = [to_hex(colours.to_rgba(number)) for number in range(len(blocks))]
+    names = [*blocks, UNDECIDED]
+    shades = [to_hex(colours.to_rgba(number)) for number in range(len(names))]
     legend = "&ensp; ".join(
         f'<span style="color: {shade}">&#9632;</span> {escape(name)}'
-        for shade, name in zip(shades, blocks, strict=True)
+        for shade, name in zip(shades, names, strict=True)
     )
     parts = []
     for name, values in maps.items():

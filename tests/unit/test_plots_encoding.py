@@ -212,13 +212,15 @@ def test_the_counts_are_those_of_the_tables(winners):
 
 
 def test_classes_are_never_mixed(winners):
-    """Each coloured pixel of a flat map has the colour of one block."""
-    shades = [fig9.choose_colours(len(BLOCKS)).to_rgba(n)[:3] for n in range(len(BLOCKS))]
+    """Each coloured pixel of a flat map has the colour of one block, or of undecided."""
+    shades = [fig9.choose_colours(len(BLOCKS)).to_rgba(n)[:3] for n in range(len(BLOCKS) + 1)]
     image = images_of(winners[1])[0]
     pixels = image[image[..., 3] == 255][:, :3].astype(int)
     pixels = pixels[np.ptp(pixels, axis=1) > 20]
     away = np.abs(pixels[:, None] - 255 * np.array(shades)).max(axis=2).min(axis=1)
     assert len(pixels) > 1000 and away.max() <= 2
+    nearest = np.abs(pixels[:, None] - 255 * np.array(shades)).max(axis=2).argmin(axis=1)
+    assert set(nearest) == set(range(len(BLOCKS) + 1))
 
 
 def test_snapping_takes_the_nearest_vertex_with_a_value():
@@ -233,9 +235,9 @@ def test_snapping_takes_the_nearest_vertex_with_a_value():
 def test_the_page_of_figure_9_has_the_colours_of_the_blocks(winners):
     text = winners[0]["html"].read_text(encoding="utf-8")
     frames = re.findall(r'srcdoc="(.*?)"></iframe>', text, re.S)
-    assert len(frames) == 2 and all(f"</span> {block}" in text for block in BLOCKS)
+    assert len(frames) == 2 and all(f"</span> {name}" in text for name in [*BLOCKS, "undecided"])
     coords, colours, _ = decode(unescape(frames[0]))
-    shades = 255 * np.array([fig9.choose_colours(5).to_rgba(n)[:3] for n in range(5)])
+    shades = 255 * np.array([fig9.choose_colours(5).to_rgba(n)[:3] for n in range(6)])
     coloured = np.ptp(colours, axis=1) > 20
     away = np.abs(colours[coloured][:, None] - shades).max(axis=2).min(axis=1)
     assert coloured.sum() > 50 and away.max() <= 3
