@@ -27,11 +27,11 @@ from nsdldm.plots.panels import (
 )
 from nsdldm.plots.pictures import DEMO, fit_picture, read_columns, show, write
 from nsdldm.plots.style import (
-    ACCURACY,
     FAINT,
     LARGE,
     NORMAL,
     SMALL,
+    UNIQUE,
     WIDTH_MM,
     journal_style,
     new_figure,
@@ -218,6 +218,7 @@ def plot_unique_variance(
         hemispheres=hemispheres,
         maps=_name_maps(maps),
         limit=limit,
+        shades=UNIQUE,
     )
 
 
@@ -339,7 +340,7 @@ def draw_unique(title, counts, hemispheres, maps, regions, limit, note, strip=No
     tops = [pixels(HEAD) + row * pitch for row in range(len(maps))]
     figure = new_figure(pixels(WIDTH_MM), tops[-1] + pitch + pixels(FOOT))
     places = [(left, top + pixels(ROW_TITLE)) for top in tops for left in lefts]
-    colours = ScalarMappable(Normalize(0, limit), ACCURACY)
+    colours = ScalarMappable(Normalize(0, limit), UNIQUE)
     shown = [values for row in maps.values() for values in row.values()]
     draw_maps(figure, hemispheres, regions, plan, places, shown, colours)
     _write_heads(figure, title, list(maps), lefts, plan, strip is not None)
@@ -363,7 +364,7 @@ def _write_heads(figure, title, pairs, lefts, plan, decoded):
         # Along the way the latent is not yet z_c.
         series = parse_space(spaces[1])[1]
         text = f"Decoded {_symbol(spaces[1]) if series == 'n' else 'latent'}"
-        write(figure, pixels(MARGIN + PICTURE / 2), middle, text, **style)
+        write(figure, pixels(MARGIN), middle, text, **style | {"ha": "left"})
 
 
 def _write_rows(figure, counts, tops, lefts, plan):

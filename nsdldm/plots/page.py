@@ -20,7 +20,7 @@ iframe { border: 1px solid #ddd; width: 100%; height: 34em; }
 """
 
 
-def write_page(path, *, title, note, hemispheres, maps, limit):
+def write_page(path, *, title, note, hemispheres, maps, limit, shades=ACCURACY):
     """Write the maps on both inflated hemispheres as one HTML page that needs no network.
 
     Parameters
@@ -34,13 +34,14 @@ def write_page(path, *, title, note, hemispheres, maps, limit):
         For each title, for lh and rh; NaN where nothing shall be shown.
     limit : float
         Upper end of the colour scale, which starts at 0.
+    shades : str or matplotlib Colormap
     """
     coords, faces, chosen = join_hemispheres(hemispheres)
     grey = np.concatenate([sulcal_grey(each.sulc)[chosen[h]] for h, each in hemispheres.items()])
     parts = []
     for name, values in maps.items():
         shown = np.concatenate([values[hemi][chosen[hemi]] for hemi in hemispheres])
-        page = escape(_view(coords, faces, shown, grey, limit))
+        page = escape(_view(coords, faces, shown, grey, limit, shades))
         parts.append(
             f'<h2>{escape(name)}</h2>\n<iframe title="{escape(name)}" srcdoc="{page}"></iframe>'
         )
@@ -108,7 +109,7 @@ def thin_mesh(coords, faces, spacing):
     return kept, np.unique(turned, axis=0)
 
 
-def _view(coords, faces, values, grey, limit):
+def _view(coords, faces, values, grey, limit, shades):
     """Page of one map."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -116,7 +117,7 @@ def _view(coords, faces, values, grey, limit):
             (coords, faces),
             values,
             bg_map=1 - grey,  # nilearn draws high values dark
-            cmap=ACCURACY,
+            cmap=shades,
             vmin=0,
             vmax=limit,
             symmetric_cmap=False,

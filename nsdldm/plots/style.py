@@ -3,6 +3,7 @@
 import matplotlib as mpl
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
@@ -14,6 +15,8 @@ SMALL, NORMAL, LARGE = 6, 7, 8  # points, at the printed width
 INK, FAINT = "0.1", "0.4"
 GYRUS, SULCUS = 0.90, 0.76  # greys
 ACCURACY = "inferno"  # sequential and perceptually uniform
+# The same without its black, which many small values would turn into blots.
+UNIQUE = ListedColormap(mpl.colormaps[ACCURACY](np.linspace(0.2, 1, 256)))
 
 RC = {
     # Comes with matplotlib, so that a figure is the same on every machine.

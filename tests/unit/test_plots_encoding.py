@@ -62,6 +62,19 @@ def unique(tmp_path_factory):
     return run(fig7, fig7.plot_unique_variance, folder, figure=7, drawn="unique", **given)
 
 
+def test_figure_8_is_a_journal_figure(tmp_path):
+    save_array(tmp_path / "strip.npy", np.zeros((1, 1, 8, 8, 3), np.uint8))
+    tables = {"z+zc-s050": write_joint(tmp_path, "z+zc-s050", 6)}
+    given = write_inputs(tmp_path) | {"tables": tables, "pictures": tmp_path / "strip.npy"}
+    outputs, figure = run(
+        fig7, fig7.plot_unique_variance, tmp_path, figure=8, drawn="joint", **given
+    )
+    check_journal(outputs["png"], figure)
+    words = [text.get_text() for text in all_texts(figure)]
+    assert words.count("Decoded latent") == 1
+    assert "Figure 8" in outputs["html"].read_text(encoding="utf-8")
+
+
 @pytest.fixture(scope="module")
 def winners(tmp_path_factory):
     """Figure 9: block k // 4 wins, nothing is significant in front, undecided where i < 4."""
