@@ -43,14 +43,17 @@ DRAWN_METHODS = [method for method in ("z", "c", "zc") if method in METHODS]
 ADDED = list(config["feature_spaces"])
 BLOCKS = list(config["trajectories"]["blocks"])
 VARIANTS = config["trajectories"]["variants"]
-PATH_SPACES = list(plan_trajectories(config))
+PLANNED = plan_trajectories(config)
+PATH_SPACES = list(PLANNED)
 LEVEL_SPACES = [space for space in PATH_SPACES if space.startswith("zc-n")]
 STEP_SPACES = [space for space in PATH_SPACES if space.startswith("zc-s")]
 STEP_NAMES = [space.removeprefix("zc-") for space in STEP_SPACES]
 VARIANT_SPACES = [f"{space}-{name}" for name in VARIANTS for space in STEP_SPACES]
 PAIRS = [f"z+{space}" for space in LEVEL_SPACES + STEP_SPACES + VARIANT_SPACES]
 DRAWN_LEVELS = [
-    f"zc-n{round(100 * level):03d}" for level in config["trajectories"]["drawn_levels"]
+    space
+    for space in LEVEL_SPACES
+    if PLANNED[space].strength in config["trajectories"]["drawn_levels"]
 ]
 # What a whole run makes.
 FIGURES = ["fig3", "fig4", "fig6", "fig7", "fig8", "fig9", "group"]

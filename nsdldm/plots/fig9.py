@@ -14,11 +14,11 @@ from matplotlib.ticker import MaxNLocator
 from nilearn.plotting import view_surf
 
 from nsdldm.errors import Finding, InputError
-from nsdldm.files import load_mask, replacing, save_table
+from nsdldm.files import load_mask, save_table
 from nsdldm.nsd.layout import HEMISPHERES
 from nsdldm.nsd.surfaces import project
 from nsdldm.plots.cortex import read_hemisphere, sulcal_grey
-from nsdldm.plots.page import STYLE, join_hemispheres
+from nsdldm.plots.page import join_hemispheres, write_views
 from nsdldm.plots.panels import draw_maps, fill_volume, plan_row, project_masks, write_directions
 from nsdldm.plots.pictures import DEMO, place, read_columns, write
 from nsdldm.plots.style import (
@@ -293,19 +293,11 @@ def write_classes(path, title, hemispheres, maps, blocks):
         f'<span style="color: {shade}">&#9632;</span> {escape(name)}'
         for shade, name in zip(shades, names, strict=True)
     )
-    parts = []
+    views = {}
     for name, values in maps.items():
         shown = np.concatenate([values[hemi][chosen[hemi]] for hemi in hemispheres])
-        page = escape(_view(coords, faces, shown, grey, colours))
-        frame = f'<iframe title="{escape(name)}" srcdoc="{page}"></iframe>'
-        parts.append(f"<h2>{escape(name)}</h2>\n{frame}")
-    head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{STYLE}</style>'
-    body = f"<h1>{escape(title)}</h1><p>{escape(NOTE)}</p><p>{legend}</p>\n" + "\n".join(parts)
-    with replacing(path) as part:
-        part.write_text(
-            f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head>\n<body>{body}</body></html>\n',
-            encoding="utf-8",
-        )
+        views[name] = _view(coords, faces, shown, grey, colours)
+    write_views(path, title, f"<p>{escape(NOTE)}</p><p>{legend}</p>", views)
 
 
 def _view(coords, faces, values, grey, colours):

@@ -38,15 +38,31 @@ def write_page(path, *, title, note, hemispheres, maps, limit, shades=ACCURACY):
     """
     coords, faces, chosen = join_hemispheres(hemispheres)
     grey = np.concatenate([sulcal_grey(each.sulc)[chosen[h]] for h, each in hemispheres.items()])
-    parts = []
+    views = {}
     for name, values in maps.items():
         shown = np.concatenate([values[hemi][chosen[hemi]] for hemi in hemispheres])
-        page = escape(_view(coords, faces, shown, grey, limit, shades))
-        parts.append(
-            f'<h2>{escape(name)}</h2>\n<iframe title="{escape(name)}" srcdoc="{page}"></iframe>'
-        )
+        views[name] = _view(coords, faces, shown, grey, limit, shades)
+    write_views(path, title, f"<p>{escape(note)}</p>", views)
+
+
+def write_views(path, title, introduction, views):
+    """Write pages of single maps as one page.
+
+    Parameters
+    ----------
+    path : str or Path
+    title : str
+    introduction : str
+        HTML below the title.
+    views : dict of str
+        For the title of each map, its HTML page.
+    """
+    parts = [
+        f'<h2>{escape(name)}</h2>\n<iframe title="{escape(name)}" srcdoc="{escape(page)}"></iframe>'
+        for name, page in views.items()
+    ]
     head = f'<meta charset="utf-8"><title>{escape(title)}</title><style>{STYLE}</style>'
-    body = f"<h1>{escape(title)}</h1><p>{escape(note)}</p>\n" + "\n".join(parts)
+    body = f"<h1>{escape(title)}</h1>{introduction}\n" + "\n".join(parts)
     with replacing(path) as part:
         part.write_text(
             f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head>\n<body>{body}</body></html>\n',
