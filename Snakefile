@@ -24,11 +24,6 @@ include: "rules/maps.smk"
 include: "rules/figures.smk"
 
 
-if config["dataset"] == "demo":
-
-    include: "rules/demo.smk"
-
-
 wildcard_constraints:
     subject="|".join(SUBJECTS),
     roi="|".join(config["rois"]),

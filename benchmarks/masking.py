@@ -107,7 +107,10 @@ def run_case(scratch, way, mask, n_sessions):
         forget(session)
     start = time.perf_counter()
     if way == "plane by plane":
-        extract_betas(sessions=sessions, masks={mask: path}, outputs={mask: output})
+        partial = scratch / "partial"
+        extract_betas(
+            sessions=sessions, masks={mask: path}, outputs={mask: output}, partial=partial
+        )
     elif way == "whole file":
         read_naively(sessions, path, output)
     seconds = time.perf_counter() - start

@@ -7,6 +7,7 @@ from snakemake.utils import validate
 
 from nsdldm.nsd import layout
 from nsdldm.nsd.preflight import check_model, preflight
+from nsdldm.nsd.remote import is_remote
 from nsdldm.provenance import digest, digest_function
 from nsdldm.settings import check_consistency, check_schema, plan_trajectories
 
@@ -67,15 +68,44 @@ TABLES = ["encoding", "group", "noise", "protocols", "metrics"]
 SUBJECT_FIGURES = ["fig3", "fig6", "fig7", "fig8", "fig9"]
 SUBJECT_FIGURES += ["feature_spaces"] if ADDED else []
 CORTEX_ATLASES = sorted({part.split(":")[0] for part in config["rois"]["cortex"]})
-ROOT = "results/demo" if config["dataset"] == "demo" else config["nsd"]["root"]
+ROOT = "results/demo" if config["dataset"] == "demo" else str(config["nsd"]["root"])
+# Whether some of it lies in a bucket, and how the package reads that.
+REMOTE = any(is_remote(path) for path in (ROOT, config["nsd"]["captions"]))
+STORAGE = {key: config["nsd"][key] for key in ("endpoint", "signed")}
 DEMO_ATLASES = ["control", "nsdgeneral", "streams"]
 
 
-def source(template, **values):
-    """Path of a file of the release; wildcards that are not given stay."""
+def locate(template, **values):
+    """Path or address of a file of the release; wildcards that are not given stay."""
     nsd = config["nsd"]
     known = {"subject": "{subject}", "space": nsd["space"], "version": nsd["betas"]}
-    return f"{ROOT}/{template.format(**known | values)}"
+    return f"{ROOT.rstrip('/')}/{template.format(**known | values)}"
+
+
+def stored(path, retrieve=True):
+    """A path as an input; of an object in a bucket a local copy, or its address."""
+    return storage.nsd(path, retrieve=retrieve) if is_remote(path) else path
+
+
+def source(template, **values):
+    """A file of the release as an input, in a bucket the local copy of it."""
+    return stored(locate(template, **values))
+
+
+def large_source(template, **values):
+    """A file of the release that jobs read from a bucket themselves, piece by piece."""
+    return stored(locate(template, **values), retrieve=False)
+
+
+def seen_stimuli(subject="{subject}"):
+    """Pictures that a subject saw: the release's file, or their copies from a bucket."""
+    copy = f"results/{subject}/stimuli.hdf5"
+    return copy if is_remote(ROOT) else locate(layout.STIMULI)
+
+
+def all_stimuli():
+    """Files that hold the pictures of all subjects."""
+    return sorted({seen_stimuli(subject) for subject in SUBJECTS})
 
 
 def own(subject, key, default):
@@ -101,7 +131,9 @@ def beta_files(wildcards):
     """The betas of a subject, one file a session."""
     suffix = layout.SUFFIXES[config["nsd"]["format"]]
     return [
-        source(layout.BETAS, subject=wildcards.subject, session=session, suffix=suffix)
+        large_source(
+            layout.BETAS, subject=wildcards.subject, session=session, suffix=suffix
+        )
         for session in subject_sessions(wildcards.subject)
     ]
 
@@ -116,8 +148,9 @@ def demo_betas():
 
 def caption_files():
     """COCO's two caption files."""
-    folder = config["nsd"]["captions"] or source(layout.ANNOTATIONS)
-    return [f"{folder}/captions_{split}.json" for split in layout.COCO_SPLITS]
+    folder = config["nsd"]["captions"] or locate(layout.ANNOTATIONS)
+    names = [f"{folder}/captions_{split}.json" for split in layout.COCO_SPLITS]
+    return [stored(name) for name in names]
 
 
 def roi_parts(wildcards):

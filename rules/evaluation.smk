@@ -5,7 +5,7 @@ rule evaluate_reconstructions:
     input:
         reconstructions="results/{subject}/{protocol}/reconstructions/{method}.h5",
         images="results/{subject}/images.tsv",
-        stimuli=source(layout.STIMULI),
+        stimuli=seen_stimuli(),
         networks=network_files(),
     output:
         table="results/{subject}/{protocol}/evaluation/{method}.tsv",

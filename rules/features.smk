@@ -5,7 +5,7 @@
 rule encode_latents:
     input:
         images="results/{subject}/images.tsv",
-        stimuli=source(layout.STIMULI),
+        stimuli=seen_stimuli(),
         model=model_files(),
     output:
         z="results/{subject}/features/z.npy",
@@ -214,7 +214,7 @@ if VARIANTS:
 rule compute_features:
     input:
         images="results/{subject}/images.tsv",
-        stimuli=source(layout.STIMULI),
+        stimuli=seen_stimuli(),
         captions=caption_files(),
         weights=space_weights,
     output:

@@ -3,7 +3,7 @@
 
 rule plot_fig3:
     input:
-        stimuli=source(layout.STIMULI),
+        stimuli=seen_stimuli(),
         images="results/{subject}/images.tsv",
         reconstructions=collect(
             "results/{{subject}}/{protocol}/reconstructions/{method}.h5",
@@ -43,7 +43,7 @@ rule plot_fig3:
 
 rule plot_fig4:
     input:
-        stimuli=source(layout.STIMULI),
+        stimuli=all_stimuli(),
         images=collect("results/{subject}/images.tsv", subject=SUBJECTS),
         reconstructions=collect(
             "results/{subject}/{protocol}/reconstructions/zc.h5",
@@ -113,7 +113,7 @@ rule plot_fig5:
 
 rule write_gallery:
     input:
-        stimuli=source(layout.STIMULI),
+        stimuli=all_stimuli(),
         captions=caption_files(),
         template=str(Path(workflow.basedir) / "nsdldm/gallery_template.html"),
         images=collect("results/{subject}/images.tsv", subject=SUBJECTS),

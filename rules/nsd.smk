@@ -1,6 +1,14 @@
 # From the release's files to trials, masks and matrices. Only these rules and the figures' surfaces
 # touch the release; everything after them reads results/.
 
+if config["dataset"] == "demo":
+
+    include: "demo.smk"
+
+elif REMOTE:
+
+    include: "s3.smk"
+
 
 # Everything of the subject waits for this check, so it looks only at what everything depends on;
 # other regions' atlases and ncsnr are checked where they are used, their labels before the run.
@@ -9,7 +17,7 @@ rule check_release:
         responses=source(layout.RESPONSES),
         design=source(layout.DESIGN),
         stim_info=source(layout.STIM_INFO),
-        stimuli=source(layout.STIMULI),
+        stimuli=large_source(layout.STIMULI),
         captions=caption_files(),
         betas=beta_files,
         volumes=[source(layout.ROI, atlas=atlas) for atlas in CORTEX_ATLASES],
@@ -29,6 +37,7 @@ rule check_release:
         sessions=sessions,
         atlases=CORTEX_ATLASES,
         cortex=lookup("rois/cortex", within=config),
+        storage=STORAGE,
         code=digest("workflow_scripts/check_release.py"),
     script:
         "../workflow_scripts/check_release.py"
@@ -98,7 +107,10 @@ rule extract_betas:
         mem_mb=4000,
         runtime=60,
     params:
+        # Not an output: Snakemake clears those of a job that was killed.
+        partial="results/{subject}/partial/betas",
         rois=lookup("matrices", within=config),
+        storage=STORAGE,
         code=digest("workflow_scripts/extract_betas.py"),
     script:
         "../workflow_scripts/extract_betas.py"

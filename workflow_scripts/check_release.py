@@ -12,6 +12,7 @@ if __name__ == "__main__":
             **{key: given[key] for key in ("responses", "design", "stim_info", "stimuli")},
             **{key: list(given[key]) for key in ("captions", "betas")},
             sessions=params.sessions,
+            storage=params.storage,
             rois={"cortex": params.cortex},
             atlases=dict(zip(params.atlases, given.volumes, strict=True)),
             tables=dict(zip(params.atlases, given.tables, strict=True)),

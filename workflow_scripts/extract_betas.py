@@ -7,7 +7,9 @@ if __name__ == "__main__":
     rois = snakemake.params.rois
     with logged(snakemake.log[0]):
         extract_betas(
-            sessions=snakemake.input.betas,
+            sessions=list(snakemake.input.betas),
             masks=dict(zip(rois, snakemake.input.masks, strict=True)),
+            partial=snakemake.params.partial,
+            storage=snakemake.params.storage,
             outputs=dict(zip(rois, snakemake.output, strict=True)),
         )

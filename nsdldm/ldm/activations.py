@@ -21,19 +21,13 @@ from nsdldm.devices import check_choice, choose_device, choose_dtype
 from nsdldm.errors import Finding, InputError
 from nsdldm.files import load_table
 from nsdldm.ldm.batching import draw_noise, run_batched
-from nsdldm.ldm.chunks import chunk_rows, record_done
+from nsdldm.ldm.chunks import chunk_rows
 from nsdldm.ldm.loading import load_denoiser, load_text
-from nsdldm.ldm.parts import (
-    finish_parts,
-    open_parts,
-    plan_bytes,
-    read_rows,
-    row_blocks,
-    write_rows,
-)
+from nsdldm.ldm.parts import plan_bytes, read_rows, row_blocks, write_rows
 from nsdldm.ldm.text import embed_texts
 from nsdldm.ldm.trajectories import NOISES, denoise, open_feature, plan_steps
 from nsdldm.logs import progress
+from nsdldm.resume import finish_parts, open_parts, record_done
 from nsdldm.spaces import LATENTS, plan_spaces
 
 logger = logging.getLogger(__name__)

@@ -3,9 +3,7 @@
 Light imports: what only reads pictures needs no networks.
 """
 
-import json
 import logging
-import os
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +13,7 @@ import numpy as np
 
 from nsdldm.errors import Finding, InputError, reading
 from nsdldm.files import load_table, replacing
+from nsdldm.resume import LEDGER, read_done, record_done
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +32,7 @@ ATTRIBUTES = (
 # What only a chunk's file says.
 CHUNK_ATTRIBUTES = ("chunk", "n_chunks", "digest")
 REMEDY = "Delete it and reconstruct again"
-PICTURES, LEDGER = "pictures.npy", "ledger.json"
+PICTURES = "pictures.npy"
 
 
 class Reconstructions(NamedTuple):
@@ -133,27 +132,18 @@ def open_partial(folder, shape, key):
 
 def _read_partial(folder, shape, key):
     """What an interrupted run left, or None if that is nothing of use."""
-    try:
-        ledger = json.loads((folder / LEDGER).read_text())
-        pictures = np.load(folder / PICTURES, mmap_mode="r+", allow_pickle=False)
-        done = ledger["done"] if ledger["key"] == key else None
-    except FileNotFoundError:
+    done = read_done(folder, key)
+    if done is None:
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    try:
+        pictures = np.load(folder / PICTURES, mmap_mode="r+", allow_pickle=False)
+    except (OSError, ValueError) as error:
         logger.warning("%s: discarded, since it cannot be read (%s)", folder, error)
         return None
-    if done is None or pictures.shape != tuple(shape) or pictures.dtype != np.uint8:
+    if pictures.shape != tuple(shape) or pictures.dtype != np.uint8:
         logger.info("%s: discarded, since it belongs to other settings or inputs", folder)
         return None
     return pictures, done
-
-
-def record_done(folder, key, done):
-    """Note how many pictures of a partial run are complete; call after flushing them."""
-    with replacing(Path(folder) / LEDGER) as part, part.open("w") as file:
-        json.dump({"key": key, "done": int(done)}, file)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def remove_partial(folder):

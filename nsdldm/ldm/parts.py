@@ -1,15 +1,12 @@
-"""Files of feature spaces, filled part by part and joined. Light imports: no networks."""
+"""Files of feature spaces, read and written by rows and joined. Light imports: no networks."""
 
-import json
 import logging
-import shutil
-from pathlib import Path
 
 import numpy as np
 
 from nsdldm.errors import Finding, InputError, reading
-from nsdldm.files import create_array, load_array, load_table, replacing
-from nsdldm.ldm.chunks import LEDGER, chunk_rows, record_done
+from nsdldm.files import load_array, load_table, replacing
+from nsdldm.ldm.chunks import chunk_rows
 
 logger = logging.getLogger(__name__)
 
@@ -52,86 +49,6 @@ def write_rows(path, rows, values):
 def row_blocks(n, size=ROWS):
     """Consecutive slices of at most `size` of n rows."""
     return [slice(start, min(start + size, n)) for start in range(0, n, size)]
-
-
-def open_parts(folder, shapes, key):
-    """Open the arrays that an interrupted run left, or begin anew.
-
-    `nsdldm.ldm.chunks.record_done` notes how far they are filled.
-
-    Parameters
-    ----------
-    folder : str or Path
-        Made if missing; holds nothing else.
-    shapes : dict of str to tuple of int
-        Whole shape of every array, the images first.
-    key : str
-        Identifies settings and inputs. Work under another key is discarded.
-
-    Returns
-    -------
-    files : dict of str to Path
-        float32 arrays.
-    done : int
-        Number of images that are there already.
-    """
-    folder = Path(folder)
-    files = {name: folder / f"{name}.npy" for name in shapes}
-    done = _read_done(folder, files, shapes, key)
-    if done is not None:
-        logger.info("%s: going on after %d images", folder, done)
-        return files, done
-    remove_parts(folder)
-    for name, path in files.items():
-        with create_array(path, shapes[name], np.float32):
-            pass
-    record_done(folder, key, 0)
-    return files, 0
-
-
-def _read_done(folder, files, shapes, key):
-    """How many images an interrupted run left, or None if that is nothing of use."""
-    try:
-        ledger = json.loads((folder / LEDGER).read_text())
-        fits = ledger["key"] == key and all(
-            load_array(path).shape == tuple(shapes[name]) for name, path in files.items()
-        )
-        done = int(ledger["done"])
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        logger.warning("%s: discarded, since it cannot be read (%s)", folder, error)
-        return None
-    if not fits:
-        logger.info("%s: discarded, since it belongs to other settings or inputs", folder)
-        return None
-    return done
-
-
-def remove_parts(folder):
-    """Remove what `open_parts` made, and the folder if that was all it held."""
-    folder = Path(folder)
-    # The ledger first: arrays without one are never taken up.
-    for path in (folder / LEDGER, *folder.glob("*.npy"), *folder.glob(".part-*")):
-        path.unlink(missing_ok=True)
-    if folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
-
-
-def finish_parts(folder, files, outputs):
-    """Give complete arrays their final names and remove the folder of the work in progress.
-
-    Parameters
-    ----------
-    folder : str or Path
-    files : dict of str to Path
-        As `open_parts` returns them.
-    outputs : dict of str to str or Path
-    """
-    for name, path in files.items():
-        with replacing(outputs[name]) as part:
-            shutil.move(path, part)
-    remove_parts(folder)
 
 
 def gather_features(*, chunks, images, outputs):

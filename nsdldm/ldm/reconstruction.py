@@ -20,7 +20,6 @@ from nsdldm.ldm.chunks import (
     chunk_rows,
     find_test_images,
     open_partial,
-    record_done,
     remove_partial,
     save_reconstructions,
 )
@@ -28,6 +27,7 @@ from nsdldm.ldm.latents import encode_pictures, latent_shape, prepare_pictures
 from nsdldm.ldm.loading import load_autoencoder, load_denoiser, load_text
 from nsdldm.ldm.text import embed_texts
 from nsdldm.ldm.trajectories import denoise, open_feature, plan_steps
+from nsdldm.resume import record_done
 
 logger = logging.getLogger(__name__)
 

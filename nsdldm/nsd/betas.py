@@ -5,18 +5,22 @@ all trials where a voxel has no data. In HDF5 the axes are (trial, z, y, x) with
 voxel in one chunk, so a single trial touches every chunk of the file; NIfTI has (x, y, z, trial).
 """
 
+import gzip
+import hashlib
+import json
 import logging
-import mmap
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 
 import h5py
 import nibabel as nib
 import numpy as np
 
 from nsdldm.errors import Finding, InputError, reading
-from nsdldm.files import create_array, load_mask
+from nsdldm.files import load_mask
 from nsdldm.logs import progress
 from nsdldm.nsd.layout import TRIALS_PER_SESSION
+from nsdldm.nsd.remote import fetched, identify, is_remote, open_ranges
+from nsdldm.resume import finish_parts, open_parts, record_done
 
 logger = logging.getLogger(__name__)
 
@@ -85,17 +89,20 @@ def check_betas(path, shape, dtype, mask_shape):
         raise InputError(Finding(str(path), wanted, f"{dtype} of {tuple(shape)}", remedy))
 
 
-def open_hdf5(path):
-    """Open a session's HDF5 file; the caller closes it.
+@contextmanager
+def open_hdf5(path, storage=None):
+    """Open a session's HDF5 file.
 
     Parameters
     ----------
     path : str or Path
+        A file or the address of an object, of which only what is read is transferred.
+    storage : dict, optional
+        How to read a bucket, as `nsdldm.nsd.remote.connect` takes it.
 
-    Returns
-    -------
-    file : h5py.File
-    dataset : h5py.Dataset
+    Yields
+    ------
+    h5py.Dataset
         (trials, Z, Y, X).
 
     Raises
@@ -103,25 +110,29 @@ def open_hdf5(path):
     InputError
         The file is missing, cut short, or has no betas.
     """
-    with reading(path, f"an HDF5 file with the dataset {DATASET}"):
-        # Read-only and network file systems often cannot lock.
-        file = h5py.File(path, "r", locking="best-effort")
-        try:
-            return file, file[DATASET]
-        except KeyError:
-            file.close()
-            raise
+    with ExitStack() as stack:
+        with reading(path, f"an HDF5 file with the dataset {DATASET}"):
+            # Read-only and network file systems often cannot lock.
+            options = {} if is_remote(path) else {"locking": "best-effort"}
+            source = stack.enter_context(open_ranges(path, storage)) if is_remote(path) else path
+            file = stack.enter_context(h5py.File(source, "r", **options))
+            dataset = file[DATASET]
+        yield dataset
 
 
-def open_nifti(path):
+@contextmanager
+def open_nifti(path, storage=None):
     """Open a session's NIfTI file.
 
     Parameters
     ----------
     path : str or Path
+        A file or the address of an object, of which only the header is to be read.
+    storage : dict, optional
+        How to read a bucket, as `nsdldm.nsd.remote.connect` takes it.
 
-    Returns
-    -------
+    Yields
+    ------
     nibabel.Nifti1Image
         (X, Y, Z, trials); its file stays open, so that trials are decompressed once and in order.
 
@@ -130,19 +141,25 @@ def open_nifti(path):
     InputError
         The file is missing, not NIfTI, or scales its values, which the release never does.
     """
-    with reading(path, "a NIfTI file"):
-        image = nib.load(path, keep_file_open=True)
-    if (image.dataobj.slope, image.dataobj.inter) != (1, 0):
-        remedy = "Use the file of the release"
-        found = f"values scaled by {image.dataobj.slope:g} and shifted by {image.dataobj.inter:g}"
-        raise InputError(Finding(str(path), "plain integers", found, remedy))
-    return image
+    with ExitStack() as stack:
+        with reading(path, "a NIfTI file"):
+            if is_remote(path):
+                stream = stack.enter_context(open_ranges(path, storage))
+                if str(path).endswith(".gz"):
+                    stream = stack.enter_context(gzip.open(stream))
+                image = nib.Nifti1Image.from_stream(stream)
+            else:
+                image = nib.load(path, keep_file_open=True)
+        if (image.dataobj.slope, image.dataobj.inter) != (1, 0):
+            remedy = "Use the file of the release"
+            found = f"values scaled by {image.dataobj.slope:g}, shifted by {image.dataobj.inter:g}"
+            raise InputError(Finding(str(path), "plain integers", found, remedy))
+        yield image
 
 
 def _read_hdf5(path, mask):
     """Yield (all trials, voxel positions, int16 (750, n)) for each z plane of the mask."""
-    file, dataset = open_hdf5(path)
-    with file:
+    with open_hdf5(path) as dataset:
         check_betas(path, dataset.shape[::-1], dataset.dtype, mask.shape)
         read_plane = _read_chunks if _has_plain_chunks(dataset) else _read_box
         positions = np.cumsum(mask.ravel()).reshape(mask.shape) - 1
@@ -181,34 +198,41 @@ def _read_box(dataset, z, plane):
 
 def _read_nifti(path, mask):
     """Yield (trial, all voxels, int16 (n,)) for each trial."""
-    image = open_nifti(path)
-    check_betas(path, image.shape, image.get_data_dtype(), mask.shape)
-    for trial in range(TRIALS_PER_SESSION):
-        with reading(path, "betas"):
-            volume = np.asanyarray(image.dataobj[..., trial])
-        yield trial, slice(None), volume[mask]
+    with open_nifti(path) as image:
+        check_betas(path, image.shape, image.get_data_dtype(), mask.shape)
+        for trial in range(TRIALS_PER_SESSION):
+            with reading(path, "betas"):
+                volume = np.asanyarray(image.dataobj[..., trial])
+            yield trial, slice(None), volume[mask]
 
 
-def extract_betas(*, sessions, masks, outputs):
+def extract_betas(*, sessions, masks, outputs, partial, storage=None):
     """Write the betas of each region over sessions, reading each session once.
 
-    Memory holds one session of the union of the masks, whatever the number of sessions.
+    Memory holds one session of the union of the masks, whatever the number of sessions; of sessions
+    in a bucket one at a time lies on disk. A run that was interrupted goes on after the last
+    complete session.
 
     Parameters
     ----------
     sessions : list of path
-        The betas of each session, in the order of the trials table.
+        The betas of each session, in the order of the trials table; files or addresses of objects.
     masks : dict of str to path
         The mask of each region, NIfTI of one shape (X, Y, Z).
     outputs : dict of str to path
         ``.npy`` of each region: float32 of shape (750 x n_sessions, n_voxels), percent signal
         change, voxels in C-order of the mask, NaN for a voxel without data in a session. Not
         z-scored.
+    partial : str or Path
+        Folder for work in progress, removed at the end. Work from other sessions or masks is
+        discarded.
+    storage : dict, optional
+        How to read a bucket, as `nsdldm.nsd.remote.connect` takes it.
 
     Raises
     ------
     InputError
-        As `read_session`, or the masks are on different grids.
+        As `read_session`, the masks are on different grids, or an object cannot be fetched.
     """
     loaded = {name: load_mask(masks[name]) for name in outputs}
     if len({mask.shape for mask in loaded.values()}) > 1:
@@ -218,28 +242,37 @@ def extract_betas(*, sessions, masks, outputs):
     union = np.logical_or.reduce(list(loaded.values()))
     members = {name: np.flatnonzero(mask[union]) for name, mask in loaded.items()}
     n_trials = TRIALS_PER_SESSION * len(sessions)
-    with ExitStack() as stack:
-        arrays = {
-            name: stack.enter_context(
-                create_array(outputs[name], (n_trials, len(voxels)), np.float32)
-            )
-            for name, voxels in members.items()
-        }
-        for index, path in enumerate(progress(sessions, len(sessions), "sessions")):
-            values, n_saturated = read_session(path, union)
-            n_invalid = np.count_nonzero(np.isnan(values[0]))
-            message = "%s: %d of %d voxels without data, %d saturated values"
-            logger.info(message, path, n_invalid, values.shape[1], n_saturated)
-            rows = slice(index * TRIALS_PER_SESSION, (index + 1) * TRIALS_PER_SESSION)
-            for name, array in arrays.items():
-                np.take(values, members[name], axis=1, out=array[rows], mode="clip")
-                _forget(array)
+    shapes = {name: (n_trials, len(voxels)) for name, voxels in members.items()}
+    key = _identify_work(sessions, loaded, storage)
+    files, done = open_parts(partial, shapes, key)
+    for index, path in enumerate(progress(sessions[done:], len(sessions) - done, "sessions"), done):
+        with fetched(path, partial, storage) as local:
+            values, n_saturated = read_session(local, union)
+        n_invalid = np.count_nonzero(np.isnan(values[0]))
+        message = "%s: %d of %d voxels without data, %d saturated values"
+        logger.info(message, path, n_invalid, values.shape[1], n_saturated)
+        rows = slice(index * TRIALS_PER_SESSION, (index + 1) * TRIALS_PER_SESSION)
+        for name, voxels in members.items():
+            _write_rows(files[name], rows, values, voxels)
+        record_done(partial, key, index + 1)
+    finish_parts(partial, files, outputs)
 
 
-def _forget(array):
-    """Write a memory map to its file and let go of its memory, which would grow by session."""
+def _identify_work(sessions, masks, storage):
+    """Digest of the sessions' versions and of the masks."""
+    versions = [identify(path, storage) for path in sessions]
+    digest = hashlib.sha256(json.dumps(versions).encode())
+    for name in sorted(masks):
+        digest.update(f"{name} {masks[name].shape}".encode())
+        digest.update(np.packbits(masks[name]).tobytes())
+    return digest.hexdigest()
+
+
+def _write_rows(path, rows, values, voxels):
+    """Write some voxels of a session into a matrix, whose pages would pile up if it stayed open."""
+    array = np.load(path, mmap_mode="r+", allow_pickle=False)
+    np.take(values, voxels, axis=1, out=array[rows], mode="clip")
     array.flush()
-    array.base.madvise(mmap.MADV_DONTNEED)
 
 
 def read_surface_betas(path):

@@ -6,7 +6,6 @@ compares what the files say about each other. Seconds for a subject with 40 sess
 
 import gzip
 import logging
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -18,6 +17,7 @@ from nsdldm.nsd.betas import check_betas, open_hdf5, open_nifti
 from nsdldm.nsd.captions import read_captions
 from nsdldm.nsd.labels import find_label, parse_roi, read_label_table
 from nsdldm.nsd.layout import TRIALS_PER_SESSION
+from nsdldm.nsd.remote import is_remote, open_ranges
 from nsdldm.nsd.rois import different_grid, read_volume
 from nsdldm.nsd.stimuli import open_stimuli, outside_stimuli
 from nsdldm.nsd.surfaces import read_morph, read_patch, read_surface
@@ -46,6 +46,7 @@ def check_release(
     sessions,
     report,
     ncsnr=None,
+    storage=None,
 ):
     """Check a subject's files of the release; report all that is wrong, or write what was seen.
 
@@ -59,7 +60,8 @@ def check_release(
     captions : list of path
         COCO's caption files.
     betas : list of path
-        The betas of each of `sessions`.
+        The betas of each of `sessions`. Like `stimuli` these may be addresses of objects, of which
+        only headers are read.
     atlases, tables : dict of str to path
         Volume and label table of each atlas.
     rois : dict of str to list of str
@@ -74,6 +76,8 @@ def check_release(
     report : str or Path
         Output, a table with columns path, what and value.
     ncsnr : str or Path, optional
+    storage : dict, optional
+        How to read a bucket, as `nsdldm.nsd.remote.connect` takes it.
 
     Raises
     ------
@@ -84,10 +88,10 @@ def check_release(
     """
     rows, findings = [], []
     grid = _check_volumes(rows, findings, atlases, ncsnr)
-    _check_betas(rows, findings, betas, sessions, grid)
+    _check_betas(rows, findings, betas, sessions, grid, storage)
     _check_labels(rows, findings, tables, rois)
     shown = _check_trials(rows, findings, subject, sessions, responses, design, stim_info)
-    _check_images(rows, findings, shown, stimuli, captions)
+    _check_images(rows, findings, shown, stimuli, captions, storage)
     for hemi in transforms:
         _check_vertices(rows, findings, transforms[hemi], surfaces[hemi])
     if findings:
@@ -121,7 +125,7 @@ def _check_volumes(rows, findings, atlases, ncsnr):
     return grid
 
 
-def _check_betas(rows, findings, betas, sessions, grid):
+def _check_betas(rows, findings, betas, sessions, grid, storage):
     """Open each session; without a grid its own stands in."""
     if len(betas) != len(sessions):
         remedy = "Give the betas of each session"
@@ -129,15 +133,14 @@ def _check_betas(rows, findings, betas, sessions, grid):
         findings.append(Finding("betas", f"{len(sessions)} sessions", found, remedy))
     for path in betas:
         inspect = _inspect_hdf5 if str(path).endswith(".hdf5") else _inspect_nifti
-        shape = _catch(findings, inspect, path, grid)
+        shape = _catch(findings, inspect, path, grid, storage)
         if shape is not None:
             rows.append((path, "shape", "x".join(map(str, shape))))
 
 
-def _inspect_hdf5(path, grid):
+def _inspect_hdf5(path, grid, storage):
     """Shape (X, Y, Z, trials) of a session's HDF5 file; HDF5 itself refuses one cut short."""
-    file, dataset = open_hdf5(path)
-    with file:
+    with open_hdf5(path, storage) as dataset:
         shape = dataset.shape[::-1]
         check_betas(path, shape, dataset.dtype, grid or shape[:3])
         with reading(path, "betas"):
@@ -145,27 +148,32 @@ def _inspect_hdf5(path, grid):
     return shape
 
 
-def _inspect_nifti(path, grid):
+def _inspect_nifti(path, grid, storage):
     """Shape of a session's NIfTI file; the length that gzip notes at its end must be right."""
-    image = open_nifti(path)
-    check_betas(path, image.shape, image.get_data_dtype(), grid or image.shape[:3])
-    needed = NIFTI_HEADER + 2 * int(np.prod(image.shape, dtype=np.int64))
-    if str(path).endswith(".gz"):
-        with open(path, "rb") as stream:
-            stream.seek(-4, 2)
-            noted = int.from_bytes(stream.read(4), "little")
-        # The note is modulo 4 GiB and covers one member; only a wrong one needs the slow look.
-        if noted != needed % 2**32 and _count_gzip(path) < needed:
-            raise InputError(_cut_short(path, f"{needed} bytes in all", "fewer"))
-    elif Path(path).stat().st_size < needed:
-        raise InputError(_cut_short(path, f"{needed} bytes", f"{Path(path).stat().st_size}"))
-    return image.shape
+    with open_nifti(path, storage) as image:
+        shape, dtype = image.shape, image.get_data_dtype()
+    check_betas(path, shape, dtype, grid or shape[:3])
+    needed = NIFTI_HEADER + 2 * int(np.prod(shape, dtype=np.int64))
+    with reading(path, "a whole file"), open_ranges(path, storage) as stream:
+        held = _count_bytes(path, stream, needed)
+    if held < needed:
+        raise InputError(_cut_short(path, f"{needed} bytes in all", f"{held}"))
+    return shape
 
 
-def _count_gzip(path):
-    """Length of what a gzip file holds."""
-    with reading(path, "a whole gzip file"), gzip.open(path) as stream:
+def _count_bytes(path, stream, needed):
+    """Bytes that a file holds, unpacked; of one that seems right what is needed."""
+    if not str(path).endswith(".gz"):
         return stream.seek(0, 2)
+    stream.seek(-4, 2)
+    noted = int.from_bytes(stream.read(4), "little")
+    # The note is modulo 4 GiB and covers one member; only a wrong one needs the slow look, which
+    # would fetch all of an object: there a cut is found when the session is masked.
+    if noted == needed % 2**32 or is_remote(path):
+        return needed
+    stream.seek(0)
+    with gzip.open(stream) as unpacked:
+        return unpacked.seek(0, 2)
 
 
 def _cut_short(path, expected, found):
@@ -207,9 +215,9 @@ def _check_trials(rows, findings, subject, sessions, responses, design, stim_inf
     return info["coco_id"].reindex(shown)
 
 
-def _check_images(rows, findings, shown, stimuli, captions):
+def _check_images(rows, findings, shown, stimuli, captions, storage):
     """Each image shown must have a picture and a caption."""
-    n_images = _catch(findings, _count_stimuli, stimuli)
+    n_images = _catch(findings, _count_stimuli, stimuli, storage)
     if n_images is not None:
         rows.append((stimuli, "pictures", n_images))
     if shown is None:
@@ -223,8 +231,8 @@ def _check_images(rows, findings, shown, stimuli, captions):
         rows += [(path, "images with captions, in all files", len(found)) for path in captions]
 
 
-def _count_stimuli(path):
-    with open_stimuli(path) as dataset:
+def _count_stimuli(path, storage):
+    with open_stimuli(path, storage) as dataset:
         return len(dataset)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from nsdldm.errors import Finding, InputError
 from nsdldm.nsd import layout
 from nsdldm.nsd.labels import find_label, parse_roi, read_label_table
+from nsdldm.nsd.places import Folder, find_place
 
 BUCKET = "s3://natural-scenes-dataset"
 WEIGHTS = {
@@ -26,59 +27,54 @@ def preflight(config, root, sessions):
     config : dict
         The configuration, valid and complete; read are nsd, rois, min_ncsnr and overrides.
     root : str or Path
-        The release's folder.
+        The release's folder, or its address in a bucket, whose folders are then listed.
     sessions : dict of str to list of int
         The subjects of the run and the sessions of each, from 1.
 
     Returns
     -------
     list of Finding
-        Empty when nothing is missing. A missing folder, like many missing sessions, is one finding.
+        Empty when nothing is missing. A missing folder, like many missing sessions, is one
+        finding, and so is a bucket that cannot be listed.
     """
-    root = Path(root)
-    if not root.is_dir():
-        remedy = "Set nsd.root to the folder that holds nsddata, nsddata_betas and nsddata_stimuli"
-        return [Finding(f"nsd.root {root}", "the release's folder", _what(root), remedy)]
-    findings = _find_shared(config, root)
-    atlases = _list_atlases(config, findings)
-    for subject, numbers in sessions.items():
-        findings += _find_subject(config, root, subject, numbers, atlases)
+    storage = {key: config["nsd"][key] for key in ("endpoint", "signed")}
+    place = find_place(root, storage)
+    try:
+        if not place.exists():
+            remedy = "Set nsd.root to what holds nsddata, nsddata_betas and nsddata_stimuli"
+            where = f"nsd.root {root}"
+            return [Finding(where, "the release's folder", place.describe(), remedy)]
+        folder = config["nsd"]["captions"] or place.where(layout.ANNOTATIONS)
+        findings = _find_shared(place, find_place(folder, storage))
+        atlases = _list_atlases(config, findings)
+        for subject, numbers in sessions.items():
+            findings += _find_subject(config, place, subject, numbers, atlases)
+    except InputError as error:
+        # A bucket that refuses or cannot be reached; nothing else can be said then.
+        return list(error.findings)
     return findings
 
 
-def _what(path):
-    """What is at a path, for findings."""
-    if path.is_dir():
-        return "a folder"
-    if not path.exists():
-        return "nothing"
-    return "a file" if path.stat().st_size else "an empty file"
-
-
-def _present(path):
-    return path.is_file() and path.stat().st_size > 0
-
-
-def _missing(root, template, **values):
+def _missing(place, template, **values):
     """A finding if a file of the release is missing or empty, as a list."""
     name = template.format(**values)
-    if _present(root / name):
+    if place.has_file(name):
         return []
     remedy = f"Copy it from {BUCKET}/{name}"
-    return [Finding(str(root / name), "a file", _what(root / name), remedy)]
+    return [Finding(place.where(name), "a file", place.describe(name), remedy)]
 
 
-def _find_shared(config, root):
+def _find_shared(place, captions):
     """Findings about the files that all subjects share."""
     findings = []
     for template in (layout.DESIGN, layout.STIM_INFO, layout.STIMULI):
-        findings += _missing(root, template)
-    folder = Path(config["nsd"]["captions"] or root / layout.ANNOTATIONS)
+        findings += _missing(place, template)
     for split in layout.COCO_SPLITS:
-        path = folder / f"captions_{split}.json"
-        if not _present(path):
+        name = f"captions_{split}.json"
+        if not captions.has_file(name):
             remedy = "Unpack annotations_trainval2017.zip of cocodataset.org and set nsd.captions"
-            findings.append(Finding(str(path), "COCO's captions", _what(path), remedy))
+            found = captions.describe(name)
+            findings.append(Finding(captions.where(name), "COCO's captions", found, remedy))
     return findings
 
 
@@ -91,21 +87,21 @@ def _list_atlases(config, findings):
     return asked
 
 
-def _find_subject(config, root, subject, numbers, atlases):
+def _find_subject(config, place, subject, numbers, atlases):
     """Findings about one subject; what a missing folder would hold is not listed."""
     nsd = config["nsd"]
     values = {"subject": subject, "space": nsd["space"], "version": nsd["betas"]}
     finders = {
-        layout.RESPONSES: lambda: _missing(root, layout.RESPONSES, **values),
-        layout.ROI: lambda: _find_atlases(root, values, atlases),
-        layout.TRANSFORM: lambda: _find_transforms(root, values),
-        layout.SURFACE: lambda: _find_surfaces(root, values, atlases),
-        layout.BETAS: lambda: _find_betas(config, root, values, numbers),
+        layout.RESPONSES: lambda: _missing(place, layout.RESPONSES, **values),
+        layout.ROI: lambda: _find_atlases(place, values, atlases),
+        layout.TRANSFORM: lambda: _find_transforms(place, values),
+        layout.SURFACE: lambda: _find_surfaces(place, values, atlases),
+        layout.BETAS: lambda: _find_betas(config, place, values, numbers),
     }
     folders = {template: template.rpartition("/")[0].format(**values) for template in finders}
-    absent = [template for template in finders if not (root / folders[template]).is_dir()]
+    absent = [template for template in finders if not place.has_folder(folders[template])]
     if len(absent) == len(finders):
-        where = f"{subject} in {root}"
+        where = f"{subject} in {place.root}"
         remedy = f"Copy its folders from {BUCKET}, or take {subject} out of subjects"
         return [Finding(where, f"folders such as {folders[absent[0]]}", "nothing", remedy)]
     findings = []
@@ -113,7 +109,7 @@ def _find_subject(config, root, subject, numbers, atlases):
         folder = folders[template]
         if template in absent:
             remedy = f"Copy it from {BUCKET}/{folder}"
-            findings.append(Finding(str(root / folder), "a folder", "nothing", remedy))
+            findings.append(Finding(place.where(folder), "a folder", "nothing", remedy))
         else:
             findings += find()
     return findings
@@ -128,54 +124,63 @@ def _catch(findings, function, *arguments):
         return None
 
 
-def _find_atlases(root, values, atlases):
+def _find_atlases(place, values, atlases):
     """Findings about the volumes of the configured regions' atlases."""
     findings = []
     for atlas in atlases:
-        volume = root / layout.ROI.format(atlas=atlas, **values)
-        if not _present(volume):
-            known = sorted(path.name[:-7] for path in volume.parent.glob("*.nii.gz"))
+        volume = layout.ROI.format(atlas=atlas, **values)
+        if not place.has_file(volume):
+            suffix = ".nii.gz"
+            files = place.list_names(volume.rpartition("/")[0])
+            known = [name.removesuffix(suffix) for name in files if name.endswith(suffix)]
             names = ", ".join(name for name in known if not name.startswith(("lh.", "rh.")))
             remedy = f"Copy it from {BUCKET}, or use another atlas in rois (there are: {names})"
-            findings.append(Finding(str(volume), f"the atlas {atlas}", _what(volume), remedy))
+            found = place.describe(volume)
+            findings.append(Finding(place.where(volume), f"the atlas {atlas}", found, remedy))
     return findings
 
 
-def _find_labels(root, values, atlases):
+def _find_labels(place, values, atlases):
     """Findings about the label tables and about labels that they lack."""
     findings = []
     for atlas, asked in atlases.items():
-        if not _present(root / layout.ROI.format(atlas=atlas, **values)):
+        if not place.has_file(layout.ROI.format(atlas=atlas, **values)):
             continue  # The atlas itself is missing, which is said already.
-        findings += _missing(root, layout.LABEL_TABLE, atlas=atlas, **values)
-        table = root / layout.LABEL_TABLE.format(atlas=atlas, **values)
-        known = _catch(findings, read_label_table, table) if _present(table) else None
+        findings += _missing(place, layout.LABEL_TABLE, atlas=atlas, **values)
+        table = layout.LABEL_TABLE.format(atlas=atlas, **values)
+        known = _catch(findings, _read_table, place, table) if place.has_file(table) else None
         for label, name in asked if known is not None else ():
-            _catch(findings, find_label, label, known, name, table)
+            _catch(findings, find_label, label, known, name, place.where(table))
     return findings
 
 
-def _find_transforms(root, values):
+def _read_table(place, name):
+    """The labels of an atlas' table."""
+    with place.open_copy(name) as path:
+        return read_label_table(path)
+
+
+def _find_transforms(place, values):
     """Findings about the coordinates of three cortical depths of two hemispheres."""
     source = layout.TRANSFORM_SPACES[values["space"]]
     findings = []
     for hemi in layout.HEMISPHERES:
         for layer in layout.LAYERS:
             names = {"hemi": hemi, "source": source, "target": layer}
-            findings += _missing(root, layout.TRANSFORM, **names, **values)
+            findings += _missing(place, layout.TRANSFORM, **names, **values)
     return findings
 
 
-def _find_surfaces(root, values, atlases):
+def _find_surfaces(place, values, atlases):
     """Findings about the surfaces that maps are drawn on, and about the label tables."""
-    findings = _find_labels(root, values, atlases)
+    findings = _find_labels(place, values, atlases)
     for hemi in layout.HEMISPHERES:
         for template, name in layout.DRAWN_SURFACES:
-            findings += _missing(root, template, hemi=hemi, name=name, **values)
+            findings += _missing(place, template, hemi=hemi, name=name, **values)
     return findings
 
 
-def _find_betas(config, root, values, numbers):
+def _find_betas(config, place, values, numbers):
     """Findings about the betas of a subject's sessions, and its ncsnr where it is used."""
     subject = values["subject"]
     available = layout.SESSIONS[subject]
@@ -186,34 +191,33 @@ def _find_betas(config, root, values, numbers):
         where, found = f"sessions of {subject}", f"session {beyond[0]} in the config"
         findings.append(Finding(where, f"1 to {available}", found, remedy))
     suffix = layout.SUFFIXES[config["nsd"]["format"]]
-    paths = [
-        root / layout.BETAS.format(session=number, suffix=suffix, **values)
+    names = [
+        layout.BETAS.format(session=number, suffix=suffix, **values)
         for number in numbers
         if number <= available
     ]
-    absent = [path for path in paths if not _present(path)]
+    absent = [name for name in names if not place.has_file(name)]
     if absent:
-        findings.append(_missing_betas(root, absent, len(paths), config["nsd"]["format"]))
+        findings.append(_missing_betas(place, absent, len(names), config["nsd"]["format"]))
     overrides = config["overrides"].get(subject, {})
     if overrides.get("min_ncsnr", config["min_ncsnr"]) is not None:
-        findings += _missing(root, layout.NCSNR, **values)
+        findings += _missing(place, layout.NCSNR, **values)
     return findings
 
 
-def _missing_betas(root, absent, n_wanted, kind):
+def _missing_betas(place, absent, n_wanted, kind):
     """One finding about the sessions of a subject without betas."""
-    folder = absent[0].parent
-    remedy = f"Copy them from {BUCKET}/{folder.relative_to(root).as_posix()}"
+    folder = absent[0].rpartition("/")[0]
+    remedy = f"Copy them from {BUCKET}/{folder}"
     other = next(name for name in layout.SUFFIXES if name != kind)
-    twin = absent[0].name.replace(layout.SUFFIXES[kind], layout.SUFFIXES[other])
-    if (folder / twin).is_file():
+    if place.has_file(absent[0].replace(layout.SUFFIXES[kind], layout.SUFFIXES[other])):
         remedy += f", or set nsd.format to {other}"
     else:
         remedy += ", or lower nsd.sessions"
-    found = _what(absent[0])
+    found = place.describe(absent[0])
     if len(absent) > 1:
         found += f", and so for {len(absent)} sessions of {n_wanted}"
-    return Finding(str(absent[0]), "the betas of a session", found, remedy)
+    return Finding(place.where(absent[0]), "the betas of a session", found, remedy)
 
 
 def check_model(path, revision=None):
@@ -248,7 +252,8 @@ def check_model(path, revision=None):
 
 def _find_part(folder, needed):
     """A finding, as a list, if a part of a model lacks a file; `needed` lists equivalent names."""
-    absent = [names[0] for names in needed if not any(_present(folder / name) for name in names)]
+    has_file = Folder(folder).has_file
+    absent = [names[0] for names in needed if not any(map(has_file, names))]
     if not absent:
         return []
     found = "a folder without " + " and ".join(absent) if folder.is_dir() else "nothing"

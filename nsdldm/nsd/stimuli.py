@@ -1,60 +1,81 @@
 """Read the release's pictures."""
 
-from contextlib import contextmanager
+import hashlib
+import json
+import logging
+import math
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import h5py
 import numpy as np
 
 from nsdldm.errors import Finding, InputError, reading
+from nsdldm.files import load_table, replacing
+from nsdldm.logs import progress
 from nsdldm.nsd.layout import IMAGE_PIXELS
+from nsdldm.nsd.remote import identify, is_remote, open_ranges
+from nsdldm.resume import read_done, record_done, remove_parts
+
+logger = logging.getLogger(__name__)
 
 DATASET = "imgBrick"
+# Only in copies of some pictures: their numbers.
+NUMBERS = "nsd_id"
+PICTURE = (IMAGE_PIXELS, IMAGE_PIXELS, 3)
+# Pictures between two notes of how far a copy is.
+NOTED = 100
 
 
 @contextmanager
-def open_stimuli(path):
+def open_stimuli(path, storage=None):
     """Open the picture file of the release.
 
     Parameters
     ----------
     path : str or Path
-        ``nsd_stimuli.hdf5``.
+        ``nsd_stimuli.hdf5``, or its address in a bucket, of which only what is read is transferred.
+    storage : dict, optional
+        How to read a bucket, as `nsdldm.nsd.remote.connect` takes it.
 
     Yields
     ------
     h5py.Dataset
         uint8 of shape (n_images, 425, 425, 3): rows, columns and RGB of the picture whose 0-based
-        NSD number is its index.
+        NSD number is its index, or as the file's `NUMBERS` say.
 
     Raises
     ------
     InputError
         The file is missing, cut short or of another shape or dtype.
     """
-    with reading(path, f"an HDF5 file with the dataset {DATASET}"):
-        # Read-only and network file systems often cannot lock.
-        file = h5py.File(path, "r", locking="best-effort")
-    with file:
+    with ExitStack() as stack:
         with reading(path, f"an HDF5 file with the dataset {DATASET}"):
+            # Read-only and network file systems often cannot lock.
+            options = {} if is_remote(path) else {"locking": "best-effort"}
+            source = stack.enter_context(open_ranges(path, storage)) if is_remote(path) else path
+            file = stack.enter_context(h5py.File(source, "r", **options))
             dataset = file[DATASET]
-        picture = (IMAGE_PIXELS, IMAGE_PIXELS, 3)
-        if dataset.ndim != 4 or dataset.shape[1:] != picture or dataset.dtype != np.uint8:
-            expected = f"uint8 of shape {('n', *picture)} in {DATASET}".replace("'", "")
+        if dataset.ndim != 4 or dataset.shape[1:] != PICTURE or dataset.dtype != np.uint8:
+            expected = f"uint8 of shape {('n', *PICTURE)} in {DATASET}".replace("'", "")
             found = f"{dataset.dtype} of shape {dataset.shape}"
             remedy = "Use nsd_stimuli.hdf5 of the release"
             raise InputError(Finding(str(path), expected, found, remedy))
         yield dataset
 
 
-def read_images(path, nsd_ids):
+def read_images(path, nsd_ids, storage=None):
     """Iterate over pictures in the order asked for, one in memory at a time.
 
     Parameters
     ----------
-    path : str or Path
-        ``nsd_stimuli.hdf5``.
+    path : str, Path or list of them
+        ``nsd_stimuli.hdf5``, its address in a bucket, or what `fetch_stimuli` writes; of several
+        files the first that has a picture is read.
     nsd_ids : sequence of int
         0-based NSD numbers, in any order, repeats allowed.
+    storage : dict, optional
+        How to read a bucket, as `nsdldm.nsd.remote.connect` takes it.
 
     Yields
     ------
@@ -64,18 +85,96 @@ def read_images(path, nsd_ids):
     Raises
     ------
     InputError
-        The file cannot be used, or a number is outside it.
+        A file cannot be used, or a number is in none.
     """
-    nsd_ids = np.asarray(nsd_ids, dtype=np.int64)
-    with open_stimuli(path) as dataset:
-        outside = nsd_ids[(nsd_ids < 0) | (nsd_ids >= len(dataset))]
-        if len(outside):
-            raise InputError(outside_stimuli(path, outside, len(dataset)))
-        for nsd_id in nsd_ids:
+    paths = [path] if isinstance(path, str | Path) else path
+    nsd_ids = np.asarray(nsd_ids, dtype=np.int64).tolist()
+    with ExitStack() as stack:
+        places = {}
+        for each in reversed(paths):
+            dataset = stack.enter_context(open_stimuli(each, storage))
+            rows = _list_rows(each, dataset)
+            places |= {
+                number: (each, dataset, rows[number]) for number in nsd_ids if number in rows
+            }
+        outside = [number for number in nsd_ids if number not in places]
+        if outside:
+            raise InputError(outside_stimuli(", ".join(map(str, paths)), outside, len(rows)))
+        for number in nsd_ids:
+            where, dataset, row = places[number]
             # One by one: HDF5 spends far more on selecting a list of indices than on reading.
-            with reading(path, "pictures"):
-                picture = dataset[int(nsd_id)]
+            with reading(where, "pictures"):
+                picture = dataset[row]
             yield picture
+
+
+def _list_rows(path, dataset):
+    """Index of each picture by its NSD number."""
+    if NUMBERS not in dataset.file:
+        return range(len(dataset))
+    with reading(path, f"numbers of pictures in {NUMBERS}"):
+        return {int(number): row for row, number in enumerate(dataset.file[NUMBERS][:])}
+
+
+def fetch_stimuli(*, stimuli, images, output, partial, storage):
+    """Copy the pictures that a subject saw from a bucket.
+
+    0.54 MB of each picture are transferred and the file's index, not the 37 GB of the whole. A run
+    that was interrupted goes on after the last hundred.
+
+    Parameters
+    ----------
+    stimuli : str
+        Address of ``nsd_stimuli.hdf5``.
+    images : str or Path
+        Table of images with the column nsd_id.
+    output : str or Path
+        HDF5 with the datasets imgBrick, uint8 (n_images, 425, 425, 3), and nsd_id, int64
+        (n_images,), in the order of the table.
+    partial : str or Path
+        Folder for work in progress, removed at the end.
+    storage : dict
+        How to read the bucket, as `nsdldm.nsd.remote.connect` takes it.
+
+    Raises
+    ------
+    InputError
+        As `read_images`, or the connection broke.
+    """
+    nsd_ids = load_table(images)["nsd_id"].to_numpy(np.int64)
+    version = json.dumps([identify(stimuli, storage), nsd_ids.tolist()])
+    key = hashlib.sha256(version.encode()).hexdigest()
+    partial = Path(partial)
+    copy = partial / "stimuli.hdf5"
+    done = read_done(partial, key) if copy.exists() else None
+    if done is None:
+        remove_parts(partial)
+        _create_copy(copy, nsd_ids)
+        done = 0
+    with h5py.File(copy, "r", locking="best-effort") as file:
+        place = file[DATASET].id.get_offset()
+    left = nsd_ids[done:]
+    fetched = progress(read_images(stimuli, left, storage), len(left), "pictures")
+    # Past HDF5, whose files do not survive a kill while they are open for writing.
+    with open(copy, "r+b") as stream:
+        stream.seek(place + done * math.prod(PICTURE))
+        for row, picture in enumerate(fetched, done):
+            stream.write(picture.tobytes())
+            if (row + 1) % NOTED == 0:
+                stream.flush()
+                record_done(partial, key, row + 1)
+    with replacing(output) as part:
+        copy.rename(part)
+    remove_parts(partial)
+
+
+def _create_copy(path, nsd_ids):
+    """An HDF5 file with the numbers of pictures and room for them."""
+    with replacing(path) as part, h5py.File(part, "w", locking="best-effort") as file:
+        file[NUMBERS] = nsd_ids
+        dataset = file.create_dataset(DATASET, (len(nsd_ids), *PICTURE), np.uint8)
+        # Space is set aside when something is written.
+        dataset[-1] = 0
 
 
 def outside_stimuli(path, outside, n_images):

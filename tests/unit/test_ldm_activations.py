@@ -7,9 +7,9 @@ from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, UNet2DConditio
 from ldm_models import NETWORK, TOKENS, WIDTH, save_model, write_images
 from sklearn.random_projection import SparseRandomProjection
 
-from nsdldm import spaces
+from nsdldm import resume, spaces
 from nsdldm.errors import InputError
-from nsdldm.ldm import activations, parts
+from nsdldm.ldm import activations
 from nsdldm.ldm.activations import (
     PROJECTION_SEED,
     collect_trajectories,
@@ -19,9 +19,10 @@ from nsdldm.ldm.activations import (
 )
 from nsdldm.ldm.batching import draw_noise
 from nsdldm.ldm.loading import load_text
-from nsdldm.ldm.parts import gather_features, open_parts, plan_bytes
+from nsdldm.ldm.parts import gather_features, plan_bytes
 from nsdldm.ldm.text import embed_texts
 from nsdldm.ldm.trajectories import denoise_latents, plan_steps
+from nsdldm.resume import open_parts
 from nsdldm.spaces import plan_spaces
 
 # The multistep sampler of diffusers hands torch tensors to numpy the old way.
@@ -255,7 +256,7 @@ def test_a_run_goes_on_where_it_was_cut(tmp_path, models, features, monkeypatch,
     collect_trajectories(**settings)
     # The third batch again, and what follows.
     assert drawn[3:] == [[8, 6], [3]]
-    assert "going on after 4 images" in caplog.text
+    assert "going on after 4" in caplog.text
     for name, path in settings["outputs"].items():
         np.testing.assert_array_equal(np.load(path), expected[name])
     assert not settings["partial"].exists()
@@ -266,7 +267,7 @@ def test_work_under_other_settings_or_inputs_is_discarded(
     tmp_path, models, features, monkeypatch, change
 ):
     def record_one(*args):
-        parts.record_done(*args)
+        resume.record_done(*args)
         raise KeyboardInterrupt
 
     z, c = features
@@ -290,7 +291,7 @@ def test_a_damaged_ledger_is_discarded(tmp_path, caplog):
     files, done = open_parts(tmp_path / "p", shapes, "key")
     assert done == 0
     np.save(files["a"], np.ones((3, 2), np.float32))
-    parts.record_done(tmp_path / "p", "key", 2)
+    resume.record_done(tmp_path / "p", "key", 2)
     assert open_parts(tmp_path / "p", shapes, "key")[1] == 2
     assert open_parts(tmp_path / "p", {"a": (3, 1)}, "key")[1] == 0
     (tmp_path / "p/ledger.json").write_text("{")

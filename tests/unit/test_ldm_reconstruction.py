@@ -33,9 +33,9 @@ from nsdldm.ldm.chunks import (
     gather_reconstructions,
     open_partial,
     open_reconstructions,
-    record_done,
 )
 from nsdldm.ldm.reconstruction import METHODS, decode_pictures, reconstruct_chunk
+from nsdldm.resume import record_done
 
 # The multistep sampler of diffusers hands torch tensors to numpy the old way.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -485,6 +485,7 @@ def test_work_of_other_settings_inputs_or_models_is_discarded(home, tmp_path, ca
 
 @pytest.mark.parametrize("name", ["ledger.json", "pictures.npy"])
 def test_a_damaged_partial_is_discarded(home, tmp_path, whole, caplog, name):
+    caplog.set_level("INFO")
     shape = (len(NUMBERS), SAMPLES, SIDE, SIDE, 3)
     open_partial(tmp_path / "partial", shape, "any")
     (tmp_path / "partial" / name).write_text("[")

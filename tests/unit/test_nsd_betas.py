@@ -8,6 +8,7 @@ from nsd_files import GRID, make_atlas, make_betas, write_betas, write_mgh, writ
 
 from nsdldm.errors import InputError
 from nsdldm.files import load_array, save_volume
+from nsdldm.nsd import betas as reader
 from nsdldm.nsd.betas import extract_betas, read_session, read_surface_betas
 
 FORMATS = ("hdf5", "nii.gz", "nii")
@@ -164,6 +165,7 @@ def regions(tmp_path):
     return {
         "masks": {name: tmp_path / f"{name}.nii.gz" for name in names},
         "outputs": {name: tmp_path / f"betas/{name}.npy" for name in names},
+        "partial": tmp_path / "partial",
     }
 
 
@@ -184,7 +186,49 @@ def test_nothing_is_written_when_a_session_is_damaged(regions, tmp_path):
     files = [write(tmp_path / "s1.hdf5", make_betas(1)), tmp_path / "s2.hdf5"]
     with pytest.raises(InputError, match=r"s2\.hdf5.*no such file"):
         extract_betas(sessions=files, **regions)
-    assert list((tmp_path / "betas").iterdir()) == []
+    assert not (tmp_path / "betas").exists()
+
+
+@pytest.fixture
+def interrupted(regions, tmp_path, monkeypatch):
+    """Three sessions, of which two were read before the run was interrupted."""
+    files = [write(tmp_path / f"s{n}.hdf5", make_betas(n)) for n in range(3)]
+    read = []
+
+    def read_two(path, mask):
+        if len(read) == 2:
+            raise KeyboardInterrupt
+        read.append(path.name)
+        return read_session(path, mask)
+
+    monkeypatch.setattr(reader, "read_session", read_two)
+    with pytest.raises(KeyboardInterrupt):
+        extract_betas(sessions=files, **regions)
+    assert read == ["s0.hdf5", "s1.hdf5"]
+    read.clear()
+    return files, read
+
+
+def test_sessions_done_are_not_read_again(regions, interrupted):
+    files, read = interrupted
+    extract_betas(sessions=files, **regions)
+    assert read == ["s2.hdf5"]
+    for name, output in regions["outputs"].items():
+        expected = np.vstack([read_session(path, MASKS[name])[0] for path in files])
+        np.testing.assert_array_equal(load_array(output), expected)
+    assert not regions["partial"].exists()
+
+
+@pytest.mark.parametrize("change", ["mask", "session"])
+def test_other_masks_or_sessions_begin_anew(regions, interrupted, change):
+    files, read = interrupted
+    if change == "mask":
+        save_volume(regions["masks"]["early"], ~MASKS["early"], np.eye(4))
+    else:
+        write(files[0], make_betas(7))
+    with pytest.raises(KeyboardInterrupt):
+        extract_betas(sessions=files, **regions)
+    assert read == ["s0.hdf5", "s1.hdf5"]
 
 
 def test_masks_on_different_grids_are_named(regions, tmp_path):

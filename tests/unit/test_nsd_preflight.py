@@ -43,6 +43,8 @@ def config():
             "betas": "betas_fithrf_GLMdenoise_RR",
             "format": "hdf5",
             "space": "func1pt8mm",
+            "endpoint": None,
+            "signed": False,
         },
         "rois": {"cortex": ["streams:ribbon"], "early": ["streams:early", "streams:5"]},
         "min_ncsnr": None,

@@ -108,6 +108,7 @@ def prepare(folder):
         sessions=[release_file(folder, layout.BETAS, session=n, suffix="hdf5") for n in numbers],
         masks={"cortex": data.masks["cortex"]},
         outputs={"cortex": data.whole},
+        partial=folder / "partial",
     )
     model = {"model": PROJECT / "resources/demo_model", "revision": None, "device": "cpu"}
     model |= {"dtype": "auto", "batch_size": CONFIG["model"]["batch_size"]}

@@ -1,0 +1,130 @@
+"""Where a release lies: a folder or a bucket. Standard library only, for the preflight."""
+
+from contextlib import nullcontext
+from functools import cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from nsdldm.nsd.remote import fetched, has_objects, is_remote, list_folder
+
+
+class Folder:
+    """A release on disk.
+
+    Parameters
+    ----------
+    root : str or Path
+    """
+
+    def __init__(self, root):
+        self.root = Path(root)
+
+    def where(self, name):
+        """Path of a file or folder of the release, as a string."""
+        return str(self.root / name)
+
+    def exists(self):
+        """Whether the release's folder is there at all."""
+        return self.root.is_dir()
+
+    def describe(self, name=""):
+        """What is at a name, in words."""
+        path = self.root / name
+        if path.is_dir():
+            return "a folder"
+        if not path.exists():
+            return "nothing"
+        return "a file" if path.stat().st_size else "an empty file"
+
+    def has_file(self, name):
+        """Whether a file is there and not empty."""
+        path = self.root / name
+        return path.is_file() and path.stat().st_size > 0
+
+    def has_folder(self, name):
+        """Whether a folder is there."""
+        return (self.root / name).is_dir()
+
+    def list_names(self, folder):
+        """Names of the files in a folder."""
+        return sorted(path.name for path in (self.root / folder).glob("*"))
+
+    def open_copy(self, name):
+        """Context that yields a local path of a file."""
+        return nullcontext(self.root / name)
+
+
+class Bucket:
+    """A release in a bucket, of which each folder is listed once.
+
+    Parameters
+    ----------
+    root : str
+        ``s3://bucket/folder``.
+    storage : dict
+        As `nsdldm.nsd.remote.connect` takes it.
+    """
+
+    def __init__(self, root, storage):
+        self.root = str(root).rstrip("/")
+        self.storage = storage
+        self._folders = {}
+
+    @cached_property
+    def _scratch(self):
+        return TemporaryDirectory(prefix="nsdldm-")
+
+    def _sizes(self, folder):
+        if folder not in self._folders:
+            self._folders[folder] = list_folder(self.where(folder), self.storage)
+        return self._folders[folder]
+
+    def _size(self, name):
+        folder, _, base = name.rpartition("/")
+        return self._sizes(folder).get(base)
+
+    def where(self, name):
+        """Address of an object or folder of the release."""
+        return f"{self.root}/{name}"
+
+    def exists(self):
+        """Whether the release's folder has anything."""
+        return has_objects(self.root, self.storage)
+
+    def describe(self, name=""):
+        """What is at a name, in words."""
+        size = self._size(name) if name else None
+        return "nothing" if size is None else "an object" if size else "an empty object"
+
+    def has_file(self, name):
+        """Whether an object is there and not empty."""
+        return bool(self._size(name))
+
+    def has_folder(self, name):
+        """Whether a folder has objects of its own."""
+        return bool(self._sizes(name))
+
+    def list_names(self, folder):
+        """Names of the objects in a folder."""
+        return sorted(self._sizes(folder))
+
+    def open_copy(self, name):
+        """Context that yields a local copy of an object, removed afterwards."""
+        return fetched(self.where(name), self._scratch.name, self.storage)
+
+
+def find_place(root, storage):
+    """Choose how to look at a release by its root.
+
+    Parameters
+    ----------
+    root : str or Path
+        A folder, or ``s3://bucket/folder``.
+    storage : dict
+        As `nsdldm.nsd.remote.connect` takes it; not read for a folder.
+
+    Returns
+    -------
+    Folder or Bucket
+    """
+    return Bucket(root, storage) if is_remote(root) else Folder(root)

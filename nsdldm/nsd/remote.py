@@ -1,0 +1,280 @@
+"""Read the release from a bucket: list folders, look into objects, fetch one at a time.
+
+boto3 is imported where it is needed: the Snakefile imports this module, and only runs that read a
+bucket should pay for it.
+"""
+
+import io
+import logging
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+from nsdldm.errors import Finding, InputError, reading
+
+logger = logging.getLogger(__name__)
+
+SCHEME = "s3://"
+TIMEOUT = 30
+ATTEMPTS = 5
+# Longest range asked for at once: the release's pictures have 541,875 bytes.
+RANGE = 2**20
+DENIED = {"AccessDenied", "403", "SignatureDoesNotMatch", "InvalidAccessKeyId", "ExpiredToken"}
+ABSENT = {"NoSuchBucket": "a bucket", "NoSuchKey": "an object", "404": "an object"}
+
+
+def is_remote(path):
+    """Whether a path is the address of an object in a bucket."""
+    return str(path).startswith(SCHEME)
+
+
+def split_address(address):
+    """Split ``s3://bucket/key`` into bucket and key, which may be empty."""
+    bucket, _, key = str(address).removeprefix(SCHEME).partition("/")
+    return bucket, key.rstrip("/")
+
+
+def connect(storage):
+    """Make a client of a bucket's service.
+
+    Parameters
+    ----------
+    storage : dict
+        endpoint: its URL, or None for Amazon's; signed: whether to sign requests with the user's
+        credentials, which a public bucket does not need.
+
+    Returns
+    -------
+    botocore client
+    """
+    return _connect(storage["endpoint"], storage["signed"])
+
+
+@cache
+def _connect(endpoint, signed):
+    import boto3
+    import botocore
+    from botocore.config import Config
+
+    config = Config(
+        signature_version=None if signed else botocore.UNSIGNED,
+        retries={"max_attempts": ATTEMPTS, "mode": "standard"},
+        connect_timeout=TIMEOUT,
+        read_timeout=TIMEOUT,
+    )
+    # A region is needed to compose addresses and is looked up where the bucket is elsewhere.
+    session = boto3.Session()
+    region = session.region_name or "us-east-1"
+    return session.client("s3", endpoint_url=endpoint, region_name=region, config=config)
+
+
+@contextmanager
+def reaching(address, storage):
+    """Report whatever keeps an object from being read as an `InputError` about it.
+
+    Parameters
+    ----------
+    address : str
+    storage : dict
+        As `connect` takes it.
+    """
+    import botocore.exceptions
+    from boto3.exceptions import Boto3Error
+    from urllib3.exceptions import HTTPError
+
+    try:
+        yield
+    except botocore.exceptions.NoCredentialsError as error:
+        remedy = "Set up credentials as for the aws command, or set nsd.signed to false"
+        raise InputError(Finding(address, "signed access", "no credentials", remedy)) from error
+    except (botocore.exceptions.ClientError, OSError) as error:
+        # smart_open wraps what it gets.
+        answer = getattr(getattr(error, "backend_error", error), "response", None)
+        describe = _refused if answer else _broken
+        raise InputError(
+            describe(address, storage, answer["Error"] if answer else error)
+        ) from error
+    except (botocore.exceptions.BotoCoreError, Boto3Error, HTTPError) as error:
+        raise InputError(_broken(address, storage, error)) from error
+
+
+def _refused(address, storage, error):
+    """Describe what a service answered instead of an object."""
+    code = error.get("Code", "")
+    if code in ABSENT:
+        remedy = "Correct nsd.root, or nsd.endpoint if the bucket is not Amazon's"
+        return Finding(address, ABSENT[code], "none of that name", remedy)
+    if code in DENIED:
+        found = f"that access is denied to {'signed' if storage['signed'] else 'unsigned'} requests"
+        remedy = (
+            "Set nsd.signed to true if you have credentials, or ask for the right to list and read"
+        )
+        return Finding(address, "one that can be read", found, remedy)
+    found = f"the answer {code} ({error.get('Message', 'no message')})"
+    return Finding(address, "one that can be read", found, "Correct nsd.root or nsd.endpoint")
+
+
+def _broken(address, storage, error):
+    """Describe a connection that could not be made or broke."""
+    where = storage["endpoint"] or "Amazon S3"
+    reason = str(error).partition("\n")[0] or type(error).__name__
+    remedy = "Run the same command again once it can be reached; what is done is kept"
+    return Finding(address, f"an answer from {where}", f"no whole one ({reason})", remedy)
+
+
+def list_folder(address, storage):
+    """List what lies directly in a folder of a bucket.
+
+    Parameters
+    ----------
+    address : str
+        ``s3://bucket/folder``.
+    storage : dict
+        As `connect` takes it.
+
+    Returns
+    -------
+    dict of str to int
+        Bytes of each object by its name in the folder.
+
+    Raises
+    ------
+    InputError
+        The bucket does not exist, refuses, or cannot be reached.
+    """
+    bucket, key = split_address(address)
+    prefix = f"{key}/" if key else ""
+    with reaching(address, storage):
+        pages = connect(storage).get_paginator("list_objects_v2")
+        pages = pages.paginate(Bucket=bucket, Prefix=prefix, Delimiter="/")
+        objects = [entry for page in pages for entry in page.get("Contents", ())]
+    return {entry["Key"].removeprefix(prefix): entry["Size"] for entry in objects}
+
+
+def has_objects(address, storage):
+    """Whether anything lies under a folder of a bucket; see `list_folder`."""
+    bucket, key = split_address(address)
+    prefix = f"{key}/" if key else ""
+    with reaching(address, storage):
+        page = connect(storage).list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1)
+    return page["KeyCount"] > 0
+
+
+def identify(path, storage=None):
+    """Tell one version of a file or object from another without reading it.
+
+    Returns
+    -------
+    list of str
+        The path, its size, and its entity tag in a bucket or its modification time on disk.
+    """
+    if not is_remote(path):
+        with reading(path, "a file"):
+            status = Path(path).stat()
+        return [str(path), str(status.st_size), str(status.st_mtime_ns)]
+    bucket, key = split_address(path)
+    with reaching(path, storage):
+        head = connect(storage).head_object(Bucket=bucket, Key=key)
+    return [str(path), str(head["ContentLength"]), head["ETag"]]
+
+
+@contextmanager
+def fetched(path, folder, storage):
+    """Yield a local copy of an object that is removed afterwards; a local file as it is.
+
+    Parameters
+    ----------
+    path : str or Path
+        A file, or the address of an object.
+    folder : str or Path
+        Where the copy lies meanwhile.
+    storage : dict
+        As `connect` takes it; not read for a file.
+
+    Yields
+    ------
+    Path
+
+    Raises
+    ------
+    InputError
+        The object cannot be read whole. Errors about the copy are reported about the object.
+    """
+    if not is_remote(path):
+        yield Path(path)
+        return
+    bucket, key = split_address(path)
+    copy = Path(folder) / key.rpartition("/")[-1]
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        logger.info("fetching %s", path)
+        with reaching(path, storage):
+            connect(storage).download_file(bucket, key, str(copy))
+        yield copy
+    except InputError as error:
+        raise InputError(*(_about(finding, copy, path) for finding in error.findings)) from error
+    finally:
+        copy.unlink(missing_ok=True)
+
+
+def _about(finding, copy, address):
+    """The same finding about the object instead of its copy."""
+    return replace(finding, where=finding.where.replace(str(copy), str(address)))
+
+
+@contextmanager
+def open_ranges(path, storage):
+    """Open an object for reading at any place, of which only what is read is transferred.
+
+    Parameters
+    ----------
+    path : str or Path
+        A file, or the address of an object.
+    storage : dict
+        As `connect` takes it; not read for a file.
+
+    Yields
+    ------
+    binary file object
+    """
+    if not is_remote(path):
+        with open(path, "rb") as stream:
+            yield stream
+        return
+    import smart_open
+
+    options = {"client": connect(storage), "range_chunk_size": RANGE, "buffer_size": 2**16}
+    with reaching(path, storage):
+        reader = smart_open.open(path, "rb", transport_params=options, compression="disable")
+    with reader:
+        yield _Ranges(reader, path, storage)
+
+
+class _Ranges(io.RawIOBase):
+    """A reader whose errors are about its object, whoever reads."""
+
+    def __init__(self, reader, address, storage):
+        self._reader, self._place = reader, (address, storage)
+
+    def readable(self):
+        """As all."""
+        return True
+
+    def seekable(self):
+        """As all."""
+        return True
+
+    def readinto(self, buffer):
+        """Fill a buffer from the present place on."""
+        with reaching(*self._place):
+            return self._reader.readinto(buffer)
+
+    def seek(self, offset, whence=io.SEEK_SET):
+        """Go to another place."""
+        with reaching(*self._place):
+            return self._reader.seek(offset, whence)
+
+    def tell(self):
+        """The present place."""
+        return self._reader.tell()

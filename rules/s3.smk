@@ -1,0 +1,36 @@
+# A release in a bucket. Small files are fetched by the storage plugin when jobs need them; sessions
+# of betas are fetched one by one as they are masked; of the pictures those that a subject saw.
+
+import botocore
+
+
+# The command line only takes names of signatures, of which none means unsigned.
+storage nsd:
+    provider="s3",
+    endpoint_url=config["nsd"]["endpoint"],
+    signature_version=None if config["nsd"]["signed"] else botocore.UNSIGNED,
+    keep_local=False,
+
+
+rule fetch_stimuli:
+    input:
+        checked="results/{subject}/release.tsv",
+        images="results/{subject}/images.tsv",
+        stimuli=large_source(layout.STIMULI),
+    output:
+        "results/{subject}/stimuli.hdf5",
+    log:
+        "logs/{subject}/fetch_stimuli.log",
+    benchmark:
+        "benchmarks/{subject}/fetch_stimuli.tsv"
+    conda:
+        "../envs/analysis.yaml"
+    resources:
+        mem_mb=2000,
+        runtime=240,
+    params:
+        partial="results/{subject}/partial/stimuli",
+        storage=STORAGE,
+        code=digest("workflow_scripts/fetch_stimuli.py"),
+    script:
+        "../workflow_scripts/fetch_stimuli.py"
