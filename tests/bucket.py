@@ -2,6 +2,7 @@
 
 import logging
 import re
+import socket
 import threading
 from contextlib import contextmanager
 
@@ -44,19 +45,21 @@ class Bucket:
             self.requests.append((environ["REQUEST_METHOD"], path, span))
             body = application(environ, start_response)
             if self.broken and environ["REQUEST_METHOD"] == "GET" and re.search(self.broken, path):
-                return self._break_off(body)
+                return self._break_off(body, environ["werkzeug.socket"])
             return body
 
         return watching
 
-    def _break_off(self, body):
-        """Half of an answer, after the first few whole ones."""
+    def _break_off(self, body, connection):
+        """A few whole answers, then half of one, then none."""
         content = b"".join(body)
-        if self.served > 0:
-            self.served -= 1
+        self.served -= 1
+        if self.served >= 0:
             yield content
             return
-        yield content[: len(content) // 2]
+        if self.served == -1:
+            yield content[: len(content) // 2]
+        connection.shutdown(socket.SHUT_RDWR)
         raise ConnectionAbortedError("the connection is cut by the test")
 
     @contextmanager

@@ -5,7 +5,7 @@ from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from nsdldm.nsd.remote import fetched, has_objects, is_remote, list_folder
+from nsdldm.nsd.remote import fetched, has_objects, identify, is_remote, list_folder
 
 
 class Folder:
@@ -55,7 +55,7 @@ class Folder:
 
 
 class Bucket:
-    """A release in a bucket, of which each folder is listed once.
+    """A release in a bucket, of which each folder is listed once and one object of it looked at.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ class Bucket:
     def __init__(self, root, storage):
         self.root = str(root).rstrip("/")
         self.storage = storage
-        self._folders = {}
+        self._folders, self._readable = {}, set()
 
     @cached_property
     def _scratch(self):
@@ -81,7 +81,12 @@ class Bucket:
 
     def _size(self, name):
         folder, _, base = name.rpartition("/")
-        return self._sizes(folder).get(base)
+        size = self._sizes(folder).get(base)
+        if size is not None and folder not in self._readable:
+            # Objects that may be listed need not be readable; rights are given by folder at least.
+            identify(self.where(name), self.storage)
+            self._readable.add(folder)
+        return size
 
     def where(self, name):
         """Address of an object or folder of the release."""
