@@ -103,6 +103,7 @@ rule extract_betas:
         "benchmarks/{subject}/extract_betas.tsv"
     conda:
         "../envs/analysis.yaml"
+    threads: 2
     resources:
         mem_mb=4000,
         runtime=60,

@@ -9,7 +9,9 @@ import gzip
 import hashlib
 import json
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from itertools import repeat
 
 import h5py
 import nibabel as nib
@@ -27,12 +29,16 @@ logger = logging.getLogger(__name__)
 DATASET = "betas"
 UNITS_PER_PERCENT = 300
 INT16 = np.iinfo(np.int16)
+THREADS = 2
+# Small enough that a block and its conversion stay in the processor's cache.
+VOXELS_AT_ONCE = 1024
 
 
 def read_session(path, mask):
     """Read the betas of one session inside a mask.
 
-    One plane of the volume (HDF5) or one trial (NIfTI) is held besides the result.
+    Besides the result, the same values are held as stored, half as large, and one plane or trial
+    of the volume where the file is not laid out as the release's HDF5.
 
     Parameters
     ----------
@@ -54,16 +60,22 @@ def read_session(path, mask):
         The file is missing, cut short, on another grid than the mask, or of another dtype.
     """
     read = _read_hdf5 if str(path).endswith(".hdf5") else _read_nifti
-    values = np.empty((TRIALS_PER_SESSION, np.count_nonzero(mask)), np.float32)
-    n_saturated = 0
-    # Fills `values` piece by piece with the stored integers, which float32 holds exactly.
-    for trials, voxels, piece in read(path, mask):
-        n_saturated += np.count_nonzero((piece == INT16.min) | (piece == INT16.max))
-        values[trials, voxels] = piece
-    without_data = ~values.any(axis=0)
-    values /= UNITS_PER_PERCENT
-    values[:, without_data] = np.nan
-    return values, n_saturated
+    stored = np.empty((np.count_nonzero(mask), TRIALS_PER_SESSION), "<i2")
+    read(path, mask, stored)
+    values = np.empty(stored.shape[::-1], np.float32)
+    starts = range(0, len(stored), VOXELS_AT_ONCE)
+    with ThreadPoolExecutor(THREADS) as pool:
+        counts = pool.map(_convert_block, repeat(stored), repeat(values), starts)
+    return values, sum(counts)
+
+
+def _convert_block(stored, values, start):
+    """Convert some voxels to percent signal change; return how many values are saturated."""
+    block = stored[start : start + VOXELS_AT_ONCE]
+    converted = values[:, start : start + VOXELS_AT_ONCE]
+    np.divide(block.T, np.float32(UNITS_PER_PERCENT), out=converted)
+    converted[:, ~block.any(axis=1)] = np.nan
+    return np.count_nonzero((block == INT16.min) | (block == INT16.max))
 
 
 def check_betas(path, shape, dtype, mask_shape):
@@ -157,16 +169,13 @@ def open_nifti(path, storage=None):
         yield image
 
 
-def _read_hdf5(path, mask):
-    """Yield (all trials, voxel positions, int16 (750, n)) for each z plane of the mask."""
+def _read_hdf5(path, mask, stored):
+    """Fill int16 (n_voxels, 750) with the voxels of a mask."""
     with open_hdf5(path) as dataset:
         check_betas(path, dataset.shape[::-1], dataset.dtype, mask.shape)
-        read_plane = _read_chunks if _has_plain_chunks(dataset) else _read_box
-        positions = np.cumsum(mask.ravel()).reshape(mask.shape) - 1
-        for z in np.flatnonzero(mask.any(axis=(0, 1))):
-            with reading(path, "betas"):
-                piece = read_plane(dataset, z, mask[:, :, z])
-            yield slice(None), positions[:, :, z][mask[:, :, z]], piece
+        with reading(path, "betas"):
+            if not (_has_plain_chunks(dataset) and _read_chunks(dataset, mask, stored)):
+                _read_planes(dataset, mask, stored)
 
 
 def _has_plain_chunks(dataset):
@@ -175,35 +184,49 @@ def _has_plain_chunks(dataset):
         dataset.chunks == (TRIALS_PER_SESSION, 1, 1, 1)
         and dataset.dtype == np.dtype("<i2")
         and dataset.id.get_create_plist().get_nfilters() == 0
-        and dataset.id.get_storage_size() == dataset.nbytes
     )
 
 
-def _read_chunks(dataset, z, plane):
-    """Read the chunks of a plane's voxels whole, since HDF5 would copy them trial by trial."""
-    x, y = np.nonzero(plane)
-    chunks = np.empty((len(x), TRIALS_PER_SESSION), "<i2")
-    content = chunks.view(np.uint8)
-    for voxel in np.lexsort((x, y)):  # the order on disk
-        dataset.id.read_direct_chunk((0, z, y[voxel], x[voxel]), out=content[voxel])
-    return chunks.T
+def _number_voxels(mask):
+    """Position of each voxel of a mask in C-order; what is outside has a number without meaning."""
+    return np.cumsum(mask.ravel()).reshape(mask.shape) - 1
 
 
-def _read_box(dataset, z, plane):
-    """Read all trials of the bounding box of a plane's voxels, however the file is chunked."""
-    x, y = (np.flatnonzero(plane.any(axis=axis)) for axis in (1, 0))
-    box = slice(x[0], x[-1] + 1), slice(y[0], y[-1] + 1)
-    return dataset[:, z, box[1], box[0]].transpose(0, 2, 1)[:, plane[box]]
+def _read_chunks(dataset, mask, stored):
+    """Read the voxels' chunks whole, since HDF5 would copy them trial by trial.
+
+    Returns False at a chunk that was never written; looking for one first would take longer.
+    """
+    content = stored.view(np.uint8)
+    # Both in the order on disk.
+    positions = _number_voxels(mask).T[mask.T]
+    chunks = np.argwhere(mask.T)
+    try:
+        for voxel, place in zip(positions.tolist(), chunks.tolist(), strict=True):
+            dataset.id.read_direct_chunk((0, *place), out=content[voxel])
+    except RuntimeError:
+        return False
+    return True
 
 
-def _read_nifti(path, mask):
-    """Yield (trial, all voxels, int16 (n,)) for each trial."""
+def _read_planes(dataset, mask, stored):
+    """Read the box around each z plane of the mask, however the file is chunked."""
+    positions = _number_voxels(mask)
+    for z in np.flatnonzero(mask.any(axis=(0, 1))):
+        plane = mask[:, :, z]
+        x, y = (np.flatnonzero(plane.any(axis=axis)) for axis in (1, 0))
+        box = slice(x[0], x[-1] + 1), slice(y[0], y[-1] + 1)
+        values = dataset[:, z, box[1], box[0]].transpose(2, 1, 0)
+        stored[positions[:, :, z][plane]] = values[plane[box]]
+
+
+def _read_nifti(path, mask, stored):
+    """Fill int16 (n_voxels, 750) with the voxels of a mask, trial by trial."""
     with open_nifti(path) as image:
         check_betas(path, image.shape, image.get_data_dtype(), mask.shape)
         for trial in range(TRIALS_PER_SESSION):
             with reading(path, "betas"):
-                volume = np.asanyarray(image.dataobj[..., trial])
-            yield trial, slice(None), volume[mask]
+                stored[:, trial] = np.asanyarray(image.dataobj[..., trial])[mask]
 
 
 def extract_betas(*, sessions, masks, outputs, partial, storage=None):
