@@ -1,0 +1,414 @@
+"""Disk, memory and time of the whole NSD run, rule by rule, as docs/scale.md has it.
+
+    PYTHONPATH=. python benchmarks/scale_table.py > table.md
+
+Sizes follow from config.nsd.yaml and the shapes of Stable Diffusion 1.4; operations of the networks
+are counted by torch without computing anything, those of the fits by formula. Nothing here was run
+on a GPU: hours are operations divided by a throughput that is assumed (--networks, --fits).
+--step measures one step of the U-Net, at both resolutions, on the CPU.
+"""
+
+import argparse
+import math
+import re
+import time
+from pathlib import Path
+
+import torch
+import yaml
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from nsdldm.decoding import plan_targets
+from nsdldm.nsd.layout import IMAGE_PIXELS, N_IMAGES, TRIALS_PER_SESSION
+from nsdldm.ridge import plan_batches
+from nsdldm.settings import plan_trajectories
+from nsdldm.spaces import count_steps
+
+PROJECT = Path(__file__).resolve().parents[1]
+# Voxels of the 1.8 mm grid and of the ribbon, by the release's headers as others report them.
+VOXELS = {
+    "subj01": (81 * 104 * 83, 107_104),
+    "subj02": (82 * 106 * 84, 107_860),
+    "subj05": (79 * 97 * 78, 94_578),
+    "subj07": (78 * 95 * 81, 90_214),
+}
+EARLY, VENTRAL = 5900, 7600  # of subj01, taken for all
+TRAIN_IMAGES, TEST_IMAGES, TRAIN_TRIALS = 8859, 982, 24_980
+N_IMAGES_SEEN = TRAIN_IMAGES + TEST_IMAGES
+CAPTIONS = 5
+# What benchmarks/README.md has of 2 CPU cores.
+SESSION_SECONDS, KERNEL_SECONDS, VOXEL_SECONDS = 3.8, 332, (662 - 332) / 20_000
+# Bytes that HDF5 and its index take a voxel beyond the values, by the size of a file.
+INDEX = 1_102_210_872 / (81 * 104 * 83) - 2 * TRIALS_PER_SESSION
+# Stable Diffusion 1.4, where it is not the classes' default.
+UNET = {
+    "sample_size": 64,
+    "block_out_channels": (320, 640, 1280, 1280),
+    "cross_attention_dim": 768,
+    "attention_head_dim": 8,
+}
+AUTOENCODER = {
+    "block_out_channels": (128, 256, 512, 512),
+    "down_block_types": ["DownEncoderBlock2D"] * 4,
+    "up_block_types": ["UpDecoderBlock2D"] * 4,
+    "layers_per_block": 2,
+}
+TEXT = {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12}
+TEXT |= {"num_hidden_layers": 12, "projection_dim": 768}
+TOKENS, WIDTH, CHANNELS = 77, 768, 4
+FLOAT = 4
+NETWORK_RULES = (
+    *("encode_latents", "embed_captions", "denoise_latents", "collect_trajectories"),
+    *("collect_variants", "reconstruct_images"),
+)
+ORDER = (
+    *("extract_betas", "encode_latents", "embed_captions", "denoise_latents"),
+    *("collect_trajectories", "gather_features", "collect_variants", "gather_variants"),
+    *("fit_decoders", "compare_protocols", "reconstruct_images", "gather_reconstructions"),
+    *("compute_kernel", "compute_path_kernels", "compute_variant_kernels"),
+    *("fit_encoders", "fit_pairs", "fit_step_pairs", "fit_variant_pairs", "choose_blocks"),
+)
+
+
+def merge(base, top):
+    """What Snakemake makes of config.yaml and a --configfile."""
+    both = isinstance(base, dict) and isinstance(top, dict)
+    return base | {k: merge(base.get(k), v) for k, v in top.items()} if both else top
+
+
+def load_config():
+    """The configuration of the whole NSD run."""
+    parts = [
+        yaml.safe_load((PROJECT / name).read_text()) for name in ("config.yaml", "config.nsd.yaml")
+    ]
+    return merge(*parts)
+
+
+def build_networks(device):
+    """Stable Diffusion 1.4's networks with any weights."""
+    with torch.device(device):
+        networks = {
+            "unet": UNet2DConditionModel(**UNET),
+            "vae": AutoencoderKL(**AUTOENCODER),
+            "text": CLIPTextModel(CLIPTextConfig(**TEXT)),
+        }
+    return {name: network.eval() for name, network in networks.items()}
+
+
+def step_unet(unet, side):
+    """One evaluation of the U-Net of one latent."""
+    device = unet.device
+    latent = torch.zeros(1, CHANNELS, side, side, device=device)
+    return unet(latent, 1, torch.zeros(1, TOKENS, WIDTH, device=device))
+
+
+@torch.no_grad()
+def count_network_operations(sides):
+    """Operations of one evaluation of each network, multiplications and additions apart.
+
+    Parameters
+    ----------
+    sides : iterable of int
+        Of the latents.
+
+    Returns
+    -------
+    dict of float
+        By (network, side of the latent), and text's by ("text", tokens).
+    """
+    networks = build_networks("meta")
+    vae = networks["vae"]
+    calls = {("text", TOKENS): lambda: networks["text"](torch.zeros(1, TOKENS).long().to("meta"))}
+    for side in sides:
+        latent = torch.empty(1, CHANNELS, side, side, device="meta")
+        picture = torch.empty(1, 3, 8 * side, 8 * side, device="meta")
+        calls["unet", side] = lambda side=side: step_unet(networks["unet"], side)
+        calls["decode", side] = lambda latent=latent: vae.decode(latent)
+        calls["encode", side] = lambda picture=picture: vae.encode(picture)
+    counted = {}
+    for name, call in calls.items():
+        with FlopCounterMode(display=False) as counter:
+            call()
+        counted[name] = float(counter.get_total_flops())
+    return counted
+
+
+def read_requests():
+    """Gigabytes that each rule's jobs ask for, where the rule gives a number."""
+    found = {}
+    for path in (PROJECT / "rules").glob("*.smk"):
+        for rule in re.split(r"\n\s*(?=(?:use )?rule )", path.read_text())[1:]:
+            name = re.match(r"(?:use rule \w+ as|rule) (\w+)", rule).group(1)
+            base = re.match(r"use rule (\w+)", rule)
+            memory = re.search(r"mem_mb=(\d+)", rule)
+            found[name] = int(memory.group(1)) / 1000 if memory else base and base.group(1)
+    while any(isinstance(value, str) for value in found.values()):
+        found = {k: found[v] if isinstance(v, str) else v for k, v in found.items()}
+    return found
+
+
+def count_network_rules(config, flops):
+    """Operations of the networks, one subject, by rule."""
+    low, high = config["model"]["resolution"] // 8, config["reconstruction"]["resolution"] // 8
+    chain, made = config["denoising"], config["reconstruction"]
+    step = flops["unet", low] * (1 + (chain["guidance"] != 1))
+    one_pass = count_steps(chain["steps"], chain["strength"])
+    levels = [count_steps(chain["steps"], s) for s in config["trajectories"]["noise_levels"]]
+    guided = 1 + (made["guidance"] != 1)
+    run = count_steps(made["steps"], made["strength"])
+    evaluations = {"zc": run * guided, "true-zc": run * guided, "z": run, "z-coarse": 0}
+    evaluations["c"] = made["steps"] * guided
+    pictures = 0
+    for method in made["methods"]:
+        coarse = method != "c"
+        start = flops["decode", low] * coarse + flops["encode", high] * (evaluations[method] > 0)
+        each = evaluations[method] * flops["unet", high] + flops["decode", high]
+        pictures += TEST_IMAGES * (start + made["samples"] * each * (method != "z-coarse"))
+    n = N_IMAGES_SEEN
+    return {
+        "encode_latents": n * flops["encode", low],
+        "embed_captions": n * CAPTIONS * flops["text", TOKENS],
+        "denoise_latents": n * one_pass * step,
+        "collect_trajectories": n * sum(levels) * step,
+        "collect_variants": n * one_pass * step * len(config["trajectories"]["variants"]),
+        "reconstruct_images": pictures * len(config["decoding"]["protocols"]),
+    }
+
+
+def count_kernel_fits(config):
+    """Kernel ridge regressions of all voxels, one subject, by rule; a mix of two counts as one."""
+    levels, shares = config["trajectories"]["noise_levels"], config["trajectories"]["step_shares"]
+    mixes = sum(0 < weight < 1 for weight in config["encoding"]["weights"])
+    variants = len(shares) * len(config["trajectories"]["variants"])
+    fits = {"fit_encoders": 3}
+    for rule, spaces in (
+        ("fit_pairs", len(levels)),
+        ("fit_step_pairs", len(shares)),
+        ("fit_variant_pairs", variants),
+    ):
+        fits[rule] = 1 + spaces * (1 + mixes)
+    return fits | {"choose_blocks": len(config["trajectories"]["blocks"]) * len(shares)}
+
+
+def count_kernel_fit(config, n_voxels, decomposition):
+    """Calls and operations of one kernel ridge regression, as himalaya 0.4.11 computes it."""
+    settings, n = config["encoding"], TRAIN_IMAGES
+    n_alphas, n_folds = len(settings["alphas"]), settings["n_folds"]
+    plan = plan_batches(n, TEST_IMAGES, n_voxels, n_alphas, n_folds, settings["memory_gb"])
+    calls = math.ceil(n_voxels / plan["voxels"])
+    held_out = n // n_folds
+    fitted = n - held_out
+    fixed = decomposition * 9 * (n_folds * fitted**3 + n**3)
+    fixed += 2 * n_alphas * (n_folds * held_out * fitted**2 + n**3)
+    each = 2 * n_alphas * (n_folds * held_out * fitted + n**2) + 2 * TEST_IMAGES * n
+    return calls, calls * fixed + each * n_voxels, plan["peak"]
+
+
+def count_decoders(config, decomposition):
+    """Operations of all decoders of one protocol, one subject, and their predicted peak memory."""
+    n, folds = TRAIN_TRIALS, config["decoding"]["n_folds"]
+    n_alphas, held_out = len(config["decoding"]["alphas"]), TRAIN_TRIALS // folds
+    fitted, total, peaks = n - held_out, 0, []
+    side = config["model"]["resolution"] // 8
+    for p, targets in ((EARLY, CHANNELS * side**2), (VENTRAL, TOKENS * WIDTH)):
+        memory = config["decoding"]["memory_gb"]
+        block, peak = plan_targets(n, TEST_IMAGES, p, targets, folds, memory)
+        peaks.append(peak)
+        svd = sum(6 * rows * p**2 + 20 * p**3 for rows in (*[fitted] * folds, n))
+        mapping = folds * n_alphas * (fitted * p**2 + held_out * p * fitted) + n_alphas * p**2 * n
+        each = folds * n_alphas * held_out * fitted + n_alphas * p * n
+        total += math.ceil(targets / block) * (decomposition * svd + 2 * mapping)
+        total += 2 * each * targets
+    return total, max(peaks)
+
+
+def count_row_bytes(config):
+    """Bytes an image of each space of which a rule computes kernels."""
+    latent = CHANNELS * (config["model"]["resolution"] // 8) ** 2 * FLOAT
+    width = config["trajectories"]["width"] * FLOAT
+    planned = plan_trajectories(config)
+    steps = len(config["trajectories"]["step_shares"])
+    return {
+        "compute_kernel": [latent, TOKENS * WIDTH * FLOAT, latent],
+        "compute_path_kernels": [width if s.startswith("unet") else latent for s in planned],
+        "compute_variant_kernels": [latent] * steps * len(config["trajectories"]["variants"]),
+    }
+
+
+def count_bytes(config, n_voxels):
+    """Bytes of the large results of one subject, by rule."""
+    side, n = config["model"]["resolution"] // 8, N_IMAGES_SEEN
+    latent, embedding = CHANNELS * side**2 * FLOAT, TOKENS * WIDTH * FLOAT
+    rows = count_row_bytes(config)
+    path, variants = rows["compute_path_kernels"], rows["compute_variant_kernels"]
+    picture = config["reconstruction"]["resolution"] ** 2 * 3
+    samples = sum(
+        1 if method == "z-coarse" else config["reconstruction"]["samples"]
+        for method in config["reconstruction"]["methods"]
+    )
+    protocols = len(config["decoding"]["protocols"])
+    sessions = config["nsd"]["sessions"]
+    return {
+        "extract_betas": sessions * TRIALS_PER_SESSION * (n_voxels + EARLY + VENTRAL) * FLOAT,
+        "encode_latents": 2 * n * latent,
+        "embed_captions": n * embedding,
+        "denoise_latents": n * latent,
+        "gather_features": n * sum(path),
+        "gather_variants": n * sum(variants),
+        "compute_kernel": 3 * n**2 * FLOAT,
+        "compute_path_kernels": len(path) * n**2 * FLOAT,
+        "compute_variant_kernels": len(variants) * n**2 * FLOAT,
+        "fit_decoders": protocols * TEST_IMAGES * (latent + embedding),
+        "gather_reconstructions": protocols * TEST_IMAGES * samples * picture,
+    }
+
+
+def tabulate(config, rates, decomposition):
+    """Rows (rule, jobs, results GB, scratch GB, memory GB, PFLOP, hours by GPU, CPU hours)."""
+    subjects = config["subjects"]
+    flops = count_network_operations(
+        [config[part]["resolution"] // 8 for part in ("model", "reconstruction")]
+    )
+    requests, networks = read_requests(), count_network_rules(config, flops)
+    made = [count_bytes(config, VOXELS[subject][1]) for subject in subjects]
+    n, chunks = len(subjects), config["trajectories"]["chunks"]
+    protocols = len(config["decoding"]["protocols"])
+    variants = len(config["trajectories"]["variants"])
+    chunked = config["reconstruction"]["chunks"] * protocols * n
+    jobs = {"compute_kernel": 3 * n, "collect_trajectories": chunks * n}
+    jobs |= {"collect_variants": chunks * variants * n, "fit_decoders": protocols * n}
+    jobs["reconstruct_images"] = chunked * len(config["reconstruction"]["methods"])
+    jobs["gather_reconstructions"] = n * protocols * len(config["reconstruction"]["methods"])
+    scratch = {
+        "collect_trajectories": "gather_features",
+        "collect_variants": "gather_variants",
+        "reconstruct_images": "gather_reconstructions",
+    }
+    work, cpu, memory = {rule: n * count for rule, count in networks.items()}, {}, {}
+    decoding, decoder_peak = count_decoders(config, decomposition)
+    work["fit_decoders"], work["compare_protocols"] = protocols * n * decoding, 7 * n * decoding
+    memory |= dict.fromkeys(("fit_decoders", "compare_protocols"), decoder_peak / 1e9)
+    for rule, sizes in count_row_bytes(config).items():
+        work[rule] = n * 2 * N_IMAGES_SEEN**2 * sum(sizes) / FLOAT
+    fits = count_kernel_fits(config)
+    for rule, number in fits.items():
+        counted = [count_kernel_fit(config, VOXELS[s][1], decomposition) for s in subjects]
+        work[rule] = number * sum(operations for _, operations, _ in counted)
+        memory[rule] = max(peak for *_, peak in counted) / 1e9
+        cpu[rule] = number * sum(
+            calls * KERNEL_SECONDS + VOXEL_SECONDS * VOXELS[subject][1]
+            for subject, (calls, *_) in zip(subjects, counted, strict=True)
+        )
+    cpu["extract_betas"] = n * config["nsd"]["sessions"] * SESSION_SECONDS
+    rows = []
+    for rule in ORDER:
+        results = sum(sizes.get(rule, 0) for sizes in made) / 1e9
+        passing = sum(sizes.get(scratch.get(rule), 0) for sizes in made) / 1e9
+        hours = [work.get(rule, 0) / 1e12 / _rate(rule, rate) / 3600 for rate in rates.values()]
+        asked = memory.get(rule) or requests[rule]
+        counts = jobs.get(rule, n), results, passing, asked, work.get(rule, 0) / 1e15
+        rows.append((rule, *counts, hours, cpu.get(rule, 0) / 3600))
+    return rows, flops
+
+
+def _rate(rule, rate):
+    """TFLOP/s assumed of a rule."""
+    return rate[0] if rule in NETWORK_RULES else rate[1]
+
+
+def describe(config, rows, flops, rates, decomposition):
+    """The page's tables, as Markdown."""
+    lines = ["| network, one evaluation | latent | GFLOP |", "|---|---|---|"]
+    for (name, side), count in sorted(flops.items()):
+        where = f"{side} tokens" if name == "text" else f"{side} x {side}, {8 * side} px"
+        lines.append(f"| {name} | {where} | {count / 1e9:,.0f} |")
+    betas = sum(
+        VOXELS[subject][0] * (2 * TRIALS_PER_SESSION + INDEX) for subject in config["subjects"]
+    )
+    stimuli = N_IMAGES * IMAGE_PIXELS**2 * 3 / 1e9
+    sessions = config["nsd"]["sessions"]
+    lines += ["", "| read from the release | GB |", "|---|---|"]
+    lines.append(f"| betas, {sessions} sessions of each subject | {sessions * betas / 1e9:,.0f} |")
+    lines.append(f"| pictures, once | {stimuli:,.0f} |")
+    names = " | ".join(f"{name} h" for name in rates)
+    lines += [
+        "",
+        f"| rule | jobs | results GB | scratch GB | memory GB | PFLOP | {names} | CPU h |",
+    ]
+    lines.append("|---" * (7 + len(rates)) + "|")
+    for rule, jobs, results, passing, asked, work, hours, cpu in rows:
+        cells = [f"{jobs}", *map(_round, (results, passing, asked, work, *hours, cpu))]
+        lines.append(f"| `{rule}` | " + " | ".join(cells) + " |")
+    sums = [sum(row[i] for row in rows) for i in (1, 2, 3, 5)]
+    hours = [sum(row[6][i] for row in rows) for i in range(len(rates))]
+    cpu = sum(row[7] for row in rows)
+    cells = [f"{sums[0]}", *map(_round, (sums[1], sums[2])), "", _round(sums[3])]
+    cells += map(_round, (*hours, cpu))
+    lines.append("| all | " + " | ".join(cells) + " |")
+    assumed = "; ".join(
+        f"{name}: {networks:g} for networks in float16, {fits:g} for fits in float32"
+        for name, (networks, fits) in rates.items()
+    )
+    lines += ["", f"TFLOP/s, assumed: {assumed}; decompositions {decomposition:g} times slower."]
+    return "\n".join(lines)
+
+
+def _round(value):
+    """Two digits; nothing for nothing."""
+    if not value:
+        return ""
+    return f"{value:,.0f}" if value >= 9.95 else f"{value:.1f}" if value >= 0.05 else "< 0.1"
+
+
+def measure_step(times):
+    """Print the seconds of one evaluation of the U-Net on the CPU, the best of some."""
+    unet = build_networks("meta")["unet"].to_empty(device="cpu")
+    for values in unet.parameters():
+        torch.nn.init.normal_(values, 0, 0.01)
+    for side in (40, 64):
+        seconds = []
+        for _ in range(times):
+            began = time.perf_counter()
+            with torch.inference_mode():
+                step_unet(unet, side)
+            seconds.append(time.perf_counter() - began)
+        print(f"{8 * side} px: {min(seconds):.1f} s on {torch.get_num_threads()} threads")
+
+
+def parse_arguments(arguments=None):
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    for name, default, what in (
+        ("networks", [80, 200], "TFLOP/s sustained by networks in float16"),
+        ("fits", [10, 30], "TFLOP/s sustained by matrix products in float32"),
+    ):
+        parser.add_argument(
+            f"--{name}", type=float, nargs="+", default=default, help=f"{what} ({default})"
+        )
+    parser.add_argument("--gpus", nargs="+", default=["A100", "H100"], help="their names")
+    parser.add_argument("--decomposition", type=float, default=10, help="times slower (10)")
+    parser.add_argument("--step", type=int, metavar="TIMES", help="measure a step on the CPU")
+    return parser.parse_args(arguments)
+
+
+def main():
+    """Print the tables, or measure a step."""
+    options = parse_arguments()
+    if options.step:
+        measure_step(options.step)
+        return
+    print(compose(options))
+
+
+def compose(options):
+    """The tables for given assumptions."""
+    config = load_config()
+    rates = dict(zip(options.gpus, zip(options.networks, options.fits, strict=True), strict=True))
+    rows, flops = tabulate(config, rates, options.decomposition)
+    return describe(config, rows, flops, rates, options.decomposition)
+
+
+if __name__ == "__main__":
+    main()
