@@ -5,7 +5,7 @@ CORES ?= 2
 STAGE ?= all
 RUN = .venv/bin/snakemake --cores $(CORES)
 
-.PHONY: demo demo-model test lint plan benchmark envs clean
+.PHONY: demo demo-model test lint plan benchmark envs lock clean
 
 # Two jobs at a time, each on half of the cores: these jobs are so small that starting them is much of
 # their time.
@@ -33,9 +33,10 @@ lint: .venv/installed
 plan: .venv/installed
 	@$(RUN) --dry-run --quiet host progress | awk -f rules/plan.awk
 
-# Full-size masking and fits; needs 7 GB of disk and half an hour. See benchmarks/README.md.
+# Steps and fits at full size; needs 5 GB of disk, 8 GB of memory and an hour or more. See
+# benchmarks/README.md.
 benchmark: .venv/installed
-	PYTHONPATH=. .venv/bin/python benchmarks/masking.py --scratch /tmp/nsdldm-masking
+	PYTHONPATH=. .venv/bin/python benchmarks/full_size.py --scratch /tmp/nsdldm-full-size
 	PYTHONPATH=. .venv/bin/python benchmarks/encoding.py \
 	    --train 9000 --test 1000 --features 6400 --voxels 20000 --subsample 20
 
@@ -50,6 +51,10 @@ demo-model: .venv/installed
 # The conda files follow the pinned versions.
 envs: .venv/installed
 	.venv/bin/python envs/write_conda.py
+
+# Newer versions of everything but torch (or with TORCH=2.14.0, of it too); installs nothing.
+lock: .venv/installed
+	.venv/bin/python envs/lock.py $(if $(TORCH),--torch $(TORCH))
 
 .venv/installed: envs/requirements.txt
 	$(PYTHON) -m venv .venv

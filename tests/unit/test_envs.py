@@ -2,7 +2,7 @@
 
 import re
 import runpy
-from importlib.metadata import version
+from importlib.metadata import distributions, version
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,8 @@ import pytest
 PROJECT = Path(__file__).resolve().parents[2]
 WRITER = runpy.run_path(str(PROJECT / "envs/write_conda.py"))
 PINS = WRITER["read_pins"]()
+LOCK = runpy.run_path(str(PROJECT / "envs/lock.py"))
+REQUIREMENTS = PROJECT / "envs/requirements.txt"
 
 
 @pytest.mark.parametrize("name", WRITER["CONTENTS"])
@@ -41,3 +43,33 @@ def test_minimum_launcher_version_is_the_pinned_one():
     minimum = re.search(r'min_version\("([\d.]+)"\)', (PROJECT / "Snakefile").read_text()).group(1)
     pins = dict(pin.split("==") for pin in PINS["workflow"])
     assert pins["snakemake"].startswith(minimum)
+
+
+def test_locking_what_is_installed_changes_nothing():
+    installed = {item.metadata["Name"]: item.version for item in distributions()}
+    assert LOCK["renew"](REQUIREMENTS.read_text(), installed) == REQUIREMENTS.read_text()
+
+
+def test_locking_renews_versions_and_what_they_need():
+    text = "# Head.\n\n# [a] first\nzeta==1.0\ntorch==2.0\n\n# [needs] rest\nold==3\nkept==4\n"
+    versions = {"Zeta": "1.1", "torch": "2.0+cpu", "kept": "5", "New_One": "6", "pip": "7"}
+    versions |= {"triton": "8", "nvidia-cublas": "9"}
+    renewed = (
+        "# Head.\n\n# [a] first\nzeta==1.1\ntorch==2.0\n\n# [needs] rest\nkept==5\nnew-one==6\n"
+    )
+    assert LOCK["renew"](text, versions) == renewed
+    assert LOCK["list_names"](text) == ["zeta", "torch"]
+    report = {"install": [{"metadata": {"name": "Zeta", "version": "1.1"}, "url": "somewhere"}]}
+    assert LOCK["read_report"](report) == {"Zeta": "1.1"}
+
+
+def test_container_has_the_same_python_and_packages():
+    text = (PROJECT / "Containerfile").read_text()
+    minor = re.search(r"- python=([\d.]+)", WRITER["compose_env"]("torch", PINS)).group(1)
+    assert re.findall(r"^FROM (.*)$", text, re.MULTILINE) == [f"python:{minor}-slim"]
+    assert "COPY envs/requirements.txt /tmp/requirements.txt" in text
+    assert "--requirement /tmp/requirements.txt" in text
+    # No versions of its own, no other registry, not as root.
+    assert "==" not in text.replace("'^torch=='", "")
+    assert "http" not in text
+    assert text.index("USER nsdldm") < text.index("ENTRYPOINT")
