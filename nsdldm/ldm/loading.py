@@ -14,6 +14,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from nsdldm.devices import check_choice
 from nsdldm.errors import Finding, InputError, reading
+from nsdldm.nsd.preflight import FETCH, is_offline
 
 logger = logging.getLogger(__name__)
 
@@ -132,6 +133,9 @@ def _load(method, path, revision, part, **options):
         remedy = "Set model.path to a model in the layout of diffusers, saved as safetensors"
         raise InputError(Finding(_name(path, part), expected, "nothing", remedy))
     remedy = "Replace it by an intact copy" if local else "Check the id, revision and connection"
+    if not local:
+        expected += f" at revision {revision}"
+        remedy = FETCH if is_offline() else remedy
     options |= {"subfolder": part, "local_files_only": local}
     with reading(_name(path, part), expected, remedy):
         return method(path, revision=None if local else revision, **options)

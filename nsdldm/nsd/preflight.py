@@ -4,6 +4,7 @@ Imported by the Snakefile, so that one report names all that is missing, of all 
 at names and sizes and reads label tables; `nsdldm.nsd.check` looks inside the other files.
 """
 
+import os
 from pathlib import Path
 
 from nsdldm.errors import Finding, InputError
@@ -17,6 +18,8 @@ WEIGHTS = {
     "text_encoder": "model",
     "unet": "diffusion_pytorch_model",
 }
+LAYOUT = "Set model.path to a model in the layout of diffusers, saved as safetensors"
+FETCH = "Fetch it once where there is a network (docs/offline.md), or unset HF_HUB_OFFLINE"
 
 
 def preflight(config, root, sessions):
@@ -228,35 +231,70 @@ def check_model(path, revision=None):
     path : str
         A local folder in the layout of diffusers, or a hub id (owner/name).
     revision : str, optional
-        Commit of the hub repository. A hub id must have one and is not looked up.
+        Commit of the hub repository. A hub id must have one; it is looked up on this machine, and
+        only where HF_HUB_OFFLINE says that it must be there.
 
     Returns
     -------
     list of Finding
     """
-    folder = Path(path)
+    folder, remedy = Path(path), LAYOUT
     if not folder.is_dir():
-        if revision:
+        if not revision:
+            remedy = "Correct model.path, or set model.revision to a commit if it is a hub id"
+            expected = "a folder, or a hub id with a revision"
+            return [Finding(f"model.path {path}", expected, "no folder, no revision", remedy)]
+        if not is_offline():
             return []
-        remedy = "Correct model.path, or set model.revision to a commit if it is a hub id"
-        expected = "a folder, or a hub id with a revision"
-        return [Finding(f"model.path {path}", expected, "no folder, no revision", remedy)]
+        folder, remedy = find_snapshot(path, revision), FETCH
+        if not folder.is_dir():
+            expected = f"revision {revision} at {folder}, since HF_HUB_OFFLINE is set"
+            return [Finding(f"model.path {path}", expected, "nothing", remedy)]
     findings = []
     for part, weights in WEIGHTS.items():
         names = f"{weights}.safetensors", f"{weights}.safetensors.index.json"
-        findings += _find_part(folder / part, [("config.json",), names])
+        findings += _find_part(folder / part, [("config.json",), names], remedy)
     vocabulary = ("tokenizer.json", "vocab.json")
-    findings += _find_part(folder / "tokenizer", [("tokenizer_config.json",), vocabulary])
-    return findings + _find_part(folder / "scheduler", [("scheduler_config.json",)])
+    findings += _find_part(folder / "tokenizer", [("tokenizer_config.json",), vocabulary], remedy)
+    return findings + _find_part(folder / "scheduler", [("scheduler_config.json",)], remedy)
 
 
-def _find_part(folder, needed):
+def is_offline():
+    """Whether huggingface-hub is told to use no network, as it reads its own settings."""
+    setting = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE") or ""
+    return setting.upper() in ("1", "ON", "YES", "TRUE")
+
+
+def find_snapshot(name, revision):
+    """Where huggingface-hub keeps a revision of a model that was fetched.
+
+    Parameters
+    ----------
+    name : str
+        Hub id (owner/name).
+    revision : str
+        Commit, or a branch or tag that was fetched by that name.
+
+    Returns
+    -------
+    Path
+        In the folder that HF_HUB_CACHE, HF_HOME or XDG_CACHE_HOME chooses; need not exist.
+    """
+    base = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache"))
+    home = Path(os.environ.get("HF_HOME", base / "huggingface"))
+    cache = Path(os.path.expandvars(os.environ.get("HF_HUB_CACHE", home / "hub"))).expanduser()
+    repository = cache / f"models--{name.replace('/', '--')}"
+    reference = repository / "refs" / revision
+    commit = reference.read_text().strip() if reference.is_file() else revision
+    return repository / "snapshots" / commit
+
+
+def _find_part(folder, needed, remedy):
     """A finding, as a list, if a part of a model lacks a file; `needed` lists equivalent names."""
     has_file = Folder(folder).has_file
     absent = [names[0] for names in needed if not any(map(has_file, names))]
     if not absent:
         return []
     found = "a folder without " + " and ".join(absent) if folder.is_dir() else "nothing"
-    remedy = "Set model.path to a model in the layout of diffusers, saved as safetensors"
     expected = f"the {folder.name} of a latent diffusion model"
     return [Finding(str(folder), expected, found, remedy)]

@@ -1,0 +1,109 @@
+"""Models from the hub's cache, and the demo's, without a network."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from ldm_models import DEMO_MODEL, save_model
+
+from nsdldm.ldm.loading import load_autoencoder, load_denoiser, load_text
+from nsdldm.metrics.networks import load_extractors
+from nsdldm.nsd.preflight import check_model
+
+PROJECT = Path(__file__).resolve().parents[2]
+NAME, COMMIT = "owner/tiny", "0123456789abcdef0123456789abcdef01234567"
+LOAD = """
+import sys
+def refuse(event, _):
+    if event.startswith("socket."):
+        raise AssertionError(f"{event}: a socket was used")
+sys.addaudithook(refuse)
+import torch
+from nsdldm.ldm.loading import load_autoencoder, load_denoiser, load_text
+place = sys.argv[1], sys.argv[2], torch.device("cpu"), torch.float32
+print(load_autoencoder(*place).config.scaling_factor)
+print(len(load_text(*place)[0]))
+print(load_denoiser(*place, "ddim")[0].config.sample_size)
+"""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """HF_HOME with a model as huggingface-hub would have fetched it."""
+    home = tmp_path_factory.mktemp("home")
+    repository = home / "hub/models--owner--tiny"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs/main").write_text(COMMIT)
+    snapshot = repository / "snapshots" / COMMIT
+    snapshot.mkdir(parents=True)
+    save_model(snapshot)
+    # As there, the files are links to contents named by their checksums.
+    (repository / "blobs").mkdir()
+    for number, path in enumerate(sorted(p for p in snapshot.rglob("*") if p.is_file())):
+        blob = repository / f"blobs/{number:064x}"
+        path.rename(blob)
+        path.symlink_to(os.path.relpath(blob, path.parent))
+    return home
+
+
+def load_offline(home, name, revision):
+    environment = os.environ | {"HF_HOME": str(home), "HF_HUB_OFFLINE": "1"}
+    environment["PYTHONPATH"] = str(PROJECT)
+    command = [sys.executable, "-c", LOAD, name, revision]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_a_fetched_commit_loads_without_sockets(home):
+    result = load_offline(home, NAME, COMMIT)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[::2] == ["0.4", "8"]
+
+
+def test_what_was_not_fetched_is_one_error_that_says_what_to_do(home):
+    last = load_offline(home, NAME, "f" * 40).stderr.strip().splitlines()[-1]
+    assert "InputError: owner/tiny/vae: expected" in last
+    assert f"at revision {'f' * 40}, found" in last
+    assert last.endswith(
+        "Fetch it once where there is a network (docs/offline.md), or unset HF_HUB_OFFLINE."
+    )
+
+
+@pytest.mark.parametrize("revision", [COMMIT, "main"])
+def test_the_preflight_looks_for_the_snapshot_only_offline(home, monkeypatch, revision):
+    monkeypatch.setenv("HF_HOME", str(home))
+    assert check_model("owner/other", revision) == []
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert check_model(NAME, revision) == []
+    (finding,) = check_model("owner/other", revision)
+    assert "model.path owner/other" in str(finding)
+    assert f"revision {revision} at {home}/hub/models--owner--other/snapshots/" in str(finding)
+    assert "docs/offline.md" in finding.remedy
+
+
+def test_the_preflight_names_parts_that_were_not_fetched(home, monkeypatch, tmp_path):
+    shutil.copytree(home / "hub", tmp_path / "cache", symlinks=True)
+    shutil.rmtree(tmp_path / f"cache/models--owner--tiny/snapshots/{COMMIT}/unet")
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "true")
+    (finding,) = check_model(NAME, COMMIT)
+    assert finding.where.endswith(f"{COMMIT}/unet")
+    assert "Fetch it once" in finding.remedy
+
+
+def test_the_demo_loads_without_sockets(monkeypatch):
+    def refuse(*_, **__):
+        raise AssertionError("a socket was opened")
+
+    for name in ("socket", "create_connection", "getaddrinfo"):
+        monkeypatch.setattr(socket, name, refuse)
+    place = str(DEMO_MODEL), None, torch.device("cpu"), torch.float32
+    load_autoencoder(*place)
+    load_text(*place)
+    load_denoiser(*place, "ddim")
+    for name in ("demo-clip", "demo-alexnet", "demo-judge"):
+        load_extractors(name, {"weights": str(DEMO_MODEL)}, torch.device("cpu"))
