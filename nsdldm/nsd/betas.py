@@ -277,6 +277,7 @@ def extract_betas(*, sessions, masks, outputs, partial, storage=None):
         rows = slice(index * TRIALS_PER_SESSION, (index + 1) * TRIALS_PER_SESSION)
         for name, voxels in members.items():
             _write_rows(files[name], rows, values, voxels)
+        del values  # else two sessions are held while the next is read
         record_done(partial, key, index + 1)
     finish_parts(partial, files, outputs)
 
