@@ -232,9 +232,9 @@ def _read_nifti(path, mask, stored):
 def extract_betas(*, sessions, masks, outputs, partial, storage=None):
     """Write the betas of each region over sessions, reading each session once.
 
-    Memory holds one session of the union of the masks, whatever the number of sessions; of sessions
-    in a bucket one at a time lies on disk. A run that was interrupted goes on after the last
-    complete session.
+    Memory holds two sessions of the union of the masks, whatever the number of sessions: one is
+    written while the next is read. Of sessions in a bucket one at a time lies on disk. A run that
+    was interrupted goes on after the last complete session.
 
     Parameters
     ----------
@@ -268,17 +268,19 @@ def extract_betas(*, sessions, masks, outputs, partial, storage=None):
     shapes = {name: (n_trials, len(voxels)) for name, voxels in members.items()}
     key = _identify_work(sessions, loaded, storage)
     files, done = open_parts(partial, shapes, key)
-    for index, path in enumerate(progress(sessions[done:], len(sessions) - done, "sessions"), done):
-        with fetched(path, partial, storage) as local:
-            values, n_saturated = read_session(local, union)
-        n_invalid = np.count_nonzero(np.isnan(values[0]))
-        message = "%s: %d of %d voxels without data, %d saturated values"
-        logger.info(message, path, n_invalid, values.shape[1], n_saturated)
-        rows = slice(index * TRIALS_PER_SESSION, (index + 1) * TRIALS_PER_SESSION)
-        for name, voxels in members.items():
-            _write_rows(files[name], rows, values, voxels)
-        del values  # else two sessions are held while the next is read
-        record_done(partial, key, index + 1)
+    sessions = progress(sessions[done:], len(sessions) - done, "sessions")
+    with ThreadPoolExecutor(1) as writer:
+        written = writer.submit(int)
+        for index, path in enumerate(sessions, done):
+            with fetched(path, partial, storage) as local:
+                values, n_saturated = read_session(local, union)
+            n_invalid = np.count_nonzero(np.isnan(values[0]))
+            message = "%s: %d of %d voxels without data, %d saturated values"
+            logger.info(message, path, n_invalid, values.shape[1], n_saturated)
+            written.result()
+            written = writer.submit(_write_session, partial, key, files, members, index, values)
+            del values
+        written.result()
     finish_parts(partial, files, outputs)
 
 
@@ -292,11 +294,15 @@ def _identify_work(sessions, masks, storage):
     return digest.hexdigest()
 
 
-def _write_rows(path, rows, values, voxels):
-    """Write some voxels of a session into a matrix, whose pages would pile up if it stayed open."""
-    array = np.load(path, mmap_mode="r+", allow_pickle=False)
-    np.take(values, voxels, axis=1, out=array[rows], mode="clip")
-    array.flush()
+def _write_session(folder, key, files, members, index, values):
+    """Write a session's rows of every matrix, and note that it is complete."""
+    rows = slice(index * TRIALS_PER_SESSION, (index + 1) * TRIALS_PER_SESSION)
+    for name, voxels in members.items():
+        # Opened each time, since pages would pile up if it stayed open.
+        array = np.load(files[name], mmap_mode="r+", allow_pickle=False)
+        np.take(values, voxels, axis=1, out=array[rows], mode="clip")
+        array.flush()
+    record_done(folder, key, index + 1)
 
 
 def read_surface_betas(path):
