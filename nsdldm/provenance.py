@@ -25,11 +25,6 @@ def _without_docstrings(tree):
     return tree
 
 
-@cache
-def _parse(path):
-    return _without_docstrings(ast.parse(path.read_text(encoding="utf-8")))
-
-
 def _imported_names(tree):
     """Dotted names that a module imports at any depth; parents are part of an import."""
     names = set()
@@ -52,6 +47,14 @@ def _module_file(name):
     return next((path for path in candidates if path.is_file()), None)
 
 
+@cache
+def _read(path):
+    """What a file says, as text, and the project's files it imports; read once for all scripts."""
+    tree = _without_docstrings(ast.parse(path.read_text(encoding="utf-8")))
+    imported = map(_module_file, _imported_names(tree))
+    return ast.dump(tree), [file for file in imported if file]
+
+
 def reached_files(script):
     """List the project's files that running a script can execute.
 
@@ -72,7 +75,7 @@ def reached_files(script):
         if path in reached:
             continue
         reached.add(path)
-        waiting.extend(filter(None, map(_module_file, _imported_names(_parse(path)))))
+        waiting.extend(_read(path)[1])
     return sorted(reached)
 
 
@@ -95,7 +98,7 @@ def digest(script):
     text = sha256()
     for path in reached_files(script):
         text.update(path.relative_to(PROJECT).as_posix().encode())
-        text.update(ast.dump(_parse(path)).encode())
+        text.update(_read(path)[0].encode())
     return text.hexdigest()[:12]
 
 

@@ -202,9 +202,18 @@ def surfaces():
     ]
 
 
+def growing(amount):
+    """Megabytes or minutes that a job asks for: more with every attempt (see docs/cluster.md)."""
+
+    def asked(wildcards, attempt):
+        return amount * attempt
+
+    return asked
+
+
 def fit_memory(section):
     """Megabytes that a fit's job asks for, by what its section of the configuration allows it."""
-    return max(8000, int(1250 * config[section]["memory_gb"]))
+    return growing(max(8000, int(1250 * config[section]["memory_gb"])))
 
 
 def model_path(wildcards):

@@ -30,7 +30,7 @@ rule fit_decoders:
     resources:
         gpu=1,
         mem_mb=fit_memory("decoding"),
-        runtime=240,
+        runtime=growing(120),
     params:
         regions=lookup("decoding/targets", within=config),
         alphas=lookup("decoding/alphas", within=config),
@@ -62,7 +62,7 @@ rule compare_protocols:
     resources:
         gpu=1,
         mem_mb=fit_memory("decoding"),
-        runtime=480,
+        runtime=growing(180),
     params:
         regions=lookup("decoding/targets", within=config),
         alphas=lookup("decoding/alphas", within=config),
@@ -90,8 +90,8 @@ rule tabulate_protocols:
     conda:
         "../envs/analysis.yaml"
     resources:
-        mem_mb=2000,
-        runtime=5,
+        mem_mb=growing(2000),
+        runtime=growing(5),
     params:
         subjects=SUBJECTS,
         demo=config["dataset"] == "demo",

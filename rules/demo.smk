@@ -16,8 +16,8 @@ rule simulate_stimuli:
         "../envs/analysis.yaml"
     threads: 8
     resources:
-        mem_mb=4000,
-        runtime=15,
+        mem_mb=growing(4000),
+        runtime=growing(15),
     params:
         seed=lookup("demo/seed", within=config),
         sessions=lookup("demo/sessions", within=config),
@@ -47,8 +47,8 @@ rule simulate_subject:
     conda:
         "../envs/analysis.yaml"
     resources:
-        mem_mb=4000,
-        runtime=15,
+        mem_mb=growing(4000),
+        runtime=growing(15),
     params:
         root=demo_root,
         seed=lookup("demo/seed", within=config),

@@ -16,8 +16,8 @@ rule compute_kernel:
     threads: 8
     resources:
         gpu=1,
-        mem_mb=16000,
-        runtime=30,
+        mem_mb=growing(16000),
+        runtime=growing(15),
     params:
         max_components=lookup("encoding/max_components", within=config),
         device=lookup("model/device", within=config),
@@ -74,7 +74,7 @@ rule fit_encoders:
     resources:
         gpu=1,
         mem_mb=fit_memory("encoding"),
-        runtime=240,
+        runtime=growing(120),
     params:
         features=FEATURES,
         alphas=lookup("encoding/alphas", within=config),
@@ -134,8 +134,8 @@ rule tabulate_encoding:
     conda:
         "../envs/analysis.yaml"
     resources:
-        mem_mb=4000,
-        runtime=10,
+        mem_mb=growing(4000),
+        runtime=growing(10),
     params:
         subjects=SUBJECTS,
         features=FEATURES + ADDED,

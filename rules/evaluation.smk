@@ -20,8 +20,8 @@ rule evaluate_reconstructions:
     threads: 8
     resources:
         gpu=1,
-        mem_mb=16000,
-        runtime=120,
+        mem_mb=growing(16000),
+        runtime=growing(30),
     params:
         networks=lookup("evaluation/networks", within=config),
         n_way=lookup("evaluation/n_way", within=config),
@@ -50,8 +50,8 @@ rule tabulate_metrics:
     conda:
         "../envs/analysis.yaml"
     resources:
-        mem_mb=4000,
-        runtime=10,
+        mem_mb=growing(4000),
+        runtime=growing(10),
     params:
         runs=RUNS,
         data=lookup("dataset", within=config),

@@ -19,8 +19,8 @@ rule encode_latents:
     threads: 8
     resources:
         gpu=1,
-        mem_mb=16000,
-        runtime=60,
+        mem_mb=growing(16000),
+        runtime=growing(60),
     params:
         model=model_path,
         revision=lookup("model/revision", within=config),
@@ -49,8 +49,8 @@ rule embed_captions:
     threads: 8
     resources:
         gpu=1,
-        mem_mb=16000,
-        runtime=60,
+        mem_mb=growing(16000),
+        runtime=growing(60),
     params:
         model=model_path,
         revision=lookup("model/revision", within=config),
@@ -79,8 +79,8 @@ rule denoise_latents:
     threads: 8
     resources:
         gpu=1,
-        mem_mb=16000,
-        runtime=240,
+        mem_mb=growing(16000),
+        runtime=growing(180),
     params:
         model=model_path,
         revision=lookup("model/revision", within=config),
@@ -120,8 +120,8 @@ rule collect_trajectories:
     threads: 8
     resources:
         gpu=1,
-        mem_mb=16000,
-        runtime=720,
+        mem_mb=growing(16000),
+        runtime=growing(120),
     params:
         # Not an output: Snakemake clears those of a job that was killed.
         partial="results/{subject}/partial/trajectories.{chunk}",
@@ -183,8 +183,8 @@ rule gather_features:
     conda:
         "../envs/torch.yaml"
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=growing(4000),
+        runtime=growing(60),
     params:
         spaces=PATH_SPACES,
         n_chunks=lookup("trajectories/chunks", within=config),
@@ -228,8 +228,8 @@ rule compute_features:
     threads: 8
     resources:
         gpu=1,
-        mem_mb=16000,
-        runtime=120,
+        mem_mb=growing(16000),
+        runtime=growing(120),
     params:
         function=lookup("feature_spaces/{space}/function", within=config),
         settings=lookup("feature_spaces/{space}/settings", within=config),

@@ -28,8 +28,8 @@ rule plot_fig3:
     conda:
         "../envs/analysis.yaml"
     resources:
-        mem_mb=4000,
-        runtime=15,
+        mem_mb=growing(4000),
+        runtime=growing(15),
     params:
         methods=DRAWN_METHODS,
         metric=lookup("evaluation/best_by", within=config),
@@ -68,8 +68,8 @@ rule plot_fig4:
     conda:
         "../envs/analysis.yaml"
     resources:
-        mem_mb=4000,
-        runtime=15,
+        mem_mb=growing(4000),
+        runtime=growing(15),
     params:
         subjects=SUBJECTS,
         metric=lookup("evaluation/best_by", within=config),
@@ -98,8 +98,8 @@ rule plot_fig5:
     conda:
         "../envs/analysis.yaml"
     resources:
-        mem_mb=4000,
-        runtime=15,
+        mem_mb=growing(4000),
+        runtime=growing(15),
     params:
         runs=DRAWN_RUNS,
         protocol=PROTOCOLS[0],
@@ -127,8 +127,8 @@ rule write_gallery:
     conda:
         "../envs/analysis.yaml"
     resources:
-        mem_mb=8000,
-        runtime=60,
+        mem_mb=growing(8000),
+        runtime=growing(60),
     params:
         runs=DRAWN_RUNS,
         subjects=SUBJECTS,

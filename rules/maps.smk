@@ -22,8 +22,8 @@ rule plot_fig6:
     conda:
         "../envs/analysis.yaml"
     resources:
-        mem_mb=8000,
-        runtime=30,
+        mem_mb=growing(8000),
+        runtime=growing(30),
     params:
         heading="Figure 6",
         features=FEATURES,
@@ -70,10 +70,11 @@ rule decode_strip:
         "logs/{subject}/decode_strip.{figure}.log",
     conda:
         "../envs/torch.yaml"
+    threads: 8
     resources:
         gpu=1,
-        mem_mb=8000,
-        runtime=15,
+        mem_mb=growing(8000),
+        runtime=growing(15),
     params:
         model=model_path,
         revision=lookup("model/revision", within=config),
@@ -106,8 +107,8 @@ rule plot_fig7:
     conda:
         "../envs/analysis.yaml"
     resources:
-        mem_mb=8000,
-        runtime=30,
+        mem_mb=growing(8000),
+        runtime=growing(30),
     params:
         figure=7,
         pairs=collect("z+{space}", space=DRAWN_LEVELS),
@@ -164,8 +165,8 @@ rule plot_fig9:
     conda:
         "../envs/analysis.yaml"
     resources:
-        mem_mb=8000,
-        runtime=30,
+        mem_mb=growing(8000),
+        runtime=growing(30),
     params:
         blocks=BLOCKS,
         shares=lookup("trajectories/step_shares", within=config),
@@ -192,8 +193,8 @@ rule plot_group:
     conda:
         "../envs/analysis.yaml"
     resources:
-        mem_mb=4000,
-        runtime=15,
+        mem_mb=growing(4000),
+        runtime=growing(15),
     params:
         # Of the variants only other kinds of noise are drawn; other seeds are in the table.
         left_out=[name for name in VARIANTS if "noise" not in VARIANTS[name]],

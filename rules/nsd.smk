@@ -31,8 +31,8 @@ rule check_release:
     conda:
         "../envs/analysis.yaml"
     resources:
-        mem_mb=4000,
-        runtime=15,
+        mem_mb=growing(4000),
+        runtime=growing(15),
     params:
         sessions=sessions,
         atlases=CORTEX_ATLASES,
@@ -57,8 +57,8 @@ rule tabulate_trials:
     conda:
         "../envs/analysis.yaml"
     resources:
-        mem_mb=2000,
-        runtime=10,
+        mem_mb=growing(2000),
+        runtime=growing(10),
     params:
         sessions=sessions,
         code=digest("workflow_scripts/tabulate_trials.py"),
@@ -77,9 +77,11 @@ rule make_mask:
         "results/{subject}/masks/{roi}.nii.gz",
     log:
         "logs/{subject}/make_mask.{roi}.log",
-    localrule: True
     conda:
         "../envs/analysis.yaml"
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(10),
     params:
         atlases=roi_atlases,
         parts=roi_parts,
@@ -105,8 +107,8 @@ rule extract_betas:
         "../envs/analysis.yaml"
     threads: 2
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=growing(4000),
+        runtime=growing(60),
     params:
         # Not an output: Snakemake clears those of a job that was killed.
         partial="results/{subject}/partial/betas",

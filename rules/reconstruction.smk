@@ -18,8 +18,8 @@ rule reconstruct_images:
     threads: 8
     resources:
         gpu=1,
-        mem_mb=16000,
-        runtime=720,
+        mem_mb=growing(16000),
+        runtime=growing(120),
     params:
         # Not an output: Snakemake clears those of a job that was killed.
         partial="results/{subject}/{protocol}/partial/{method}.{chunk}",
@@ -57,8 +57,8 @@ rule gather_reconstructions:
     conda:
         "../envs/torch.yaml"
     resources:
-        mem_mb=4000,
-        runtime=30,
+        mem_mb=growing(4000),
+        runtime=growing(30),
     params:
         code=digest("workflow_scripts/gather_reconstructions.py"),
     script:

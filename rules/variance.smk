@@ -26,7 +26,7 @@ rule fit_pairs:
     resources:
         gpu=1,
         mem_mb=fit_memory("encoding"),
-        runtime=720,
+        runtime=growing(120),
     params:
         alphas=lookup("encoding/alphas", within=config),
         weights=lookup("encoding/weights", within=config),
@@ -113,7 +113,7 @@ rule choose_blocks:
     resources:
         gpu=1,
         mem_mb=fit_memory("encoding"),
-        runtime=720,
+        runtime=growing(120),
     params:
         blocks=BLOCKS,
         alphas=lookup("encoding/alphas", within=config),
@@ -157,8 +157,8 @@ rule tabulate_group:
     conda:
         "../envs/analysis.yaml"
     resources:
-        mem_mb=8000,
-        runtime=30,
+        mem_mb=growing(8000),
+        runtime=growing(30),
     params:
         subjects=SUBJECTS,
         features=FEATURES + ADDED,
@@ -187,8 +187,8 @@ rule tabulate_noise:
     conda:
         "../envs/analysis.yaml"
     resources:
-        mem_mb=2000,
-        runtime=5,
+        mem_mb=growing(2000),
+        runtime=growing(5),
     params:
         code=digest("workflow_scripts/tabulate_noise.py"),
     script:

@@ -24,7 +24,7 @@ def project(tmp_path, monkeypatch):
 
 def digest():
     provenance.digest.cache_clear()
-    provenance._parse.cache_clear()
+    provenance._read.cache_clear()
     return provenance.digest("scripts/run.py")
 
 
@@ -62,6 +62,6 @@ def test_every_adapter_reaches_the_package():
 
 def test_a_function_is_its_module_and_a_library_nothing(project):
     provenance.digest.cache_clear()
-    provenance._parse.cache_clear()
+    provenance._read.cache_clear()
     assert provenance.digest_function("pkg.a.run") == provenance.digest("pkg/a.py")
     assert provenance.digest_function("json.dumps") == ""
