@@ -26,8 +26,8 @@ rule fetch_stimuli:
     conda:
         "../envs/analysis.yaml"
     resources:
-        mem_mb=2000,
-        runtime=240,
+        mem_mb=growing(2000),
+        runtime=growing(240),
     params:
         partial="results/{subject}/partial/stimuli",
         storage=STORAGE,

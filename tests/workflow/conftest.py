@@ -38,7 +38,7 @@ def plan(folder, *arguments, project=None):
     """
     result = run_snakemake(folder, "--dry-run", *arguments, project=project)
     jobs = Counter()
-    for block in re.split(r"\n(?=(?:local)?rule )", result.stdout + result.stderr):
+    for block in re.split(r"\n *(?=(?:local)?rule )", result.stdout + result.stderr):
         rule = re.match(r"(?:local)?rule (\w+):", block)
         if rule and rule.group(1) != "all":
             subject = re.search(r"wildcards: .*?subject=(\w+)", block)

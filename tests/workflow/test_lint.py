@@ -1,5 +1,6 @@
 """Style of rules and code."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -26,8 +27,6 @@ def test_clean(name):
 
 
 def test_rules_adapters_logs_and_benchmarks_share_one_name():
-    import re
-
     named = set()
     for path in (PROJECT / "rules").glob("*.smk"):
         for rule in re.split(r"\n\s*(?=(?:use )?rule )", path.read_text())[1:]:
@@ -85,18 +84,40 @@ def test_adapters_import_what_exists(path):
             assert all(hasattr(module, alias.name) for alias in node.names), node.module
 
 
-def test_slurm_profile_sends_every_network_and_fit_to_gpus():
-    import re
+SLURM = yaml.safe_load((PROJECT / "profiles/slurm/config.yaml").read_text())
 
-    rules, inherited = set(), {}
+
+def rules():
+    """Text of every rule by name, with that of the rule it inherits from."""
+    texts, inherited = {}, {}
     for path in (PROJECT / "rules").glob("*.smk"):
         for rule in re.split(r"\n\s*(?=(?:use )?rule )", path.read_text())[1:]:
-            used = re.match(r"use rule (\w+) as (\w+)", rule)
-            if used:
-                inherited[used.group(2)] = used.group(1)
-            elif "gpu=1" in rule:
-                rules.add(re.match(r"rule (\w+)", rule).group(1))
-    rules |= {name for name, base in inherited.items() if base in rules}
-    profile = yaml.safe_load((PROJECT / "profiles/slurm/config.yaml").read_text())
-    sent = {name for name, settings in profile["set-resources"].items() if settings.get("gpu")}
-    assert sent == rules
+            base, name = re.match(r"(?:use rule (\w+) as|rule) (\w+)", rule).groups()
+            texts[name] = rule
+            if base:
+                inherited[name] = base
+    return {name: text + texts.get(inherited.get(name), "") for name, text in texts.items()}
+
+
+def test_slurm_profile_sends_every_network_and_fit_to_gpus():
+    needing = {name for name, text in rules().items() if "gpu=1" in text}
+    sent = {name for name, settings in SLURM["set-resources"].items() if settings.get("gpu")}
+    assert sent == needing
+
+
+def test_slurm_groups_mix_neither_gpus_nor_subjects():
+    texts, members = rules(), {}
+    for name, group in SLURM["groups"].items():
+        members.setdefault(group, []).append(texts[name])
+    for group, rules_of_group in members.items():
+        assert len({"gpu=1" in text for text in rules_of_group}) == 1, group
+        of_one_subject = {'"logs/{subject}/' in text for text in rules_of_group}
+        assert of_one_subject == {group.endswith("_{subject}")}, group
+    assert set(SLURM["group-components"]) <= set(members)
+
+
+def test_slurm_jobs_have_the_cores_of_their_rules():
+    for name, text in rules().items():
+        threads = re.search(r"threads: (\d+)", text)
+        if "gpu=1" in text:
+            assert threads and int(threads.group(1)) == SLURM["cores"], name

@@ -1,7 +1,9 @@
 """What a fresh run would do, and how it refuses to start."""
 
+import re
 import shutil
 import subprocess
+from collections import Counter
 
 import pytest
 import yaml
@@ -92,12 +94,21 @@ def test_plan_by_subject(tmp_path, tiny_demo):
     write_config(tmp_path, **tiny_demo)
     dry = run_snakemake(tmp_path, "--dry-run", project=PROJECT).stdout
     awk = ["awk", "-f", str(PROJECT / "rules/plan.awk")]
-    table = subprocess.run(awk, input=dry, capture_output=True, text=True, check=True).stdout
-    rows = [line.split("\t") for line in table.splitlines()[:-1]]
-    counts = {(rule, subject): int(count) for subject, rule, _, count in rows}
-    assert counts["make_mask", "subj02"] == 4
-    assert counts["simulate_stimuli", "all subjects"] == 1
-    assert table.splitlines()[-1] == f"{sum(counts.values())} jobs in all."
+    text = subprocess.run(awk, input=dry, capture_output=True, text=True, check=True).stdout
+    *parts, total = text.split("\n\n")
+    parts = [part.splitlines() for part in parts]
+    counts, columns = Counter(), set()
+    for heading, *lines in parts:
+        subject, n_jobs = re.fullmatch(r"(.*): (\d+) jobs", heading).groups()
+        columns |= {line.index("Missing output files") for line in lines}
+        jobs = {line.split()[0]: int(line.split()[1]) for line in lines}
+        assert sum(jobs.values()) == int(n_jobs)
+        subject = subject.replace("all subjects", "")
+        counts |= Counter({(rule, subject): n for rule, n in jobs.items()})
+    assert [part[0].split(":")[0] for part in parts] == ["subj01", "subj02", "all subjects"]
+    assert len(columns) == 1
+    assert counts == plan(tmp_path, project=PROJECT)
+    assert total == f"{sum(counts.values())} jobs in all.\n"
 
 
 def refuse(folder, *arguments):

@@ -1,0 +1,222 @@
+"""The whole workflow through the shipped Slurm profile, on a cluster of one node.
+
+`make test-slurm`; not part of `make test`, since it needs root and installs Slurm.
+"""
+
+import re
+import shutil
+import subprocess
+import sys
+import time
+from types import SimpleNamespace
+
+import cluster
+import pytest
+from conftest import COPIED, MODEL, PROJECT, plan, run_snakemake, write_config
+from test_reruns import CHANGES
+
+COMMAND = [sys.executable, "-m", "snakemake", "--workflow-profile", "profiles/slurm"]
+# What the profile asks its user to edit, for a cluster without a database; partitions are those of
+# the profile. Status checks only come sooner.
+EDITS = (
+    (r"^  slurm_account: .*\n", ""),
+    (r"^slurm-status-command: sacct", "slurm-status-command: squeue"),
+    (
+        r"^slurm-init-seconds-before-status-checks: \d+",
+        "slurm-init-seconds-before-status-checks: 2",
+    ),
+)
+# As little computing as shows every rule of the profile's groups: starting jobs takes the time.
+SMALL = {
+    "subjects": ["subj01", "subj02"],
+    "rois": {"cortex": ["streams:ribbon"], "early": ["streams:early"]},
+    "matrices": ["cortex", "early"],
+    "model": {"path": MODEL, "resolution": 64},
+    "denoising": {"steps": 3},
+    "trajectories": {
+        "noise_levels": [0.4, 1.0],
+        "drawn_levels": [1.0],
+        "step_shares": [0.5, 1.0],
+        "blocks": {"mid": "mid_block", "up": "up_blocks.1"},
+        "width": 30,
+        "variants": {},
+    },
+    "decoding": {"targets": {"z": "early", "c": "early"}, "alphas": [10.0, 1000.0], "n_folds": 3},
+    "reconstruction": {"methods": ["zc"], "samples": 1, "steps": 2},
+    "evaluation": {
+        "networks": {"demo-judge": {"weights": MODEL}, "inception": None},
+        "n_way": 3,
+        "bootstrap": 100,
+    },
+    "encoding": {
+        "n_folds": 3,
+        "alphas": [1.0, 100.0, 10000.0],
+        "weights": [0, 0.5, 1],
+        "flips": 500,
+    },
+}
+DEMO = {"dataset": "demo", "demo": {"sessions": 1, "shared_images": 20, "unique_images": 240}}
+KILLED = "features_subj02"
+LONGEST_RUN = 1200  # seconds
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    """Configuration that reads a simulated release as if it were the real one."""
+    folder = tmp_path_factory.mktemp("release")
+    write_config(folder, **SMALL | DEMO)
+    run_snakemake(folder, "--until", "simulate_subject", project=PROJECT)
+    nsd = {"root": str(folder / "results/demo"), "sessions": [1]}
+    return SMALL | {"dataset": "nsd", "nsd": nsd}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, config):
+    """A copy of the project with the profile edited as its comments say."""
+    folder = tmp_path_factory.mktemp("run")
+    for name in COPIED:
+        source = PROJECT / name
+        copy = shutil.copytree if source.is_dir() else shutil.copy
+        copy(source, folder / name)
+    profile = folder / "profiles/slurm/config.yaml"
+    text = profile.read_text()
+    for pattern, replacement in EDITS:
+        text, n_edits = re.subn(pattern, replacement, text, flags=re.MULTILINE)
+        assert n_edits == 1, pattern
+    profile.write_text(text)
+    write_config(folder, **config)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(folder):
+    """One run, in which one job is killed once it has written something."""
+    with cluster.slurm(), (folder / "run.log").open("w") as log:
+        main = subprocess.Popen(COMMAND, cwd=folder, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            held, killed = watch(main, folder / "results/subj02/features/z.npy")
+        finally:
+            main.kill()
+        jobs = cluster.jobs()
+        again = subprocess.run(COMMAND, cwd=folder, capture_output=True, text=True, check=False)
+        yield SimpleNamespace(
+            code=main.wait(),
+            text=(folder / "run.log").read_text(),
+            jobs=jobs,
+            held=held,
+            killed=killed,
+            again=again.stdout + again.stderr,
+        )
+
+
+def watch(main, first_output):
+    """Note the GPU of every job while the run goes on, and kill one job."""
+    held, killed, end = {}, None, time.monotonic() + LONGEST_RUN
+    while main.poll() is None and time.monotonic() < end:
+        time.sleep(1)
+        for number, job in cluster.jobs().items():
+            if job["JobState"] != "RUNNING":
+                continue
+            # Only a running job says which GPU it holds.
+            held.setdefault(number, re.findall(r"IDX:(\d+)", job["GRES"]))
+            if killed is None and name(job) == KILLED and first_output.exists():
+                cluster.ask("scancel", str(number))
+                killed = number
+    return held, killed
+
+
+def name(job):
+    """Group of a job."""
+    return re.match(r"rule_([a-z]+(_subj\d\d)?)_", job["Comment"]).group(1)
+
+
+def test_the_run_finishes(run, folder):
+    assert run.code == 0, run.text[-5000:]
+    assert "steps (100%) done" in run.text
+    assert (folder / "results/figures/fig9.png").exists()
+    assert (folder / "results/report/gallery.html").exists()
+    assert "Nothing to be done" in run.again
+
+
+def test_few_jobs(run):
+    assert len(run.jobs) <= 15
+    each = ("prepare", "features", "diffusion", "gather", "fits", "figures")
+    groups = {f"{group}_{subject}" for group in each for subject in SMALL["subjects"]}
+    assert {name(job) for job in run.jobs.values()} == groups | {"encoding", "decoding"}
+
+
+def test_every_gpu_serves_one_job_at_a_time(run):
+    with_gpu = {n for n, job in run.jobs.items() if job["Partition"] == "gpu"}
+    groups = {name(run.jobs[n]).partition("_")[0] for n in with_gpu}
+    assert groups == {"features", "diffusion", "fits"}
+    assert len(with_gpu) >= 2
+    for number, job in run.jobs.items():
+        asked = ["gres:gpu:1"] if number in with_gpu else []
+        assert re.findall(r"gpu:\d+", job.get("TresPerJob", "")) == [a[5:] for a in asked]
+        assert len(run.held[number]) == len(asked)
+    for gpu in "01":
+        held = [run.jobs[n] for n in with_gpu if run.held[n] == [gpu]]
+        assert held
+        assert cluster.overlaps(held) == []
+
+
+def test_killed_job_comes_again_with_more_memory_and_time(run):
+    first, second = sorted(n for n, job in run.jobs.items() if name(job) == KILLED)
+    first, second = run.jobs[first], run.jobs[second]
+    assert int(first["JobId"]) == run.killed
+    assert (first["JobState"], second["JobState"]) == ("CANCELLED", "COMPLETED")
+    assert gigabytes(second) == 2 * gigabytes(first) == 32
+    assert minutes(second) == 2 * minutes(first)
+    others = [job for job in run.jobs.values() if name(job) != KILLED]
+    assert {job["JobState"] for job in others} == {"COMPLETED"}
+
+
+def test_members_of_a_group_run_one_after_the_other(run):
+    """So their times add up, and their memory and cores do not."""
+    figures = next(job for job in run.jobs.values() if name(job) == "figures_subj01")
+    assert gigabytes(figures) == 8
+    assert figures["NumCPUs"] == "1"
+    assert minutes(figures) == 15 + 4 * 30
+
+
+@pytest.mark.parametrize("change", ["one subject's setting", "global alphas", "denoising seed"])
+def test_reruns_are_those_of_the_default_profile(run, folder, config, change):
+    settings = CHANGES[change][0]
+    changed = {key: config.get(key, {}) | value for key, value in settings.items()}
+    write_config(folder, **config | changed)
+    try:
+        jobs = plan(folder, "--workflow-profile", "profiles/slurm")
+        assert jobs
+        assert jobs == plan(folder)
+    finally:
+        write_config(folder, **config)
+
+
+def test_overlap_is_seen():
+    def job(number, start, end):
+        times = {"StartTime": f"2026-01-01T00:00:{start}", "EndTime": f"2026-01-01T00:00:{end}"}
+        return {"JobId": number, **times}
+
+    assert cluster.overlaps([job("1", 20, 30), job("2", 10, 20)]) == []
+    assert cluster.overlaps([job("1", 20, 30), job("2", 10, 21)]) == [("2", "1")]
+
+
+def test_another_slurm_is_left_alone(tmp_path):
+    (tmp_path / "gres.conf").symlink_to(tmp_path / f"{cluster.PREFIX}gone/gres.conf")
+    cluster.check_free(tmp_path)
+    (tmp_path / "slurm.conf").write_text("ClusterName=theirs\n")
+    with pytest.raises(cluster.ForeignSlurmError, match=r"slurm\.conf configures another Slurm"):
+        cluster.check_free(tmp_path)
+
+
+def gigabytes(job):
+    """Memory that a job asked for."""
+    number, unit = re.match(r"(\d+)([MG])", job["MinMemoryNode"]).groups()
+    return int(number) / (1000 if unit == "M" else 1)
+
+
+def minutes(job):
+    """Time that a job asked for."""
+    days, clock = re.match(r"(?:(\d+)-)?([\d:]+)$", job["TimeLimit"]).groups()
+    hours, mins, _ = map(int, clock.split(":"))
+    return int(days or 0) * 1440 + hours * 60 + mins
