@@ -4,8 +4,9 @@ PYTHON ?= python3.11
 CORES ?= 2
 STAGE ?= all
 RUN = .venv/bin/snakemake --cores $(CORES)
+SUDO = $(if $(filter-out 0,$(shell id -u)),sudo)
 
-.PHONY: demo demo-model test lint plan benchmark envs lock clean
+.PHONY: demo demo-model test test-slurm lint plan benchmark envs lock clean
 
 # Two jobs at a time, each on half of the cores: these jobs are so small that starting them is much of
 # their time.
@@ -22,6 +23,12 @@ demo: .venv/installed
 
 test: .venv/installed
 	.venv/bin/python -m pytest
+
+# The workflow on a Slurm of one node; Debian, as root. Nothing of it stays but the packages.
+test-slurm: .venv/installed
+	which sbatch slurmctld munged > /dev/null || \
+	    $(SUDO) apt-get install -y --no-install-recommends slurm-wlm munge
+	$(SUDO) env PYTHONDONTWRITEBYTECODE=1 .venv/bin/python -m pytest -p no:cacheprovider tests/slurm
 
 lint: .venv/installed
 	.venv/bin/ruff check .

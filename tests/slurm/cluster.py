@@ -52,29 +52,34 @@ PartitionName=gpu Nodes=ALL
 
 
 class ForeignSlurmError(RuntimeError):
-    """This machine has a Slurm of its own."""
+    """This machine has a Slurm of its own, or another run of these tests."""
 
 
-def check_free(etc=ETC):
-    """Refuse to touch a configuration that these tests have not written.
+def find_remains(etc=ETC):
+    """Folders of clusters that killed runs of these tests have left.
 
     Raises
     ------
     ForeignSlurmError
-        If there is one, or if another run of these tests has its cluster up.
+        If the place of the configuration is taken by anything else.
     """
+    remains = set()
     for path in (etc / "slurm.conf", etc / "gres.conf"):
         if path.is_symlink() and PREFIX in os.readlink(path):
-            if path.exists():
+            folder = Path(os.readlink(path)).parent
+            owner = folder / "owner"
+            if owner.exists() and Path("/proc", owner.read_text()).exists():
                 raise ForeignSlurmError(
-                    f"{path} belongs to a run of these tests that goes on or was killed. End its "
-                    f"daemons (see {os.readlink(path)}) and remove that folder."
+                    f"{path} belongs to process {owner.read_text()}, another run of these tests. "
+                    "Wait until it has ended."
                 )
+            remains.add(folder)
         elif path.exists():
             raise ForeignSlurmError(
                 f"{path} configures another Slurm. These tests need that place for a cluster of "
                 "their own: run them on a machine without Slurm, such as a container."
             )
+    return remains
 
 
 def ask(*command):
@@ -97,14 +102,6 @@ def _munge_answers():
     return subprocess.run(pipe, shell=True, capture_output=True, check=False).returncode == 0
 
 
-def _end(pid_file):
-    if not pid_file.exists():
-        return
-    pid = int(pid_file.read_text())
-    os.kill(pid, signal.SIGTERM)
-    wait_for(lambda: not Path(f"/proc/{pid}").exists(), f"{pid_file.stem} to end")
-
-
 def _write_configuration(folder):
     host = socket.gethostname().split(".")[0]
     (folder / "state").mkdir()
@@ -113,48 +110,64 @@ def _write_configuration(folder):
     (folder / "slurm.conf").write_text(conf)
     (folder / "gres.conf").write_text("".join(f"Name=gpu File={gpu}\n" for gpu in GPUS))
     for name in ("slurm.conf", "gres.conf"):
-        (ETC / name).unlink(missing_ok=True)
         (ETC / name).symlink_to(folder / name)
 
 
-def _end_jobs():
-    # Killed daemons would leave their jobs running.
-    subprocess.run(["scancel", "--user", str(os.getuid())], check=False)
-    wait_for(lambda: not ask("squeue", "--noheader"), "jobs to end")
+def _start(folder):
+    (folder / "owner").write_text(str(os.getpid()))
+    if not _munge_answers():
+        MUNGE_PID.parent.mkdir(exist_ok=True)
+        shutil.chown(MUNGE_PID.parent, "munge", "munge")
+        subprocess.run(["runuser", "-u", "munge", "--", "munged"], check=True)
+        (folder / "munge").touch()
+    _write_configuration(folder)
+    for daemon in ("slurmctld", "slurmd"):
+        subprocess.run([daemon], check=True)
+    wait_for(lambda: "idle" in ask("sinfo", "--noheader", "--format=%t"), "an idle node")
+
+
+def _process(pid_file):
+    """The process that a file names, if both are there."""
+    process = Path("/proc", pid_file.read_text().strip()) if pid_file.exists() else None
+    return process if process and process.exists() else None
+
+
+def _end(pid_file):
+    process = _process(pid_file)
+    if process:
+        os.kill(int(process.name), signal.SIGTERM)
+        wait_for(lambda: not process.exists(), f"{pid_file.stem} to end")
+
+
+def _stop(folder):
+    if _process(folder / "slurmctld.pid"):
+        # Jobs would outlive the daemons.
+        subprocess.run(["scancel", "--user", str(os.getuid())], check=False)
+        wait_for(lambda: not ask("squeue", "--noheader"), "jobs to end")
+    _end(folder / "slurmd.pid")
+    _end(folder / "slurmctld.pid")
+    if (folder / "munge").exists():
+        _end(MUNGE_PID)
+    for name in ("slurm.conf", "gres.conf"):
+        (ETC / name).unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
 def slurm():
     """Start the cluster, and stop everything that was started."""
-    check_free()
+    for folder in find_remains():
+        _stop(folder)
     folder = Path(tempfile.mkdtemp(prefix=PREFIX))
-    started_munge = False
     try:
-        if not _munge_answers():
-            MUNGE_PID.parent.mkdir(exist_ok=True)
-            shutil.chown(MUNGE_PID.parent, "munge", "munge")
-            subprocess.run(["runuser", "-u", "munge", "--", "munged"], check=True)
-            started_munge = True
-        _write_configuration(folder)
-        for daemon in ("slurmctld", "slurmd"):
-            subprocess.run([daemon], check=True)
-        wait_for(lambda: "idle" in ask("sinfo", "--noheader", "--format=%t"), "an idle node")
+        _start(folder)
         yield
-        _end_jobs()
     except BaseException:
         for log in folder.glob("*.log"):
             print(f"{log.name}:\n{log.read_text()[-2000:]}")
-        if (folder / "slurmctld.pid").exists():
-            _end_jobs()
         raise
     finally:
-        _end(folder / "slurmd.pid")
-        _end(folder / "slurmctld.pid")
-        if started_munge:
-            _end(MUNGE_PID)
-        for name in ("slurm.conf", "gres.conf"):
-            (ETC / name).unlink(missing_ok=True)
-        shutil.rmtree(folder)
+        _stop(folder)
 
 
 def jobs():
