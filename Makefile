@@ -28,7 +28,7 @@ test: .venv/installed
 test-slurm: .venv/installed
 	which sbatch slurmctld munged > /dev/null || \
 	    $(SUDO) apt-get install -y --no-install-recommends slurm-wlm munge
-	$(SUDO) env PYTHONDONTWRITEBYTECODE=1 .venv/bin/python -m pytest -p no:cacheprovider tests/slurm
+	$(SUDO) .venv/bin/python -B -m pytest -p no:cacheprovider tests/slurm
 
 lint: .venv/installed
 	.venv/bin/ruff check .
