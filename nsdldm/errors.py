@@ -1,5 +1,7 @@
 """One form for everything that is wrong with an input."""
 
+import re
+import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -35,12 +37,68 @@ class InputError(ValueError):
         super().__init__("\n".join(str(finding) for finding in findings))
 
 
+class Unexpected(ValueError):
+    """Raised while a file is read: its message is what was found there."""
+
+
+# What libraries say of damaged files, and how a user would say it; {0} is the pattern's group.
+SAYINGS = (
+    (r"eof = (\d+),.*stored_eof = (\d+)", "truncated after {0} of {1} bytes"),
+    (r"file signature not found", "no HDF5 file"),
+    (r"weights from checkpoint file|deserializing header", "damaged or truncated weights"),
+    (r"not a valid JSON|^Expecting |^Unterminated |^Extra data", "damaged JSON"),
+    (r"matlab v7.3", "a file of MATLAB 7.3"),
+    (r"(?:object '(.*?)' doesn't exist|nothing named (.*))", "nothing named {0}"),
+    (r"too many soft links", "a link that leads to itself"),
+    (r"[Uu]nable to (?:synchronously )?open external", "a link to another file that is not there"),
+    (
+        r"Not a gzipped file|incorrect header check|[Cc]ompressed file ended|CRC check failed",
+        "damaged compression",
+    ),
+)
+# The same for kinds of errors whose own words say less.
+KINDS = (
+    (UnicodeDecodeError, "not text in UTF-8"),
+    (RecursionError, "nested too deeply"),
+    (zlib.error, "damaged compression"),
+    (IsADirectoryError, "a folder"),
+    (PermissionError, "no permission to read it"),
+    (MemoryError, "it claims more data than fit into memory"),
+)
+
+
+def explain(error):
+    """Say in a few words why a file could not be read.
+
+    Parameters
+    ----------
+    error : Exception
+        What a library raised.
+
+    Returns
+    -------
+    str
+        One line of at most 200 characters.
+    """
+    for kind, words in KINDS:
+        if isinstance(error, kind):
+            return words
+    text = str(error)
+    for pattern, words in SAYINGS:
+        if match := re.search(pattern, text):
+            return words.format(*filter(None, match.groups()))
+    line = text.strip().partition("\n")[0] or type(error).__name__
+    printable = "".join(letter if letter.isprintable() else "?" for letter in line)
+    return printable if len(printable) <= 200 else printable[:197] + "..."
+
+
 @contextmanager
-def reading(path, expected, remedy="Replace it by an intact copy"):
+def reading(path, expected, remedy="Replace it by an intact copy", small=False):
     """Report whatever goes wrong while a file is read as an `InputError` about that file.
 
     Only for blocks that do nothing but read `path`, since a damaged file makes the libraries raise
-    anything from KeyError to zlib.error. Errors that the block raises as `InputError` pass.
+    anything from KeyError to zlib.error. Errors that the block raises as `InputError` pass; of an
+    `Unexpected` the message tells what was found.
 
     Parameters
     ----------
@@ -49,15 +107,20 @@ def reading(path, expected, remedy="Replace it by an intact copy"):
         What the file should be, such as "an HDF5 file".
     remedy : str
         What to do about a file that cannot be read.
+    small : bool
+        An intact file is so small that lack of memory is its fault. Otherwise `MemoryError` passes.
     """
     try:
         yield
-    except (InputError, MemoryError):
+    except InputError:
         raise
     except FileNotFoundError as error:
         restore = "Restore the file or correct the path"
         raise InputError(Finding(str(path), expected, "no such file", restore)) from error
     except Exception as error:
-        reason = str(error).partition("\n")[0] or type(error).__name__
-        found = f"one that cannot be read ({reason})"
+        if isinstance(error, MemoryError) and not small:
+            raise
+        found = f"one that cannot be read ({explain(error)})"
+        if isinstance(error, Unexpected):
+            found = str(error)
         raise InputError(Finding(str(path), expected, found, remedy)) from error

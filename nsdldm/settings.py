@@ -1,5 +1,8 @@
 """Say in one sentence what is wrong with a configuration. No heavy imports: the Snakefile's."""
 
+import re
+from itertools import islice
+
 import jsonschema
 import yaml
 
@@ -16,6 +19,14 @@ TYPES = {
     "null": "nothing (null)",
 }
 
+# More than any configuration means. YAML's references make much, or no end, of a few lines.
+LARGEST = 1e15
+DEEPEST = 20
+MOST_VALUES = 100_000
+MOST_PROBLEMS = 10
+# Characters of a value that a sentence quotes.
+LONGEST = 100
+
 DEMO_WRITES = {
     "betas": "betas_fithrf_GLMdenoise_RR",
     "format": "hdf5",
@@ -25,7 +36,7 @@ DEMO_WRITES = {
 
 def _key(path):
     """Dotted name of a config key, list positions in brackets."""
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path)
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{_name(part)}" for part in path)
     return text.lstrip(".") or "the configuration"
 
 
@@ -47,9 +58,23 @@ def _allowed(schema):
     if "items" in schema:
         text += f", each {_allowed(schema['items'])}"
     if "pattern" in schema:
-        text += f" of the form {schema['pattern']}"
-    bounds = (("minimum", "at least"), ("exclusiveMinimum", "above"), ("maximum", "at most"))
-    return text + "".join(f", {words} {schema[key]}" for key, words in bounds if key in schema)
+        text += f" {schema['title']}"
+    bounds = (
+        ("minimum", "at least {}"),
+        ("exclusiveMinimum", "above {}"),
+        ("maximum", "at most {}"),
+        ("maxLength", "of at most {} characters"),
+        ("minProperties", "with at least {} keys"),
+    )
+    return text + "".join(
+        f", {words.format(schema[key])}" for key, words in bounds if key in schema
+    )
+
+
+def _show(value):
+    """A value of the configuration, for a sentence."""
+    text = repr(value)
+    return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
 
 
 def _sentence(error):
@@ -57,16 +82,57 @@ def _sentence(error):
     key = _key(error.absolute_path)
     if error.validator == "additionalProperties":
         known = sorted(error.schema["properties"])
-        unknown = sorted(set(error.instance) - set(known))
+        unknown = ", ".join(map(_name, sorted(set(error.instance) - set(known))[:3]))
         where = "" if key == "the configuration" else f" in {key}"
-        return f"Unknown key {', '.join(unknown)}{where}: the allowed keys are {', '.join(known)}."
+        return f"Unknown key {unknown}{where}: the allowed keys are {', '.join(known)}."
     if "propertyNames" in error.absolute_schema_path:
-        return f"Unknown key {error.instance} in {key}: it must be {_allowed(error.schema)}."
+        return f"Unknown key {_name(error.instance)} in {key}: it must be {_allowed(error.schema)}."
     if error.validator == "required":
         return f"{key} lacks a key: {error.message}."
+    allowed = _allowed(error.schema)
     if error.validator in ("uniqueItems", "minItems"):
-        return f"{key} must be a list of at least one value without repeats, not {error.instance}."
-    return f"{key} must be {_allowed(error.schema)}, not {error.instance!r}."
+        allowed = "a list of at least one value without repeats"
+    return f"{key} must be {allowed}, not {_show(error.instance)}."
+
+
+def _name(key):
+    """A key for a sentence: as it is, or where it is odd as Python writes it."""
+    return key if re.fullmatch(r"[\w.-]{1,40}", key) else _show(key)
+
+
+def _find_unusable(config):
+    """Yield a sentence for each part that is no plain data, which a schema cannot describe."""
+    waiting = [((), config)]
+    for _ in range(MOST_VALUES):
+        if not waiting:
+            return
+        path, value = waiting.pop()
+        parts = ()
+        if isinstance(value, dict):
+            parts = list(value.items())
+        elif isinstance(value, list):
+            parts = list(enumerate(value))
+        elif isinstance(value, int | float) and not -LARGEST <= value <= LARGEST:
+            found = _show(value) if isinstance(value, float) else "one of more digits"
+            yield f"{_key(path)} must be a number from {-LARGEST:g} to {LARGEST:g}, not {found}."
+        if len(path) >= DEEPEST and parts:
+            yield f"{_key(path[:3])} must be nested less deeply."
+            continue
+        for key, part in reversed(parts):
+            if isinstance(key, str) or isinstance(value, list):
+                waiting.append(((*path, key), part))
+            else:
+                yield f"{_key(path)} must have texts as keys, not {_show(key)}."
+    yield f"The configuration must have fewer than {MOST_VALUES} values."
+
+
+def _match_whole(validator, pattern, text, schema):
+    """The keyword pattern; in Python's own reading of it, $ ignores a newline at the end."""
+    if isinstance(text, str) and not re.fullmatch(pattern, text):
+        yield jsonschema.ValidationError(f"{_show(text)} does not match {pattern}")
+
+
+Validator = jsonschema.validators.extend(jsonschema.Draft202012Validator, {"pattern": _match_whole})
 
 
 def check_schema(config, schema):
@@ -76,15 +142,18 @@ def check_schema(config, schema):
     ----------
     config : dict
     schema : str or Path
-        A JSON Schema (draft 2020-12) in YAML.
+        A JSON Schema (draft 2020-12) in YAML, whose patterns describe whole texts.
 
     Returns
     -------
     list of str
         One sentence a violation, naming the key and the allowed values.
     """
+    problems = list(islice(_find_unusable(config), MOST_PROBLEMS))
+    if problems:
+        return problems
     with open(schema, encoding="utf-8") as stream:
-        validator = jsonschema.Draft202012Validator(yaml.safe_load(stream))
+        validator = Validator(yaml.safe_load(stream))
     errors = sorted(validator.iter_errors(config), key=lambda error: list(map(str, error.path)))
     return [_sentence(error) for error in errors]
 

@@ -1,6 +1,7 @@
 """Load the parts of a Stable Diffusion checkpoint in the layout of diffusers, each when needed."""
 
 import logging
+import math
 from pathlib import Path
 
 import torch
@@ -13,10 +14,15 @@ from diffusers import (
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from nsdldm.devices import check_choice
-from nsdldm.errors import Finding, InputError, reading
+from nsdldm.errors import Finding, InputError, Unexpected, reading
 from nsdldm.nsd.preflight import FETCH, is_offline
 
 logger = logging.getLogger(__name__)
+
+# Ten times Stable Diffusion's; the samplers make room for all.
+MOST_TIMESTEPS = 10_000
+# What a file of the text tower may hold besides.
+REST_OF_CLIP = ("vision_model.", "visual_projection.", "text_projection.", "logit_scale")
 
 # With what the image-to-image pipeline sets where an old checkpoint says otherwise: latents are
 # not pictures, so nothing is clipped to -1 and 1, and the last timestep is 1.
@@ -54,6 +60,8 @@ def load_autoencoder(path, revision, device, dtype):
         No such model, a hub id without a revision, or a damaged file.
     """
     config = _load(AutoencoderKL.load_config, path, revision, "vae")
+    scaling = config.get("scaling_factor", 1)
+    _require(_is_number(scaling) and scaling > 0, path, "vae", "a scaling_factor above 0", scaling)
     # A configuration without the key stands for True, as Stable Diffusion 1's does.
     if dtype == torch.float16 and config.get("force_upcast", True):
         logger.info("the autoencoder runs in float32, as its configuration asks")
@@ -111,7 +119,13 @@ def load_denoiser(path, revision, device, dtype, scheduler):
     """
     check_choice("denoising.scheduler", scheduler, SCHEDULERS)
     kind, options = SCHEDULERS[scheduler]
-    sampler = _load(kind.from_pretrained, path, revision, "scheduler", **options)
+    config = _load(kind.load_config, path, revision, "scheduler")
+    steps = config.get("num_train_timesteps", 1000)
+    expected = f"num_train_timesteps from 1 to {MOST_TIMESTEPS}"
+    fits = type(steps) is int and 1 <= steps <= MOST_TIMESTEPS
+    _require(fits, path, "scheduler", expected, steps)
+    with reading(_name(path, "scheduler"), "the configuration of a scheduler"):
+        sampler = kind.from_config(config, **options)
     unet = _load_network(UNet2DConditionModel, path, revision, "unet", dtype)
     return unet.to(device, memory_format=torch.channels_last), sampler
 
@@ -119,6 +133,17 @@ def load_denoiser(path, revision, device, dtype, scheduler):
 def _name(path, part):
     """A part of a checkpoint, for messages."""
     return f"{path}/{part}"
+
+
+def _is_number(value):
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _require(fits, path, part, expected, found):
+    """Stop at a value of a part's configuration that cannot be meant."""
+    if not fits:
+        remedy = "Correct the part's configuration"
+        raise InputError(Finding(_name(path, part), expected, f"{found!r}"[:80], remedy))
 
 
 def _load(method, path, revision, part, **options):
@@ -138,19 +163,24 @@ def _load(method, path, revision, part, **options):
         remedy = FETCH if is_offline() else remedy
     options |= {"subfolder": part, "local_files_only": local}
     with reading(_name(path, part), expected, remedy):
-        return method(path, revision=None if local else revision, **options)
+        loaded = method(path, revision=None if local else revision, **options)
+        if isinstance(loaded, list | str | int | float | None):
+            raise Unexpected("a configuration that is no mapping")
+        return loaded
 
 
 def _load_network(kind, path, revision, part, dtype):
     """A network for inference with all of its weights."""
     options = {"dtype": dtype, "use_safetensors": True, "output_loading_info": True}
     network, report = _load(kind.from_pretrained, path, revision, part, **options)
-    # The libraries only warn, and leave the rest random.
-    missing = sorted(report["missing_keys"])
-    if missing:
-        expected, found = "the weights of the whole network", f"none for {', '.join(missing[:3])}"
-        remedy = "Replace it by an intact copy"
-        raise InputError(Finding(_name(path, part), expected, found, remedy))
+    # The libraries only warn, leave the first random and make too small a network of the second.
+    missing, excess = sorted(report["missing_keys"]), sorted(report["unexpected_keys"])
+    excess = [name for name in excess if not name.startswith(REST_OF_CLIP)]
+    for names, found in ((missing, "none for"), (excess, "others besides them,")):
+        if names:
+            expected, found = "the weights of its configuration", f"{found} {', '.join(names[:3])}"
+            remedy = "Replace it by an intact copy"
+            raise InputError(Finding(_name(path, part), expected, found, remedy))
     logger.info("loaded %s", _name(path, part))
     return network.requires_grad_(False).eval()
 
@@ -159,7 +189,7 @@ def _check_tokenizer(tokenizer, config, where):
     """Stop at a tokenizer without its files, which transformers takes for an empty vocabulary."""
     found = len(tokenizer), tokenizer.model_max_length
     needed = config.vocab_size, config.max_position_embeddings
-    if found[0] != needed[0] or found[1] > needed[1]:
+    if not _is_number(found[1]) or found[0] != needed[0] or found[1] > needed[1]:
         expected = f"{needed[0]} words and texts of {needed[1]} tokens, as the text tower has"
         remedy = "Take tokenizer and text_encoder from the same model, whole"
         description = f"{found[0]} words and texts of {found[1]} tokens"

@@ -17,7 +17,7 @@ import h5py
 import nibabel as nib
 import numpy as np
 
-from nsdldm.errors import Finding, InputError, reading
+from nsdldm.errors import Finding, InputError, Unexpected, reading
 from nsdldm.files import load_mask
 from nsdldm.logs import progress
 from nsdldm.nsd.layout import TRIALS_PER_SESSION
@@ -129,7 +129,17 @@ def open_hdf5(path, storage=None):
             source = stack.enter_context(open_ranges(path, storage)) if is_remote(path) else path
             file = stack.enter_context(h5py.File(source, "r", **options))
             dataset = file[DATASET]
+            _require_content(file, dataset)
         yield dataset
+
+
+def _require_content(file, dataset):
+    """Stop at what is no array, or whose values are not in the file: HDF5 would give zeros."""
+    if not isinstance(dataset, h5py.Dataset) or dataset.shape is None:
+        raise Unexpected(f"{DATASET} that is no array")
+    # Asked only of small files, since HDF5 looks up every chunk to answer.
+    if file.id.get_filesize() < dataset.nbytes and dataset.id.get_storage_size() == 0:
+        raise Unexpected(f"{DATASET} of shape {dataset.shape} without any values in the file")
 
 
 @contextmanager
@@ -154,7 +164,7 @@ def open_nifti(path, storage=None):
         The file is missing, not NIfTI, or scales its values, which the release never does.
     """
     with ExitStack() as stack:
-        with reading(path, "a NIfTI file"):
+        with reading(path, "a NIfTI file", small=True):
             if is_remote(path):
                 stream = stack.enter_context(open_ranges(path, storage))
                 if str(path).endswith(".gz"):
@@ -162,9 +172,10 @@ def open_nifti(path, storage=None):
                 image = nib.Nifti1Image.from_stream(stream)
             else:
                 image = nib.load(path, keep_file_open=True)
-        if (image.dataobj.slope, image.dataobj.inter) != (1, 0):
+            slope, intercept = image.dataobj.slope, image.dataobj.inter
+        if (slope, intercept) != (1, 0):
             remedy = "Use the file of the release"
-            found = f"values scaled by {image.dataobj.slope:g}, shifted by {image.dataobj.inter:g}"
+            found = f"values scaled by {slope:g} and shifted by {intercept:g}"
             raise InputError(Finding(str(path), "plain integers", found, remedy))
         yield image
 

@@ -3,7 +3,7 @@
 import json
 from collections import defaultdict
 
-from nsdldm.errors import Finding, InputError, reading
+from nsdldm.errors import Finding, InputError, Unexpected, reading
 
 
 def read_captions(paths, coco_ids):
@@ -21,7 +21,7 @@ def read_captions(paths, coco_ids):
     -------
     dict of int to list of str
         Captions in file order, runs of white space reduced to one blank, for every number asked
-        for.
+        for. Captions of nothing but white space are left out.
 
     Raises
     ------
@@ -35,9 +35,11 @@ def read_captions(paths, coco_ids):
             reading(path, "COCO's captions, a JSON file with annotations"),
             open(path, encoding="utf-8") as stream,
         ):
-            for annotation in json.load(stream)["annotations"]:
-                if annotation["image_id"] in wanted:
-                    captions[annotation["image_id"]].append(" ".join(annotation["caption"].split()))
+            for image, caption in _list_annotations(json.load(stream)):
+                text = " ".join(caption.split()) if image in wanted else ""
+                if text:
+                    _require_writable(image, text)
+                    captions[image].append(text)
     missing = sorted(wanted - set(captions))
     if missing:
         found = f"none for {len(missing)} of {len(wanted)} images, such as COCO number {missing[0]}"
@@ -45,3 +47,24 @@ def read_captions(paths, coco_ids):
         where = ", ".join(map(str, paths))
         raise InputError(Finding(where, "captions of every image", found, remedy))
     return {number: captions[number] for number in sorted(wanted)}
+
+
+def _require_writable(image, text):
+    """Stop at half of a pair of surrogates, which JSON can hold and no text file."""
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise Unexpected(f"half a character in a caption of image {image}")
+
+
+def _list_annotations(content):
+    """Yield (COCO number, caption) of each annotation of a file's content."""
+    annotations = content.get("annotations") if isinstance(content, dict) else None
+    if not isinstance(annotations, list):
+        raise Unexpected("no list named annotations")
+    for position, annotation in enumerate(annotations):
+        fields = annotation if isinstance(annotation, dict) else {}
+        image, caption = fields.get("image_id"), fields.get("caption")
+        if type(image) is not int or not isinstance(caption, str):
+            raise Unexpected(
+                f"annotations[{position}] without a number image_id and a text caption"
+            )
+        yield image, caption

@@ -173,7 +173,7 @@ def _count_bytes(path, stream, needed):
         return needed
     stream.seek(0)
     with gzip.open(stream) as unpacked:
-        return unpacked.seek(0, 2)
+        return unpacked.seek(needed)
 
 
 def _cut_short(path, expected, found):

@@ -1,8 +1,15 @@
 """Names of an atlas' labels, and regions made of them. Standard library only, for the preflight."""
 
-from nsdldm.errors import Finding, InputError, reading
+import re
+
+from nsdldm.errors import Finding, InputError, Unexpected, reading
 
 RIBBON = "ribbon"
+# Far more than any table has: a larger file is something else.
+MOST_CHARACTERS = 1_000_000
+# A number, as int32 has them, and a name; further fields are colours.
+LINE = re.compile(r"\s*(-?[0-9]{1,9})\s+(\S+)(?:\s.*)?")
+MOST_LISTED = 40
 
 
 def read_label_table(path):
@@ -24,16 +31,20 @@ def read_label_table(path):
         The file is missing, or a line is not a number and a name, or a number comes twice.
     """
     labels = {}
-    with reading(path, "a label table"):
-        with open(path, encoding="utf-8") as stream:
-            lines = stream.read().splitlines()
-        for line in lines:
-            fields = line.split()
-            if not fields or fields[0].startswith("#"):
+    with reading(path, "a label table, lines of a number and a name"):
+        with open(path, encoding="utf-8-sig") as stream:
+            text = stream.read(MOST_CHARACTERS + 1)
+        if len(text) > MOST_CHARACTERS:
+            raise Unexpected(f"more than {MOST_CHARACTERS} characters")
+        for number, line in enumerate(text.split("\n"), 1):
+            if not line.strip() or line.lstrip().startswith("#"):
                 continue
-            if len(fields) < 2 or int(fields[0]) in labels:
-                raise ValueError(f"line {line!r} is not a new number and its name")
-            labels[int(fields[0])] = fields[1]
+            match = LINE.fullmatch(line)
+            if match is None or not match[2].isprintable():
+                raise Unexpected(f"{line[:40]!r} in line {number}")
+            if int(match[1]) in labels:
+                raise Unexpected(f"the number {match[1]} again in line {number}")
+            labels[int(match[1])] = match[2]
     return labels
 
 
@@ -97,6 +108,9 @@ def find_label(label, labels, name, table):
     for number, known in labels.items():
         if label in (known, str(number)):
             return number
-    listed = ", ".join(f"{number} {known}" for number, known in sorted(labels.items()))
+    listed = ", ".join(f"{n} {known}" for n, known in sorted(labels.items())[:MOST_LISTED])
+    if len(labels) > MOST_LISTED:
+        listed += f" and {len(labels) - MOST_LISTED} more"
     expected = f"label {label!r}, which rois.{name} asks for"
-    raise InputError(Finding(str(table), expected, f"only {listed}", f"Correct rois.{name}"))
+    found = f"only {listed}" if labels else "no label"
+    raise InputError(Finding(str(table), expected, found, f"Correct rois.{name}"))

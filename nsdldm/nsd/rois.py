@@ -1,14 +1,19 @@
 """Regions of interest as masks on the functional grid."""
 
 import logging
+import math
 
+import nibabel as nib
 import numpy as np
 
 from nsdldm.errors import Finding, InputError, reading
-from nsdldm.files import load_volume, save_volume
+from nsdldm.files import save_volume
 from nsdldm.nsd.labels import find_label, parse_roi, read_label_table
 
 logger = logging.getLogger(__name__)
+
+# A brain in voxels of half a millimetre. More is not allocated on a header's word.
+MOST_VOXELS = 2**26
 
 
 def read_volume(path):
@@ -29,14 +34,22 @@ def read_volume(path):
     Raises
     ------
     InputError
-        The file is missing, damaged or not three-dimensional.
+        The file is missing, damaged, not three-dimensional, or not of real numbers.
     """
-    with reading(path, "a NIfTI volume"):
-        data, affine = load_volume(path)
-    if data.ndim != 3:
-        remedy = "Use the file of the release"
-        raise InputError(Finding(str(path), "three dimensions", f"shape {data.shape}", remedy))
-    return data, affine
+    remedy = "Use the file of the release"
+    with reading(path, "a NIfTI volume", small=True):
+        image = nib.load(path)
+        shape, dtype = tuple(map(int, image.shape)), image.get_data_dtype()
+    # Python's integers do not overflow.
+    if len(shape) != 3 or not 0 < math.prod(shape) <= MOST_VOXELS or dtype.kind not in "iuf":
+        expected = f"three dimensions of numbers, at most {MOST_VOXELS:,}"
+        raise InputError(Finding(str(path), expected, f"{dtype} of shape {shape}", remedy))
+    with reading(path, "a NIfTI volume", small=True):
+        data = np.asanyarray(image.dataobj)
+    if not np.isfinite(image.affine).all() or abs(np.linalg.det(image.affine)) < 1e-6:
+        expected, found = "an affine that places voxels in space", "one that does not"
+        raise InputError(Finding(str(path), expected, found, remedy))
+    return data, image.affine
 
 
 def different_grid(path, shape, reference, grid):

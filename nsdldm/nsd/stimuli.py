@@ -10,7 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from nsdldm.errors import Finding, InputError, reading
+from nsdldm.errors import Finding, InputError, Unexpected, reading
 from nsdldm.files import load_table, replacing
 from nsdldm.logs import progress
 from nsdldm.nsd.layout import IMAGE_PIXELS
@@ -56,9 +56,12 @@ def open_stimuli(path, storage=None):
             source = stack.enter_context(open_ranges(path, storage)) if is_remote(path) else path
             file = stack.enter_context(h5py.File(source, "r", **options))
             dataset = file[DATASET]
-        if dataset.ndim != 4 or dataset.shape[1:] != PICTURE or dataset.dtype != np.uint8:
+            if not isinstance(dataset, h5py.Dataset) or dataset.shape is None:
+                raise Unexpected(f"{DATASET} that is no array")
+            shape, dtype = dataset.shape, dataset.dtype
+        if len(shape) != 4 or shape[1:] != PICTURE or dtype != np.uint8:
             expected = f"uint8 of shape {('n', *PICTURE)} in {DATASET}".replace("'", "")
-            found = f"{dataset.dtype} of shape {dataset.shape}"
+            found = f"{dtype} of shape {shape}"
             remedy = "Use nsd_stimuli.hdf5 of the release"
             raise InputError(Finding(str(path), expected, found, remedy))
         yield dataset

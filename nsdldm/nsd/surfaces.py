@@ -4,16 +4,20 @@ All surfaces of a hemisphere share their vertices. The release's transforms hold
 a cortical depth, where it lies in the functional volume.
 """
 
+import math
 import warnings
 
 import nibabel as nib
 import numpy as np
 from scipy.ndimage import map_coordinates
 
-from nsdldm.errors import Finding, InputError, reading
+from nsdldm.errors import Finding, InputError, Unexpected, reading
 from nsdldm.files import replacing
 
 INVALID = 9999
+SURFACE_MAGIC = b"\xff\xff\xfe"
+# Ten times what fsaverage has. More is not allocated on a header's word.
+MOST_VERTICES = 2_000_000
 MORPH_MAGIC = b"\xff\xff\xff"
 PATCH_MAGIC = -1
 PATCH_VERTEX = np.dtype([("number", ">i4"), ("coords", ">f4", 3)])
@@ -32,10 +36,33 @@ def read_surface(path):
         In millimetres.
     faces : int64 array of shape (n_faces, 3)
         Vertices of the triangles, 0-based.
+
+    Raises
+    ------
+    InputError
+        The file is missing, cut short, or has triangles of vertices that are not there.
     """
-    with reading(path, "a FreeSurfer surface"):
+    with reading(path, "a FreeSurfer surface of triangles", small=True):
+        _check_counts(path)
         coords, faces = nib.freesurfer.read_geometry(path)
+        if faces.min() < 0 or faces.max() >= len(coords):
+            raise Unexpected(f"triangles of vertices {faces.min()} to {faces.max()}")
+        if not np.isfinite(coords).all():
+            raise Unexpected("coordinates that are not finite")
     return coords.astype(np.float32), faces.astype(np.int64)
+
+
+def _check_counts(path):
+    """Stop if a surface claims more than its file holds, for which nibabel would make room."""
+    with open(path, "rb") as stream:
+        if stream.read(3) != SURFACE_MAGIC:
+            raise Unexpected("a file of another kind")
+        stream.readline(), stream.readline()
+        counts = [int.from_bytes(stream.read(4), "big", signed=True) for _ in range(2)]
+        start = stream.tell()
+        held = stream.seek(0, 2) - start
+    if min(counts) < 1 or 12 * sum(counts) > held:
+        raise Unexpected(f"{counts[0]} vertices and {counts[1]} triangles in {held} bytes")
 
 
 def read_morph(path):
@@ -48,15 +75,23 @@ def read_morph(path):
     Returns
     -------
     float32 array of shape (n_vertices,)
+
+    Raises
+    ------
+    InputError
+        The file is missing, cut short or has values that are not finite.
     """
-    with reading(path, "FreeSurfer values of vertices"):
-        values = nib.freesurfer.read_morph_data(path)
+    with reading(path, "FreeSurfer values of vertices", small=True):
         with open(path, "rb") as stream:
-            header = stream.read(7)
+            header = stream.read(15)
+            n_values = (stream.seek(0, 2) - len(header)) // 4
         # nibabel takes what is there; files of today's format say how many values there should be.
-        n_vertices = int.from_bytes(header[3:], "big")
-        if header[:3] == MORPH_MAGIC and len(values) != n_vertices:
-            raise EOFError(f"{len(values)} of {n_vertices} values")
+        n_vertices = int.from_bytes(header[3:7], "big", signed=True)
+        if header[:3] == MORPH_MAGIC and not 0 < n_vertices <= n_values:
+            raise Unexpected(f"{n_values} of {n_vertices} values")
+        values = nib.freesurfer.read_morph_data(path)
+        if not np.isfinite(values).all():
+            raise Unexpected("values that are not finite")
     return values.astype(np.float32)
 
 
@@ -77,8 +112,13 @@ def read_patch(path):
     coords : float32 array of shape (n, 3)
         In millimetres; a flattened patch has one constant coordinate.
     border : bool array of shape (n,)
+
+    Raises
+    ------
+    InputError
+        The file is missing or cut short, or a vertex in it is impossible or comes twice.
     """
-    with reading(path, "a FreeSurfer patch"):
+    with reading(path, "a FreeSurfer patch", small=True):
         content = np.fromfile(path, dtype=np.uint8)
         magic, n_vertices = (int(number) for number in content[:8].view(">i4"))
     size = 8 + n_vertices * PATCH_VERTEX.itemsize
@@ -88,8 +128,15 @@ def read_patch(path):
         remedy = "Replace it by an intact copy"
         raise InputError(Finding(str(path), expected, found, remedy))
     table = content[8:size].view(PATCH_VERTEX)
-    numbers = table["number"].astype(np.int64)
-    return np.abs(numbers) - 1, table["coords"].astype(np.float32), numbers < 0
+    numbers, coords = table["number"].astype(np.int64), table["coords"].astype(np.float32)
+    vertices = np.abs(numbers) - 1
+    finite = np.isfinite(coords).all()
+    if vertices.min() < 0 or len(np.unique(vertices)) < n_vertices or not finite:
+        expected = f"a FreeSurfer patch of {n_vertices} different vertices at finite places"
+        found = f"{len(np.unique(vertices))} different ones, the first {vertices.min()}"
+        found += "" if finite else ", some at no finite place"
+        raise InputError(Finding(str(path), expected, found, "Replace it by an intact copy"))
+    return vertices, coords, numbers < 0
 
 
 def write_patch(path, vertices, coords, border):
@@ -131,13 +178,17 @@ def flat_mesh(patch, faces):
 
 def _read_vertices(path, width):
     """Read an MGH file of `width` numbers a vertex as float64 of shape (n_vertices, width)."""
-    with reading(path, "an MGH file"):
-        data = np.asanyarray(nib.load(path).dataobj)
-    if data.size != data.shape[0] * width or data.shape[-1] != width:
+    with reading(path, "an MGH file", small=True):
+        image = nib.load(path)
+        shape = tuple(map(int, image.shape))
+    n_vertices = shape[0]
+    if math.prod(shape) != n_vertices * width or shape[-1] != width or n_vertices > MOST_VERTICES:
         expected = f"{width} numbers a vertex, shape (n_vertices, 1, 1, {width})"
         remedy = "Use the file of the release"
-        raise InputError(Finding(str(path), expected, f"shape {data.shape}", remedy))
-    return data.reshape(len(data), width).astype(np.float64)
+        raise InputError(Finding(str(path), expected, f"shape {shape}", remedy))
+    with reading(path, "an MGH file", small=True):
+        data = np.asanyarray(image.dataobj).astype(np.float64)
+    return data.reshape(n_vertices, width)
 
 
 def read_transform(path):
@@ -153,6 +204,11 @@ def read_transform(path):
     -------
     float64 array of shape (n_vertices, 3)
         Voxel coordinates (i, j, k) that count from 0; NaN for vertices without a place.
+
+    Raises
+    ------
+    InputError
+        The file is missing, damaged or of another shape.
     """
     coords = _read_vertices(path, 3)
     coords[(coords == INVALID).any(axis=1)] = np.nan
@@ -171,8 +227,17 @@ def read_index_map(path):
     -------
     int64 array of shape (n_vertices,)
         0-based: ``values_on_fsaverage = values_on_white[read_index_map(path)]``.
+
+    Raises
+    ------
+    InputError
+        The file is missing, damaged, of another shape, or has numbers that are no vertices.
     """
-    return np.rint(_read_vertices(path, 1)[:, 0]).astype(np.int64) - 1
+    numbers = _read_vertices(path, 1)[:, 0]
+    if not ((numbers >= 1) & (numbers <= MOST_VERTICES)).all():
+        expected, found = "numbers of vertices from 1", f"{numbers.min():g} to {numbers.max():g}"
+        raise InputError(Finding(str(path), expected, found, "Use the file of the release"))
+    return np.rint(numbers).astype(np.int64) - 1
 
 
 def sample_volume(volume, coords, order):

@@ -5,21 +5,30 @@ the table of stimuli. The readers here make all numbers of images 0-based (``nsd
 three accounts must agree.
 """
 
+import csv
 import logging
 
 import numpy as np
 import pandas as pd
-from scipy.io import loadmat
+from scipy.io import loadmat, whosmat
 
-from nsdldm.errors import Finding, InputError, reading
+from nsdldm.errors import Finding, InputError, Unexpected, reading
 from nsdldm.files import save_table
-from nsdldm.nsd.layout import SUBJECTS, TRIALS_PER_SESSION
+from nsdldm.nsd.layout import COCO_SPLITS, N_IMAGES, SUBJECTS, TRIALS_PER_SESSION
 
 logger = logging.getLogger(__name__)
 
 N_DESIGNED = 30_000
 N_SUBJECT_IMAGES = 10_000
 N_SHARED = 1000
+# Of variables of nsd_expdesign.mat, and the largest number in each.
+DESIGNED = {
+    "masterordering": ((1, N_DESIGNED), N_SUBJECT_IMAGES),
+    "subjectim": ((len(SUBJECTS), N_SUBJECT_IMAGES), N_IMAGES),
+    "sharedix": ((1, N_SHARED), N_IMAGES),
+}
+# Columns of the table of stimuli that are no numbers, and their values.
+CHOICES = {"cocoSplit": COCO_SPLITS, "shared1000": (False, True)}
 REMEDY = "Use responses.tsv, nsd_expdesign.mat and nsd_stim_info_merged.csv of one release"
 
 
@@ -40,11 +49,11 @@ def read_responses(path):
     Raises
     ------
     InputError
-        The file is missing or lacks a column.
+        The file is missing, lacks a column or has other than whole numbers in it.
     """
     columns = {"SUBJECT": "subject", "SESSION": "session", "73KID": "nsd_id"}
-    with reading(path, f"tab-separated columns {', '.join(columns)}"):
-        table = pd.read_csv(path, sep="\t", usecols=list(columns))[list(columns)].astype(np.int64)
+    with reading(path, f"tab-separated columns {', '.join(columns)}", small=True):
+        table = _whole_numbers(_read_columns(path, "\t", columns), columns)
     table = table.rename(columns=columns)
     table["nsd_id"] -= 1
     table.insert(2, "trial", table.groupby("session").cumcount() + 1)
@@ -74,19 +83,60 @@ def read_design(path, subject):
         The file is missing or its variables have other shapes.
     """
     number = SUBJECTS.index(subject)
-    with reading(path, "a MATLAB file with masterordering, subjectim and sharedix"):
+    expected = "a MATLAB file with masterordering, subjectim and sharedix"
+    with reading(path, expected, "Use nsd_expdesign.mat of the release", small=True):
         with open(path, "rb") as stream:
-            design = loadmat(stream, variable_names=["masterordering", "subjectim", "sharedix"])
-        # The widths on disk vary: MATLAB stores doubles that are small integers as such.
-        order = design["masterordering"].astype(np.int64).ravel()
-        images = design["subjectim"].astype(np.int64)
-        shared = design["sharedix"].astype(np.int64).ravel()
-    shapes = order.shape, images.shape, shared.shape
-    expected = (N_DESIGNED,), (len(SUBJECTS), N_SUBJECT_IMAGES), (N_SHARED,)
-    if shapes != expected or order.min() < 1 or order.max() > N_SUBJECT_IMAGES:
-        wanted = f"masterordering, subjectim and sharedix of shapes {expected}, counting from 1"
-        raise InputError(Finding(str(path), wanted, f"shapes {shapes}", REMEDY))
-    return images[number, order - 1] - 1, shared - 1
+            listed = {name: shape for name, shape, _ in whosmat(stream)}
+        for name, (shape, _) in DESIGNED.items():
+            if listed.get(name) != shape:
+                found = f"{name} of shape {listed[name]}" if name in listed else f"no {name}"
+                raise Unexpected(f"{found} instead of shape {shape}")
+        with open(path, "rb") as stream:
+            content = loadmat(stream, variable_names=list(DESIGNED))
+        design = {name: _count_from_one(name, content[name]) for name in DESIGNED}
+    order = design["masterordering"].ravel()
+    return design["subjectim"][number, order - 1] - 1, design["sharedix"].ravel() - 1
+
+
+def _count_from_one(name, values):
+    """A variable of the design as int64; its width on disk varies, as MATLAB chooses it."""
+    last = DESIGNED[name][1]
+    if values.dtype.kind not in "iuf" or not ((values >= 1) & (values <= last)).all():
+        raise Unexpected(f"other than numbers from 1 to {last} in {name}")
+    whole = values.astype(np.int64)
+    if (whole != values).any():
+        raise Unexpected(f"other than whole numbers in {name}")
+    return whole
+
+
+def _read_columns(path, separator, columns):
+    """Columns of a text table, each of which must be there once, in the order given."""
+    with open(path, encoding="utf-8-sig", newline="") as stream:
+        header = next(csv.reader(stream, delimiter=separator), [])
+        for name in columns:
+            if header.count(name) != 1:
+                raise Unexpected(f"{header.count(name) or 'no'} columns {name}")
+        stream.seek(0)
+        # All columns: told which to use, pandas would not notice rows that are too long.
+        table = pd.read_csv(stream, sep=separator, low_memory=False)
+    if not isinstance(table.index, pd.RangeIndex):
+        raise Unexpected("rows with more fields than the header")
+    return table[list(columns)]
+
+
+def _whole_numbers(table, columns):
+    """The table with columns as int64, all of which must be whole numbers."""
+    whole = {}
+    for name in columns:
+        values = pd.to_numeric(table[name], errors="coerce").to_numpy(np.float64, na_value=np.nan)
+        # Not a number equals nothing; no number of the release is as large as an int32 can be.
+        good = (values == np.rint(values)) & (np.abs(values) < 2**31)
+        wrong = np.flatnonzero(~good if table[name].dtype != bool else np.ones_like(good))
+        if len(wrong):
+            found = str(table[name].iloc[wrong[0]])[:40]
+            raise Unexpected(f"{found!r} in row {wrong[0] + 1} of {name}, not a whole number")
+        whole[name] = values.astype(np.int64)
+    return table.assign(**whole)
 
 
 def read_stim_info(path, subject):
@@ -117,9 +167,13 @@ def read_stim_info(path, subject):
         "shared1000": "shared",
         **{f"{prefix}rep{repeat}": f"rep{repeat}" for repeat in range(3)},
     }
-    with reading(path, f"comma-separated columns nsdId, {', '.join(columns)}"):
-        table = pd.read_csv(path, usecols=["nsdId", *columns]).rename(columns=columns)
-        table = table.astype({"coco_id": np.int64, "shared": bool, "nsdId": np.int64})
+    with reading(path, f"comma-separated columns nsdId, {', '.join(columns)}", small=True):
+        table = _read_columns(path, ",", ["nsdId", *columns])
+        for name, allowed in CHOICES.items():
+            if not table[name].isin(allowed).all():
+                raise Unexpected(f"other than {' and '.join(map(str, allowed))} in {name}")
+        table = _whole_numbers(table, [name for name in table if name not in CHOICES])
+        table = table.rename(columns=columns).astype({"shared": bool})
     if not np.array_equal(table["nsdId"], np.arange(len(table))):
         found = "other numbers in the column nsdId"
         raise InputError(Finding(str(path), "images numbered from 0 in order", found, REMEDY))
@@ -180,15 +234,16 @@ def _selected(table, sessions):
 def _compare_responses(subject, sessions, table, responses):
     """Findings about a subject's responses alone."""
     findings = []
-    others = set(table["subject"]) - {SUBJECTS.index(subject) + 1}
+    others = sorted(set(table["subject"]) - {SUBJECTS.index(subject) + 1})
     if others:
-        found = f"subject {', '.join(map(str, sorted(others)))}"
+        found = f"subject {', '.join(map(str, others[:3]))}"
         remedy = "Put every subject's responses.tsv into its own folder"
         findings.append(Finding(str(responses), f"trials of {subject}", found, remedy))
     counts = table["session"].value_counts()
     uneven = [session for session in sessions if counts.get(session, 0) != TRIALS_PER_SESSION]
     if uneven:
-        found = ", ".join(f"{counts.get(session, 0)} in session {session}" for session in uneven)
+        found = ", ".join(f"{counts.get(each, 0)} in session {each}" for each in uneven[:5])
+        found += f" and so on, {len(uneven)} sessions in all" if len(uneven) > 5 else ""
         remedy = "Use the responses.tsv that covers these sessions, or leave the sessions out"
         expected = f"{TRIALS_PER_SESSION} trials a session, one for each of its betas"
         findings.append(Finding(str(responses), expected, found, remedy))

@@ -162,7 +162,7 @@ def test_sessions_beyond_the_design_are_found_missing(files):
 def test_design_of_other_shapes_is_refused(files, tmp_path):
     write_design(tmp_path / "other.mat", DESIGN[0][:29_999], DESIGN[1], DESIGN[2])
     files["design"] = tmp_path / "other.mat"
-    with pytest.raises(InputError, match=r"other\.mat.*\(30000,\).*found shapes \(\(29999,\)"):
+    with pytest.raises(InputError, match=r"other\.mat.*found masterordering of shape \(1, 29999\)"):
         tabulate(files, [1])
 
 
@@ -180,7 +180,7 @@ def test_missing_and_damaged_files_are_named(files, tmp_path, name):
     with pytest.raises(InputError, match=r"absent.*no such file"):
         tabulate(files, [1])
     (tmp_path / "absent").write_text("a\tb,c\n1\t2,3\n")
-    with pytest.raises(InputError, match=r"absent.*cannot be read"):
+    with pytest.raises(InputError, match=r"absent.*(found no columns|cannot be read)"):
         tabulate(files, [1])
 
 
