@@ -6,7 +6,7 @@ STAGE ?= all
 RUN = .venv/bin/snakemake --cores $(CORES)
 SUDO = $(if $(filter-out 0,$(shell id -u)),sudo)
 
-.PHONY: demo demo-model test test-slurm lint plan benchmark envs lock clean
+.PHONY: demo demo-model test test-slurm lint plan benchmark bad-input envs lock clean
 
 # Two jobs at a time, each on half of the cores: these jobs are so small that starting them is much of
 # their time.
@@ -46,6 +46,10 @@ benchmark: .venv/installed
 	PYTHONPATH=. .venv/bin/python benchmarks/full_size.py --scratch /tmp/nsdldm-full-size
 	PYTHONPATH=. .venv/bin/python benchmarks/encoding.py \
 	    --train 9000 --test 1000 --features 6400 --voxels 20000 --subsample 20
+
+# docs/bad_input.md: what is said of each kind of bad input.
+bad-input: .venv/installed
+	PYTHONPATH=.:tests/unit .venv/bin/python -m bad_input
 
 # Train resources/demo_model from nothing: hours on two cores, minutes on a GPU. Goes on where it was
 # interrupted; STAGE=unet (see --help) does one stage and what it needs.

@@ -45,15 +45,21 @@ class Unexpected(ValueError):
 SAYINGS = (
     (r"eof = (\d+),.*stored_eof = (\d+)", "truncated after {0} of {1} bytes"),
     (r"file signature not found", "no HDF5 file"),
-    (r"weights from checkpoint file|deserializing header", "damaged or truncated weights"),
-    (r"not a valid JSON|^Expecting |^Unterminated |^Extra data", "damaged JSON"),
+    (r"object '(.*?)' doesn't exist", "nothing named {0}"),
+    (r"too many (?:soft )?links", "a link that leads to itself"),
+    (r"open object \(can't open file", "a link to another file that cannot be opened"),
     (r"matlab v7.3", "a file of MATLAB 7.3"),
-    (r"(?:object '(.*?)' doesn't exist|nothing named (.*))", "nothing named {0}"),
-    (r"too many soft links", "a link that leads to itself"),
-    (r"[Uu]nable to (?:synchronously )?open external", "a link to another file that is not there"),
+    (r"Not a gzipped|incorrect header check|file ended before|CRC check", "damaged compression"),
+    (r"Cannot work out file type", "neither NIfTI nor MGH"),
+    (r"Expected (\d+) fields in line (\d+), saw (\d+)", "{2} fields instead of {0} in line {1}"),
+    (r"EOF inside string", "a quote that never ends"),
+    (r"No columns to parse", "nothing in it"),
+    (r"not a valid JSON|^Expecting |^Unterminated |^Extra data", "damaged JSON"),
+    (r"no file named (\S+\.safetensors)", "no {0}"),
+    (r"weights from checkpoint file|deserializing header", "damaged or truncated weights"),
     (
-        r"Not a gzipped file|incorrect header check|[Cc]ompressed file ended|CRC check failed",
-        "damaged compression",
+        r"(\S+) expected shape torch.Size\(\[(.*?)\]\), but got torch.Size\(\[(.*?)\]\)",
+        "{0} of shape ({2}) instead of ({1})",
     ),
 )
 # The same for kinds of errors whose own words say less.
@@ -86,7 +92,7 @@ def explain(error):
     text = str(error)
     for pattern, words in SAYINGS:
         if match := re.search(pattern, text):
-            return words.format(*filter(None, match.groups()))
+            return words.format(*match.groups())
     line = text.strip().partition("\n")[0] or type(error).__name__
     printable = "".join(letter if letter.isprintable() else "?" for letter in line)
     return printable if len(printable) <= 200 else printable[:197] + "..."

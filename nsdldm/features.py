@@ -80,7 +80,7 @@ def _check(where, function, values, n, shapes):
     try:
         values = np.asarray(values, np.float32)
     except (TypeError, ValueError) as error:
-        finding = Finding(where, expected, str(error), f"Correct {function}")
+        finding = Finding(where, expected, "something else", f"Correct {function}")
         raise InputError(finding) from error
     shapes.append(values.shape[1:])
     if len(values) != n or shapes[-1] != shapes[0] or not np.isfinite(values).all():

@@ -89,8 +89,8 @@ def read_design(path, subject):
             listed = {name: shape for name, shape, _ in whosmat(stream)}
         for name, (shape, _) in DESIGNED.items():
             if listed.get(name) != shape:
-                found = f"{name} of shape {listed[name]}" if name in listed else f"no {name}"
-                raise Unexpected(f"{found} instead of shape {shape}")
+                found = f"of shape {listed[name]}, not {shape}" if name in listed else "missing"
+                raise Unexpected(f"{name} {found}")
         with open(path, "rb") as stream:
             content = loadmat(stream, variable_names=list(DESIGNED))
         design = {name: _count_from_one(name, content[name]) for name in DESIGNED}
@@ -115,7 +115,7 @@ def _read_columns(path, separator, columns):
         header = next(csv.reader(stream, delimiter=separator), [])
         for name in columns:
             if header.count(name) != 1:
-                raise Unexpected(f"{header.count(name) or 'no'} columns {name}")
+                raise Unexpected(f"the column {name} {header.count(name)} times")
         stream.seek(0)
         # All columns: told which to use, pandas would not notice rows that are too long.
         table = pd.read_csv(stream, sep=separator, low_memory=False)

@@ -1,31 +1,30 @@
 """Damage valid files at random and read them in a process of bounded memory and time.
 
-``python tests/unit/hostile.py READER SEED N`` prints a line of JSON for each of N damaged copies of
-READER's file that gave neither a result nor an `InputError` that names the file.
+``PYTHONPATH=.:tests/unit python -m hostile SEED N [READER ...]`` prints a line of JSON for each of
+N damaged copies of every file that gave neither a result nor an `InputError` about the file.
 """
 
 import gzip
 import json
+import logging
+import os
 import resource
 import signal
 import subprocess
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 
 import nibabel as nib
-import numpy as np
-
-UNIT = Path(__file__).parent
-PROJECT = UNIT.parents[1]
-if __name__ == "__main__":
-    sys.path[:0] = [str(PROJECT), str(UNIT)]
-
 import nsd_files
+import numpy as np
 
 from nsdldm.errors import InputError
 from nsdldm.nsd import betas, captions, check, labels, rois, stimuli, surfaces, trials
 
+UNIT = Path(__file__).resolve().parent
+PROJECT = UNIT.parents[1]
 GIGABYTE = 2**30
 SECONDS = 20
 LONGEST = 1500
@@ -108,7 +107,6 @@ def _read_patch(path):
 
 
 def _read_atlas(path):
-    data, affine = rois.read_volume(path)
     folder = path.parent
     (folder / "t.ctab").write_text(nsd_files.STREAMS)
     atlases, tables = {"streams": path}, {"streams": folder / "t.ctab"}
@@ -233,48 +231,52 @@ def bound_memory(more):
     resource.setrlimit(resource.RLIMIT_AS, (has + more, has + more))
 
 
-def main(name, seed, n):
+def main(seed, n, names):
     """Damage and read; print what went wrong."""
-    import logging
-    import warnings
-
     warnings.simplefilter("ignore")
     logging.disable()
     signal.signal(signal.SIGALRM, _time_out)
-    file, write, read = READERS[name]
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / file
-        write(path)
-        read(path)  # as it is
-        content = path.read_bytes()
+        contents = {}
+        for name in names:
+            file, write, read = READERS[name]
+            path = Path(folder) / name / file
+            path.parent.mkdir()
+            write(path)
+            read(path)  # as it is
+            contents[name] = path.read_bytes()
         bound_memory(GIGABYTE)
-        for number in range(n):
-            damage_file(path, content, np.random.default_rng([seed, number]), HEADS.get(name, 2000))
-            print(json.dumps([number, "started"]), flush=True)
-            problem = judge(read, path)
-            if problem:
-                print(json.dumps([number, problem]), flush=True)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        print(json.dumps([n, "done", peak]), flush=True)
+        for name in names:
+            file, _, read = READERS[name]
+            path = Path(folder) / name / file
+            for number in range(n):
+                rng = np.random.default_rng([seed, number])
+                damage_file(path, contents[name], rng, HEADS.get(name, 2000))
+                print(json.dumps([name, number, "started"]), flush=True)
+                problem = judge(read, path)
+                if problem:
+                    print(json.dumps([name, number, problem]), flush=True)
+    print(json.dumps(["all", n, "done"]), flush=True)
 
 
-def attack(name, seed, n):
+def attack(seed, n, *names):
     """Run `main` in a process of its own.
 
     Returns
     -------
-    list of (int, str)
-        Number of each damaged copy that was not dealt with, and how. A crash is one.
+    list of (str, int, str)
+        Reader and number of each damaged copy that was not dealt with, and how. A crash is one.
     """
-    command = [sys.executable, __file__, name, str(seed), str(n)]
-    result = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT)
+    command = [sys.executable, __file__, str(seed), str(n), *names]
+    environment = os.environ | {"PYTHONPATH": f"{PROJECT}:{UNIT}"}
+    result = subprocess.run(command, capture_output=True, text=True, env=environment)
     lines = [json.loads(line) for line in result.stdout.splitlines() if line.startswith("[")]
-    problems = [tuple(line) for line in lines if line[1] not in ("started", "done")]
-    if result.returncode or not lines or lines[-1][1] != "done":
-        last = lines[-1][0] if lines else -1
-        problems.append((last, f"ended with {result.returncode}: {result.stderr[-2000:]}"))
+    problems = [tuple(line) for line in lines if line[2] not in ("started", "done")]
+    if result.returncode or not lines or lines[-1][2] != "done":
+        where = lines[-1][:2] if lines else ("start", 0)
+        problems.append((*where, f"ended with {result.returncode}: {result.stderr[-2000:]}"))
     return problems
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:] or list(READERS))

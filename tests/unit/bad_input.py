@@ -1,0 +1,842 @@
+"""Kinds of bad input and what a user is told of each: writes docs/bad_input.md.
+
+Every case makes the bad input in a folder of its own and hands it to the function that reads it.
+``make bad-input`` writes the page; test_hostile_messages.py compares it.
+"""
+
+import gzip
+import json
+import re
+import shutil
+import struct
+import tempfile
+from functools import cache, partial
+from pathlib import Path
+
+import h5py
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import torch
+import yaml
+from ldm_models import save_model
+from nsd_files import (
+    FACES,
+    GRID,
+    HEMISPHERES,
+    LAYERS,
+    OCTAHEDRON,
+    STREAMS,
+    make_atlas,
+    make_betas,
+    make_design,
+    nifti_bytes,
+    write_betas,
+    write_captions,
+    write_design,
+    write_mgh,
+    write_nifti,
+    write_patch_bytes,
+    write_responses,
+    write_shared,
+    write_stimuli,
+    write_subject,
+)
+from scipy.io import savemat
+
+from nsdldm.errors import InputError
+from nsdldm.features import compute_features
+from nsdldm.ldm.loading import load_autoencoder, load_denoiser, load_text
+from nsdldm.metrics.networks import load_extractors
+from nsdldm.nsd.betas import read_session
+from nsdldm.nsd.captions import read_captions
+from nsdldm.nsd.check import check_release
+from nsdldm.nsd.labels import parse_roi, read_label_table
+from nsdldm.nsd.preflight import check_model, preflight
+from nsdldm.nsd.rois import make_masks, read_volume
+from nsdldm.nsd.stimuli import read_images
+from nsdldm.nsd.surfaces import (
+    read_index_map,
+    read_morph,
+    read_patch,
+    read_surface,
+    read_transform,
+)
+from nsdldm.nsd.trials import read_design, read_responses, read_stim_info
+from nsdldm.plots.pictures import open_pictures, rank_samples, read_test_images
+from nsdldm.settings import check_consistency, check_schema
+
+PROJECT = Path(__file__).resolve().parents[2]
+PAGE = PROJECT / "docs/bad_input.md"
+SCHEMA = PROJECT / "schemas/config.schema.yaml"
+CPU = torch.device("cpu")
+SECTIONS = {}
+HEAD = """# What is said of bad input
+
+Bad input ends a run, or the job that reads it, with one report before anything is computed from
+it; nothing that was computed is lost. Each line names the file or key, what was expected there,
+what was found, and what to do. `make bad-input` writes this page: it makes each kind of bad input
+and reads it. Paths are shortened.
+"""
+
+
+def case(section, kind):
+    """Enter a function of a folder into the catalogue."""
+
+    def enter(function):
+        SECTIONS.setdefault(section, {})[kind] = function
+        return function
+
+    return enter
+
+
+# The configuration.
+
+CONFIG = "The configuration"
+CONFIGS = {
+    "a key that does not exist": {"encodng": {}},
+    "a value of another type": {"model": {"batch_size": "many"}},
+    "a number out of range": {"denoising": {"strength": 2}},
+    "no number": {"denoising": {"guidance": float("nan")}},
+    "a number without end": {"demo": {"seed": 10**400}},
+    "an unknown subject": {"subjects": ["subj09"]},
+    "a list without values": {"subjects": []},
+    "a name that leads out of the results": {"rois": {"../early": ["streams:early"]}},
+    "a name that ends in a line break": {"rois": {"early\n": ["streams:early"]}},
+    "a name with look-alike letters": {"trajectories": {"variants": {"seеd": {"seed": 1}}}},
+    "a name longer than file names": {"rois": {"v" * 300: ["streams:early"]}},
+    "an atlas that is a path": {"rois": {"early": ["../../streams:early"]}},
+    "a region without an atlas": {"rois": {"early": ["early"]}},
+    "a function that is a path": {"feature_spaces": {"own": {"function": "/x.y", "settings": {}}}},
+    "keys that are no texts": {"overrides": {1: {"sessions": 3}}},
+    "a subject of the figures who is not run": {"figure_subject": "subj05"},
+    "a matrix of no region": {"matrices": ["cortex", "early", "ventral", "V9"]},
+    "more sessions than the demo has": {"nsd": {"sessions": 7}},
+    "two noise levels that are the same steps": {"trajectories": {"noise_levels": [0.2, 0.21]}},
+}
+
+
+def merge(base, top):
+    """What Snakemake makes of --configfile."""
+    both = isinstance(base, dict) and isinstance(top, dict)
+    return base | {k: merge(base.get(k), v) for k, v in top.items()} if both else top
+
+
+def check_config(change, _folder):
+    config = merge(yaml.safe_load((PROJECT / "config.yaml").read_text()), change)
+    return check_schema(config, SCHEMA) or check_consistency(config)
+
+
+for _kind, _change in CONFIGS.items():
+    case(CONFIG, _kind)(partial(check_config, _change))
+
+
+@case(CONFIG, "nesting without end")
+def _(folder):
+    endless = []
+    endless.append(endless)
+    return check_config({"feature_spaces": {"own": {"settings": endless}}}, folder)
+
+
+# Files that are missing.
+
+MISSING = "What is missing"
+ASKED = {
+    "nsd": {
+        "captions": None,
+        "betas": "betas_fithrf_GLMdenoise_RR",
+        "format": "hdf5",
+        "space": "func1pt8mm",
+    },
+    "rois": {"cortex": ["streams:ribbon"], "early": ["streams:early"]},
+    "min_ncsnr": None,
+    "overrides": {},
+}
+
+
+def look(folder, change=None, sessions=(1, 2)):
+    """Preflight of a release that is whole but for what a case takes away."""
+    for file in ("experiments/nsd/nsd_expdesign.mat", "experiments/nsd/nsd_stim_info_merged.csv"):
+        write_text(folder / "nsddata" / file, "not looked into")
+    stimuli = folder / "nsddata_stimuli/stimuli/nsd"
+    for file in (
+        "nsd_stimuli.hdf5",
+        *(f"annotations/captions_{s}2017.json" for s in ("train", "val")),
+    ):
+        write_text(stimuli / file, "not looked into")
+    write_subject(folder, make_design(), 1)
+    if change:
+        change()
+    return preflight(ASKED, folder, {"subj01": list(sessions)})
+
+
+def write_text(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+@case(MISSING, "the release")
+def _(folder):
+    return preflight(ASKED, folder / "nsd", {"subj01": [1]})
+
+
+@case(MISSING, "a subject")
+def _(folder):
+    def take():
+        for top in ("nsddata/ppdata", "nsddata/freesurfer", "nsddata_betas/ppdata"):
+            shutil.rmtree(folder / top / "subj01")
+
+    return look(folder, take)
+
+
+@case(MISSING, "the betas of a session")
+def _(folder):
+    return look(folder, sessions=(1, 2, 3))
+
+
+@case(MISSING, "a session that the subject does not have")
+def _(folder):
+    return look(folder, sessions=(1, 41))
+
+
+@case(MISSING, "an empty file")
+def _(folder):
+    atlas = folder / "nsddata/ppdata/subj01/func1pt8mm/roi/streams.nii.gz"
+    return look(folder, partial(atlas.write_bytes, b""))
+
+
+@case(MISSING, "a label that the atlas does not have")
+def _(folder):
+    table = folder / "nsddata/freesurfer/subj01/label/streams.mgz.ctab"
+    return look(folder, lambda: table.write_text("0 Unknown\n5 ventral\n"))
+
+
+# Damaged files of the release.
+
+DAMAGED = "Damaged files of the release"
+MASK = np.ones(GRID, bool)
+
+
+def cut(path, share=0.6):
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    return path
+
+
+@case(DAMAGED, "betas: truncated HDF5")
+def _(folder):
+    write_betas(folder / "betas_session01.hdf5", make_betas(0))
+    read_session(cut(folder / "betas_session01.hdf5"), MASK)
+
+
+@case(DAMAGED, "betas: no HDF5")
+def _(folder):
+    read_session(write_text(folder / "betas_session01.hdf5", "<html>403 Forbidden</html>"), MASK)
+
+
+def write_hdf5(path, **contents):
+    with h5py.File(path, "w") as file:
+        for name, content in contents.items():
+            file[name] = content
+    return path
+
+
+@case(DAMAGED, "betas: another dataset")
+def _(folder):
+    read_session(write_hdf5(folder / "betas_session01.hdf5", data=np.zeros(3)), MASK)
+
+
+@case(DAMAGED, "betas: a group")
+def _(folder):
+    path = folder / "betas_session01.hdf5"
+    with h5py.File(path, "w") as file:
+        file.create_group("betas")
+    read_session(path, MASK)
+
+
+@case(DAMAGED, "betas: a link that leads to itself")
+def _(folder):
+    path = write_hdf5(folder / "betas_session01.hdf5", betas=h5py.SoftLink("/betas"))
+    read_session(path, MASK)
+
+
+@case(DAMAGED, "betas: a link to another file")
+def _(folder):
+    link = h5py.ExternalLink("elsewhere.hdf5", "/betas")
+    read_session(write_hdf5(folder / "betas_session01.hdf5", betas=link), MASK)
+
+
+@case(DAMAGED, "betas: a shape without values")
+def _(folder):
+    path = folder / "betas_session01.hdf5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("betas", (750, 1000, 1000, 1000), "<i2", chunks=(750, 1, 1, 1))
+    read_session(path, MASK)
+
+
+@case(DAMAGED, "betas: another grid than the regions")
+def _(folder):
+    write_betas(folder / "betas_session01.hdf5", make_betas(0, (4, 6, 3)))
+    read_session(folder / "betas_session01.hdf5", MASK)
+
+
+@case(DAMAGED, "betas: another type of number")
+def _(folder):
+    write_betas(folder / "betas_session01.hdf5", make_betas(0).astype("f4"))
+    read_session(folder / "betas_session01.hdf5", MASK)
+
+
+@case(DAMAGED, "betas: NIfTI that scales its values")
+def _(folder):
+    write_nifti(folder / "betas_session01.nii.gz", make_betas(0), slope=2.0)
+    read_session(folder / "betas_session01.nii.gz", MASK)
+
+
+@case(DAMAGED, "betas: truncated gzip")
+def _(folder):
+    write_nifti(folder / "betas_session01.nii.gz", make_betas(0))
+    read_session(cut(folder / "betas_session01.nii.gz"), MASK)
+
+
+@case(DAMAGED, "atlas: a header that claims terabytes")
+def _(folder):
+    content = bytearray(nifti_bytes(make_atlas()))
+    struct.pack_into("<3h", content, 42, 30_000, 30_000, 3_000)
+    (folder / "streams.nii.gz").write_bytes(gzip.compress(bytes(content)))
+    read_volume(folder / "streams.nii.gz")
+
+
+@case(DAMAGED, "atlas: truncated")
+def _(folder):
+    write_nifti(folder / "streams.nii.gz", make_atlas())
+    read_volume(cut(folder / "streams.nii.gz"))
+
+
+@case(DAMAGED, "atlas: four dimensions")
+def _(folder):
+    write_nifti(folder / "streams.nii.gz", np.zeros((*GRID, 2), "i2"))
+    read_volume(folder / "streams.nii.gz")
+
+
+@case(DAMAGED, "label table: no number")
+def _(folder):
+    read_label_table(write_text(folder / "streams.mgz.ctab", "0 Unknown\nearly 1\n"))
+
+
+@case(DAMAGED, "label table: a number of a million digits")
+def _(folder):
+    read_label_table(write_text(folder / "streams.mgz.ctab", "9" * 900_000 + " early\n"))
+
+
+@case(DAMAGED, "label table: a number twice")
+def _(folder):
+    read_label_table(write_text(folder / "streams.mgz.ctab", "1 early\n1 ventral\n"))
+
+
+@case(DAMAGED, "label table: no text")
+def _(folder):
+    (folder / "streams.mgz.ctab").write_bytes(b"\xff\xfe1\0 \0e\0")
+    read_label_table(folder / "streams.mgz.ctab")
+
+
+def write_trials(folder, old, new):
+    """A subject's responses with the text of one of their lines changed."""
+    path = folder / "responses.tsv"
+    write_responses(path, *make_design()[:2], 1, 1)
+    lines = path.read_text().splitlines()
+    lines[2] = re.sub(old, new, lines[2])
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@case(DAMAGED, "responses: no such column")
+def _(folder):
+    read_responses(write_text(folder / "responses.tsv", "SUBJECT\tSESSION\n1\t1\n"))
+
+
+@case(DAMAGED, "responses: a column twice")
+def _(folder):
+    read_responses(write_text(folder / "responses.tsv", "SUBJECT\tSESSION\tSESSION\t73KID\n"))
+
+
+@case(DAMAGED, "responses: a fraction")
+def _(folder):
+    read_responses(write_trials(folder, r"^1\t1", "1\t1.5"))
+
+
+@case(DAMAGED, "responses: a missing number")
+def _(folder):
+    read_responses(write_trials(folder, r"^1\t1", "1\tNaN"))
+
+
+@case(DAMAGED, "responses: a number out of range")
+def _(folder):
+    read_responses(write_trials(folder, r"^1\t1", "1\t1e30"))
+
+
+@case(DAMAGED, "responses: a row that is too long")
+def _(folder):
+    read_responses(write_trials(folder, r"$", "\t1\t2"))
+
+
+@case(DAMAGED, "design: of MATLAB 7.3")
+def _(folder):
+    path = folder / "nsd_expdesign.mat"
+    with h5py.File(path, "w", userblock_size=512) as file:
+        file["masterordering"] = np.zeros((30_000, 1))
+    header = b"MATLAB 7.3 MAT-file".ljust(124) + struct.pack("<H2s", 0x0200, b"IM")
+    path.write_bytes(header + path.read_bytes()[128:])
+    read_design(path, "subj01")
+
+
+@case(DAMAGED, "design: a variable missing")
+def _(folder):
+    savemat(folder / "nsd_expdesign.mat", {"masterordering": np.ones((1, 30_000))})
+    read_design(folder / "nsd_expdesign.mat", "subj01")
+
+
+@case(DAMAGED, "design: numbers that are missing")
+def _(folder):
+    order, images, shared = make_design()
+    order = order.astype(float)
+    order[7] = np.nan
+    write_design(folder / "nsd_expdesign.mat", order, images, shared)
+    read_design(folder / "nsd_expdesign.mat", "subj01")
+
+
+def write_table(folder, **columns):
+    """A small table of stimuli with some columns changed."""
+    table = {"nsdId": [0, 1], "cocoId": [3, 4], "cocoSplit": ["val2017"] * 2}
+    table |= {"shared1000": [True, False]} | {f"subject1_rep{n}": [0, 1] for n in range(3)}
+    pd.DataFrame(table | columns).to_csv(folder / "nsd_stim_info_merged.csv")
+    return folder / "nsd_stim_info_merged.csv"
+
+
+@case(DAMAGED, "stimulus table: neither true nor false")
+def _(folder):
+    read_stim_info(write_table(folder, shared1000=["True", "Flase"]), "subj01")
+
+
+@case(DAMAGED, "stimulus table: rows in another order")
+def _(folder):
+    read_stim_info(write_table(folder, nsdId=[1, 0]), "subj01")
+
+
+@case(DAMAGED, "stimulus table: a quote that never ends")
+def _(folder):
+    path = write_table(folder)
+    path.write_text(path.read_text().replace("0,0,3", '0,"0,3'))
+    read_stim_info(path, "subj01")
+
+
+@case(DAMAGED, "captions: no JSON")
+def _(folder):
+    read_captions([write_text(folder / "captions_val2017.json", '{"annotations": [')], [1])
+
+
+@case(DAMAGED, "captions: nested without end")
+def _(folder):
+    read_captions([write_text(folder / "captions_val2017.json", "[" * 100_000)], [1])
+
+
+@case(DAMAGED, "captions: annotations of another kind")
+def _(folder):
+    content = {"annotations": [{"image_id": 1, "bbox": [0, 0, 1, 1]}]}
+    read_captions([write_text(folder / "instances_val2017.json", json.dumps(content))], [1])
+
+
+@case(DAMAGED, "captions: half a character")
+def _(folder):
+    text = '{"annotations": [{"image_id": 1, "caption": "a dog \\ud83d"}]}'
+    read_captions([write_text(folder / "captions_val2017.json", text)], [1])
+
+
+@case(DAMAGED, "captions: none for an image")
+def _(folder):
+    write_captions(folder / "captions_val2017.json", [(1, "a dog")])
+    read_captions([folder / "captions_val2017.json"], [1, 2])
+
+
+@case(DAMAGED, "pictures: another size")
+def _(folder):
+    path = write_hdf5(folder / "nsd_stimuli.hdf5", imgBrick=np.zeros((2, 227, 227, 3), "u1"))
+    list(read_images(path, [0]))
+
+
+@case(DAMAGED, "pictures: too few")
+def _(folder):
+    write_stimuli(folder / "nsd_stimuli.hdf5", {}, 100)
+    list(read_images(folder / "nsd_stimuli.hdf5", [5, 100, 72_999]))
+
+
+@case(DAMAGED, "transform: another shape")
+def _(folder):
+    write_mgh(folder / "lh.func1pt8-to-layerB1.mgz", np.ones((6, 1, 1)))
+    read_transform(folder / "lh.func1pt8-to-layerB1.mgz")
+
+
+@case(DAMAGED, "transform to fsaverage: no vertex")
+def _(folder):
+    write_mgh(folder / "lh.white-to-fsaverage.mgz", np.array([1, np.nan, 3])[:, None, None])
+    read_index_map(folder / "lh.white-to-fsaverage.mgz")
+
+
+@case(DAMAGED, "surface: more vertices than bytes")
+def _(folder):
+    nib.freesurfer.write_geometry(folder / "lh.white", OCTAHEDRON, FACES, create_stamp="")
+    content = (folder / "lh.white").read_bytes()
+    (folder / "lh.white").write_bytes(content.replace(struct.pack(">i", 6), b"\x7f" * 4, 1))
+    read_surface(folder / "lh.white")
+
+
+@case(DAMAGED, "surface: triangles of vertices that are not there")
+def _(folder):
+    nib.freesurfer.write_geometry(folder / "lh.white", OCTAHEDRON, FACES + 1)
+    read_surface(folder / "lh.white")
+
+
+@case(DAMAGED, "values of vertices: truncated")
+def _(folder):
+    nib.freesurfer.write_morph_data(folder / "lh.sulc", OCTAHEDRON[:, 0])
+    read_morph(cut(folder / "lh.sulc"))
+
+
+@case(DAMAGED, "flat patch: vertex 0 of vertices that count from 1")
+def _(folder):
+    write_patch_bytes(folder / "lh.full.flat.patch.3d", [-1, 2], OCTAHEDRON[:2], [False, False])
+    read_patch(folder / "lh.full.flat.patch.3d")
+
+
+@case(DAMAGED, "flat patch: truncated")
+def _(folder):
+    write_patch_bytes(folder / "lh.full.flat.patch.3d", [0, 2], OCTAHEDRON[:2], [False, False])
+    read_patch(cut(folder / "lh.full.flat.patch.3d"))
+
+
+# Files that are whole and contradict one another.
+
+APART = "Files that contradict one another"
+
+
+@cache
+def shared_files():
+    """The release's shared files, written once."""
+    root = Path(tempfile.mkdtemp(prefix="shared-"))
+    return root, write_shared(root)
+
+
+def check(folder, change):
+    """check_release on a whole release in which `change` changes one thing."""
+    root, design = shared_files()
+    write_subject(folder, design, 1)
+    data, anatomy = folder / "nsddata/ppdata/subj01", folder / "nsddata/freesurfer/subj01"
+    betas = folder / "nsddata_betas/ppdata/subj01/func1pt8mm/betas_fithrf_GLMdenoise_RR"
+    stimuli, experiment = root / "nsddata_stimuli/stimuli/nsd", root / "nsddata/experiments/nsd"
+    names = {name: name for name in ("white", "pial", "inflated", "sulc")}
+    names["flat"] = "full.flat.patch.3d"
+    release = {
+        "subject": "subj01",
+        "responses": data / "behav/responses.tsv",
+        "design": experiment / "nsd_expdesign.mat",
+        "stim_info": experiment / "nsd_stim_info_merged.csv",
+        "stimuli": stimuli / "nsd_stimuli.hdf5",
+        "captions": sorted((stimuli / "annotations").glob("*.json")),
+        "betas": sorted(betas.glob("*.hdf5")),
+        "atlases": {"streams": data / "func1pt8mm/roi/streams.nii.gz"},
+        "tables": {"streams": anatomy / "label/streams.mgz.ctab"},
+        "rois": {"cortex": ["streams:ribbon"]},
+        "transforms": {
+            hemi: [data / f"transforms/{hemi}.func1pt8-to-{layer}.mgz" for layer in LAYERS]
+            for hemi in HEMISPHERES
+        },
+        "surfaces": {
+            hemi: {name: anatomy / f"surf/{hemi}.{file}" for name, file in names.items()}
+            for hemi in HEMISPHERES
+        },
+        "sessions": [1, 2],
+        "report": folder / "release.tsv",
+        "ncsnr": betas / "ncsnr.nii.gz",
+    }
+    change(release)
+    check_release(**release)
+
+
+def change_responses(edit, release):
+    table = pd.read_csv(release["responses"], sep="\t")
+    edit(table).to_csv(release["responses"], sep="\t", index=False, na_rep="NaN")
+
+
+def swap_images(table):
+    table.loc[[10, 11], "73KID"] = table.loc[[11, 10], "73KID"].to_numpy()
+    return table
+
+
+APART_CASES = {
+    "responses of fewer trials than there are betas": partial(change_responses, lambda t: t[:-30]),
+    "responses of another subject": partial(change_responses, lambda t: t.assign(SUBJECT=2)),
+    "other images than the design plans": partial(change_responses, swap_images),
+    "noise ceilings on another grid": lambda release: write_nifti(
+        release["ncsnr"], np.ones((4, 5, 4), "f4")
+    ),
+    "betas on another grid than the regions": lambda release: write_betas(
+        release["betas"][1], make_betas(0, (5, 5, 3))
+    ),
+    "a transform of another hemisphere": lambda release: write_mgh(
+        release["transforms"]["lh"][1], np.ones((7, 1, 1, 3))
+    ),
+    "a flat patch of another surface": lambda release: write_patch_bytes(
+        release["surfaces"]["rh"]["flat"], [0, 1, 900], OCTAHEDRON[:3], [False] * 3
+    ),
+    "fewer files of betas than sessions": lambda release: release["betas"].pop(),
+}
+for _kind, _change in APART_CASES.items():
+    case(APART, _kind)(partial(lambda change, folder: check(folder, change), _change))
+
+
+def make(folder, rois, **options):
+    write_nifti(folder / "streams.nii.gz", make_atlas().clip(-1, 4))
+    write_nifti(folder / "ncsnr.nii.gz", np.full(GRID, 0.3, "f4"))
+    write_text(folder / "streams.mgz.ctab", STREAMS)
+    make_masks(
+        atlases={"streams": folder / "streams.nii.gz"},
+        tables={"streams": folder / "streams.mgz.ctab"},
+        rois=rois,
+        outputs={name: folder / f"{name}.nii.gz" for name in rois},
+        **options,
+    )
+
+
+@case(APART, "a label that the subject has no voxels of")
+def _(folder):
+    make(folder, {"ventral": ["streams:ventral"]})
+
+
+@case(APART, "no voxel above the least ncsnr")
+def _(folder):
+    make(folder, {"early": ["streams:early"]}, ncsnr=folder / "ncsnr.nii.gz", min_ncsnr=0.5)
+
+
+@case(APART, "a region with two colons")
+def _(folder):
+    parse_roi("early", ["streams:early:left"])
+
+
+@case(APART, "a table of stimuli that shares other images")
+def _(folder):
+    def change(release):
+        table = pd.read_csv(release["stim_info"], index_col=0)
+        table["shared1000"] = table["shared1000"].to_numpy()[::-1]
+        table.to_csv(folder / "nsd_stim_info_merged.csv")
+        release["stim_info"] = folder / "nsd_stim_info_merged.csv"
+
+    check(folder, change)
+
+
+# The diffusion model and other networks.
+
+MODEL = "The diffusion model and other networks"
+
+
+@cache
+def whole_model():
+    return save_model(Path(tempfile.mkdtemp(prefix="model-")) / "model")
+
+
+def load(folder, part, change):
+    """Load a part of a model that `change` has changed."""
+    model = shutil.copytree(whole_model(), folder / "model")
+    change(model / part)
+    if part == "vae":
+        load_autoencoder(model, None, CPU, torch.float32)
+    elif part in ("unet", "scheduler"):
+        load_denoiser(model, None, CPU, torch.float32, "ddim")
+    else:
+        load_text(model, None, CPU, torch.float32)
+
+
+def set_config(name, values, part):
+    content = json.loads((part / name).read_text())
+    (part / name).write_text(json.dumps(content | values))
+
+
+def weights(part):
+    return next(part.glob("*.safetensors"))
+
+
+def claim_header(part):
+    content = weights(part).read_bytes()
+    weights(part).write_bytes(struct.pack("<Q", 2**62) + content[8:])
+
+
+def pickle_weights(part):
+    weights(part).unlink()
+    torch.save({}, part / "diffusion_pytorch_model.bin")
+
+
+MODEL_CASES = {
+    "a part that is not there": ("vae", shutil.rmtree),
+    "truncated weights": ("unet", lambda part: cut(weights(part))),
+    "weights whose header claims too much": ("vae", claim_header),
+    "weights as a pickle, which could run code": ("unet", pickle_weights),
+    "weights of other shapes": ("unet", partial(set_config, "config.json", {"in_channels": 9})),
+    "weights that the configuration leaves out": (
+        "text_encoder",
+        partial(set_config, "config.json", {"num_hidden_layers": 0}),
+    ),
+    "a configuration that is no JSON": (
+        "vae",
+        lambda part: (part / "config.json").write_text("{'a': 1}"),
+    ),
+    "a factor that is no number": (
+        "vae",
+        partial(set_config, "config.json", {"scaling_factor": "0.18"}),
+    ),
+    "a scheduler of too many steps": (
+        "scheduler",
+        partial(set_config, "scheduler_config.json", {"num_train_timesteps": 10**10}),
+    ),
+    "a tokenizer of another model": (
+        "tokenizer",
+        partial(set_config, "tokenizer_config.json", {"model_max_length": 512}),
+    ),
+}
+for _kind, (_part, _change) in MODEL_CASES.items():
+    case(MODEL, _kind)(
+        partial(lambda part, change, folder: load(folder, part, change), _part, _change)
+    )
+
+
+@case(MODEL, "no folder and no revision")
+def _(_folder):
+    return check_model("CompVis/stable-diffusion-v1-4")
+
+
+@case(MODEL, "a folder in another layout")
+def _(folder):
+    write_text(folder / "sd/model.ckpt", "x")
+    return check_model(folder / "sd")
+
+
+@case(MODEL, "weights of another publisher")
+def _(folder):
+    settings = {"weights": str(write_text(folder / "alexnet.safetensors", "x")), "sha256": "0" * 64}
+    load_extractors("alexnet", settings, CPU)
+
+
+# Feature spaces of one's own.
+
+SPACE = "Feature spaces of one's own"
+
+
+def compute(folder, function, settings):
+    pd.DataFrame({"nsd_id": [0, 1], "coco_id": [11, 16]}).to_csv(
+        folder / "images.tsv", sep="\t", index=False
+    )
+    write_stimuli(folder / "nsd_stimuli.hdf5", {}, 2)
+    write_captions(folder / "captions.json", [(11, "a dog"), (16, "a cat")])
+    compute_features(
+        space="own",
+        function=function,
+        settings=settings,
+        images=folder / "images.tsv",
+        stimuli=folder / "nsd_stimuli.hdf5",
+        captions=[folder / "captions.json"],
+        device="cpu",
+        batch_size=2,
+        output=folder / "own.npy",
+    )
+
+
+def embed_nothing(_device, *, rows=2, value=np.nan):
+    """A feature space of wrong numbers or too few rows."""
+    return lambda pictures, captions: np.full((rows, 4), value)
+
+
+SPACE_CASES = {
+    "no such module": ("nowhere.embed", {}),
+    "no such function": ("nsdldm.features.embed_smells", {}),
+    "settings that the function does not take": ("bad_input.embed_nothing", {"layer": "conv1"}),
+    "numbers that are not finite": ("bad_input.embed_nothing", {}),
+    "too few rows": ("bad_input.embed_nothing", {"rows": 1, "value": 0.0}),
+    "something else than numbers": ("bad_input.embed_nothing", {"value": "much"}),
+}
+for _kind, (_function, _settings) in SPACE_CASES.items():
+    case(SPACE, _kind)(
+        partial(
+            lambda function, settings, folder: compute(folder, function, settings),
+            _function,
+            _settings,
+        )
+    )
+
+
+# What earlier steps of the workflow wrote.
+
+BETWEEN = "Results of earlier steps"
+
+
+@case(BETWEEN, "a table without a column")
+def _(folder):
+    read_test_images(write_text(folder / "images.tsv", "nsd_id\tsplit\n1\ttest\n"))
+
+
+@case(BETWEEN, "an empty table")
+def _(folder):
+    read_test_images(write_text(folder / "images.tsv", ""))
+
+
+@case(BETWEEN, "scores without the one asked for")
+def _(folder):
+    text = "nsd_id\tsample\tmetric\tvalue\n1\t0\tssim\t0.5\n"
+    rank_samples(write_text(folder / "zc_samples.tsv", text), "corr16", [1])
+
+
+@case(BETWEEN, "pictures that are no HDF5")
+def _(folder):
+    with open_pictures(write_text(folder / "zc.h5", "no pictures")):
+        pass
+
+
+def told(function, folder):
+    """Sentences that a user is told of a case, in a folder of its own."""
+    try:
+        problems = function(folder)
+    except InputError as error:
+        problems = error.findings
+    return list(map(str, problems or []))
+
+
+def shorten(text, folder):
+    """A sentence without what differs from machine to machine."""
+    known = (folder, shared_files()[0], whole_model().parent, PROJECT)
+    for path in map(str, known):
+        text = text.replace(f"{path}/", "").replace(path, "the release")
+    return text
+
+
+def collect():
+    """For each section and kind the shortened sentences."""
+    sentences = {}
+    for section, cases in SECTIONS.items():
+        for kind, function in cases.items():
+            with tempfile.TemporaryDirectory() as name:
+                folder = Path(name)
+                found = [shorten(text, folder) for text in told(function, folder)]
+            sentences.setdefault(section, {})[kind] = found
+    return sentences
+
+
+def write_page(sentences):
+    """The page as Markdown."""
+    lines = [HEAD]
+    for section, cases in sentences.items():
+        lines += [f"## {section}", "", "| kind | what is said |", "|---|---|"]
+        for kind, texts in cases.items():
+            said = "<br>".join(text.replace("|", "\\|").replace("<", "&lt;") for text in texts)
+            lines.append(f"| {kind} | {said} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(write_page(collect()), encoding="utf-8")
