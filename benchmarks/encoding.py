@@ -206,7 +206,7 @@ def report(options, folder):
     ratio = measured["fit"][1] / predicted
     print(f"measured / predicted peak of the fit: {ratio:.2f} (at most {TOLERANCE})")
     if options.subsample:
-        same = np.load(folder / "himalaya.npy") == np.load(folder / "sklearn.npy")
+        same = load_array(folder / "himalaya.npy") == load_array(folder / "sklearn.npy")
         times = measured["sklearn"][0] / measured["himalaya"][0]
         print(f"scikit-learn / himalaya on {options.subsample} voxels: {times:.1f} x the time")
         print(f"the same penalty for {100 * same.mean():.1f} % of them")

@@ -34,7 +34,7 @@ from PIL import Image
 from transformers import CLIPTextConfig
 
 from nsdldm.devices import choose_device, choose_dtype
-from nsdldm.files import save_array, save_table
+from nsdldm.files import load_array, save_array, save_table
 from nsdldm.ldm.loading import load_autoencoder, load_denoiser, load_text
 from nsdldm.ldm.reconstruction import reconstruct_chunk
 
@@ -91,7 +91,7 @@ def run_startup(options, folder):
 def run_batched(options, folder):
     """Make the pictures as the workflow does."""
     for name in ("z", "c"):
-        save_array(folder / f"own_{name}.npy", np.load(folder / f"{name}.npy")[: options.images])
+        save_array(folder / f"own_{name}.npy", load_array(folder / f"{name}.npy")[: options.images])
     own = pd.read_csv(folder / "images.tsv", sep="\t")[: options.images]
     save_table(folder / "own_images.tsv", own)
     reconstruct_chunk(
@@ -123,8 +123,10 @@ def run_batched(options, folder):
 def load_published(options, device):
     """The pipeline in float32, as the published code loads its checkpoint."""
     parts = {
-        "vae": AutoencoderKL.from_pretrained(options.model, subfolder="vae"),
-        "unet": UNet2DConditionModel.from_pretrained(options.model, subfolder="unet"),
+        "vae": AutoencoderKL.from_pretrained(options.model, subfolder="vae", use_safetensors=True),
+        "unet": UNet2DConditionModel.from_pretrained(
+            options.model, subfolder="unet", use_safetensors=True
+        ),
         "scheduler": DDIMScheduler.from_pretrained(options.model, subfolder="scheduler"),
     }
     tokenizer, encoder = load_text(options.model, None, device, torch.float32)
@@ -144,7 +146,10 @@ def run_published(options, folder):
     """Make the pictures of one image, one at a time."""
     device = choose_device(options.device)
     pipeline = load_published(options, device)
-    z, c = (torch.from_numpy(np.load(folder / f"{name}.npy")[:1]).to(device) for name in "zc")
+    z, c = (
+        torch.from_numpy(np.array(load_array(folder / f"{name}.npy")[:1])).to(device)
+        for name in "zc"
+    )
     scale = pipeline.vae.config.scaling_factor
     with torch.inference_mode(), torch.autocast(device.type):
         decoded = pipeline.vae.decode(z / scale).sample

@@ -247,7 +247,9 @@ def _fill_template(title, demo, pixels):
     with reading(TEMPLATE, "the template of the gallery"):
         text = TEMPLATE.read_text(encoding="utf-8")
     note = f'<p class="demo">{escape(DEMO_NOTE)}</p>' if demo else ""
-    return _fill(text, title=escape(title), demo=note, pixels=pixels)
+    # What is left is filled in later, and a title must not ask for it.
+    title = escape(title).replace("{", "&#123;")
+    return _fill(text, title=title, demo=note, pixels=pixels)
 
 
 def _dump(data, kept):

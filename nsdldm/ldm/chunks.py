@@ -127,7 +127,7 @@ def open_partial(folder, shape, key):
     with replacing(folder / PICTURES) as part:
         np.lib.format.open_memmap(part, "w+", np.uint8, tuple(shape)).flush()
     record_done(folder, key, 0)
-    return np.load(folder / PICTURES, mmap_mode="r+"), 0
+    return np.load(folder / PICTURES, mmap_mode="r+", allow_pickle=False), 0
 
 
 def _read_partial(folder, shape, key):

@@ -40,12 +40,13 @@ class Models:
     """
 
     def __init__(self, folder, device):
-        pipeline = StableDiffusionPipeline.from_pretrained(folder, local_files_only=True)
+        pipeline = StableDiffusionPipeline.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True
+        )
         self.pipeline = _quiet(pipeline.to(device, torch.float32))
         self.img2img = _quiet(StableDiffusionImg2ImgPipeline.from_pipe(self.pipeline))
-        self.clip = (
-            CLIPModel.from_pretrained(folder / "clip", dtype=torch.float32).to(device).eval()
-        )
+        clip = CLIPModel.from_pretrained(folder / "clip", dtype=torch.float32, use_safetensors=True)
+        self.clip = clip.to(device).eval()
         self.judge = load_classifier(folder, "judge", device)
         self.device, self.vae = device, self.pipeline.vae
 
