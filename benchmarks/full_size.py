@@ -291,7 +291,7 @@ def measure(options, step, *arguments):
 def compare(options):
     """Whether both ways wrote the same numbers for the region."""
     ways = ("extracted", "whole")
-    first, second = (np.load(options.scratch / f"{way}-region.npy", mmap_mode="r") for way in ways)
+    first, second = (load_array(options.scratch / f"{way}-region.npy") for way in ways)
     return np.array_equal(first[:TRIALS_PER_SESSION], second, equal_nan=True)
 
 

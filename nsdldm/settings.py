@@ -58,7 +58,7 @@ def _allowed(schema):
     if "items" in schema:
         text += f", each {_allowed(schema['items'])}"
     if "pattern" in schema:
-        text += f" {schema['title']}"
+        text += " " + schema.get("title", f"of the form {schema['pattern']}")
     bounds = (
         ("minimum", "at least {}"),
         ("exclusiveMinimum", "above {}"),
@@ -127,8 +127,8 @@ def _find_unusable(config):
 
 
 def _match_whole(validator, pattern, text, schema):
-    """The keyword pattern; in Python's own reading of it, $ ignores a newline at the end."""
-    if isinstance(text, str) and not re.fullmatch(pattern, text):
+    """The keyword pattern; in Python's reading of it, a final $ ignores a newline at the end."""
+    if isinstance(text, str) and not re.search(re.sub(r"\$$", r"\\Z", pattern), text):
         yield jsonschema.ValidationError(f"{_show(text)} does not match {pattern}")
 
 
@@ -142,7 +142,7 @@ def check_schema(config, schema):
     ----------
     config : dict
     schema : str or Path
-        A JSON Schema (draft 2020-12) in YAML, whose patterns describe whole texts.
+        A JSON Schema (draft 2020-12) in YAML; the title of a part with a pattern says it in words.
 
     Returns
     -------

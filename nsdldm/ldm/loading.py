@@ -11,7 +11,7 @@ from diffusers import (
     DPMSolverMultistepScheduler,
     UNet2DConditionModel,
 )
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from nsdldm.devices import check_choice
 from nsdldm.errors import Finding, InputError, Unexpected, reading
@@ -21,6 +21,9 @@ logger = logging.getLogger(__name__)
 
 # Ten times Stable Diffusion's; the samplers make room for all.
 MOST_TIMESTEPS = 10_000
+# Of a kind; Stable Diffusion XL has 32. The libraries build all before they look at the weights.
+MOST_LAYERS = 200
+LAYERS = ("num_hidden_layers", "layers_per_block", "transformer_layers_per_block")
 # What a file of the text tower may hold besides.
 REST_OF_CLIP = ("vision_model.", "visual_projection.", "text_projection.", "logit_scale")
 
@@ -169,8 +172,29 @@ def _load(method, path, revision, part, **options):
         return loaded
 
 
+def _check_claims(kind, path, revision, part):
+    """Stop at a configuration of far more layers, or text tower of more numbers, than are there."""
+    text = kind is CLIPTextModel
+    method = CLIPTextConfig.from_pretrained if text else kind.load_config
+    config = _load(method, path, revision, part)
+    settings = config.to_dict() if text else config
+    for name in LAYERS:
+        counts = settings.get(name) or 0
+        for count in counts if isinstance(counts, list) else [counts]:
+            fits = not _is_number(count) or count <= MOST_LAYERS
+            _require(fits, path, part, f"{name} of at most {MOST_LAYERS}", count)
+    if text and Path(path).is_dir():
+        # Only diffusers waits for the weights before it makes room for them.
+        with reading(_name(path, part), "the configuration of a text tower"), torch.device("meta"):
+            claimed = kind(config).num_parameters()
+        held = sum(file.stat().st_size for file in (Path(path) / part).glob("*.safetensors"))
+        expected = f"at least {claimed} bytes of weights for what its configuration describes"
+        _require(claimed <= held or not held, path, part, expected, held)
+
+
 def _load_network(kind, path, revision, part, dtype):
     """A network for inference with all of its weights."""
+    _check_claims(kind, path, revision, part)
     options = {"dtype": dtype, "use_safetensors": True, "output_loading_info": True}
     network, report = _load(kind.from_pretrained, path, revision, part, **options)
     # The libraries only warn, leave the first random and make too small a network of the second.

@@ -9,9 +9,11 @@ import gzip
 import hashlib
 import json
 import logging
+import math
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from itertools import repeat
+from pathlib import Path
 
 import h5py
 import nibabel as nib
@@ -335,7 +337,11 @@ def read_surface_betas(path):
         The file is missing, cut short or of another shape.
     """
     with reading(path, "an MGH file of betas"):
-        data = np.asanyarray(nib.load(path).dataobj)
+        image = nib.load(path)
+        claimed = math.prod(map(int, image.shape)) * image.get_data_dtype().itemsize
+        if claimed > Path(path).stat().st_size:
+            raise Unexpected(f"a header that claims {claimed} bytes in a shorter file")
+        data = np.asanyarray(image.dataobj)
     expected = (len(data), 1, 1, TRIALS_PER_SESSION)
     if data.shape != expected:
         remedy = "Use the file of the release"

@@ -144,6 +144,8 @@ MISSING = "What is missing"
 ASKED = {
     "nsd": {
         "captions": None,
+        "endpoint": None,
+        "signed": False,
         "betas": "betas_fithrf_GLMdenoise_RR",
         "format": "hdf5",
         "space": "func1pt8mm",
@@ -683,6 +685,11 @@ MODEL_CASES = {
         "text_encoder",
         partial(set_config, "config.json", {"num_hidden_layers": 0}),
     ),
+    "a text tower larger than its weights": (
+        "text_encoder",
+        partial(set_config, "config.json", {"intermediate_size": 10**9}),
+    ),
+    "layers without end": ("unet", partial(set_config, "config.json", {"layers_per_block": 10**9})),
     "a configuration that is no JSON": (
         "vae",
         lambda part: (part / "config.json").write_text("{'a': 1}"),

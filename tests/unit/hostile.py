@@ -121,7 +121,7 @@ READERS = {
     "betas-check": (
         "betas_session01.hdf5",
         _write_betas,
-        lambda path: check._inspect_hdf5(path, None),
+        lambda path: check._inspect_hdf5(path, None, None),
     ),
     "nifti-betas": (
         "betas_session01.nii.gz",
@@ -131,12 +131,12 @@ READERS = {
     "nifti-check": (
         "betas_session01.nii.gz",
         _write_nifti_betas,
-        lambda path: check._inspect_nifti(path, None),
+        lambda path: check._inspect_nifti(path, None, None),
     ),
     "plain-nifti": (
         "betas_session01.nii",
         _write_nifti_betas,
-        lambda path: check._inspect_nifti(path, None),
+        lambda path: check._inspect_nifti(path, None, None),
     ),
     "atlas": ("streams.nii.gz", _write_atlas, _read_atlas),
     "transform": ("lh.func1pt8-to-layerB1.mgz", _write_transform, surfaces.read_transform),

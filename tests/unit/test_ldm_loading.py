@@ -149,7 +149,8 @@ def test_hub_model_is_pinned_and_its_absence_explained(monkeypatch):
         raise OSError("no connection\nand more")
 
     monkeypatch.setattr(UNet2DConditionModel, "from_pretrained", fetch)
-    monkeypatch.setattr(DDIMScheduler, "load_config", lambda *_, **__: {})
+    for kind in (DDIMScheduler, UNet2DConditionModel):
+        monkeypatch.setattr(kind, "load_config", lambda *_, **__: {})
     with pytest.raises(
         InputError, match=r"nobody/nothing/unet: .*\(no connection\).*connection\.$"
     ):
