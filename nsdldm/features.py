@@ -80,7 +80,9 @@ def _check(where, function, values, n, shapes):
     try:
         values = np.asarray(values, np.float32)
     except (TypeError, ValueError) as error:
-        finding = Finding(where, expected, "something else", f"Correct {function}")
+        ragged = "inhomogeneous" in str(error)
+        found = "rows of different shapes" if ragged else "values that are no numbers"
+        finding = Finding(where, expected, found, f"Correct {function}")
         raise InputError(finding) from error
     shapes.append(values.shape[1:])
     if len(values) != n or shapes[-1] != shapes[0] or not np.isfinite(values).all():
