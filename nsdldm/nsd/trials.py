@@ -7,6 +7,7 @@ three accounts must agree.
 
 import csv
 import logging
+import zlib
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,9 @@ logger = logging.getLogger(__name__)
 N_DESIGNED = 30_000
 N_SUBJECT_IMAGES = 10_000
 N_SHARED = 1000
+# Of MATLAB files: the type of compressed elements and the last one that there is, and far more
+# than nsd_expdesign.mat has.
+COMPRESSED, LAST_TYPE, MOST_BYTES = 15, 18, 2**26
 # Of variables of nsd_expdesign.mat, and the largest number in each.
 DESIGNED = {
     "masterordering": ((1, N_DESIGNED), N_SUBJECT_IMAGES),
@@ -87,6 +91,8 @@ def read_design(path, subject):
     with reading(path, expected, "Use nsd_expdesign.mat of the release", small=True):
         with open(path, "rb") as stream:
             listed = {name: shape for name, shape, _ in whosmat(stream)}
+            stream.seek(0)
+            _check_elements(stream.read(MOST_BYTES))
         for name, (shape, _) in DESIGNED.items():
             if listed.get(name) != shape:
                 found = f"of shape {listed[name]}, not {shape}" if name in listed else "missing"
@@ -96,6 +102,34 @@ def read_design(path, subject):
         design = {name: _count_from_one(name, content[name]) for name in DESIGNED}
     order = design["masterordering"].ravel()
     return design["subjectim"][number, order - 1] - 1, design["sharedix"].ravel() - 1
+
+
+def _check_elements(content):
+    """Stop at types of data that MATLAB does not have, at which scipy 1.17 ends the interpreter."""
+    order = {b"IM": "little", b"MI": "big"}.get(content[126:128])
+    if order is None:
+        raise Unexpected("a file of another version of MATLAB")
+    for kind, data in _list_elements(content[128:], order):
+        if kind == COMPRESSED:
+            unpacked = zlib.decompressobj().decompress(data, MOST_BYTES)
+            _, data = next(_list_elements(unpacked, order), (0, b""))
+        for _ in _list_elements(data, order):
+            pass
+
+
+def _list_elements(content, order):
+    """Yield type and content of each element of a MATLAB file, or of an element of it."""
+    place = 0
+    while place + 8 <= len(content):
+        kind, size = (int.from_bytes(content[place + i : place + i + 4], order) for i in (0, 4))
+        # Compressed elements alone are not padded.
+        start, end = place + 8, place + 8 + size + (0 if kind == COMPRESSED else -size % 8)
+        if kind >> 16:  # so few bytes that they stand in the tag itself
+            kind, size, start, end = kind & 0xFFFF, kind >> 16, place + 4, place + 8
+        if not 1 <= kind <= LAST_TYPE or start + size > min(end, len(content)):
+            raise Unexpected("damaged data")
+        yield kind, content[start : start + size]
+        place = end
 
 
 def _count_from_one(name, values):

@@ -391,6 +391,15 @@ def _(folder):
     read_design(path, "subj01")
 
 
+@case(DAMAGED, "design: a type of data that MATLAB does not have")
+def _(folder):
+    write_design(folder / "nsd_expdesign.mat", *make_design())
+    content = bytearray((folder / "nsd_expdesign.mat").read_bytes())
+    content[192:194] = b"\xff\xff"  # the type of the first variable's numbers
+    (folder / "nsd_expdesign.mat").write_bytes(content)
+    read_design(folder / "nsd_expdesign.mat", "subj01")
+
+
 @case(DAMAGED, "design: a variable missing")
 def _(folder):
     savemat(folder / "nsd_expdesign.mat", {"masterordering": np.ones((1, 30_000))})
