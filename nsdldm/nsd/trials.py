@@ -25,6 +25,7 @@ N_SHARED = 1000
 # Of MATLAB files: the type of compressed elements and the last one that there is, and far more
 # than nsd_expdesign.mat has.
 COMPRESSED, LAST_TYPE, MOST_BYTES = 15, 18, 2**26
+NUMERIC, IS_COMPLEX = range(6, 16), 0x800
 # Of variables of nsd_expdesign.mat, and the largest number in each.
 DESIGNED = {
     "masterordering": ((1, N_DESIGNED), N_SUBJECT_IMAGES),
@@ -113,8 +114,11 @@ def _check_elements(content):
         if kind == COMPRESSED:
             unpacked = zlib.decompressobj().decompress(data, MOST_BYTES)
             _, data = next(_list_elements(unpacked, order), (0, b""))
-        for _ in _list_elements(data, order):
-            pass
+        parts = list(_list_elements(data, order))
+        flags = int.from_bytes(parts[0][1][:4], order) if parts else 0
+        # Flags, shape, name and numbers; complex ones have imaginary parts too.
+        if len(parts) < (5 if flags & IS_COMPLEX else 4) and flags & 0xFF in NUMERIC:
+            raise Unexpected("damaged data")
 
 
 def _list_elements(content, order):
