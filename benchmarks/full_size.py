@@ -30,7 +30,7 @@ from nsdldm.demo.behaviour import simulate_behaviour, write_responses
 from nsdldm.demo.design import Design
 from nsdldm.demo.formats import write_label_table, write_nifti
 from nsdldm.demo.stimuli import describe_stimuli
-from nsdldm.files import load_mask, save_volume
+from nsdldm.files import load_array, load_mask, save_volume
 from nsdldm.nsd.betas import extract_betas
 from nsdldm.nsd.layout import N_IMAGES, TRIALS_PER_SESSION
 from nsdldm.nsd.rois import make_masks
