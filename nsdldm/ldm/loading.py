@@ -15,7 +15,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from nsdldm.devices import check_choice
 from nsdldm.errors import Finding, InputError, Unexpected, reading
-from nsdldm.nsd.preflight import FETCH, is_offline
+from nsdldm.hub import FETCH, is_offline
 
 logger = logging.getLogger(__name__)
 

@@ -4,10 +4,10 @@ Imported by the Snakefile, so that one report names all that is missing, of all 
 at names and sizes and reads label tables; `nsdldm.nsd.check` looks inside the other files.
 """
 
-import os
 from pathlib import Path
 
 from nsdldm.errors import Finding, InputError
+from nsdldm.hub import FETCH, find_snapshot, is_offline
 from nsdldm.nsd import layout
 from nsdldm.nsd.labels import find_label, parse_roi, read_label_table
 from nsdldm.nsd.places import Folder, find_place
@@ -19,7 +19,6 @@ WEIGHTS = {
     "unet": "diffusion_pytorch_model",
 }
 LAYOUT = "Set model.path to a model in the layout of diffusers, saved as safetensors"
-FETCH = "Fetch it once where there is a network (docs/offline.md), or unset HF_HUB_OFFLINE"
 
 
 def preflight(config, root, sessions):
@@ -257,36 +256,6 @@ def check_model(path, revision=None):
     vocabulary = ("tokenizer.json", "vocab.json")
     findings += _find_part(folder / "tokenizer", [("tokenizer_config.json",), vocabulary], remedy)
     return findings + _find_part(folder / "scheduler", [("scheduler_config.json",)], remedy)
-
-
-def is_offline():
-    """Whether huggingface-hub is told to use no network, as it reads its own settings."""
-    setting = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE") or ""
-    return setting.upper() in ("1", "ON", "YES", "TRUE")
-
-
-def find_snapshot(name, revision):
-    """Where huggingface-hub keeps a revision of a model that was fetched.
-
-    Parameters
-    ----------
-    name : str
-        Hub id (owner/name).
-    revision : str
-        Commit, or a branch or tag that was fetched by that name.
-
-    Returns
-    -------
-    Path
-        In the folder that HF_HUB_CACHE, HF_HOME or XDG_CACHE_HOME chooses; need not exist.
-    """
-    base = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache"))
-    home = Path(os.environ.get("HF_HOME", base / "huggingface"))
-    cache = Path(os.path.expandvars(os.environ.get("HF_HUB_CACHE", home / "hub"))).expanduser()
-    repository = cache / f"models--{name.replace('/', '--')}"
-    reference = repository / "refs" / revision
-    commit = reference.read_text().strip() if reference.is_file() else revision
-    return repository / "snapshots" / commit
 
 
 def _find_part(folder, needed, remedy):
