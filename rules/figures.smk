@@ -155,3 +155,4 @@ use rule publish_fig6 as publish_fig3 with:
         collect("results/figures/fig3.{suffix}", suffix=["png", "tsv"]),
     log:
         "logs/publish_fig3.log",
+    localrule: True

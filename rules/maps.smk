@@ -235,6 +235,7 @@ use rule publish_fig6 as publish_fig7 with:
         collect("results/figures/fig7.{suffix}", suffix=["png", "html", "tsv"]),
     log:
         "logs/publish_fig7.log",
+    localrule: True
 
 
 use rule publish_fig6 as publish_fig8 with:
@@ -248,6 +249,7 @@ use rule publish_fig6 as publish_fig8 with:
         collect("results/figures/fig8.{suffix}", suffix=["png", "html", "tsv"]),
     log:
         "logs/publish_fig8.log",
+    localrule: True
 
 
 use rule publish_fig6 as publish_fig9 with:
@@ -261,3 +263,4 @@ use rule publish_fig6 as publish_fig9 with:
         collect("results/figures/fig9.{suffix}", suffix=["png", "html", "tsv"]),
     log:
         "logs/publish_fig9.log",
+    localrule: True

@@ -121,3 +121,9 @@ def test_slurm_jobs_have_the_cores_of_their_rules():
         threads = re.search(r"threads: (\d+)", text)
         if "gpu=1" in text:
             assert threads and int(threads.group(1)) == SLURM["cores"], name
+
+
+def test_rules_that_inherit_from_a_local_one_say_that_they_are_local():
+    """Snakemake does not pass it on, and would submit them."""
+    for name, text in rules().items():
+        assert text.count("localrule: True") in (0, 1 + text.startswith("use")), name
