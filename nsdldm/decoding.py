@@ -126,7 +126,7 @@ def fit_decoder(X, Y, X_test, alphas, folds, intercept, targets=None):
         With one the penalty is chosen by R², averaged over folds; without by the squared error,
         himalaya's own choice and so the published one.
     targets : int, optional
-        Handled at once.
+        Handled at once; halved where the memory of the GPU runs out.
 
     Returns
     -------
@@ -135,25 +135,30 @@ def fit_decoder(X, Y, X_test, alphas, folds, intercept, targets=None):
         An element of `alphas` for each target.
     weights : array of shape (n_voxels, n_targets)
     """
+
+    def fit(batches):
+        model = RidgeCV(
+            alphas=np.asarray(alphas, X.dtype),
+            fit_intercept=intercept,
+            cv=folds,
+            # On a CPU they are there anyway, and himalaya 0.4.11 fails to say so.
+            Y_in_cpu=get_backend().name == "torch_cuda",
+            solver_params={
+                "score_func": r2_score if intercept else l2_neg_loss,
+                "n_targets_batch": batches["targets"],
+                "n_targets_batch_refit": batches["targets"],
+                "n_alphas_batch": batches["alphas"],
+                "warn": False,
+            },
+        ).fit(X, Y)
+        return model, model.predict(X_test)
+
     n = min(targets or TARGETS_AT_ONCE, Y.shape[1])
-    model = RidgeCV(
-        alphas=np.asarray(alphas, X.dtype),
-        fit_intercept=intercept,
-        cv=folds,
-        # On a CPU they are there anyway, and himalaya 0.4.11 fails to say so.
-        Y_in_cpu=get_backend().name == "torch_cuda",
-        solver_params={
-            "score_func": r2_score if intercept else l2_neg_loss,
-            "n_targets_batch": n,
-            "n_targets_batch_refit": n,
-            "n_alphas_batch": 1,
-            "warn": False,
-        },
-    ).fit(X, Y)
+    model, predictions = ridge.fit_batched(fit, {"targets": n, "alphas": 1})
     to_numpy = get_backend().to_numpy
     grid = np.asarray(alphas, np.float64)
     chosen = np.abs(np.log(grid)[:, None] - np.log(to_numpy(model.best_alphas_))).argmin(axis=0)
-    return to_numpy(model.predict(X_test)), grid[chosen], to_numpy(model.coef_)
+    return to_numpy(predictions), grid[chosen], to_numpy(model.coef_)
 
 
 def plan_targets(n_train, n_test, n_voxels, n_targets, n_folds, memory_gb):

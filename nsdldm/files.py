@@ -1,13 +1,66 @@
 """Read and write the project's own files; nothing half-written ever bears a final name."""
 
+import errno
+import gzip
 import os
+import re
 import shutil
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from io import StringIO
 from pathlib import Path
 
+import h5py
 import nibabel as nib
 import numpy as np
 import pandas as pd
+
+from nsdldm.errors import Finding, InputError, reading
+
+REMAKE = "Delete it and give the same command again, which makes it anew"
+# Less free space after a failed write means that the disk is full, whatever the error says.
+FULL = int(1e6)
+# Bytes for what an HDF5 file holds besides its data.
+HDF5_OVERHEAD = int(1e6)
+
+
+@contextmanager
+def writing(path):
+    """Report a disk that is full or cannot be written as an `InputError` about a file.
+
+    Parameters
+    ----------
+    path : str or Path
+        What is written in the block.
+    """
+    path = Path(path)
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        finding = _explain_write(path, error)
+        if finding is None:
+            raise
+        raise InputError(finding) from error
+
+
+def _explain_write(path, error):
+    """What a failed write says about the disk, or None if it says nothing about it."""
+    folder = next(parent for parent in path.absolute().parents if parent.is_dir())
+    disk = next(parent for parent in (folder, *folder.parents) if os.path.ismount(parent))
+    number = getattr(error, "errno", None)
+    # numpy and h5py lose the number; h5py also raises RuntimeError where closing a file fails.
+    failed = isinstance(error, OSError | RuntimeError) and number is None
+    full = failed and (shutil.disk_usage(folder).free < FULL or "No space left" in str(error))
+    if full or number in (errno.ENOSPC, errno.EDQUOT):
+        free = shutil.disk_usage(folder).free / 1e6
+        found = f"{free:.0f} MB free" if number != errno.EDQUOT else "your quota used up"
+        remedy = "Free some and give the same command again; what is finished stays"
+        return Finding(str(path), f"space for it on the file system {disk}", found, remedy)
+    if number in (errno.EROFS, errno.EACCES, errno.EPERM):
+        remedy = "Make the folder writable, or work in a copy of the project"
+        return Finding(str(path), "a folder that can be written", error.strerror, remedy)
+    return None
 
 
 @contextmanager
@@ -15,7 +68,8 @@ def replacing(path):
     """Yield a temporary path beside `path` that takes its name when the block succeeds.
 
     The suffixes stay at the end of the temporary name, since nibabel and others read the
-    format from them. A block that fails leaves `path` as it was and no temporary file.
+    format from them. A block that fails leaves `path` as it was and no temporary file; what a
+    killed process left is removed, since nobody else writes the same file.
 
     Parameters
     ----------
@@ -24,15 +78,28 @@ def replacing(path):
     Yields
     ------
     Path
+
+    Raises
+    ------
+    InputError
+        The disk is full or cannot be written.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".part-{os.getpid()}-{path.name}")
     try:
-        yield part
-        os.replace(part, path)
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            for left in path.parent.glob(".part-*"):
+                if re.fullmatch(rf"\.part-\d+-{re.escape(path.name)}", left.name):
+                    left.unlink(missing_ok=True)
+            yield part
+            # Network file systems report a full disk only here.
+            with part.open("rb") as file:
+                os.fsync(file.fileno())
+            os.replace(part, path)
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -48,11 +115,55 @@ def create_array(path, shape, dtype):
     Yields
     ------
     numpy.memmap of shape `shape`
+
+    Raises
+    ------
+    InputError
+        There is no space for it.
     """
     with replacing(path) as part:
         array = np.lib.format.open_memmap(part, "w+", dtype, tuple(shape))
+        # Writing to a map on a full disk is no error but a signal that ends the process.
+        _reserve(part, part.stat().st_size)
         yield array
         array.flush()
+
+
+def _reserve(path, n_bytes):
+    """Take space on the disk for the first bytes of an existing file, which grows to that size."""
+    with path.open("r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, n_bytes)
+
+
+@contextmanager
+def create_hdf5(path, n_bytes, **options):
+    """Yield a new HDF5 file that appears when the block succeeds.
+
+    Parameters
+    ----------
+    path : str or Path
+    n_bytes : int
+        Most bytes that the data in it will take, which are reserved.
+    **options
+        Of `h5py.File`.
+
+    Yields
+    ------
+    h5py.File
+
+    Raises
+    ------
+    InputError
+        There is no space for it.
+    """
+    with replacing(path) as part:
+        with h5py.File(part, "w", locking="best-effort", **options) as file:
+            # HDF5 that cannot write can bring down the process when the file is closed.
+            _reserve(part, n_bytes + n_bytes // 100 + HDF5_OVERHEAD)
+            yield file
+            file.flush()
+            size = file.id.get_filesize()
+        os.truncate(part, size)
 
 
 def save_array(path, array):
@@ -68,8 +179,15 @@ def copy_file(source, path):
 
 
 def load_array(path):
-    """Open a ``.npy`` file as a read-only memory map."""
-    return np.load(path, mmap_mode="r", allow_pickle=False)
+    """Open a ``.npy`` file as a read-only memory map.
+
+    Raises
+    ------
+    InputError
+        The file is missing, cut off or none of this kind.
+    """
+    with reading(path, "a whole .npy file", REMAKE):
+        return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
 def save_table(path, table):
@@ -79,8 +197,18 @@ def save_table(path, table):
 
 
 def load_table(path):
-    """Read a table written by `save_table`."""
-    return pd.read_csv(path, sep="\t")
+    """Read a table written by `save_table`.
+
+    Raises
+    ------
+    InputError
+        The file is missing, cut off or no table.
+    """
+    with reading(path, "a whole table of tab-separated values", REMAKE):
+        text = Path(path).read_text(encoding="utf-8")
+        if not text.endswith("\n"):
+            raise ValueError("the last line is cut off")
+        return pd.read_csv(StringIO(text), sep="\t")
 
 
 def save_volume(path, data, affine):
@@ -91,16 +219,32 @@ def save_volume(path, data, affine):
         nib.save(image, part)
 
 
-def load_volume(path):
+def load_volume(path, remedy=REMAKE):
     """Read a NIfTI volume as stored.
+
+    Parameters
+    ----------
+    path : str or Path
+    remedy : str
+        What to do about a damaged file.
 
     Returns
     -------
     data : array of shape (X, Y, Z) or (X, Y, Z, n)
     affine : array of shape (4, 4)
+
+    Raises
+    ------
+    InputError
+        The file is missing, cut off, damaged or none of this kind.
     """
-    image = nib.load(path)
-    return np.asanyarray(image.dataobj), image.affine
+    with reading(path, "a NIfTI volume", remedy):
+        content = Path(path).read_bytes()
+        # nibabel stops before gzip's checksum, so that damage would pass.
+        if str(path).endswith(".gz"):
+            content = gzip.decompress(content)
+        image = nib.Nifti1Image.from_bytes(content)
+        return np.asanyarray(image.dataobj), image.affine
 
 
 def load_mask(path):

@@ -1,28 +1,46 @@
 """Log lines for files and people."""
 
 import logging
+import os
 import sys
 import time
-from contextlib import contextmanager
+import traceback
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tqdm import tqdm
+
+from nsdldm.errors import InputError
 
 logger = logging.getLogger(__name__)
 
 
 @contextmanager
 def logged(path):
-    """Send the log of everything inside to a file and to stderr; a failure is logged whole.
+    """Send the log of everything inside to a file and to stderr; a failure ends the process.
+
+    Inputs that cannot be used are logged as what was found, anything else as one line that names a
+    file with the traceback. With NSDLDM_VERBOSE=1 in the environment tracebacks are logged too.
 
     Parameters
     ----------
     path : str or Path
         The log file, overwritten.
+
+    Raises
+    ------
+    SystemExit
+        With status 1, in place of an exception from the block.
     """
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    traceback_file = Path(path).with_suffix(".traceback")
     root = logging.getLogger()
-    handlers = [logging.FileHandler(path, mode="w"), logging.StreamHandler(sys.stderr)]
+    # A full disk would add a traceback to stderr for every line of the log.
+    logging.raiseExceptions = False
+    handlers = [logging.StreamHandler(sys.stderr)]
+    with suppress(OSError):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        traceback_file.unlink(missing_ok=True)
+        handlers.append(logging.FileHandler(path, mode="w"))
     for handler in handlers:
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
         root.addHandler(handler)
@@ -32,18 +50,26 @@ def logged(path):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
         yield
-    except Exception:
-        # The file gets the traceback; Snakemake shows the exception itself on stderr.
-        handlers[0].handle(
-            root.makeRecord(
-                root.name, logging.ERROR, __file__, 0, "failed", (), exc_info=sys.exc_info()
-            )
-        )
-        raise
+    except Exception as error:
+        verbose = os.environ.get("NSDLDM_VERBOSE", "0") not in ("", "0")
+        root.error(_describe_failure(error, traceback_file), exc_info=verbose)
+        sys.exit(1)
     finally:
         for handler in handlers:
             root.removeHandler(handler)
-            handler.close()
+            with suppress(OSError):
+                handler.close()
+
+
+def _describe_failure(error, path):
+    """Say what a user needs to know; the traceback of what nobody foresaw goes to a file."""
+    if isinstance(error, InputError):
+        return str(error)
+    message = str(error).partition("\n")[0]
+    said = ": ".join(filter(None, [type(error).__name__, message]))
+    with suppress(OSError):
+        path.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+    return f"{said}. Where it happened is in {path}; NSDLDM_VERBOSE=1 shows it here."
 
 
 def progress(items, total, label, every=30.0):

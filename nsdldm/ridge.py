@@ -246,6 +246,42 @@ def free_device_memory():
     return torch.cuda.mem_get_info()[0] / 1e9
 
 
+def fit_batched(fit, batches):
+    """Call a fit, again with smaller batches whenever the memory of the GPU does not suffice.
+
+    Parameters
+    ----------
+    fit : callable
+        Takes `batches`.
+    batches : dict of int
+        ``targets`` and ``alphas`` handled at once; once halved, they stay small for the caller.
+
+    Returns
+    -------
+    object
+        What `fit` returns.
+
+    Raises
+    ------
+    InputError
+        A single target and penalty do not fit.
+    """
+    while True:
+        try:
+            return fit(batches)
+        except torch.OutOfMemoryError as error:
+            # Only the message: the traceback keeps the failed fit's tensors alive.
+            failure = str(error).partition("\n")[0]
+        if batches["targets"] == batches["alphas"] == 1:
+            expected = "memory for the fit of one voxel or dimension"
+            raise InputError(Finding("model.device", expected, failure, "Set it to cpu"))
+        batches.update({key: max(1, batches[key] // 2) for key in ("targets", "alphas")})
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        message = "out of memory, going on with %d targets and %d alphas at once"
+        logger.warning(message, batches["targets"], batches["alphas"])
+
+
 def fit_ridge(kernel_train, kernel_test, Y, alphas, folds, batches):
     """Fit kernel ridge with an intercept and one penalty a target, and predict the test samples.
 
@@ -263,7 +299,8 @@ def fit_ridge(kernel_train, kernel_test, Y, alphas, folds, batches):
     folds : list of (train, test)
         Indices into the training samples, as `group_folds` returns them.
     batches : dict
-        ``targets`` and ``alphas`` handled at once, as `plan_batches` returns them.
+        ``targets`` and ``alphas`` handled at once, as `plan_batches` returns them; halved where
+        the memory of the GPU runs out.
 
     Returns
     -------
@@ -278,24 +315,28 @@ def fit_ridge(kernel_train, kernel_test, Y, alphas, folds, batches):
     InputError
         All alphas are too small for the accuracy of the kernel.
     """
-    model = KernelRidgeCV(
-        alphas=np.asarray(alphas, Y.dtype),
-        kernel="precomputed",
-        fit_intercept=True,
-        cv=folds,
-        Y_in_cpu=True,
-        solver_params={
-            "score_func": r2_score,
-            "n_targets_batch": batches["targets"],
-            "n_targets_batch_refit": batches["targets"],
-            "n_alphas_batch": batches["alphas"],
-        },
-    )
+
+    def fit(batches):
+        model = KernelRidgeCV(
+            alphas=np.asarray(alphas, Y.dtype),
+            kernel="precomputed",
+            fit_intercept=True,
+            cv=folds,
+            Y_in_cpu=True,
+            solver_params={
+                "score_func": r2_score,
+                "n_targets_batch": batches["targets"],
+                "n_targets_batch_refit": batches["targets"],
+                "n_alphas_batch": batches["alphas"],
+            },
+        ).fit(kernel_train, Y)
+        return model, model.predict(kernel_test)
+
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("ignore")
         for category in (UserWarning, RuntimeWarning):
             warnings.simplefilter("always", category)
-        predictions = model.fit(kernel_train, Y).predict(kernel_test)
+        model, predictions = fit_batched(fit, batches)
     for message in sorted({str(warning.message) for warning in caught}):
         logger.warning("himalaya: %s", message)
     to_numpy = get_backend().to_numpy

@@ -67,27 +67,31 @@ def fit_joint(kernels_train, kernels_test, Y, weights, alphas, folds, batches):
         All alphas are too small for the accuracy of the kernels.
     """
     shares = np.asarray(weights, np.float64)
-    model = MultipleKernelRidgeCV(
-        kernels="precomputed",
-        solver="random_search",
-        fit_intercept=True,
-        cv=folds,
-        Y_in_cpu=True,
-        solver_params={
-            "n_iter": np.stack([shares, 1 - shares], axis=1).astype(Y.dtype),
-            "alphas": np.asarray(alphas, Y.dtype),
-            "score_func": r2_score,
-            "n_targets_batch": batches["targets"],
-            "n_targets_batch_refit": batches["targets"],
-            "n_alphas_batch": batches["alphas"],
-            "progress_bar": False,
-        },
-    )
+
+    def fit(batches):
+        model = MultipleKernelRidgeCV(
+            kernels="precomputed",
+            solver="random_search",
+            fit_intercept=True,
+            cv=folds,
+            Y_in_cpu=True,
+            solver_params={
+                "n_iter": np.stack([shares, 1 - shares], axis=1).astype(Y.dtype),
+                "alphas": np.asarray(alphas, Y.dtype),
+                "score_func": r2_score,
+                "n_targets_batch": batches["targets"],
+                "n_targets_batch_refit": batches["targets"],
+                "n_alphas_batch": batches["alphas"],
+                "progress_bar": False,
+            },
+        ).fit(kernels_train, Y)
+        return model, model.predict(kernels_test)
+
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("ignore")
         for category in (UserWarning, RuntimeWarning):
             warnings.simplefilter("always", category)
-        predictions = model.fit(kernels_train, Y).predict(kernels_test)
+        model, predictions = ridge.fit_batched(fit, batches)
     for message in sorted({str(warning.message) for warning in caught}):
         logger.warning("himalaya: %s", message)
     to_numpy = get_backend().to_numpy

@@ -1,8 +1,9 @@
 # Functions that the rules share; the configuration is checked here, once, before anything else.
 
+import shutil
 from pathlib import Path
 
-from snakemake.exceptions import WorkflowError
+import psutil
 from snakemake.utils import validate
 
 from nsdldm.nsd import layout
@@ -10,6 +11,7 @@ from nsdldm.nsd.preflight import check_model, preflight
 from nsdldm.nsd.remote import is_remote
 from nsdldm.provenance import digest, digest_function
 from nsdldm.settings import check_consistency, check_schema, plan_trajectories
+from nsdldm.workfolder import check_writable, claim, mend_times
 
 SCHEMA = Path(workflow.basedir) / "schemas/config.schema.yaml"
 
@@ -17,7 +19,31 @@ SCHEMA = Path(workflow.basedir) / "schemas/config.schema.yaml"
 def stop_on(title, problems):
     """End the run with one report of all problems."""
     if problems:
-        raise WorkflowError("\n  - ".join([title, *map(str, problems)]))
+        # An exception would be shown with the lines that raised it, which nobody needs.
+        logger.error("\n  - ".join([title, *map(str, problems)]))
+        raise SystemExit(1)
+
+
+def take_over():
+    """Remove the locks that a killed run left here, unless somebody may still work under them."""
+    state = Path(".snakemake")
+    alone = claim(state / "claims")
+    if not alone or not any(state.glob("locks/*.lock")):
+        return
+    # Jobs outlive their run where only that was killed. Those of a cluster are unknown here, so
+    # that Snakemake's lock stays.
+    scripts = str(state.absolute() / "scripts")
+    jobs = [
+        f"process {process.pid}: {Path(job).name.split('.', 1)[-1]}"
+        for process in psutil.process_iter(["cmdline"])
+        for job in process.info["cmdline"] or []
+        if job.startswith(scripts)
+    ]
+    title = f"A run in {Path.cwd()} was killed and its jobs go on. Wait for them or end them:"
+    stop_on(title, jobs)
+    markers = [path for path in state.glob("incomplete/**/*") if path.is_file()]
+    if not any('"external_jobid": "' in path.read_text() for path in markers):
+        shutil.rmtree(state / "locks")
 
 
 stop_on("The configuration cannot be used:", check_schema(config, SCHEMA))
@@ -68,6 +94,7 @@ TABLES = ["encoding", "group", "noise", "protocols", "metrics"]
 SUBJECT_FIGURES = ["fig3", "fig6", "fig7", "fig8", "fig9"]
 SUBJECT_FIGURES += ["feature_spaces"] if ADDED else []
 CORTEX_ATLASES = sorted({part.split(":")[0] for part in config["rois"]["cortex"]})
+WRITTEN = ["results", "logs", "benchmarks", ".snakemake"]
 ROOT = "results/demo" if config["dataset"] == "demo" else str(config["nsd"]["root"])
 # Whether some of it lies in a bucket, and how the package reads that.
 REMOTE = any(is_remote(path) for path in (ROOT, config["nsd"]["captions"]))
@@ -324,6 +351,13 @@ def stop_on_missing_inputs():
     """Report everything the configured run lacks, at once and before the first job."""
     if not workflow.is_main_process:
         return
+    if not workflow.output_settings.dryrun:
+        stop_on("Nothing can be written:", check_writable(WRITTEN))
+        take_over()
+        if n := mend_times("results"):
+            logger.warning(
+                f"{n} files in results had times in the future; they are of now."
+            )
     findings = check_model(config["model"]["path"], config["model"]["revision"])
     if config["dataset"] == "nsd":
         numbers = {subject: subject_sessions(subject) for subject in SUBJECTS}

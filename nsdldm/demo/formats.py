@@ -2,12 +2,11 @@
 
 import gzip
 
-import h5py
 import nibabel as nib
 import numpy as np
 from nibabel.nifti1 import header_dtype
 
-from nsdldm.files import replacing
+from nsdldm.files import create_hdf5, replacing
 
 SCALE = 300
 TR = 4 / 3
@@ -74,10 +73,7 @@ def write_betas_hdf5(path, betas):
     betas : int16 array of shape (n_trials, X, Y, Z)
         Percent signal change times 300.
     """
-    with (
-        replacing(path) as part,
-        h5py.File(part, "w", libver=("earliest", "v108")) as file,
-    ):
+    with create_hdf5(path, betas.nbytes, libver=("earliest", "v108")) as file:
         shape = (len(betas), *betas.shape[:0:-1])
         dataset = file.create_dataset("betas", shape, "<i2", chunks=(len(betas), 1, 1, 1))
         for plane in range(shape[1]):

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 
 from nsdldm.errors import Finding, InputError, reading
-from nsdldm.files import load_table, replacing
+from nsdldm.files import create_array, create_hdf5, load_table
 from nsdldm.resume import LEDGER, read_done, record_done
 
 logger = logging.getLogger(__name__)
@@ -124,8 +124,8 @@ def open_partial(folder, shape, key):
         logger.info("%s: going on after %d of %d pictures", folder, left[1], n_pictures)
         return left
     remove_partial(folder)
-    with replacing(folder / PICTURES) as part:
-        np.lib.format.open_memmap(part, "w+", np.uint8, tuple(shape)).flush()
+    with create_array(folder / PICTURES, shape, np.uint8):
+        pass
     record_done(folder, key, 0)
     return np.load(folder / PICTURES, mmap_mode="r+", allow_pickle=False), 0
 
@@ -173,7 +173,7 @@ def save_reconstructions(path, pictures, nsd_ids, attributes):
     attributes : dict
         With `ATTRIBUTES`.
     """
-    with replacing(path) as part, h5py.File(part, "w", locking="best-effort") as file:
+    with create_hdf5(path, pictures.nbytes) as file:
         dataset = _create_dataset(file, pictures.shape)
         for place in np.ndindex(pictures.shape[:2]):
             dataset[place] = pictures[place]
@@ -287,7 +287,8 @@ def _write_joined(path, chunks):
     """Copy the chunks' pictures as they are compressed."""
     nsd_ids = np.concatenate([chunk.nsd_ids for chunk in chunks])
     attributes = {k: v for k, v in chunks[0].attrs.items() if k not in CHUNK_ATTRIBUTES}
-    with replacing(path) as part, h5py.File(part, "w", locking="best-effort") as file:
+    n_bytes = sum(chunk.images.id.get_storage_size() for chunk in chunks)
+    with create_hdf5(path, n_bytes) as file:
         dataset = _create_dataset(file, (len(nsd_ids), *chunks[0].images.shape[1:]))
         start = 0
         for chunk in chunks:

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import socket
 from pathlib import Path
 
 import torch
@@ -155,7 +156,9 @@ def _load(method, path, revision, part, **options):
     if not local and not revision:
         expected = "a folder, or a hub id with a revision"
         remedy = "Correct model.path, or set model.revision to a commit if it is a hub id"
-        raise InputError(Finding(f"model.path {path}", expected, "no folder, no revision", remedy))
+        found = f"no folder of that name on {socket.gethostname()}, no revision"
+        remedy += "; a cluster's nodes need it too"
+        raise InputError(Finding(f"model.path {path}", expected, found, remedy))
     expected = f"the {part} of a latent diffusion model"
     if local and not (Path(path) / part).is_dir():
         remedy = "Set model.path to a model in the layout of diffusers, saved as safetensors"

@@ -4,7 +4,7 @@ import logging
 
 import numpy as np
 
-from nsdldm.errors import Finding, InputError, reading
+from nsdldm.errors import Finding, InputError
 from nsdldm.files import load_array, load_table, replacing
 from nsdldm.ldm.chunks import chunk_rows
 
@@ -86,8 +86,7 @@ def _check_chunks(paths, n):
     """Shape of a row of the chunks of one space."""
     shape = None
     for number, path in enumerate(paths):
-        with reading(path, "a chunk of features as .npy"):
-            array = load_array(path)
+        array = load_array(path)
         rows = chunk_rows(n, number, len(paths))
         shape = shape or array.shape[1:]
         expected = (rows.stop - rows.start, *shape)

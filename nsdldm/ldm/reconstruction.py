@@ -13,7 +13,7 @@ from PIL import Image
 
 from nsdldm import provenance
 from nsdldm.devices import check_choice, choose_device, choose_dtype
-from nsdldm.errors import Finding, InputError, reading
+from nsdldm.errors import Finding, InputError
 from nsdldm.files import load_table
 from nsdldm.ldm.batching import draw_noise, run_images
 from nsdldm.ldm.chunks import (
@@ -264,8 +264,7 @@ def _read_features(settings, images, paths, networks):
         shapes["c"] = networks.empty.shape[1:]
     features = {}
     for name in METHODS[settings["method"]]:
-        with reading(paths[name], "features as .npy"):
-            array = open_feature(paths[name], (n_rows, *shapes[name]))
+        array = open_feature(paths[name], (n_rows, *shapes[name]))
         features[name] = _select_rows(array, rows, paths[name], nsd_ids)
     return nsd_ids, features
 

@@ -8,6 +8,7 @@ import torch
 from nsdldm.devices import choose_device, choose_dtype
 from nsdldm.errors import Finding, InputError
 from nsdldm.files import load_array, load_table, save_array
+from nsdldm.ldm.batching import run_batched
 from nsdldm.ldm.loading import load_autoencoder
 from nsdldm.ldm.reconstruction import decode_pictures
 
@@ -47,7 +48,11 @@ def decode_strip(*, images, features, model, revision, device, dtype, n_images, 
         if len(latents) != len(table):
             expected, found = f"a row for each of {len(table)} images", f"{len(latents)} rows"
             raise InputError(Finding(str(path), expected, found, "Compute the features again"))
-        rows.append(decode_pictures(autoencoder, torch.from_numpy(latents[chosen])))
+        z = torch.from_numpy(latents[chosen])
+        parts = run_batched(
+            lambda batch, z=z: decode_pictures(autoencoder, z[batch]), len(z), len(z), device
+        )
+        rows.append(np.concatenate([pictures for _, pictures in parts]))
     save_array(output, np.stack(rows))
     shown = table["nsd_id"].to_numpy()[chosen].tolist()
     logger.info("%d latents of images %s", len(features), shown)

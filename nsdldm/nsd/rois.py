@@ -7,7 +7,7 @@ import nibabel as nib
 import numpy as np
 
 from nsdldm.errors import Finding, InputError, reading
-from nsdldm.files import save_volume
+from nsdldm.files import load_volume, save_volume
 from nsdldm.nsd.labels import find_label, parse_roi, read_label_table
 
 logger = logging.getLogger(__name__)
@@ -45,11 +45,11 @@ def read_volume(path):
         expected = f"three dimensions of numbers, at most {MOST_VOXELS:,}"
         raise InputError(Finding(str(path), expected, f"{dtype} of shape {shape}", remedy))
     with reading(path, "a NIfTI volume", small=True):
-        data = np.asanyarray(image.dataobj)
-    if not np.isfinite(image.affine).all() or abs(np.linalg.det(image.affine)) < 1e-6:
+        data, affine = load_volume(path, remedy="Replace it by an intact copy")
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine)) < 1e-6:
         expected, found = "an affine that places voxels in space", "one that does not"
         raise InputError(Finding(str(path), expected, found, remedy))
-    return data, image.affine
+    return data, affine
 
 
 def different_grid(path, shape, reference, grid):

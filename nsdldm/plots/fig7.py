@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 
-from nsdldm.errors import Finding, InputError, reading
+from nsdldm.errors import Finding, InputError
 from nsdldm.files import load_array, load_mask, save_table
 from nsdldm.nsd.layout import HEMISPHERES
 from nsdldm.plots.cortex import read_hemisphere
@@ -231,8 +231,7 @@ def _columns(pair):
 
 def _read_strip(path, n_rows):
     """Read the first decoded pictures of each row."""
-    with reading(path, "decoded pictures (.npy)", "Make them again"):
-        strip = load_array(path)
+    strip = load_array(path)
     fits = strip.ndim == 5 and strip.dtype == np.uint8 and strip.shape[4] == 3
     if not fits or len(strip) != n_rows or not strip.shape[1]:
         expected = f"uint8 of shape ({n_rows}, images, height, width, 3), one row a joint model"

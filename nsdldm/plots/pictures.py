@@ -84,8 +84,7 @@ def read_columns(path, columns):
     InputError
         The table cannot be read or lacks a column.
     """
-    with reading(path, "a table", "Make it again"):
-        table = load_table(path)
+    table = load_table(path)
     missing = [name for name in columns if name not in table]
     if missing:
         expected = f"the columns {', '.join(columns)}"

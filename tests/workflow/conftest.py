@@ -1,5 +1,6 @@
 """A tiny release, a copy of the project beside it, and ways to run and to plan it."""
 
+import copy
 import re
 import shutil
 import subprocess
@@ -16,6 +17,43 @@ COPIED = ("Snakefile", "report", "rules", "workflow_scripts", "nsdldm", "schemas
 COPIED += ("profiles",)
 # Tiny jobs spend their time on imports, which use one core.
 SIDE_BY_SIDE = ("--max-threads", "1", "--resources", "gpu=2")
+
+# A demo small enough for tests.
+TINY_DEMO = {
+    "dataset": "demo",
+    "subjects": ["subj01", "subj02"],
+    "rois": {
+        "cortex": ["streams:ribbon"],
+        "early": ["streams:early"],
+        "ventral": ["streams:ventral"],
+        "frontal": ["control:frontal"],
+    },
+    "matrices": ["cortex", "early", "ventral"],
+    "model": {"path": MODEL},
+    "denoising": {"steps": 3},
+    "trajectories": {
+        "noise_levels": [0.4, 0.7, 1.0],
+        "drawn_levels": [0.4, 1.0],
+        "step_shares": [0.5, 1.0],
+        "blocks": {"down": "down_blocks.1", "mid": "mid_block", "up": "up_blocks.1"},
+        "width": 60,
+        "variants": {"shared": {"noise": "shared"}},
+    },
+    "decoding": {"alphas": [10.0, 1000.0], "n_folds": 3},
+    "reconstruction": {"methods": ["z", "zc"], "samples": 2, "steps": 2, "chunks": 2},
+    "evaluation": {
+        "networks": {"demo-judge": {"weights": MODEL}, "inception": None},
+        "n_way": 3,
+        "bootstrap": 100,
+    },
+    "encoding": {
+        "n_folds": 3,
+        "alphas": [1.0, 100.0, 10000.0],
+        "weights": [0, 0.5, 1],
+        "flips": 500,
+    },
+    "demo": {"sessions": 1, "shared_images": 40, "unique_images": 220},
+}
 
 
 def run_snakemake(folder, *arguments, check=True, project=None):
@@ -55,41 +93,7 @@ def write_config(folder, **changes):
 @pytest.fixture(scope="session")
 def tiny_demo():
     """Configuration of a demo small enough for tests."""
-    return {
-        "dataset": "demo",
-        "subjects": ["subj01", "subj02"],
-        "rois": {
-            "cortex": ["streams:ribbon"],
-            "early": ["streams:early"],
-            "ventral": ["streams:ventral"],
-            "frontal": ["control:frontal"],
-        },
-        "matrices": ["cortex", "early", "ventral"],
-        "model": {"path": MODEL},
-        "denoising": {"steps": 3},
-        "trajectories": {
-            "noise_levels": [0.4, 0.7, 1.0],
-            "drawn_levels": [0.4, 1.0],
-            "step_shares": [0.5, 1.0],
-            "blocks": {"down": "down_blocks.1", "mid": "mid_block", "up": "up_blocks.1"},
-            "width": 60,
-            "variants": {"shared": {"noise": "shared"}},
-        },
-        "decoding": {"alphas": [10.0, 1000.0], "n_folds": 3},
-        "reconstruction": {"methods": ["z", "zc"], "samples": 2, "steps": 2, "chunks": 2},
-        "evaluation": {
-            "networks": {"demo-judge": {"weights": MODEL}, "inception": None},
-            "n_way": 3,
-            "bootstrap": 100,
-        },
-        "encoding": {
-            "n_folds": 3,
-            "alphas": [1.0, 100.0, 10000.0],
-            "weights": [0, 0.5, 1],
-            "flips": 500,
-        },
-        "demo": {"sessions": 1, "shared_images": 40, "unique_images": 220},
-    }
+    return copy.deepcopy(TINY_DEMO)
 
 
 @pytest.fixture(scope="session")
@@ -114,8 +118,8 @@ def finished(tmp_path_factory, nsd_config):
     folder = tmp_path_factory.mktemp("finished")
     for name in COPIED:
         source = PROJECT / name
-        copy = shutil.copytree if source.is_dir() else shutil.copy
-        copy(source, folder / name)
+        copier = shutil.copytree if source.is_dir() else shutil.copy
+        copier(source, folder / name)
     write_config(folder, **nsd_config)
     run_snakemake(folder)
     return folder
