@@ -6,7 +6,7 @@ STAGE ?= all
 RUN = .venv/bin/snakemake --cores $(CORES)
 SUDO = $(if $(filter-out 0,$(shell id -u)),sudo)
 
-.PHONY: demo demo-model test test-slurm lint plan benchmark bad-input envs lock clean
+.PHONY: demo demo-model test test-slurm test-kills lint plan benchmark bad-input envs lock clean
 
 # Two jobs at a time, each on half of the cores: these jobs are so small that starting them is much of
 # their time.
@@ -29,6 +29,10 @@ test-slurm: .venv/installed
 	which sbatch slurmctld munged > /dev/null || \
 	    $(SUDO) apt-get install -y --no-install-recommends slurm-wlm munge
 	$(SUDO) .venv/bin/python -B -m pytest -p no:cacheprovider tests/slurm
+
+# Kill a whole run once in every rule; half an hour. See docs/faults.md.
+test-kills: .venv/installed
+	.venv/bin/python tests/faults/kill_runs.py --folder build/kills
 
 lint: .venv/installed
 	.venv/bin/ruff check .

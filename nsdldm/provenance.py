@@ -102,6 +102,22 @@ def digest(script):
     return text.hexdigest()[:12]
 
 
+def digest_file(path):
+    """Hash a file that code reads, such as a template.
+
+    Parameters
+    ----------
+    path : str
+        Relative to the project's folder.
+
+    Returns
+    -------
+    str
+        As `digest`.
+    """
+    return sha256((PROJECT / path).read_bytes()).hexdigest()[:12]
+
+
 def digest_function(name):
     """Hash what a function's module and all the first-party modules it reaches say.
 

@@ -63,8 +63,8 @@ def check_writable(folders):
     """
     remedy = "Make it writable, or work in a copy of the project"
     findings = {}
-    for folder in map(Path, folders):
-        place = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    for folder in (Path(folder).absolute() for folder in folders):
+        place = next(place for place in (folder, *folder.parents) if place.exists())
         if not os.access(place, os.W_OK | os.X_OK):
             findings[place] = Finding(
                 str(place), "a folder that can be written", "one that cannot", remedy
@@ -72,15 +72,15 @@ def check_writable(folders):
     return list(findings.values())
 
 
-def mend_times(folder):
+def mend_times(folders):
     """Bring modification times that lie in the future back to now, in their order.
 
     They come from a clock that was set back, and everything made after them would seem older.
 
     Parameters
     ----------
-    folder : str or Path
-        All files below it are looked at.
+    folders : iterable of str or Path
+        All files below them are looked at.
 
     Returns
     -------
@@ -88,9 +88,11 @@ def mend_times(folder):
         Number of files whose time was changed.
     """
     now = time.time_ns()
-    files = (path for path in Path(folder).rglob("*") if path.is_file())
-    late = sorted((stamp, path) for path in files if (stamp := path.stat().st_mtime_ns) > now)
-    for number, (_, path) in enumerate(late):
-        stamp = now + 1000 * (number - len(late))
-        os.utime(path, ns=(stamp, stamp))
+    files = (path for folder in folders for path in Path(folder).rglob("*") if path.is_file())
+    late = {path: stamp for path in files if (stamp := path.stat().st_mtime_ns) > now}
+    # What was made at the same time stays so.
+    stamps = sorted(set(late.values()), reverse=True)
+    mended = {stamp: now - 1000 * number for number, stamp in enumerate(stamps)}
+    for path, stamp in late.items():
+        os.utime(path, ns=(mended[stamp], mended[stamp]))
     return len(late)

@@ -115,7 +115,6 @@ rule write_gallery:
     input:
         stimuli=all_stimuli(),
         captions=caption_files(),
-        template=str(Path(workflow.basedir) / "nsdldm/gallery_template.html"),
         images=collect("results/{subject}/images.tsv", subject=SUBJECTS),
         reconstructions=reconstructions(DRAWN_RUNS),
         samples=scores("_samples", DRAWN_RUNS),
@@ -139,6 +138,8 @@ rule write_gallery:
         quality=lookup("gallery/quality", within=config),
         max_megabytes=lookup("gallery/max_megabytes", within=config),
         demo=config["dataset"] == "demo",
+        # By content: its path as an input would change with the place of the checkout.
+        template=digest_file("nsdldm/gallery_template.html"),
         code=digest("workflow_scripts/write_gallery.py"),
     script:
         "../workflow_scripts/write_gallery.py"

@@ -89,8 +89,8 @@ class Watcher:
 def start_run(folder, log, arguments):
     """Start the command, with its processes in a group of their own."""
     command = [sys.executable, "-m", "snakemake", "-s", str(folder / "Snakefile")]
-    command += ["--directory", str(folder), "--cores", "2", "--max-threads", "1"]
-    command += ["--resources", "gpu=2", *arguments]
+    command += ["--directory", str(folder), "--cores", "2", *arguments]
+    command += ["--max-threads", "1", "--resources", "gpu=2"]
     with log.open("w") as file:
         return subprocess.Popen(
             command,

@@ -1,12 +1,18 @@
+import errno
+import gzip
 import logging
+import os
+import subprocess
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from nsdldm.errors import Finding, InputError
 from nsdldm.files import (
     copy_file,
     create_array,
+    create_hdf5,
     load_array,
     load_mask,
     load_table,
@@ -77,3 +83,136 @@ def test_progress_off_a_terminal_says_the_end(tmp_path):
     with logged(path):
         assert list(progress(range(4), 4, "images")) == [0, 1, 2, 3]
     assert "images: 4 of 4" in path.read_text()
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 1 MB."""
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True)
+    if result.returncode:
+        pytest.skip(f"mounting is not permitted here: {result.stderr.strip()}")
+    yield tmp_path
+    subprocess.run(["umount", str(tmp_path)], check=True)
+
+
+def map_array(path):
+    with create_array(path, (1000, 1000), np.float32) as array:
+        array[:] = 1
+
+
+def write_pictures(path):
+    with create_hdf5(path, 4_000_000) as file:
+        file["pictures"] = np.ones(1_000_000, np.float32)
+
+
+WRITERS = {
+    "a.npy": lambda path: save_array(path, np.ones((1000, 1000))),
+    "map.npy": map_array,
+    "t.tsv": lambda path: save_table(path, pd.DataFrame(np.ones((100_000, 20)))),
+    "v.nii": lambda path: save_volume(path, np.ones((100, 100, 100)), np.eye(4)),
+    "p.h5": write_pictures,
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_full_disk_is_named_and_nothing_is_left(small_disk, name):
+    """Also where the library gives no number of the error, or the process would be ended."""
+    path = small_disk / name
+    with pytest.raises(InputError, match=rf"{name}: expected space .* {small_disk}, found"):
+        WRITERS[name](path)
+    assert list(small_disk.iterdir()) == []
+    subprocess.run(["mount", "-o", "remount,size=100m", str(small_disk)], check=True)
+    WRITERS[name](path)
+    assert [p.name for p in small_disk.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
+def test_what_cannot_be_written_is_named(tmp_path, number):
+    with (
+        pytest.raises(InputError, match=r"a.npy: expected a folder that can be written"),
+        replacing(tmp_path / "a.npy"),
+    ):
+        raise OSError(number, os.strerror(number))
+
+
+def test_other_errors_of_a_writer_stay_what_they_are(tmp_path):
+    with pytest.raises(OSError, match="no such device"), replacing(tmp_path / "a.npy"):
+        raise OSError("no such device")
+
+
+def test_reserved_space_leaves_no_trace(tmp_path):
+    with create_hdf5(tmp_path / "p.h5", 4_000_000) as file:
+        file["number"] = 7
+    assert (tmp_path / "p.h5").stat().st_size < 10_000
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    for name in (".part-123-a.npy", ".part-123-b-a.npy"):
+        (tmp_path / name).write_bytes(b"half")
+    save_array(tmp_path / "a.npy", np.arange(3))
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".part-123-b-a.npy", "a.npy"]
+
+
+def cut(content):
+    return content[: len(content) // 2]
+
+
+def flip(content):
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "load"),
+    [
+        ("a.npy", cut, load_array),
+        ("a.npy", lambda content: content[1:], load_array),
+        ("t.tsv", cut, load_table),
+        ("v.nii.gz", cut, load_volume),
+        ("v.nii.gz", flip, load_volume),
+        ("v.nii.gz", lambda content: content[:-1], load_volume),
+        ("v.nii.gz", lambda content: gzip.compress(cut(gzip.decompress(content))), load_volume),
+    ],
+)
+def test_damaged_files_are_named_with_what_to_do(tmp_path, name, damage, load):
+    rng, path = np.random.default_rng(0), tmp_path / name
+    save_array(tmp_path / "a.npy", rng.random(100))
+    save_table(tmp_path / "t.tsv", pd.DataFrame(rng.random((10, 3))))
+    save_volume(tmp_path / "v.nii.gz", rng.random((9, 9, 9)), np.eye(4))
+    load(path)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(InputError, match=rf"{name}: expected .* Delete it and give the same"):
+        load(path)
+
+
+def test_what_is_wrong_with_inputs_is_said_without_a_traceback(tmp_path, capsys):
+    finding = Finding("betas.hdf5", "a file", "none", "Copy it")
+    with pytest.raises(SystemExit), logged(tmp_path / "rule.log"):
+        raise InputError(finding)
+    assert capsys.readouterr().err.rstrip().endswith(str(finding))
+    assert [p.name for p in tmp_path.iterdir()] == ["rule.log"]
+
+
+def test_tracebacks_are_shown_where_asked_for(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("NSDLDM_VERBOSE", "1")
+    with pytest.raises(SystemExit), logged(tmp_path / "rule.log"):
+        raise KeyError("x")
+    assert "Traceback" in capsys.readouterr().err
+    assert "Traceback" in (tmp_path / "rule.log").read_text()
+
+
+def test_a_success_removes_the_traceback_of_before(tmp_path):
+    path = tmp_path / "rule.log"
+    with pytest.raises(SystemExit), logged(path):
+        raise KeyError("x")
+    assert "KeyError" in path.with_suffix(".traceback").read_text()
+    with logged(path):
+        pass
+    assert not path.with_suffix(".traceback").exists()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_interrupts_pass(tmp_path, error):
+    with pytest.raises(error), logged(tmp_path / "rule.log"):
+        raise error

@@ -1,4 +1,5 @@
 import json
+import socket
 import shutil
 
 import pytest
@@ -180,3 +181,11 @@ def test_files_in_the_form_of_stable_diffusion_1_load_the_same(copied):
     texts = ["a red cat on the left", "Two  DOGS, and an unheard-of bird!", ""]
     shipped = CLIPTokenizer.from_pretrained(DEMO_MODEL / "tokenizer")
     assert tokenizer(texts)["input_ids"] == shipped(texts)["input_ids"]
+
+
+def test_a_model_that_is_not_on_this_host_is_named_with_the_host(tmp_path):
+    path = tmp_path / "elsewhere"
+    with pytest.raises(InputError) as found:
+        load_autoencoder(path, None, CPU, torch.float32)
+    assert str(path) in str(found.value)
+    assert f"no folder of that name on {socket.gethostname()}" in str(found.value)

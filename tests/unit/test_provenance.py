@@ -65,3 +65,12 @@ def test_a_function_is_its_module_and_a_library_nothing(project):
     provenance._read.cache_clear()
     assert provenance.digest_function("pkg.a.run") == provenance.digest("pkg/a.py")
     assert provenance.digest_function("json.dumps") == ""
+
+
+def test_a_file_counts_by_its_content(project):
+    (project / "pkg/page.html").write_text("one")
+    before = provenance.digest_file("pkg/page.html")
+    os.utime(project / "pkg/page.html", (0, 0))
+    assert provenance.digest_file("pkg/page.html") == before
+    (project / "pkg/page.html").write_text("two")
+    assert provenance.digest_file("pkg/page.html") != before

@@ -285,3 +285,41 @@ def test_plan_says_how_much_memory_is_needed():
     assert ridge.plan_batches(9000, 1000, 107_000, 10, 5, needed)["peak"] <= 1e9 * needed
     ample = float(caught.value.findings[0].remedy.split()[3])
     assert ridge.plan_batches(9000, 1000, 107_000, 10, 5, ample)["voxels"] == 107_000
+
+
+def scarce(monkeypatch, method, limit):
+    """Let himalaya's fit run out of memory with more targets at once than a limit."""
+    sizes = []
+
+    def fit(self, X, y):
+        sizes.append((self.solver_params["n_targets_batch"], self.solver_params["n_alphas_batch"]))
+        if sizes[-1][0] > limit:
+            raise torch.OutOfMemoryError("no room\nand more")
+        return original(self, X, y)
+
+    original = method.fit
+    monkeypatch.setattr(method, "fit", fit)
+    return sizes
+
+
+def test_fits_that_do_not_fit_are_halved_and_stay_small(monkeypatch):
+    set_backend("torch")
+    X, X_test, Y, _ = simulate()
+    folds = ridge.group_folds(np.arange(len(X)), 5, 0)
+    given = X @ X.T, X_test @ X.T, Y, ALPHAS, folds
+    wanted = ridge.fit_ridge(*given, dict(BATCHES))
+    sizes, batches = scarce(monkeypatch, ridge.KernelRidgeCV, 30), dict(BATCHES)
+    for found, expected in zip(ridge.fit_ridge(*given, batches), wanted, strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4)
+    assert sizes == [(100, 10), (50, 5), (25, 2)]
+    ridge.fit_ridge(*given, batches)
+    assert sizes[3:] == [(25, 2)]
+
+
+def test_a_fit_that_never_fits_is_named(monkeypatch):
+    set_backend("torch")
+    X, X_test, Y, _ = simulate()
+    scarce(monkeypatch, ridge.KernelRidgeCV, 0)
+    folds = ridge.group_folds(np.arange(len(X)), 5, 0)
+    with pytest.raises(InputError, match=r"model.device: .* found no room. Set it to cpu"):
+        ridge.fit_ridge(X @ X.T, X_test @ X.T, Y, ALPHAS, folds, dict(BATCHES))

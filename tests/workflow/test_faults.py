@@ -1,0 +1,198 @@
+"""What a user meets on a bad day: each fault is made here; the same command must cope with it."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from conftest import PROJECT, run_snakemake
+
+sys.path.insert(0, str(PROJECT / "tests/faults"))
+
+import kill_runs
+
+pytestmark = pytest.mark.slow
+
+SUBJECT = "results/subj01"
+
+
+@contextmanager
+def mounted(*arguments):
+    """Mount something for the time of a test; the last argument is where."""
+    result = subprocess.run(["mount", *arguments], capture_output=True, text=True)
+    if result.returncode:
+        pytest.skip(f"mounting is not permitted here: {result.stderr.strip()}")
+    try:
+        yield Path(arguments[-1])
+    finally:
+        subprocess.run(["umount", arguments[-1]], check=True)
+
+
+def run(folder, *arguments, project=None, ends_well=True):
+    """What the same command prints, which is never a traceback."""
+    result = run_snakemake(folder, *arguments, check=False, project=project)
+    text = result.stdout + result.stderr
+    assert (result.returncode == 0) == ends_well, text
+    assert "Traceback" not in text
+    return text
+
+
+@pytest.fixture
+def copied(finished, tmp_path):
+    """A copy of a finished run, at another place."""
+    return Path(shutil.copytree(finished, tmp_path / "copy", symlinks=True))
+
+
+def same(folder, finished, *names):
+    """Whether files are those of the run that nothing happened to."""
+    return all((folder / name).read_bytes() == (finished / name).read_bytes() for name in names)
+
+
+def test_killed_runs_continue(copied, finished, tmp_path):
+    """The short form of tests/faults/kill_runs.py, which kills every rule of the workflow."""
+    for name in ("masks", "betas", "encoding"):
+        shutil.rmtree(copied / SUBJECT / name)
+    reference = {
+        name: kill_runs.hash_file(path) for name, path in kill_runs.list_results(finished).items()
+    }
+    kills = kill_runs.kill_and_continue(
+        copied,
+        tmp_path,
+        reference,
+        kill_runs.read_usual(finished),
+        {"make_mask", "extract_betas", "fit_encoders"},
+        random.Random(1),
+        [f"{SUBJECT}/figures/fig6.png", f"{SUBJECT}/encoding/z.nii.gz"],
+        n_early=0,
+    )
+    assert len(kills) == 3
+    assert all(kill.recovered for kill in kills)
+    for name in ("masks/cortex.nii.gz", "betas/cortex.npy", "encoding/z.tsv", "figures/fig6.png"):
+        assert same(copied, finished, f"{SUBJECT}/{name}")
+
+
+def start_slow_job(folder):
+    """Start a run, and wait until its job works."""
+    (folder / SUBJECT / "encoding/z.tsv").unlink()
+    log = folder.parent / "first.log"
+    process = kill_runs.start_run(folder, log, [f"{SUBJECT}/encoding/z.tsv"])
+    scripts = folder / ".snakemake/scripts"
+    while not any(scripts.glob("*.fit_encoders.py")):
+        assert process.poll() is None, log.read_text()
+        time.sleep(kill_runs.LOOK)
+    return process
+
+
+def test_two_runs_in_one_folder(copied):
+    first = start_slow_job(copied)
+    try:
+        text = run(copied, f"{SUBJECT}/encoding/z.tsv", ends_well=False)
+        assert "cannot be locked" in text
+        assert str(copied) in text
+        assert "rule fit_encoders" in run(copied, "--dry-run", "--forceall")
+    finally:
+        assert first.wait() == 0
+
+
+def test_jobs_that_outlive_their_run_are_not_joined(copied, finished):
+    first = start_slow_job(copied)
+    os.kill(first.pid, signal.SIGKILL)
+    first.wait()
+    try:
+        text = run(copied, f"{SUBJECT}/encoding/z.tsv", ends_well=False)
+        assert "was killed and its jobs go on" in text
+        assert "fit_encoders.py" in text
+    finally:
+        os.killpg(first.pid, signal.SIGKILL)
+    time.sleep(0.5)
+    run(copied, f"{SUBJECT}/encoding/z.tsv")
+    assert same(copied, finished, f"{SUBJECT}/encoding/z.tsv")
+
+
+def test_full_disk(finished, tmp_path):
+    """23 MB of betas on a disk of 12 MB; then the disk grows."""
+    folder, target = tmp_path / "disk", f"{SUBJECT}/betas/cortex.npy"
+    folder.mkdir()
+    with mounted("-t", "tmpfs", "-o", "size=12m", "tmpfs", str(folder)):
+        shutil.copy(finished / "config.yaml", folder)
+        text = run(folder, target, project=finished, ends_well=False)
+        assert f"{target}: expected space for it on the file system {folder}, found" in text
+        assert not (folder / target).exists()
+        assert not list(folder.rglob(".part-*"))
+        subprocess.run(["mount", "-o", "remount,size=100m", str(folder)], check=True)
+        run(folder, target, project=finished)
+        assert same(folder, finished, target)
+
+
+def test_read_only_folder(copied):
+    """Said before the first job; root is refused too, unlike by a mode."""
+    with mounted("--bind", str(copied), str(copied)):
+        subprocess.run(["mount", "-o", "remount,bind,ro", str(copied)], check=True)
+        text = run(copied, "--forceall", ends_well=False)
+    assert "Nothing can be written:" in text
+    assert f"{copied}/results: expected a folder that can be written" in text
+    assert "rule check_release" not in text
+
+
+def cut(path):
+    """Leave half of a file."""
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def flip(path):
+    """Change one bit in the middle of a file."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    "damage, name, product",
+    [
+        (cut, "features/z.npy", "kernels/z.npy"),
+        (flip, "masks/frontal.nii.gz", "figures/fig6.png"),
+        (cut, "images.tsv", "kernels/z.npy"),
+    ],
+)
+def test_damaged_result(copied, finished, damage, name, product):
+    """Is named, with what to do; doing so makes everything as it was."""
+    damaged, made = (copied / SUBJECT / each for each in (name, product))
+    status = damaged.stat()
+    damage(damaged)
+    os.utime(damaged, ns=(status.st_atime_ns, status.st_mtime_ns))
+    made.unlink()
+    text = run(copied, f"{SUBJECT}/{product}", ends_well=False)
+    assert f"{SUBJECT}/{name}: expected" in text
+    assert "Delete it and give the same command again" in text
+    damaged.unlink()
+    run(copied, f"{SUBJECT}/{product}")
+    assert same(copied, finished, f"{SUBJECT}/{name}", f"{SUBJECT}/{product}")
+
+
+def test_unforeseen_failure_is_one_line(copied, monkeypatch):
+    """A traceback only where it is asked for."""
+    path = copied / "nsdldm/plots/fig6.py"
+    path.write_text(path.read_text().replace('logger.info("%s: acc', '1 / 0; logger.info("%s: acc'))
+    text = run(copied, f"{SUBJECT}/figures/fig6.png", ends_well=False)
+    log = "logs/subj01/plot_fig6"
+    assert f"ZeroDivisionError: division by zero. Where it happened is in {log}.traceback" in text
+    assert "1 / 0" in (copied / f"{log}.traceback").read_text()
+    monkeypatch.setenv("NSDLDM_VERBOSE", "1")
+    result = run_snakemake(copied, f"{SUBJECT}/figures/fig6.png", check=False)
+    assert "Traceback" in result.stdout + result.stderr
+
+
+def test_clock_set_back(copied):
+    """Results of tomorrow, in the order they were made; what is missing is made now, once."""
+    for path in [*(copied / "results").rglob("*"), *(copied / "benchmarks").rglob("*")]:
+        status = path.stat()
+        os.utime(path, (status.st_atime + 86400, status.st_mtime + 86400))
+    (copied / SUBJECT / "kernels/z.npy").unlink()
+    assert "had times in the future" in run(copied, f"{SUBJECT}/kernels/z.npy")
+    assert "Nothing to be done" in run(copied, "--dry-run")

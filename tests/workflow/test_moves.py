@@ -1,0 +1,40 @@
+"""Results that move to another place, or get a new clone around them, are not made again."""
+
+import shutil
+
+import pytest
+import yaml
+from conftest import COPIED, PROJECT, plan, run_snakemake
+
+pytestmark = pytest.mark.slow
+
+
+def test_moved_checkout(finished, tmp_path):
+    moved = shutil.copytree(finished, tmp_path / "moved", symlinks=True)
+    assert not plan(moved)
+
+
+def test_fresh_clone_beside_old_results(finished, tmp_path):
+    """Code and model have new times, as git gives them; results and .snakemake are moved in."""
+    old, fresh = tmp_path / "old", tmp_path / "fresh"
+    shutil.copytree(finished, old, symlinks=True)
+    text = (finished / "config.yaml").read_text()
+    model = yaml.safe_load(text)["model"]["path"]
+    # As in config.yaml: a folder of the checkout, by its path in there.
+    (old / "config.yaml").write_text(text.replace(model, "resources/demo_model"))
+    shutil.copytree(PROJECT / "resources", old / "resources")
+    run_snakemake(old, "--touch")
+    assert not plan(old)
+
+    fresh.mkdir()
+    for name in (*COPIED, "config.yaml", "resources"):
+        if (old / name).is_dir():
+            shutil.copytree(old / name, fresh / name, copy_function=shutil.copyfile)
+        else:
+            shutil.copyfile(old / name, fresh / name)
+    for name in ("results", ".snakemake"):
+        shutil.move(old / name, fresh / name)
+    model = "resources/demo_model/unet/diffusion_pytorch_model.safetensors"
+    newest = max(path.stat().st_mtime for path in (fresh / "results").rglob("*") if path.is_file())
+    assert (fresh / model).stat().st_mtime > newest
+    assert not plan(fresh)
