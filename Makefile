@@ -32,6 +32,7 @@ test-slurm: .venv/installed
 
 # Kill a whole run once in every rule; half an hour. See docs/faults.md.
 test-kills: .venv/installed
+	rm -rf build/kills
 	.venv/bin/python tests/faults/kill_runs.py --folder build/kills
 
 lint: .venv/installed
