@@ -351,8 +351,11 @@ def stop_on_missing_inputs():
     """Report everything the configured run lacks, at once and before the first job."""
     if not workflow.is_main_process:
         return
-    if not workflow.output_settings.dryrun:
-        stop_on("Nothing can be written:", check_writable(WRITTEN))
+    dry = workflow.output_settings.dryrun
+    # Even a dry run writes Snakemake's own state.
+    written = WRITTEN[-1:] if dry else WRITTEN
+    stop_on("Nothing can be written:", check_writable(written))
+    if not dry:
         take_over()
         # Snakemake takes a benchmark for one of a job's outputs.
         if n := mend_times(["results", "benchmarks"]):
