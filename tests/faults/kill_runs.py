@@ -109,20 +109,18 @@ def finish_run(folder, log, arguments):
 
 
 def read_usual(folder):
-    """Seconds that a rule's jobs took in a finished run, by rule, as Snakemake recorded them."""
+    """Seconds that the shortest job of each rule took in a finished run, as recorded there."""
     usual = {}
     for path in (folder / ".snakemake/metadata").rglob("*"):
         if path.is_file():
             record = json.loads(path.read_text())
             seconds = record["endtime"] - record["starttime"]
-            usual[record["rule"]] = max(seconds, usual.get(record["rule"], 0))
+            usual[record["rule"]] = min(seconds, usual.get(record["rule"], seconds))
     # Nothing is recorded of temporary files.
     for path in (folder / "benchmarks").rglob("*.tsv"):
-        rule, seconds = (
-            path.name.split(".")[0],
-            float(path.read_text().split("\n")[1].split("\t")[0]),
-        )
-        usual[rule] = max(seconds, usual.get(rule, 0))
+        rule, values = path.name.split(".")[0], path.read_text().split("\n")[1]
+        seconds = float(values.split("\t")[0])
+        usual[rule] = min(seconds, usual.get(rule, seconds))
     return usual
 
 
@@ -244,15 +242,18 @@ def kill_and_continue(folder, logs, reference, usual, wanted, chance, arguments,
             kill_group(process)
         watcher.look()
         paces += [seconds / usual[rule] for rule, seconds in watcher.durations]
-        if kills and (watcher.running or watcher.durations or process.returncode == 0):
-            kills[-1].continued = True
+        if watcher.running or watcher.durations or process.returncode == 0:
+            for kill in kills:
+                kill.continued = True
         if moment is None and process.returncode:
             sys.exit(f"the command did not continue:\n{log.read_text()[-3000:]}")
         if moment is None and not wanted:
             return kills
-        # A job can end sooner than usual; what was missed so is made once more.
-        again = ["--forcerun", *sorted(wanted)] if moment is None else []
-        if moment is not None:
+        # A job can end sooner than usual; what was missed so is made once more. That command, too,
+        # is given until it has ended: what nothing needs is only made again where it is forced.
+        if moment is None:
+            again = ["--forcerun", *sorted(wanted)]
+        else:
             wanted.discard(moment[0])
             found = check_finished(folder, reference)
             kills.append(Kill(*moment, spread.get(moment[0], 0), running, *found))

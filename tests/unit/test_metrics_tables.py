@@ -134,7 +134,7 @@ def test_runs_that_do_not_belong_together_are_refused(runs, tmp_path):
         tabulate(runs, tmp_path / "x.tsv", summaries=summaries)
     summary = tmp_path / "summary.tsv"
     lines = runs["subj02", "corrected", "z"][0].read_text().splitlines()
-    summary.write_text("\n".join([lines[0], *lines[2:]]))
+    summary.write_text("\n".join([lines[0], *lines[2:], ""]))
     changed = runs | {
         ("subj02", "corrected", "z"): (summary, *runs["subj02", "corrected", "z"][1:])
     }
