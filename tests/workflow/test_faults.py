@@ -111,6 +111,12 @@ def test_jobs_that_outlive_their_run_are_not_joined(copied, finished):
     finally:
         os.killpg(first.pid, signal.SIGKILL)
     time.sleep(0.5)
+    # Had a cluster been given the job, it might still work.
+    marker = next(path for path in copied.glob(".snakemake/incomplete/*") if path.is_file())
+    text = marker.read_text()
+    marker.write_text(text.replace("null", '"4711"'))
+    assert "cannot be locked" in run(copied, f"{SUBJECT}/encoding/z.tsv", ends_well=False)
+    marker.write_text(text)
     run(copied, f"{SUBJECT}/encoding/z.tsv")
     assert same(copied, finished, f"{SUBJECT}/encoding/z.tsv")
 
