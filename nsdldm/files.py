@@ -46,7 +46,11 @@ def writing(path):
 
 def _explain_write(path, error):
     """What a failed write says about the disk, or None if it says nothing about it."""
-    folder = next(parent for parent in path.absolute().parents if parent.is_dir())
+    # What the block writes elsewhere, or reads, is not said of `path`.
+    named = getattr(error, "filename", None)
+    place = Path(named).absolute() if isinstance(named, str | Path) else path.absolute()
+    beside = place.parent == path.absolute().parent or place in path.absolute().parents
+    folder = next(parent for parent in place.parents if parent.is_dir())
     disk = next(parent for parent in (folder, *folder.parents) if os.path.ismount(parent))
     number = getattr(error, "errno", None)
     # numpy and h5py lose the number; h5py also raises RuntimeError where closing a file fails.
@@ -56,8 +60,10 @@ def _explain_write(path, error):
         free = shutil.disk_usage(folder).free / 1e6
         found = f"{free:.0f} MB free" if number != errno.EDQUOT else "your quota used up"
         remedy = "Free some and give the same command again; what is finished stays"
-        return Finding(str(path), f"space for it on the file system {disk}", found, remedy)
-    if number in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return Finding(
+            str(path if beside else place), f"space for it on the file system {disk}", found, remedy
+        )
+    if beside and number in (errno.EROFS, errno.EACCES, errno.EPERM):
         remedy = "Make the folder writable, or work in a copy of the project"
         return Finding(str(path), "a folder that can be written", error.strerror, remedy)
     return None

@@ -12,18 +12,20 @@ from nsdldm.errors import Finding
 _HELD = []
 
 
-def claim(path):
+def claim(path, note):
     """Share a lock with all who claim the same file, until this process ends.
 
     Parameters
     ----------
     path : str or Path
-        The file to lock; made if missing. It holds the name of the host of the last claim.
+        The file to lock; made if missing. It holds the name of a host.
+    note : bool
+        Write this host's name, unless somebody else holds a claim.
 
     Returns
     -------
     bool
-        True if nobody else holds a claim, and the last one was of this host too: on some network
+        True if nobody else holds a claim, and the host noted before was this one: on some network
         file systems a lock is only seen by processes of one host. False also where a file cannot
         be written or locked.
     """
@@ -40,9 +42,10 @@ def claim(path):
         if alone:
             file.seek(0)
             alone = file.read() == host
-            file.truncate(0)
-            file.write(host)
-            file.flush()
+            if note:
+                file.truncate(0)
+                file.write(host)
+                file.flush()
         fcntl.flock(file, fcntl.LOCK_SH)
     except OSError:
         return False

@@ -27,8 +27,9 @@ def stop_on(title, problems):
 def take_over():
     """Remove the locks that a killed run left here, unless somebody may still work under them."""
     state = Path(".snakemake")
-    alone = claim(state / "claims")
-    if not alone or not any(state.glob("locks/*.lock")):
+    locked = any(state.glob("locks/*.lock"))
+    # Who came upon the locks of another host must not take them for its own the next time.
+    if not claim(state / "claims", note=not locked) or not locked:
         return
     # Jobs outlive their run where only that was killed. Those of a cluster are unknown here, so
     # that Snakemake's lock stays.

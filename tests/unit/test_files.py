@@ -136,6 +136,11 @@ def test_what_cannot_be_written_is_named(tmp_path, number):
         raise OSError(number, os.strerror(number))
 
 
+def test_what_a_writer_cannot_read_is_not_said_of_its_output(tmp_path):
+    with pytest.raises(PermissionError), replacing(tmp_path / "a.npy"):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/elsewhere/betas.hdf5")
+
+
 def test_other_errors_of_a_writer_stay_what_they_are(tmp_path):
     with pytest.raises(OSError, match="no such device"), replacing(tmp_path / "a.npy"):
         raise OSError("no such device")
