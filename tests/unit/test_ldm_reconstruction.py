@@ -559,7 +559,7 @@ def test_the_ceiling_needs_a_row_an_image_of_the_table(home, tmp_path):
 
 
 def test_missing_features_and_settings_are_refused(home, tmp_path):
-    with pytest.raises(InputError, match=r"none.npy: expected features as .npy, found no such"):
+    with pytest.raises(InputError, match=r"none\.npy: expected a whole \.npy file, found no such"):
         make(home, tmp_path, z=tmp_path / "none.npy")
     with pytest.raises(InputError, match=r"method: expected one of zc, z, c, .* found 'text'"):
         make(home, tmp_path, method="text")
