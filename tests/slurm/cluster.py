@@ -139,18 +139,27 @@ def _end(pid_file):
         wait_for(lambda: not process.exists(), f"{pid_file.stem} to end")
 
 
+def _end_jobs():
+    """Jobs would outlive the daemons; a Slurm that does not answer has none to tell of."""
+    subprocess.run(["scancel", "--user", str(os.getuid())], check=False)
+    queue = ["squeue", "--noheader"]
+    wait_for(
+        lambda: not subprocess.run(queue, stdout=subprocess.PIPE, check=False).stdout, "jobs to end"
+    )
+
+
 def _stop(folder):
-    if _process(folder / "slurmctld.pid"):
-        # Jobs would outlive the daemons.
-        subprocess.run(["scancel", "--user", str(os.getuid())], check=False)
-        wait_for(lambda: not ask("squeue", "--noheader"), "jobs to end")
-    _end(folder / "slurmd.pid")
-    _end(folder / "slurmctld.pid")
-    if (folder / "munge").exists():
-        _end(MUNGE_PID)
-    for name in ("slurm.conf", "gres.conf"):
-        (ETC / name).unlink(missing_ok=True)
-    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        if _process(folder / "slurmctld.pid"):
+            _end_jobs()
+    finally:
+        _end(folder / "slurmd.pid")
+        _end(folder / "slurmctld.pid")
+        if (folder / "munge").exists():
+            _end(MUNGE_PID)
+        for name in ("slurm.conf", "gres.conf"):
+            (ETC / name).unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
