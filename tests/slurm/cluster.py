@@ -1,8 +1,8 @@
 """A Slurm cluster of one node on this machine, for the time of a test; needs root.
 
 Debian's slurm-wlm and munge, without a database. The node claims more cores and memory than it has,
-so that what a job asks for decides what runs at once only where GPUs are concerned; two character
-devices stand for those.
+so that what a job asks for decides what runs at once only where GPUs are concerned; a character
+device stands for the one GPU that all want.
 """
 
 import itertools
@@ -22,7 +22,7 @@ PREFIX = "nsdldm-slurm-"
 # Jobs are looked for here only: the executor removes SLURM_CONF from their environment.
 ETC = Path("/etc/slurm")
 MUNGE_PID = Path("/run/munge/munged.pid")
-GPUS = ("/dev/null", "/dev/zero")
+GPUS = ("/dev/null",)
 
 SLURM_CONF = """\
 ClusterName=nsdldm
