@@ -142,7 +142,7 @@ def read_requests():
         for rule in re.split(r"\n\s*(?=(?:use )?rule )", path.read_text())[1:]:
             name = re.match(r"(?:use rule \w+ as|rule) (\w+)", rule).group(1)
             base = re.match(r"use rule (\w+)", rule)
-            memory = re.search(r"mem_mb=(\d+)", rule)
+            memory = re.search(r"mem_mb=growing\((\d+)\)", rule)
             found[name] = int(memory.group(1)) / 1000 if memory else base and base.group(1)
     while any(isinstance(value, str) for value in found.values()):
         found = {k: found[v] if isinstance(v, str) else v for k, v in found.items()}

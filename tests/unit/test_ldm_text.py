@@ -51,7 +51,7 @@ def test_c_is_the_mean_over_an_image_s_captions(parts, files, tmp_path):
     assert c.dtype == np.float32
     assert c.shape == (3, 24, 96)
     for row, captions in zip(c, CAPTIONS.values(), strict=True):
-        naive = np.mean([embed_one(parts, caption) for caption in captions], axis=0)
+        naive = np.mean([embed_one(parts, caption) for caption in captions if caption], axis=0)
         np.testing.assert_allclose(row, naive, atol=2e-5)
     assert np.abs(c[0] - c[1]).max() > 0.1
 
