@@ -322,24 +322,28 @@ def main():
         "made again (default: one is made, and all is made again)",
     )
     options = parser.parse_args()
-    undisturbed, killed = options.undisturbed, options.folder / "killed"
-    options.folder.mkdir(parents=True)
+    # Runs have working directories of their own.
+    base = options.folder.resolve()
+    if base.exists():
+        parser.error(f"{base} exists already; remove it or name another")
+    base.mkdir(parents=True)
+    undisturbed, killed = options.undisturbed, base / "killed"
     began = time.monotonic()
     if undisturbed:
         shutil.copytree(undisturbed, killed, symlinks=True)
         for name in ("subj01", "figures", "tables", "report"):
             shutil.rmtree(killed / "results" / name)
     else:
-        undisturbed = options.folder / "undisturbed"
+        undisturbed = base / "undisturbed"
         for folder in (undisturbed, killed):
             copy_project(folder, TINY_DEMO)
-        finish_run(undisturbed, options.folder / "undisturbed.log", [])
+        finish_run(undisturbed, base / "undisturbed.log", [])
         print(f"undisturbed run: {time.monotonic() - began:.0f} s")
         began = time.monotonic()
     usual = read_usual(undisturbed)
     reference = {name: hash_file(path) for name, path in list_results(undisturbed).items()}
     chance = random.Random(options.seed)
-    kills = kill_and_continue(killed, options.folder, reference, usual, set(usual), chance, [])
+    kills = kill_and_continue(killed, base, reference, usual, set(usual), chance, [])
     print(f"killed runs: {time.monotonic() - began:.0f} s")
     if not report(kills, compare_end(killed, reference), len(reference)):
         sys.exit(1)
