@@ -128,7 +128,8 @@ def test_full_disk(finished, tmp_path):
     with mounted("-t", "tmpfs", "-o", "size=12m", "tmpfs", str(folder)):
         shutil.copy(finished / "config.yaml", folder)
         text = run(folder, target, project=finished, ends_well=False)
-        assert f"{target}: expected space for it on the file system {folder}, found" in text
+        assert f"{SUBJECT}/partial/betas/cortex.npy: expected space for it on" in text
+        assert f"the file system {folder}, found" in text
         assert not (folder / target).exists()
         assert not list(folder.rglob(".part-*"))
         subprocess.run(["mount", "-o", "remount,size=100m", str(folder)], check=True)
