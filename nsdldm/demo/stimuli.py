@@ -28,6 +28,8 @@ VAL_SHARE = 5000 / 123_287
 # Sides of COCO's pictures in pixels: the longer one is mostly 640.
 LONG_SIDE, SHORT_SIDES = 640, (360, 424, 426, 427, 428, 480, 512, 640)
 COMPRESSION = 1
+# The first 116 bytes of a MATLAB file are text.
+DESCRIPTION = b"MATLAB 5.0 MAT-file, simulated by nsd-ldm".ljust(116)
 
 
 def simulate_stimuli(
@@ -169,6 +171,9 @@ def _save_design(path, plan, seed):
     doubles = {name: values.astype(np.float64) for name, values in variables.items()}
     with replacing(path) as part:
         savemat(part, doubles, appendmat=False, do_compression=True)
+        # scipy's own text says when the file was written.
+        with open(part, "r+b") as file:
+            file.write(DESCRIPTION)
 
 
 def _save_captions(path, table, shown, seed):

@@ -185,3 +185,13 @@ def test_failure_while_drawing_leaves_no_pictures(tmp_path, monkeypatch):
     with pytest.raises(RuntimeError, match="no ink"):
         simulate(tmp_path, threads=2)
     assert not list(tmp_path.glob("*nsd_stimuli*"))
+
+
+def test_the_same_settings_give_the_same_bytes(release, tmp_path, monkeypatch):
+    """Whenever they are given, and by however many threads."""
+    monkeypatch.setattr("time.asctime", lambda *when: "another day")
+    again = simulate(tmp_path, threads=1)
+    for name in ("design", "stim_info", "stimuli"):
+        assert again[name].read_bytes() == release[name].read_bytes()
+    for split in SPLITS:
+        assert again["captions"][split].read_bytes() == release["captions"][split].read_bytes()
