@@ -15,13 +15,13 @@ from contextlib import ExitStack, contextmanager
 from itertools import repeat
 from pathlib import Path
 
-import h5py
 import nibabel as nib
 import numpy as np
 
 from nsdldm.errors import Finding, InputError, Unexpected, reading
 from nsdldm.files import load_mask
 from nsdldm.logs import progress
+from nsdldm.nsd.hdf5 import open_dataset
 from nsdldm.nsd.layout import TRIALS_PER_SESSION
 from nsdldm.nsd.remote import fetched, identify, is_remote, open_ranges
 from nsdldm.resume import finish_parts, open_parts, record_done
@@ -124,23 +124,16 @@ def open_hdf5(path, storage=None):
     InputError
         The file is missing, cut short, or has no betas.
     """
-    with ExitStack() as stack:
+    with open_dataset(path, DATASET, storage) as dataset:
         with reading(path, f"an HDF5 file with the dataset {DATASET}"):
-            # Read-only and network file systems often cannot lock.
-            options = {} if is_remote(path) else {"locking": "best-effort"}
-            source = stack.enter_context(open_ranges(path, storage)) if is_remote(path) else path
-            file = stack.enter_context(h5py.File(source, "r", **options))
-            dataset = file[DATASET]
-            _require_content(file, dataset)
+            _require_values(dataset)
         yield dataset
 
 
-def _require_content(file, dataset):
-    """Stop at what is no array, or whose values are not in the file: HDF5 would give zeros."""
-    if not isinstance(dataset, h5py.Dataset) or dataset.shape is None:
-        raise Unexpected(f"{DATASET} that is no array")
+def _require_values(dataset):
+    """Stop at an array whose values are not in the file: HDF5 would give zeros."""
     # Asked only of small files, since HDF5 looks up every chunk to answer.
-    if file.id.get_filesize() < dataset.nbytes and dataset.id.get_storage_size() == 0:
+    if dataset.file.id.get_filesize() < dataset.nbytes and dataset.id.get_storage_size() == 0:
         raise Unexpected(f"{DATASET} of shape {dataset.shape} without any values in the file")
 
 

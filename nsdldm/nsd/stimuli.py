@@ -10,11 +10,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from nsdldm.errors import Finding, InputError, Unexpected, reading
-from nsdldm.files import load_table, replacing
+from nsdldm.errors import Finding, InputError, reading
+from nsdldm.files import create_hdf5, load_table, replacing
 from nsdldm.logs import progress
+from nsdldm.nsd.hdf5 import open_dataset
 from nsdldm.nsd.layout import IMAGE_PIXELS
-from nsdldm.nsd.remote import identify, is_remote, open_ranges
+from nsdldm.nsd.remote import identify
 from nsdldm.resume import read_done, record_done, remove_parts
 
 logger = logging.getLogger(__name__)
@@ -49,15 +50,8 @@ def open_stimuli(path, storage=None):
     InputError
         The file is missing, cut short or of another shape or dtype.
     """
-    with ExitStack() as stack:
+    with open_dataset(path, DATASET, storage) as dataset:
         with reading(path, f"an HDF5 file with the dataset {DATASET}"):
-            # Read-only and network file systems often cannot lock.
-            options = {} if is_remote(path) else {"locking": "best-effort"}
-            source = stack.enter_context(open_ranges(path, storage)) if is_remote(path) else path
-            file = stack.enter_context(h5py.File(source, "r", **options))
-            dataset = file[DATASET]
-            if not isinstance(dataset, h5py.Dataset) or dataset.shape is None:
-                raise Unexpected(f"{DATASET} that is no array")
             shape, dtype = dataset.shape, dataset.dtype
         if len(shape) != 4 or shape[1:] != PICTURE or dtype != np.uint8:
             expected = f"uint8 of shape {('n', *PICTURE)} in {DATASET}".replace("'", "")
@@ -173,9 +167,10 @@ def fetch_stimuli(*, stimuli, images, output, partial, storage):
 
 def _create_copy(path, nsd_ids):
     """An HDF5 file with the numbers of pictures and room for them."""
-    with replacing(path) as part, h5py.File(part, "w", locking="best-effort") as file:
+    shape = (len(nsd_ids), *PICTURE)
+    with create_hdf5(path, math.prod(shape)) as file:
         file[NUMBERS] = nsd_ids
-        dataset = file.create_dataset(DATASET, (len(nsd_ids), *PICTURE), np.uint8)
+        dataset = file.create_dataset(DATASET, shape, np.uint8)
         # Space is set aside when something is written.
         dataset[-1] = 0
 

@@ -1,0 +1,40 @@
+"""Open the release's HDF5 files, on disk or in a bucket."""
+
+from contextlib import ExitStack, contextmanager
+
+import h5py
+
+from nsdldm.errors import Unexpected, reading
+from nsdldm.nsd.remote import is_remote, open_ranges
+
+
+@contextmanager
+def open_dataset(path, name, storage=None):
+    """Open the one array of a file.
+
+    Parameters
+    ----------
+    path : str or Path
+        A file or the address of an object, of which only what is read is transferred.
+    name : str
+    storage : dict, optional
+        How to read a bucket, as `nsdldm.nsd.remote.connect` takes it.
+
+    Yields
+    ------
+    h5py.Dataset
+
+    Raises
+    ------
+    InputError
+        The file is missing, cut short, or has no such array.
+    """
+    with ExitStack() as stack:
+        with reading(path, f"an HDF5 file with the dataset {name}"):
+            # Read-only and network file systems often cannot lock.
+            options = {} if is_remote(path) else {"locking": "best-effort"}
+            source = stack.enter_context(open_ranges(path, storage)) if is_remote(path) else path
+            dataset = stack.enter_context(h5py.File(source, "r", **options))[name]
+            if not isinstance(dataset, h5py.Dataset) or dataset.shape is None:
+                raise Unexpected(f"{name} that is no array")
+        yield dataset
