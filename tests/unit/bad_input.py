@@ -23,8 +23,6 @@ from ldm_models import save_model
 from nsd_files import (
     FACES,
     GRID,
-    HEMISPHERES,
-    LAYERS,
     OCTAHEDRON,
     STREAMS,
     make_atlas,
@@ -33,6 +31,7 @@ from nsd_files import (
     nifti_bytes,
     write_betas,
     write_captions,
+    write_checked,
     write_design,
     write_mgh,
     write_nifti,
@@ -538,36 +537,8 @@ def shared_files():
 
 def check(folder, change):
     """check_release on a whole release in which `change` changes one thing."""
-    root, design = shared_files()
-    write_subject(folder, design, 1)
-    data, anatomy = folder / "nsddata/ppdata/subj01", folder / "nsddata/freesurfer/subj01"
-    betas = folder / "nsddata_betas/ppdata/subj01/func1pt8mm/betas_fithrf_GLMdenoise_RR"
-    stimuli, experiment = root / "nsddata_stimuli/stimuli/nsd", root / "nsddata/experiments/nsd"
-    names = {name: name for name in ("white", "pial", "inflated", "sulc")}
-    names["flat"] = "full.flat.patch.3d"
-    release = {
-        "subject": "subj01",
-        "responses": data / "behav/responses.tsv",
-        "design": experiment / "nsd_expdesign.mat",
-        "stim_info": experiment / "nsd_stim_info_merged.csv",
-        "stimuli": stimuli / "nsd_stimuli.hdf5",
-        "captions": sorted((stimuli / "annotations").glob("*.json")),
-        "betas": sorted(betas.glob("*.hdf5")),
-        "atlases": {"streams": data / "func1pt8mm/roi/streams.nii.gz"},
-        "tables": {"streams": anatomy / "label/streams.mgz.ctab"},
-        "rois": {"cortex": ["streams:ribbon"]},
-        "transforms": {
-            hemi: [data / f"transforms/{hemi}.func1pt8-to-{layer}.mgz" for layer in LAYERS]
-            for hemi in HEMISPHERES
-        },
-        "surfaces": {
-            hemi: {name: anatomy / f"surf/{hemi}.{file}" for name, file in names.items()}
-            for hemi in HEMISPHERES
-        },
-        "sessions": [1, 2],
-        "report": folder / "release.tsv",
-        "ncsnr": betas / "ncsnr.nii.gz",
-    }
+    release = write_checked(folder, *shared_files())
+    release["rois"] = {"cortex": ["streams:ribbon"]}
     change(release)
     check_release(**release)
 

@@ -206,3 +206,37 @@ def write_hemisphere(surf, transforms, hemi):
     for layer in LAYERS:
         path = transforms / f"{hemi}.func1pt8-to-{layer}.mgz"
         write_mgh(path, np.full((6, 1, 1, 3), 1.5))
+
+
+def write_checked(folder, root, design):
+    """Subject 1 with two sessions in a folder, and shared files in another, for check_release."""
+    write_subject(folder, design, 1)
+    data = folder / "nsddata/ppdata/subj01"
+    betas = folder / "nsddata_betas/ppdata/subj01/func1pt8mm/betas_fithrf_GLMdenoise_RR"
+    anatomy = folder / "nsddata/freesurfer/subj01"
+    stimuli = root / "nsddata_stimuli/stimuli/nsd"
+    names = {name: name for name in ("white", "pial", "inflated", "sulc")}
+    names["flat"] = "full.flat.patch.3d"
+    return {
+        "subject": "subj01",
+        "responses": data / "behav/responses.tsv",
+        "design": root / "nsddata/experiments/nsd/nsd_expdesign.mat",
+        "stim_info": root / "nsddata/experiments/nsd/nsd_stim_info_merged.csv",
+        "stimuli": stimuli / "nsd_stimuli.hdf5",
+        "captions": sorted((stimuli / "annotations").glob("*.json")),
+        "betas": sorted(betas.glob("*.hdf5")),
+        "atlases": {"streams": data / "func1pt8mm/roi/streams.nii.gz"},
+        "tables": {"streams": anatomy / "label/streams.mgz.ctab"},
+        "rois": {"cortex": ["streams:ribbon"], "early": ["streams:early", "streams:5"]},
+        "transforms": {
+            hemi: [data / f"transforms/{hemi}.func1pt8-to-{layer}.mgz" for layer in LAYERS]
+            for hemi in HEMISPHERES
+        },
+        "surfaces": {
+            hemi: {name: anatomy / f"surf/{hemi}.{file}" for name, file in names.items()}
+            for hemi in HEMISPHERES
+        },
+        "sessions": [1, 2],
+        "report": folder / "release.tsv",
+        "ncsnr": betas / "ncsnr.nii.gz",
+    }

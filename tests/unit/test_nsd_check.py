@@ -8,18 +8,16 @@ import pytest
 from nsd_files import (
     FACES,
     GRID,
-    HEMISPHERES,
-    LAYERS,
     OCTAHEDRON,
     make_betas,
     write_betas,
     write_captions,
+    write_checked,
     write_mgh,
     write_nifti,
     write_patch_bytes,
     write_shared,
     write_stimuli,
-    write_subject,
 )
 
 from nsdldm.errors import InputError
@@ -36,37 +34,7 @@ def shared(tmp_path_factory):
 @pytest.fixture
 def release(shared, tmp_path):
     """A whole release of subject 1 with two sessions, as keywords of check_release."""
-    root, design = shared
-    write_subject(tmp_path, design, 1)
-    data = tmp_path / "nsddata/ppdata/subj01"
-    betas = tmp_path / "nsddata_betas/ppdata/subj01/func1pt8mm/betas_fithrf_GLMdenoise_RR"
-    anatomy = tmp_path / "nsddata/freesurfer/subj01"
-    stimuli = root / "nsddata_stimuli/stimuli/nsd"
-    names = {name: name for name in ("white", "pial", "inflated", "sulc")}
-    names["flat"] = "full.flat.patch.3d"
-    return {
-        "subject": "subj01",
-        "responses": data / "behav/responses.tsv",
-        "design": root / "nsddata/experiments/nsd/nsd_expdesign.mat",
-        "stim_info": root / "nsddata/experiments/nsd/nsd_stim_info_merged.csv",
-        "stimuli": stimuli / "nsd_stimuli.hdf5",
-        "captions": sorted((stimuli / "annotations").glob("*.json")),
-        "betas": sorted(betas.glob("*.hdf5")),
-        "atlases": {"streams": data / "func1pt8mm/roi/streams.nii.gz"},
-        "tables": {"streams": anatomy / "label/streams.mgz.ctab"},
-        "rois": {"cortex": ["streams:ribbon"], "early": ["streams:early", "streams:5"]},
-        "transforms": {
-            hemi: [data / f"transforms/{hemi}.func1pt8-to-{layer}.mgz" for layer in LAYERS]
-            for hemi in HEMISPHERES
-        },
-        "surfaces": {
-            hemi: {name: anatomy / f"surf/{hemi}.{file}" for name, file in names.items()}
-            for hemi in HEMISPHERES
-        },
-        "sessions": [1, 2],
-        "report": tmp_path / "release.tsv",
-        "ncsnr": betas / "ncsnr.nii.gz",
-    }
+    return write_checked(tmp_path, *shared)
 
 
 def check(release):
