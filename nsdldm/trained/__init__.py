@@ -1,0 +1,1 @@
+"""Decoders that are trained: masked autoencoders of responses that condition a diffusion model."""

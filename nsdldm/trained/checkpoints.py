@@ -1,0 +1,101 @@
+"""Weights on disk: safetensors, with what they are of as JSON in the header. Never pickles."""
+
+import json
+from pathlib import Path
+
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from nsdldm.errors import Finding, InputError, reading
+from nsdldm.files import replacing
+from nsdldm.trained.networks import build_encoder
+
+REMEDY = "Delete it and train again"
+
+
+def save_weights(path, state, metadata):
+    """Write weights.
+
+    Parameters
+    ----------
+    path : str or Path
+    state : dict of tensor
+    metadata : dict
+        JSON: settings, length, subjects, parameters (counts by part) and more.
+    """
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
+    with replacing(path) as part:
+        save_file(tensors, part, {"nsdldm": json.dumps(metadata, sort_keys=True)})
+
+
+def read_metadata(path):
+    """Read what `save_weights` said of weights, without them."""
+    with reading(path, "weights of a trained decoder", REMEDY), safe_open(path, "pt") as file:
+        return json.loads(file.metadata()["nsdldm"])
+
+
+def load_weights(path):
+    """Read weights and what they are of.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Returns
+    -------
+    state : dict of tensor
+    metadata : dict
+
+    Raises
+    ------
+    InputError
+        No such file, or none of ours.
+    """
+    metadata = read_metadata(path)
+    with reading(path, "weights of a trained decoder", REMEDY), safe_open(path, "pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
+
+
+def insert_weights(module, state, path, prefix=""):
+    """Load the weights whose names begin with a prefix into a module that has no others.
+
+    Parameters
+    ----------
+    module : nn.Module
+    state : dict of tensor
+    path : str or Path
+        Where they are from, for the message.
+    prefix : str
+
+    Raises
+    ------
+    InputError
+        Weights are missing, too many or of another shape.
+    """
+    own = {name.removeprefix(prefix): t for name, t in state.items() if name.startswith(prefix)}
+    with reading(path, "weights of this network's shapes", REMEDY):
+        missing, excess = module.load_state_dict(own, strict=False)
+    if missing or excess:
+        expected = f"the weights of {prefix.rstrip('.') or 'the network'}"
+        found = f"none for {missing[0]}" if missing else f"others, such as {excess[0]}"
+        raise InputError(Finding(str(path), expected, found, REMEDY))
+
+
+def load_encoder(path):
+    """Load the encoder of any stage.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Returns
+    -------
+    encoder : Encoder
+        Of float32, on the CPU.
+    metadata : dict
+    """
+    state, metadata = load_weights(path)
+    encoder = build_encoder(metadata["encoder"], metadata["length"], metadata.get("n_voxels"))
+    insert_weights(encoder, state, path, "encoder.")
+    return encoder, metadata

@@ -1,0 +1,252 @@
+"""Responses as the trained decoders take them, with training and test rows in different files.
+
+What trains opens the files of training rows and nothing else: `TrainingSet` has no way to test
+rows. Statistics of all kinds, such as a voxel's mean, come from training rows.
+"""
+
+import logging
+
+import numpy as np
+import pandas as pd
+import torch
+
+from nsdldm import stats
+from nsdldm.errors import Finding, InputError
+from nsdldm.files import create_array, load_array, load_table, save_table
+
+logger = logging.getLogger(__name__)
+
+# Voxels at once: 240 MB of 30,000 trials.
+BLOCK = 2_000
+REMEDY = "Prepare the responses again"
+
+
+def prepare_responses(
+    *, betas, trials, images, train_on, held_back, seed, train, train_rows, test, test_rows
+):
+    """Bring a subject's single-trial betas into the form that networks take.
+
+    Voxels of all regions stand side by side. Each is z-scored in each session by the session's
+    training trials; the trials of an image are averaged; and each voxel is brought to mean 0 and
+    standard deviation 1 over the training rows. Missing values are 0, the mean.
+
+    Parameters
+    ----------
+    betas : list of path
+        Of each region, float32 ``.npy`` of shape (n_trials, n_voxels), percent signal change.
+    trials, images : path
+        ``trials.tsv`` and ``images.tsv``.
+    train_on : {"averages", "trials"}
+        Rows of the training file: averages of an image's trials, or single trials. Test rows are
+        always averages.
+    held_back : float
+        Share of the training images on which losses are watched, chosen by `seed`.
+    seed : int
+    train, test : path
+        Outputs: float32 of shape (n_rows, n_voxels).
+    train_rows, test_rows : path
+        Outputs: nsd_id of each row; of training rows also held_back, 0 or 1, the same for all rows
+        of an image.
+
+    Raises
+    ------
+    InputError
+        Betas that do not fit the trials, too few training trials, or too few training images.
+    """
+    trials, images = load_table(trials), load_table(images)
+    numbers = {s: images.loc[images["split"] == s, "nsd_id"].to_numpy() for s in ("train", "test")}
+    fitted = (trials["split"] == "train").to_numpy()
+    shown = trials.loc[fitted, "nsd_id"].to_numpy() if train_on == "trials" else numbers["train"]
+    kept_back = choose_held_back(numbers["train"], held_back, seed)
+    arrays = [_open_betas(path, len(trials)) for path in betas]
+    n_voxels = sum(array.shape[1] for array in arrays)
+    sessions, nsd_ids = trials["session"].to_numpy(), trials["nsd_id"].to_numpy()
+    with (
+        create_array(train, (len(shown), n_voxels), np.float32) as trained,
+        create_array(test, (len(numbers["test"]), n_voxels), np.float32) as tested,
+    ):
+        done = 0
+        for array, start in ((a, s) for a in arrays for s in range(0, a.shape[1], BLOCK)):
+            block = np.array(array[:, start : start + BLOCK], np.float32)
+            values = stats.zscore_sessions(block, sessions, fitted)
+            if train_on == "trials":
+                own = np.nan_to_num(values[fitted])
+            else:
+                own, _ = stats.average_trials(values, nsd_ids, numbers["train"])
+            other, _ = stats.average_trials(values, nsd_ids, numbers["test"])
+            mean, deviation = own.mean(axis=0), own.std(axis=0)
+            deviation[deviation == 0] = 1
+            place = slice(done, done := done + block.shape[1])
+            trained[:, place] = (own - mean) / deviation
+            tested[:, place] = (other - mean) / deviation
+    rows = pd.DataFrame({"nsd_id": shown, "held_back": np.isin(shown, kept_back).astype(int)})
+    save_table(train_rows, rows)
+    save_table(test_rows, pd.DataFrame({"nsd_id": numbers["test"]}))
+    message = "%d voxels; %d training rows, %d of them held back; %d test images"
+    logger.info(message, n_voxels, len(rows), rows["held_back"].sum(), len(numbers["test"]))
+
+
+def _open_betas(path, n_trials):
+    """Betas of a region, which must have a row a trial."""
+    array = load_array(path)
+    if array.ndim != 2 or len(array) != n_trials:
+        expected = f"one row for each of the {n_trials} trials"
+        found = f"an array of shape {array.shape}"
+        raise InputError(Finding(str(path), expected, found, "Extract them again"))
+    return array
+
+
+def choose_held_back(nsd_ids, share, seed):
+    """Choose the training images on which losses are watched.
+
+    Parameters
+    ----------
+    nsd_ids : int array
+        Of training images.
+    share : float
+    seed : int
+
+    Returns
+    -------
+    int array
+        At least one image.
+
+    Raises
+    ------
+    InputError
+        Fewer than two training images.
+    """
+    if len(nsd_ids) < 2:
+        expected, remedy = "at least two training images", "Use more sessions"
+        raise InputError(Finding("images", expected, str(len(nsd_ids)), remedy))
+    n = min(max(round(share * len(nsd_ids)), 1), len(nsd_ids) - 1)
+    return np.random.default_rng(seed).choice(np.sort(nsd_ids), n, replace=False)
+
+
+def pad_length(n_voxels, patch):
+    """Length of a response vector that whole patches fill: nothing is added to a multiple."""
+    return n_voxels + -n_voxels % patch
+
+
+def wrap_responses(responses, length):
+    """Bring responses to a length: shorter ones are repeated from their start, longer ones cut.
+
+    Parameters
+    ----------
+    responses : array of shape (n, n_voxels)
+    length : int
+
+    Returns
+    -------
+    float32 array of shape (n, length)
+    """
+    responses = np.asarray(responses, np.float32)[:, :length]
+    return np.pad(responses, ((0, 0), (0, length - responses.shape[1])), mode="wrap")
+
+
+class _Responses:
+    """Rows of one or several subjects' response files."""
+
+    def __init__(self, responses, rows, length):
+        self.subjects, self.length = list(responses), length
+        self._arrays = [load_array(path) for path in responses.values()]
+        tables = [load_table(rows[subject]) for subject in self.subjects]
+        for array, table, path in zip(self._arrays, tables, responses.values(), strict=True):
+            if len(array) != len(table):
+                expected, found = f"{len(table)} rows, as its table has", f"{len(array)}"
+                raise InputError(Finding(str(path), expected, found, REMEDY))
+        self.n_voxels = [array.shape[1] for array in self._arrays]
+        self.table = pd.concat(tables, ignore_index=True)
+        counts = [len(table) for table in tables]
+        self.subject = np.repeat(np.arange(len(counts)), counts)
+        self._rows = np.concatenate([np.arange(count) for count in counts])
+        self.nsd_ids = self.table["nsd_id"].to_numpy()
+
+    def responses(self, rows):
+        """Responses of some rows, wrapped to the common length; float32 tensor (n, length)."""
+        rows = np.asarray(rows)
+        values = np.empty((len(rows), self.length), np.float32)
+        for index, array in enumerate(self._arrays):
+            own = self.subject[rows] == index
+            values[own] = wrap_responses(array[self._rows[rows[own]]], self.length)
+        return torch.from_numpy(values)
+
+
+class TrainingSet(_Responses):
+    """Training rows of one or several subjects, and features of their images.
+
+    Parameters
+    ----------
+    responses, rows : dict of path
+        For each subject, what `prepare_responses` made of training rows.
+    length : int
+        To which responses are wrapped.
+    images : dict of path, optional
+        Of each subject, ``images.tsv``.
+    features : dict of dict of path, optional
+        By name and subject: ``.npy`` with a row an image of `images`.
+
+    Attributes
+    ----------
+    train, held_back : int array
+        Rows to train on, and rows of other training images on which losses are watched.
+    nsd_ids, subject : int array of shape (n_rows,)
+    """
+
+    def __init__(self, responses, rows, length, images=None, features=None):
+        super().__init__(responses, rows, length)
+        if "held_back" not in self.table:
+            where = ", ".join(map(str, rows.values()))
+            raise InputError(Finding(where, "training rows", "a table without held_back", REMEDY))
+        watched = self.table["held_back"].to_numpy(bool)
+        self.train, self.held_back = np.flatnonzero(~watched), np.flatnonzero(watched)
+        self._features = {}
+        places = [self._find_images(images[s], i) for i, s in enumerate(self.subjects if images else [])]
+        for name, paths in (features or {}).items():
+            arrays = [load_array(paths[subject]) for subject in self.subjects]
+            for array, (path, n) in zip(arrays, ((images[s], p[1]) for s, p in zip(self.subjects, places)), strict=True):
+                if len(array) != n:
+                    expected = f"a row for each of the {n} images of {path}"
+                    raise InputError(Finding(name, expected, f"{len(array)} rows", REMEDY))
+            self._features[name] = arrays
+        self._places = np.concatenate([p[0] for p in places]) if places else None
+
+    def _find_images(self, path, index):
+        """Rows of a subject's images that belong to its training rows, and how many images it saw."""
+        table = load_table(path)
+        place = pd.Series(np.arange(len(table)), index=table["nsd_id"])
+        wanted = self.nsd_ids[self.subject == index]
+        known = table.loc[table["split"] == "train", "nsd_id"]
+        strange = np.setdiff1d(wanted, known)
+        if len(strange):
+            found = f"image {strange[0]}, which is none"
+            expected = "training images alone in the training rows"
+            raise InputError(Finding(str(path), expected, found, REMEDY))
+        return place[wanted].to_numpy(), len(table)
+
+    def features(self, name, rows):
+        """A feature of the images of some rows; float32 tensor (n, ...)."""
+        rows = np.asarray(rows)
+        arrays = self._features[name]
+        values = np.empty((len(rows), *arrays[0].shape[1:]), np.float32)
+        for index, array in enumerate(arrays):
+            own = self.subject[rows] == index
+            values[own] = array[self._places[rows[own]]]
+        return torch.from_numpy(values)
+
+
+class TestSet(_Responses):
+    """Test rows of one subject, for evaluation and pictures.
+
+    Parameters
+    ----------
+    responses, rows : path
+        What `prepare_responses` made of test rows.
+    length : int
+        That the weights were trained with.
+    """
+
+    __test__ = False  # not a test of pytest's
+
+    def __init__(self, responses, rows, length):
+        super().__init__({"": responses}, {"": rows}, length)

@@ -1,0 +1,336 @@
+"""Train a network with checkpoints, so that a killed training ends as an undisturbed one.
+
+Everything that is random in a step belongs to the seed and the number of the step, and the
+learning rate to that number alone: a training that goes on from a checkpoint does what it would
+have done.
+"""
+
+import json
+import logging
+import math
+import time
+from hashlib import file_digest, sha256
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
+
+from nsdldm import provenance
+from nsdldm.errors import Finding, InputError
+from nsdldm.trained.checkpoints import load_weights, save_weights
+
+logger = logging.getLogger(__name__)
+
+# A training writes about this many rows of its curve, watches held-back rows and saves its state.
+ENTRIES, EVALUATIONS = 100, 20
+SAVE_SECONDS = 300
+# How many times its first value a loss must reach to count as diverged.
+DIVERGED = 3.0
+
+
+class Plan(NamedTuple):
+    """How long and how fast a network is trained.
+
+    Parameters
+    ----------
+    batch_size : int
+        Rows of a step, of all processes together.
+    epochs : float
+        Times that every row is used.
+    rate, min_rate : float
+        Learning rate after the warm-up, and at the end of the cosine that follows.
+    warmup : float
+        Share of the steps over which the rate rises from 0.
+    decay : float
+        Weight decay of AdamW, of matrices alone: not of biases, norms and single tokens.
+    betas : tuple of 2 float
+    clip : float or None
+        Largest norm of all gradients together.
+    keep : {"last", "best"}
+        The weights that are kept: the last, or those with the smallest loss of held-back rows.
+    seed : int
+    """
+
+    batch_size: int
+    epochs: float
+    rate: float
+    min_rate: float
+    warmup: float
+    decay: float
+    betas: tuple
+    clip: float | None
+    keep: str
+    seed: int
+
+
+def make_plan(settings, seed):
+    """Take the plan out of the settings of a stage."""
+    fields = [name for name in Plan._fields if name != "seed"]
+    return Plan(**{name: settings[name] for name in fields}, seed=seed)
+
+
+def count_steps(plan, n_rows):
+    """Number of steps of a plan with so many training rows."""
+    return max(round(plan.epochs * n_rows / min(plan.batch_size, n_rows)), 1)
+
+
+def find_rate(plan, step, n_steps):
+    """Learning rate of a step: a linear warm-up, then half a cosine."""
+    warm = plan.warmup * n_steps
+    if step < warm:
+        return plan.rate * (step + 1) / (warm + 1)
+    share = (step - warm) / max(n_steps - warm, 1)
+    return plan.min_rate + (plan.rate - plan.min_rate) * (1 + math.cos(math.pi * share)) / 2
+
+
+def draw_rows(rows, step, plan):
+    """Rows of a step: the rows in one random order after another, cut into batches.
+
+    Parameters
+    ----------
+    rows : int array
+    step : int
+    plan : Plan
+
+    Returns
+    -------
+    int array of shape (batch_size,)
+        Or of all rows, where they are fewer.
+    """
+    size = min(plan.batch_size, len(rows))
+    places = np.arange(step * size, (step + 1) * size)
+    epochs, places = np.divmod(places, len(rows))
+    chosen = [
+        rows[np.random.default_rng([plan.seed, epoch]).permutation(len(rows))[places[own]]]
+        for epoch in np.unique(epochs)
+        for own in [epochs == epoch]
+    ]
+    return np.concatenate(chosen)
+
+
+def identify(module, settings, paths):
+    """Identify all that a training depends on: its code, settings and the content of its files.
+
+    Parameters
+    ----------
+    module : str
+        File of the code, relative to the project.
+    settings : dict
+        JSON.
+    paths : iterable of path
+
+    Returns
+    -------
+    str
+    """
+    text = sha256(json.dumps([torch.__version__, settings], sort_keys=True).encode())
+    text.update(provenance.digest(module).encode())
+    for path in paths:
+        with open(path, "rb") as file:
+            text.update(file_digest(file, sha256).digest())
+    return text.hexdigest()
+
+
+def trained_state(network):
+    """Parameters of a network that are trained, by name."""
+    return {name: p for name, p in network.named_parameters() if p.requires_grad}
+
+
+class _Training:
+    """A network, its optimiser and how far they are."""
+
+    def __init__(self, network, plan, device, precision):
+        parallel = DistributedDataParallelKwargs(broadcast_buffers=False)
+        self.accelerator = Accelerator(
+            cpu=device.type == "cpu", mixed_precision=precision, kwargs_handlers=[parallel]
+        )
+        self.plan = plan
+        self.parameters = trained_state(network)
+        decayed = [p for p in self.parameters.values() if p.squeeze().ndim > 1]
+        others = [p for p in self.parameters.values() if p.squeeze().ndim <= 1]
+        groups = [{"params": decayed, "weight_decay": plan.decay}, {"params": others}]
+        self.optimizer = torch.optim.AdamW(
+            [group for group in groups if group["params"]],
+            plan.rate,
+            betas=tuple(plan.betas),
+            weight_decay=0.0,
+        )
+        self.network, self.prepared = self.accelerator.prepare(network, self.optimizer)
+        self.curve, self.best, self.lowest, self.first = [], {}, math.inf, None
+
+    def step(self, fetch, rows, step, n_steps):
+        """Do one step; return its losses."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = find_rate(self.plan, step, n_steps)
+        chosen = draw_rows(rows, step, self.plan)
+        losses = self._lose(self.network, fetch, chosen, [self.plan.seed, step])
+        self.accelerator.backward(losses["loss"])
+        if self.plan.clip:
+            self.accelerator.clip_grad_norm_(self.parameters.values(), self.plan.clip)
+        self.prepared.step()
+        self.prepared.zero_grad()
+        return {name: value.detach().float() for name, value in losses.items()}
+
+    def _lose(self, network, fetch, rows, key):
+        """Losses of this process' share of some rows."""
+        rank, n = self.accelerator.process_index, self.accelerator.num_processes
+        batch = {name: v.to(self.accelerator.device) for name, v in fetch(rows[rank::n]).items()}
+        drawn = int(np.random.default_rng([*key, rank]).integers(2**62))
+        # For what draws by itself, such as dropout.
+        torch.manual_seed(drawn)
+        return network(batch, torch.Generator().manual_seed(drawn))
+
+    @torch.no_grad()
+    def watch(self, fetch, rows):
+        """Mean losses of held-back rows, with the same masks and noise every time."""
+        network = self.accelerator.unwrap_model(self.network).eval()
+        size = self.plan.batch_size
+        sums, total = {}, 0
+        for start in range(0, len(rows), size):
+            batch = rows[start : start + size]
+            if len(batch) < self.accelerator.num_processes:
+                break
+            with self.accelerator.autocast():
+                losses = self._lose(network, fetch, batch, [self.plan.seed, 2**32 + start])
+            losses = self.accelerator.reduce(losses, "mean")
+            total += len(batch)
+            for name, value in losses.items():
+                sums[name] = sums.get(name, 0.0) + len(batch) * value.float().item()
+        network.train()
+        return {name: value / total for name, value in sums.items()}
+
+    def remember(self, loss):
+        """Copy the weights if the loss of held-back rows is the smallest so far."""
+        if self.plan.keep == "best" and loss < self.lowest:
+            self.lowest = loss
+            self.best = {name: p.detach().cpu().clone() for name, p in self.parameters.items()}
+
+    def save(self, path, key, step):
+        """Write everything a resumed training needs."""
+        if not self.accelerator.is_main_process:
+            return
+        state = {f"network.{name}": p for name, p in self.parameters.items()}
+        state |= {f"best.{name}": tensor for name, tensor in self.best.items()}
+        for number, fields in self.optimizer.state_dict()["state"].items():
+            state |= {f"optimizer.{number}.{name}": value for name, value in fields.items()}
+        scaler = self.accelerator.scaler
+        about = {
+            **{"key": key, "step": step, "curve": self.curve, "lowest": self.lowest},
+            **{"first": self.first, "scaler": scaler.state_dict() if scaler else None},
+        }
+        save_weights(path, state, about)
+
+    def resume(self, path, key):
+        """Go on from a checkpoint of the same key; return the number of steps done."""
+        try:
+            state, about = load_weights(path)
+        except InputError as error:
+            if Path(path).exists():
+                logger.warning("discarded, since it cannot be read: %s", error)
+            return 0
+        if about["key"] != key:
+            logger.info("%s: discarded, since it belongs to other settings or inputs", path)
+            return 0
+        parts = {"network": {}, "best": {}, "optimizer": {}}
+        for name, tensor in state.items():
+            part, _, rest = name.partition(".")
+            parts[part][rest] = tensor
+        for name, parameter in self.parameters.items():
+            parameter.data.copy_(parts["network"][name])
+        fields = {}
+        for name, tensor in parts["optimizer"].items():
+            number, _, field = name.partition(".")
+            fields.setdefault(int(number), {})[field] = tensor
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": fields, "param_groups": groups})
+        if about["scaler"]:
+            self.accelerator.scaler.load_state_dict(about["scaler"])
+        self.best = parts["best"]
+        self.curve, self.lowest, self.first = about["curve"], about["lowest"], about["first"]
+        logger.info("%s: going on after %d steps", path, about["step"])
+        return about["step"]
+
+    def check(self, losses, step, label):
+        """Stop a training that has diverged, before more hours go into it."""
+        loss = losses["loss"]
+        self.first = loss if self.first is None else self.first
+        if math.isfinite(loss) and loss <= DIVERGED * max(self.first, 1e-3):
+            return
+        expected = f"a loss that falls from {self.first:.4g}, as it was at first"
+        found = f"{loss:.4g} after {step} steps: the training has diverged"
+        remedy = "Lower the learning rate or the clip of this stage, or lengthen its warm-up"
+        raise InputError(Finding(label, expected, found, remedy))
+
+
+def train(network, fetch, rows, plan, *, held_back, partial, key, device, precision, label):
+    """Train a network, or go on with a training that was interrupted.
+
+    Runs in every process of a parallel training; each takes its share of a batch.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Freshly made. `forward(batch, generator)` returns a dict of scalar losses: ``loss`` is
+        minimised, others are logged beside it. It draws whatever is random from the generator, a
+        `torch.Generator` on the CPU. Parameters that need no gradient stay as they are.
+    fetch : callable
+        Takes an int array of rows, returns a dict of CPU tensors with a row each.
+    rows, held_back : int array
+        Rows to train on, and rows on which losses are only watched.
+    plan : Plan
+    partial : str or Path
+        File of the checkpoint, for the caller to remove when the weights are safe.
+    key : str
+        Identifies settings and inputs (`identify`). A checkpoint of another key is discarded.
+    device : torch.device
+    precision : {"no", "bf16", "fp16"}
+    label : str
+        What is trained, for messages.
+
+    Returns
+    -------
+    DataFrame
+        The curve: step, epoch, rate, each mean loss since the row before (loss first), and
+        held_back, the loss of held-back rows, NaN where they were not watched. The network has the
+        weights that the plan keeps and is in evaluation mode.
+
+    Raises
+    ------
+    InputError
+        The loss is not finite, or three times what it was at first.
+    """
+    training = _Training(network.to(device).train(), plan, device, precision)
+    n_steps = count_steps(plan, len(rows))
+    entries = set(np.linspace(0, n_steps, min(ENTRIES, n_steps) + 1).round().astype(int)[1:])
+    watched = set(np.linspace(0, n_steps, min(EVALUATIONS, n_steps) + 1).round().astype(int)[1:])
+    saved, since = time.monotonic(), []
+    for done in range(training.resume(partial, key), n_steps):
+        since.append(training.step(fetch, rows, done, n_steps))
+        step = done + 1
+        if step not in entries and step not in watched:
+            continue
+        means = {k: torch.stack([each[k] for each in since]).mean().item() for k in since[0]}
+        since.clear()
+        training.check(means, step, label)
+        epoch = step * min(plan.batch_size, len(rows)) / len(rows)
+        entry = {"step": step, "epoch": epoch, "rate": find_rate(plan, done, n_steps), **means}
+        if step in watched and len(held_back):
+            entry["held_back"] = training.watch(fetch, held_back)["loss"]
+            training.remember(entry["held_back"])
+            message = "%s: step %d of %d, loss %.4f, of held-back rows %.4f"
+            logger.info(message, label, step, n_steps, means["loss"], entry["held_back"])
+        training.curve.append(entry)
+        if step in watched or time.monotonic() - saved > SAVE_SECONDS:
+            training.save(partial, key, step)
+            saved = time.monotonic()
+    for name, tensor in training.best.items():
+        training.parameters[name].data.copy_(tensor)
+    network.eval()
+    if device.type == "cuda":
+        logger.info("%s: %.1f GB of GPU memory", label, torch.cuda.max_memory_allocated() / 1e9)
+    curve = pd.DataFrame(training.curve)
+    return curve if "held_back" in curve else curve.assign(held_back=np.nan)
