@@ -1,0 +1,335 @@
+"""Settings of the trained decoders: published systems, our base sizes, and small ones for the demo.
+
+A preset names its encoder, so that methods which differ after the first stage share it, and has
+the settings of three stages. Sources are named in ``docs/trained.md``. Light imports: the
+Snakefile's.
+"""
+
+from copy import deepcopy
+
+STAGES = ("stage1", "stage2", "stage3")
+ALIGNMENTS = ("none", "image", "text", "image+text", "cross_mae")
+
+_MAE = {
+    # Network; a regressor only in the contextual kind.
+    "encoder": "mae",
+    "patch": 16,
+    "width": 768,
+    "depth": 12,
+    "heads": 12,
+    "mlp_ratio": 4.0,
+    "tokenizer_width": 1024,
+    "own_maps": False,
+    "regressor_width": 512,
+    "regressor_depth": 5,
+    "regressor_heads": 8,
+    "regressor_context": "all",
+    "decoder_width": 512,
+    "decoder_depth": 4,
+    "decoder_heads": 8,
+    # Task.
+    "mask_ratio": 0.75,
+    "sparsification": 0.2,
+    "target": "mse",
+    "codes": 8192,
+    "reconstruction_weight": 1.0,
+    "align_weight": 2.0,
+    "self_contrast": 0.0,
+    "cross_contrast": 0.0,
+    "temperature": 0.1,
+    # Training.
+    "batch_size": 64,
+    "epochs": 100,
+    "rate": 2.5e-4,
+    "min_rate": 1e-5,
+    "warmup": 0.1,
+    "decay": 0.05,
+    "betas": [0.9, 0.95],
+    "clip": 3.0,
+    "keep": "last",
+}
+_CAE = _MAE | {"encoder": "cae", "target": "kmeans"}
+_ALIGN = {
+    "align": "none",
+    "level": "token",
+    "mixer": "learned",
+    "mask_ratio": 0.75,
+    "sparsification": 0.2,
+    "train_regressor": False,
+    "image_weight": 1.0,
+    "text_weight": 1.0,
+    "temperature": 0.07,
+    "batch_size": 64,
+    "epochs": 200,
+    "rate": 5e-4,
+    "min_rate": 1e-5,
+    "warmup": 0.1,
+    "decay": 0.05,
+    "betas": [0.9, 0.95],
+    "clip": 3.0,
+    "keep": "best",
+}
+# Vis-Dec's second stage, beside what it shares with the others.
+_CROSS = _ALIGN | {
+    "align": "cross_mae",
+    "image_mask_ratio": 0.5,
+    "response_weight": 0.25,
+    "image_weight": 1.5,
+    "cross": {"depth": 3, "heads": 12},
+    "decoder": {"width": 512, "depth": 6, "heads": 16, "mlp_ratio": 4.0},
+    "image": {
+        "path": "facebook/vit-mae-base",
+        "revision": "0dfb9b7ed42dcfd1b74e164f86c63fd13429ced2",
+        "side": 224,
+        "patch": 16,
+        "width": 768,
+        "depth": 12,
+        "heads": 12,
+        "mlp_ratio": 4.0,
+        "decoder": {"width": 512, "depth": 6, "heads": 16, "mlp_ratio": 4.0},
+    },
+    "batch_size": 16,
+    "epochs": 60,
+    "rate": 5.3e-5,
+    "min_rate": 0.0,
+    "warmup": 0.033,
+    "clip": 0.8,
+}
+_DIFFUSE = {
+    "tokens": None,
+    "time_condition": True,
+    "trained": ["attn2", "norm2"],
+    "batch_size": 16,
+    "epochs": 60,
+    "rate": 5.3e-5,
+    "min_rate": 5.3e-5,
+    "warmup": 0.0,
+    "decay": 0.01,
+    "betas": [0.9, 0.999],
+    "clip": 0.5,
+    "keep": "last",
+}
+# Chen et al. 2023, with the mlp_ratio that gives the 303 M parameters that are quoted.
+_MIND_VIS = _MAE | {
+    "width": 1024,
+    "depth": 24,
+    "heads": 16,
+    "tokenizer_width": None,
+    "decoder_depth": 8,
+    "decoder_heads": 16,
+    "batch_size": 100,
+    "epochs": 500,
+    "min_rate": 0.0,
+    "warmup": 0.08,
+    "clip": 0.8,
+}
+# Sun et al. 2023.
+_VIS_DEC = _MIND_VIS | {
+    "self_contrast": 1.0,
+    "cross_contrast": 0.5,
+    "batch_size": 250,
+    "epochs": 140,
+    "warmup": 0.286,
+}
+
+
+def _method(encoder, stage1, align=None, stage2=None, stage3=None):
+    stage2 = stage2 or _ALIGN | {"align": align or "none"}
+    return {"encoder": encoder, "stage1": stage1, "stage2": stage2, "stage3": stage3 or _DIFFUSE}
+
+
+PRESETS = {
+    # What Yang et al. 2025 print, to the learning rate, which is CAE's for batches of 2,048.
+    "fcae": _method(
+        "cae-paper",
+        _CAE | {"batch_size": 8, "rate": 1.7e-3, "min_rate": 1e-4},
+        stage2=_ALIGN | {"align": "image+text", "batch_size": 16, "min_rate": 0.0},
+    ),
+    # Table 3: the full model and what is left of it without its parts.
+    "fcae-base": _method("cae", _CAE, "image+text"),
+    "fcae-f": _method("cae", _CAE),
+    "fcae-fi": _method("cae", _CAE, "image"),
+    "fcae-ft": _method("cae", _CAE, "text"),
+    "mae-fi": _method("mae", _MAE, "image"),
+    "mae-f": _method("mae", _MAE),
+    "mind-vis": _method("mind-vis", _MIND_VIS),
+    "vis-dec": _method("vis-dec", _VIS_DEC, stage2=_CROSS),
+}
+
+# Laid over a preset: two cores, minutes, some hundred images of some hundred voxels.
+_SMALL = {
+    "width": 64,
+    "depth": 2,
+    "heads": 2,
+    "tokenizer_width": None,
+    # A map for each patch: too few images to tell patches apart by their place.
+    "own_maps": True,
+    "regressor_width": 64,
+    "regressor_depth": 1,
+    "regressor_heads": 2,
+    "decoder_width": 64,
+    "decoder_depth": 1,
+    "decoder_heads": 2,
+    "codes": 4,
+    "align_weight": 0.1,
+    "batch_size": 64,
+    "epochs": 60,
+    "rate": 1e-3,
+    "min_rate": 1e-5,
+    "warmup": 0.1,
+    "clip": 1.0,
+}
+DEMO = {
+    "stage1": _SMALL,
+    "stage2": {
+        "batch_size": 64,
+        "epochs": 40,
+        "rate": 1e-3,
+        "min_rate": 1e-5,
+        "warmup": 0.1,
+        "clip": 1.0,
+        "cross": {"depth": 1, "heads": 2},
+        "decoder": {"width": 64, "depth": 1, "heads": 2, "mlp_ratio": 4.0},
+        "image": {
+            "path": None,
+            "revision": None,
+            "side": 32,
+            "patch": 8,
+            "width": 64,
+            "depth": 2,
+            "heads": 2,
+            "mlp_ratio": 2.0,
+            "decoder": {"width": 64, "depth": 1, "heads": 2, "mlp_ratio": 2.0},
+        },
+    },
+    "stage3": {
+        "batch_size": 32,
+        "epochs": 10,
+        "rate": 1e-3,
+        "min_rate": 1e-5,
+        "warmup": 0.1,
+        "clip": 1.0,
+    },
+}
+# In the demo the discrete target is a voxel's quantile: a code of 16 noisy voxels says too little.
+SIZES = ("full", "demo")
+
+
+def resolve(name, own, size):
+    """Settings of a method.
+
+    Parameters
+    ----------
+    name : str
+    own : dict
+        What the configuration says of it: preset (by default the method's name, and ``fcae-base``
+        for ``fcae`` in the demo) and, by stage, settings that differ from the preset's.
+    size : {"full", "demo"}
+
+    Returns
+    -------
+    dict
+        encoder (name of the first stage's weights: the method's own where its first stage differs
+        from the preset's), stage1, stage2, stage3.
+    """
+    chosen = deepcopy(PRESETS[own.get("preset", name)])
+    for stage in STAGES:
+        if size == "demo":
+            known = chosen[stage]
+            known |= {k: v for k, v in deepcopy(DEMO[stage]).items() if k in known}
+        if stage == "stage1" and size == "demo" and chosen[stage]["target"] == "kmeans":
+            chosen[stage]["target"] = "quantile"
+        chosen[stage] |= deepcopy(own.get(stage, {}))
+    if own.get("stage1"):
+        chosen["encoder"] = name
+    return chosen
+
+
+def check_methods(methods, size):
+    """List what the configuration says of methods that no preset has.
+
+    Parameters
+    ----------
+    methods : dict of dict
+    size : str
+
+    Returns
+    -------
+    list of str
+        One sentence a problem.
+    """
+    problems = []
+    for name, own in methods.items():
+        preset = own.get("preset", name)
+        where = f"trained.methods.{name}"
+        if preset not in PRESETS:
+            known = ", ".join(PRESETS)
+            problems.append(f"{where} must name a preset ({known}), not {preset}.")
+            continue
+        for stage in STAGES:
+            known = PRESETS[preset][stage]
+            for key, value in own.get(stage, {}).items():
+                if key not in known:
+                    allowed = ", ".join(sorted(known))
+                    problems.append(
+                        f"Unknown key {key} in {where}.{stage}: the allowed keys are {allowed}."
+                    )
+                elif not _alike(value, known[key]):
+                    problems.append(
+                        f"{where}.{stage}.{key} must be like {known[key]!r}, not {value!r}."
+                    )
+        problems += _check_values(where, resolve(name, own, size)) if not problems else []
+    return problems
+
+
+def _alike(value, known):
+    """Whether a value can stand for a preset's."""
+    if known is None or value is None:
+        return True
+    if isinstance(known, bool) or isinstance(value, bool):
+        return isinstance(known, bool) and isinstance(value, bool)
+    if isinstance(known, int | float):
+        return isinstance(value, int | float)
+    return type(value) is type(known)
+
+
+CHOICES = {
+    "stage1": {
+        "encoder": ("mae", "cae"),
+        "target": ("mse", "kmeans", "randproj", "quantile"),
+        "regressor_context": ("all", "visible"),
+        "keep": ("last", "best"),
+    },
+    "stage2": {
+        "align": ALIGNMENTS,
+        "level": ("token", "global"),
+        "mixer": ("learned", "pool"),
+        "keep": ("last", "best"),
+    },
+    "stage3": {"keep": ("last", "best")},
+}
+SHARES = ("mask_ratio", "image_mask_ratio", "sparsification", "warmup")
+POSITIVE = ("batch_size", "epochs", "rate", "patch", "width", "depth", "heads", "codes")
+
+
+def _check_values(where, settings):
+    """Values that no stage can use."""
+    problems = []
+    for stage in STAGES:
+        for key, value in settings[stage].items():
+            place = f"{where}.{stage}.{key}"
+            choices = CHOICES[stage].get(key)
+            if choices and value not in choices:
+                problems.append(f"{place} must be one of {', '.join(choices)}, not {value}.")
+            if key in SHARES and not 0 <= value < 1:
+                problems.append(f"{place} must be at least 0 and below 1, not {value}.")
+            if key in POSITIVE and not value > 0:
+                problems.append(f"{place} must be above 0, not {value}.")
+        for name in ("", "regressor_", "decoder_"):
+            width, heads = (settings[stage].get(f"{name}{key}") for key in ("width", "heads"))
+            if width and (width % heads or width % 2):
+                problems.append(
+                    f"{where}.{stage}.{name}width must be even and a multiple of {name}heads "
+                    f"({heads}), not {width}."
+                )
+    return problems
