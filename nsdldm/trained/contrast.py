@@ -14,13 +14,13 @@ def info_nce(a, b, temperature=0.1, symmetric=False):
 
     InfoNCE (van den Oord et al., 2018) on cosines: the mean over samples i of
     -log(exp(cos(a_i, b_i) / T) / sum_j exp(cos(a_i, b_j) / T)). Where training has more than one
-    process, j runs over the samples of all of them, and the mean of the processes' losses is the
-    loss of one process with all samples, gradients included.
+    process, j runs over the samples of all of them. The mean of the processes' losses, weighted by
+    their samples, is the loss of one process with all samples, gradients included.
 
     Parameters
     ----------
     a, b : tensors of shape (n, d)
-        Row i of one belongs to row i of the other. Every process must have the same n.
+        Row i of one belongs to row i of the other.
     temperature : float or scalar tensor
         T.
     symmetric : bool
@@ -47,8 +47,13 @@ def _gather(rows):
     """Rows of all processes, in their order, and where the own ones begin."""
     if not (distributed.is_initialized() and distributed.get_world_size() > 1):
         return rows, 0
+    count = torch.tensor([len(rows)], device=rows.device)
+    counts = torch.cat(all_gather(count)).tolist()
+    padded = functional.pad(rows, (0, 0, 0, max(counts) - len(rows)))
     # This one passes gradients back to the process that a row is of; distributed.all_gather none.
-    return torch.cat(all_gather(rows.contiguous())), distributed.get_rank() * len(rows)
+    parts = all_gather(padded)
+    gathered = torch.cat([part[:n] for part, n in zip(parts, counts, strict=True)])
+    return gathered, sum(counts[: distributed.get_rank()])
 
 
 def self_contrast(predicted, responses, temperature=0.1):

@@ -122,25 +122,30 @@ def make_map():
     return nn.Linear(6, 4)
 
 
+SHARES = [([0, 1, 2], [3, 4, 5]), ([0, 1, 2, 3], [4, 5])]
+
+
 def run_process(rank, folder):
     torch.set_num_threads(1)
     store = distributed.FileStore(str(folder / "store"), 2)
     distributed.init_process_group("gloo", store=store, rank=rank, world_size=2)
-    network = make_map()
-    rows = slice(3 * rank, 3 * rank + 3)
-    mapped = network(draw(6, 6)[rows]), network(draw(6, 6, seed=1)[rows])
-    loss = info_nce(*mapped, 0.1, symmetric=True)
-    loss.backward()
-    np.save(folder / f"{rank}.npy", np.append(network.weight.grad.numpy().ravel(), loss.item()))
+    found = []
+    for places in SHARES:
+        network, rows = make_map(), places[rank]
+        loss = info_nce(network(draw(6, 6)[rows]), network(draw(6, 6, seed=1)[rows]), 0.1, True)
+        # DistributedDataParallel takes the mean over processes.
+        weighted = loss * 2 * len(rows) / 6
+        weighted.backward()
+        found.append(np.append(network.weight.grad.numpy().ravel(), weighted.item()))
+    np.save(folder / f"{rank}.npy", found)
     distributed.destroy_process_group()
 
 
 def test_two_processes_are_as_one_with_all_samples(tmp_path):
     multiprocessing.spawn(run_process, (tmp_path,), nprocs=2)
-    # As DistributedDataParallel takes the mean of gradients.
     found = np.mean([np.load(tmp_path / f"{rank}.npy") for rank in (0, 1)], axis=0)
     network = make_map()
     loss = info_nce(network(draw(6, 6)), network(draw(6, 6, seed=1)), 0.1, symmetric=True)
     loss.backward()
     expected = np.append(network.weight.grad.numpy().ravel(), loss.item())
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(found, [expected, expected], rtol=1e-4, atol=1e-6)
