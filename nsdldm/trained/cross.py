@@ -42,7 +42,7 @@ class CrossModal(nn.Module):
         Of stage 1. Its adapters, if any, are not trained here, since what they make is a target.
     settings : dict
         Of stage 2, `nsdldm.trained.presets`: mask_ratio, image_mask_ratio, response_weight,
-        image_weight, cross_depth, decoder_width, decoder_depth, decoder_heads, mlp_ratio.
+        image_weight, cross_depth, decoder_width, decoder_depth, decoder_heads, mlp_ratio, own_maps.
     image : ViTMAEForPreTraining
         As `load_image_mae` returns it.
     state : dict of tensor, optional
@@ -63,6 +63,7 @@ class CrossModal(nn.Module):
             mlp_ratio=settings["mlp_ratio"],
             n_outputs=encoder.patch,
             mask_token=True,
+            own_maps=settings["own_maps"],
         )
         insert_fitting(self.decoder, state or {}, "decoder.")
         # Attention across is as wide as the tokens of pictures.

@@ -11,8 +11,14 @@ from nsdldm.trained.cross import CrossModal, load_image_mae
 from nsdldm.trained.networks import build_encoder, draw_mask
 
 ENCODER = {"patch": 4, "width": 24, "depth": 2, "heads": 3, "mlp_ratio": 2.0}
-ENCODER |= {"tokenizer_width": None}
-SETTINGS = {"mask_ratio": 0.75, "image_mask_ratio": 0.5, "cross_depth": 1, "mlp_ratio": 2.0}
+ENCODER |= {"tokenizer_width": None, "own_maps": False}
+SETTINGS = {
+    "mask_ratio": 0.75,
+    "image_mask_ratio": 0.5,
+    "cross_depth": 1,
+    "mlp_ratio": 2.0,
+    "own_maps": False,
+}
 SETTINGS |= {"response_weight": 0.25, "image_weight": 1.5}
 SETTINGS |= {"decoder_width": 16, "decoder_depth": 1, "decoder_heads": 2}
 LENGTH, SIDE = 64, 8
