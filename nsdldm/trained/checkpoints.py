@@ -96,6 +96,6 @@ def load_encoder(path):
     metadata : dict
     """
     state, metadata = load_weights(path)
-    encoder = build_encoder(metadata["encoder"], metadata["length"], metadata.get("n_voxels"))
+    encoder = build_encoder(metadata["encoder"], metadata["length"], metadata["n_voxels"])
     insert_weights(encoder, state, path, "encoder.")
     return encoder, metadata

@@ -5,6 +5,7 @@ rows. Statistics of all kinds, such as a voxel's mean, come from training rows.
 """
 
 import logging
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -144,6 +145,45 @@ def wrap_responses(responses, length):
     return np.pad(responses, ((0, 0), (0, length - responses.shape[1])), mode="wrap")
 
 
+class Sizes(NamedTuple):
+    """Lengths of response vectors.
+
+    Parameters
+    ----------
+    vector : int
+        As they are read: of the subject with most voxels, and whole patches.
+    encoder : int
+        As the encoder sees them: the same, or what adapters make of them.
+    n_voxels : list of int or None
+        Of each subject, where they have adapters.
+    """
+
+    vector: int
+    encoder: int
+    n_voxels: list | None
+
+
+def measure_responses(responses, settings):
+    """Find the lengths that subjects' responses lead to.
+
+    Parameters
+    ----------
+    responses : dict of path
+        For each subject.
+    settings : dict
+        Of stage 1: patch, adapter, adapter_width.
+
+    Returns
+    -------
+    Sizes
+    """
+    counts = [load_array(path).shape[1] for path in responses.values()]
+    vector = pad_length(max(counts), settings["patch"])
+    if settings["adapter"] == "wrap":
+        return Sizes(vector, vector, None)
+    return Sizes(vector, pad_length(settings["adapter_width"], settings["patch"]), counts)
+
+
 class _Responses:
     """Rows of one or several subjects' response files."""
 
@@ -170,6 +210,11 @@ class _Responses:
             own = self.subject[rows] == index
             values[own] = wrap_responses(array[self._rows[rows[own]]], self.length)
         return torch.from_numpy(values)
+
+    def batch(self, rows):
+        """Responses of some rows and whose they are, as networks take them."""
+        subject = torch.from_numpy(self.subject[np.asarray(rows)])
+        return {"responses": self.responses(rows), "subject": subject}
 
 
 class TrainingSet(_Responses):
@@ -200,19 +245,20 @@ class TrainingSet(_Responses):
             raise InputError(Finding(where, "training rows", "a table without held_back", REMEDY))
         watched = self.table["held_back"].to_numpy(bool)
         self.train, self.held_back = np.flatnonzero(~watched), np.flatnonzero(watched)
+        places = [self._find_images(images[s], i) for i, s in enumerate(self.subjects) if images]
+        self._places = np.concatenate([rows for rows, _ in places]) if images else None
         self._features = {}
-        places = [self._find_images(images[s], i) for i, s in enumerate(self.subjects if images else [])]
         for name, paths in (features or {}).items():
-            arrays = [load_array(paths[subject]) for subject in self.subjects]
-            for array, (path, n) in zip(arrays, ((images[s], p[1]) for s, p in zip(self.subjects, places)), strict=True):
+            self._features[name] = [load_array(paths[subject]) for subject in self.subjects]
+            for array, (_, n), path in zip(
+                self._features[name], places, paths.values(), strict=True
+            ):
                 if len(array) != n:
-                    expected = f"a row for each of the {n} images of {path}"
-                    raise InputError(Finding(name, expected, f"{len(array)} rows", REMEDY))
-            self._features[name] = arrays
-        self._places = np.concatenate([p[0] for p in places]) if places else None
+                    expected = f"a row for each of the {n} images"
+                    raise InputError(Finding(str(path), expected, f"{len(array)} rows", REMEDY))
 
     def _find_images(self, path, index):
-        """Rows of a subject's images that belong to its training rows, and how many images it saw."""
+        """Rows of ``images.tsv`` that a subject's training rows belong to, and its length."""
         table = load_table(path)
         place = pd.Series(np.arange(len(table)), index=table["nsd_id"])
         wanted = self.nsd_ids[self.subject == index]

@@ -16,12 +16,15 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedDataParallelKwargs
 
 from nsdldm import provenance
+from nsdldm.devices import check_choice
 from nsdldm.errors import Finding, InputError
+from nsdldm.files import save_table
 from nsdldm.trained.checkpoints import load_weights, save_weights
+from nsdldm.trained.networks import count_parameters
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +33,7 @@ ENTRIES, EVALUATIONS = 100, 20
 SAVE_SECONDS = 300
 # How many times its first value a loss must reach to count as diverged.
 DIVERGED = 3.0
+PRECISIONS = ("auto", "no", "bf16", "fp16")
 
 
 class Plan(NamedTuple):
@@ -138,6 +142,68 @@ def identify(module, settings, paths):
 def trained_state(network):
     """Parameters of a network that are trained, by name."""
     return {name: p for name, p in network.named_parameters() if p.requires_grad}
+
+
+def choose_precision(precision, device):
+    """Choose what networks compute in.
+
+    Parameters
+    ----------
+    precision : {"auto", "no", "bf16", "fp16"}
+        "auto" is bf16 on a GPU and float32 ("no") on a CPU.
+    device : torch.device
+
+    Returns
+    -------
+    str
+    """
+    check_choice("trained.precision", precision, PRECISIONS)
+    if precision == "auto":
+        return "bf16" if device.type == "cuda" else "no"
+    return precision
+
+
+def log_parameters(label, network):
+    """Count and log the parameters of a network's parts.
+
+    Parameters
+    ----------
+    label : str
+    network : nn.Module
+
+    Returns
+    -------
+    dict of int
+        By part, and trained: those that are not frozen.
+    """
+    counts = {name: count_parameters(part) for name, part in network.named_children()}
+    counts = {name: count for name, count in counts.items() if count}
+    total = sum(counts.values())
+    counts["trained"] = sum(p.numel() for p in trained_state(network).values())
+    parts = ", ".join(f"{name} {count / 1e6:.3g} M" for name, count in counts.items())
+    logger.info("%s: %.3g M parameters (%s)", label, total / 1e6, parts)
+    return counts
+
+
+def finish_stage(network, table, metadata, *, weights, curve, partial, names=None):
+    """Write what a stage has made, and remove its checkpoint; in one process of several.
+
+    Parameters
+    ----------
+    network : nn.Module
+    table : DataFrame
+        As `train` returns it.
+    metadata : dict
+    weights, curve, partial : path
+    names : container of str, optional
+        The weights that are kept; all by default.
+    """
+    if not PartialState().is_main_process:
+        return
+    state = {name: t for name, t in network.state_dict().items() if names is None or name in names}
+    save_weights(weights, state, metadata)
+    save_table(curve, table)
+    Path(partial).unlink(missing_ok=True)
 
 
 class _Training:

@@ -449,8 +449,8 @@ class Decoder(nn.Module):
         if mask_token:
             nn.init.normal_(self.mask, std=SPREAD)
 
-    def forward(self, states, masked, kept=None):
-        """Predict the masked tokens.
+    def forward(self, states, masked, kept=None, everywhere=False):
+        """Predict the masked tokens, or all.
 
         Parameters
         ----------
@@ -460,10 +460,12 @@ class Decoder(nn.Module):
         masked : int64 tensor of shape (n, m)
         kept : int64 tensor of shape (n, k), optional
             Places of the visible tokens; with a mask token.
+        everywhere : bool
+            Predict all tokens, in their order; with a mask token.
 
         Returns
         -------
-        tensor of shape (n, m, n_outputs)
+        tensor of shape (n, m, n_outputs) or (n, n_tokens, n_outputs)
         """
         states = self.enter(states)
         places = take_tokens(self.positions[:, 1:], masked)
@@ -476,8 +478,13 @@ class Decoder(nn.Module):
             states = torch.cat([states + known, self.mask + places], dim=1)
         for block in self.blocks:
             states = block(states)
-        states = self.norm(states)[:, -masked.shape[1] :]
-        return self.head(states, masked.to(states.device)) if self.own_maps else self.head(states)
+        states = self.norm(states)
+        if everywhere:
+            order = torch.cat([kept, masked], dim=1).argsort(dim=1)
+            states, places = take_tokens(states[:, 1:], order), None
+        else:
+            states, places = states[:, -masked.shape[1] :], masked.to(states.device)
+        return self.head(states, places) if self.own_maps else self.head(states)
 
 
 def count_parameters(module):

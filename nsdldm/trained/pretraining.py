@@ -5,21 +5,30 @@ code of CAE (Chen et al., IJCV 2024) and MinD-Vis (Chen et al., CVPR 2023).
 """
 
 import logging
-from pathlib import Path
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 from nsdldm.devices import choose_device
-from nsdldm.files import save_table
+from nsdldm.errors import Finding, InputError
 from nsdldm.trained import networks
-from nsdldm.trained.checkpoints import save_weights
-from nsdldm.trained.data import TrainingSet, pad_length
-from nsdldm.trained.loop import identify, make_plan, train
-from nsdldm.trained.targets import fit_target
+from nsdldm.trained.checkpoints import insert_weights, load_weights
+from nsdldm.trained.contrast import cross_contrast, self_contrast
+from nsdldm.trained.data import TrainingSet, measure_responses
+from nsdldm.trained.loop import (
+    choose_precision,
+    finish_stage,
+    identify,
+    log_parameters,
+    make_plan,
+    train,
+)
+from nsdldm.trained.targets import fit_target, restore_target
 
 logger = logging.getLogger(__name__)
+
+CODE = "nsdldm/trained/pretraining.py"
 
 
 class Pretraining(nn.Module):
@@ -29,18 +38,14 @@ class Pretraining(nn.Module):
     ----------
     settings : dict
         Of stage 1, `nsdldm.trained.presets`.
-    length : int
-        Of a response vector.
+    encoder : nsdldm.trained.networks.Encoder
     target : nn.Module
         As `nsdldm.trained.targets.fit_target` returns it.
-    n_voxels : sequence of int, optional
-        Of each subject, where subjects have adapters.
     """
 
-    def __init__(self, settings, length, target, n_voxels=None):
+    def __init__(self, settings, encoder, target):
         super().__init__()
-        self.settings, self.target = settings, target
-        self.encoder = networks.build_encoder(settings, length, n_voxels)
+        self.settings, self.encoder, self.target = settings, encoder, target
         if self.encoder.adapters is not None:
             # What it makes is the target, which a trained map could make easy: all zeros.
             self.encoder.adapters.requires_grad_(False)
@@ -60,24 +65,24 @@ class Pretraining(nn.Module):
             own_maps=settings["own_maps"],
         )
 
-    def predict(self, responses, kept, masked):
-        """Predict masked tokens of adapted responses (n, length).
+    def predict(self, responses, kept, masked, everywhere=False):
+        """Predict masked tokens of adapted responses (n, length), or all with a plain decoder.
 
         Returns
         -------
-        outputs : tensor of shape (n, m, n_outputs)
+        outputs : tensor of shape (n, m, n_outputs), or (n, n_tokens, n_outputs)
         states : tensor of shape (n, m, width) or None
             What the regressor predicts of the masked tokens.
         """
         visible = self.encoder(responses, kept, adapted=True)
         if self.regressor is None:
-            return self.decoder(visible, masked, kept), None
+            return self.decoder(visible, masked, kept, everywhere), None
         states = self.regressor(visible, kept, masked)
         return self.decoder(states, masked), states
 
     @torch.no_grad()
     def encode_masked(self, responses, masked):
-        """What the encoder makes of the masked tokens alone, without gradients: the alignment's target.
+        """Encode the masked tokens alone, without gradients: what the regressor shall predict.
 
         As in CAE's code the weights are the encoder's own of this step, not a slower copy.
         """
@@ -98,21 +103,43 @@ class Pretraining(nn.Module):
         dict of scalar tensor
             loss; reconstruction; of the contextual kind also alignment; contrast if there is one.
         """
+        settings = self.settings
         clean = self.encoder.adapt(batch["responses"], batch["subject"])
-        responses = networks.sparsify(generator, clean, self.settings["sparsification"])
+        responses = networks.sparsify(generator, clean, settings["sparsification"])
         patches = networks.cut_patches(clean, self.encoder.patch)
-        ratio = self.settings["mask_ratio"]
-        kept, masked = networks.draw_mask(generator, *patches.shape[:2], ratio)
-        outputs, states = self.predict(responses, kept, masked)
+        kept, masked = networks.draw_mask(generator, *patches.shape[:2], settings["mask_ratio"])
+        contrasted = settings["self_contrast"] or settings["cross_contrast"]
+        outputs, states = self.predict(responses, kept, masked, everywhere=bool(contrasted))
+        losses = {}
+        if contrasted:
+            losses = self._contrast(clean, responses, outputs, generator)
+            outputs = networks.take_tokens(outputs, masked)
         hidden = networks.take_tokens(patches, masked)
-        losses = {"reconstruction": self.target.loss(outputs, hidden, masked)}
-        total = self.settings["reconstruction_weight"] * losses["reconstruction"]
+        losses["reconstruction"] = self.target.loss(outputs, hidden, masked)
         if states is not None:
-            losses["alignment"] = functional.mse_loss(
-                states, self.encode_masked(responses, masked).detach()
-            )
-            total = total + self.settings["align_weight"] * losses["alignment"]
-        return {"loss": total, **losses}
+            aim = self.encode_masked(responses, masked)
+            losses["alignment"] = functional.mse_loss(states.float(), aim.float())
+        weights = {
+            "reconstruction": settings["reconstruction_weight"],
+            "alignment": settings["align_weight"],
+            **{name: settings[name] for name in ("self_contrast", "cross_contrast")},
+        }
+        return {"loss": sum(weights[name] * loss for name, loss in losses.items()), **losses}
+
+    def _contrast(self, clean, responses, outputs, generator):
+        """Vis-Dec's contrasts of what is predicted of all tokens."""
+        settings, n_tokens = self.settings, self.encoder.n_tokens
+        places = torch.arange(n_tokens).expand(len(clean), -1)
+        predicted = self.target.decode(outputs, places)
+        losses = {}
+        if settings["self_contrast"]:
+            losses["self_contrast"] = self_contrast(predicted, clean, settings["temperature"])
+        if settings["cross_contrast"]:
+            masks = networks.draw_mask(generator, len(clean), n_tokens, settings["mask_ratio"])
+            other, _ = self.predict(responses, *masks, everywhere=True)
+            other = self.target.decode(other, places)
+            losses["cross_contrast"] = cross_contrast(predicted, other, settings["temperature"])
+        return losses
 
 
 def build_regressor(settings, encoder):
@@ -126,3 +153,102 @@ def build_regressor(settings, encoder):
         mlp_ratio=settings["mlp_ratio"],
         context=settings["regressor_context"],
     )
+
+
+def check_contrast(settings):
+    """Stop at contrasts of the contextual kind, whose decoder never sees visible tokens."""
+    if settings["encoder"] == "cae" and (settings["self_contrast"] or settings["cross_contrast"]):
+        expected, remedy = "no self_contrast or cross_contrast", "Set encoder to mae, or both to 0"
+        raise InputError(Finding("trained: stage1 of encoder cae", expected, "one", remedy))
+
+
+def pretrain_encoder(
+    *, responses, rows, settings, seed, device, precision, partial, weights, curve
+):
+    """Train the autoencoder of masked responses of one or several subjects.
+
+    Parameters
+    ----------
+    responses, rows : dict of path
+        For each subject, training rows as `nsdldm.trained.data.prepare_responses` writes them.
+    settings : dict
+        Of stage 1, `nsdldm.trained.presets`.
+    seed : int
+        Of initial weights, the target's fit, order, masks.
+    device : {"auto", "cpu", "cuda"}
+    precision : {"auto", "no", "bf16", "fp16"}
+        "auto" is bf16 on a GPU.
+    partial : path
+        Checkpoint of a training that goes on after a kill; removed at the end.
+    weights : path
+        Output: encoder, regressor, decoder and target as safetensors.
+    curve : path
+        Output: table as `nsdldm.trained.loop.train` returns it.
+
+    Raises
+    ------
+    InputError
+        Settings that no network can have, or a training that diverges.
+    """
+    check_contrast(settings)
+    device = choose_device(device)
+    sizes = measure_responses(responses, settings)
+    samples = TrainingSet(responses, rows, sizes.vector)
+    torch.manual_seed(seed)
+    encoder = networks.build_encoder(settings, sizes.encoder, sizes.n_voxels)
+    target = fit_target(settings["target"], _cut(samples, encoder), settings["codes"], seed)
+    network = Pretraining(settings, encoder, target)
+    counts = log_parameters("stage 1", network)
+    table = train(
+        network,
+        samples.batch,
+        samples.train,
+        make_plan(settings, seed),
+        held_back=samples.held_back,
+        partial=partial,
+        key=identify(CODE, [settings, seed], [*responses.values(), *rows.values()]),
+        device=device,
+        precision=choose_precision(precision, device),
+        label="stage 1",
+    )
+    about = {
+        "stage": 1,
+        "encoder": settings,
+        "length": sizes.encoder,
+        "vector": sizes.vector,
+        "n_voxels": sizes.n_voxels,
+        "subjects": list(responses),
+        "parameters": counts,
+        "seed": seed,
+    }
+    finish_stage(network, table, about, weights=weights, curve=curve, partial=partial)
+
+
+@torch.no_grad()
+def _cut(samples, encoder):
+    """Patches of the rows that are trained on."""
+    subject = torch.from_numpy(samples.subject[samples.train])
+    responses = encoder.adapt(samples.responses(samples.train), subject)
+    return networks.cut_patches(responses, encoder.patch).numpy()
+
+
+def load_pretraining(path):
+    """Load all of stage 1.
+
+    Parameters
+    ----------
+    path : str or Path
+        As `pretrain_encoder` writes it.
+
+    Returns
+    -------
+    network : Pretraining
+        On the CPU, in evaluation mode.
+    metadata : dict
+    """
+    state, metadata = load_weights(path)
+    settings = metadata["encoder"]
+    encoder = networks.build_encoder(settings, metadata["length"], metadata["n_voxels"])
+    network = Pretraining(settings, encoder, restore_target(settings, state))
+    insert_weights(network, state, path)
+    return network.eval().requires_grad_(False), metadata

@@ -188,3 +188,23 @@ def _fit_quantiles(patches, n_codes, rng):
     parts = np.array_split(ordered, n_codes, axis=0)
     means = np.stack([part.mean(axis=0) for part in parts], axis=-1).astype(np.float32)
     return Quantiles(torch.from_numpy(edges), torch.from_numpy(means))
+
+
+def restore_target(settings, state):
+    """Make a target from the weights of stage 1.
+
+    Parameters
+    ----------
+    settings : dict
+        Of stage 1.
+    state : dict of tensor
+        Its weights.
+
+    Returns
+    -------
+    Values, Codes or Quantiles
+    """
+    own = {n.removeprefix("target."): t for n, t in state.items() if n.startswith("target.")}
+    if settings["target"] == "mse":
+        return Values(settings["patch"])
+    return (Quantiles if settings["target"] == "quantile" else Codes)(**own)
