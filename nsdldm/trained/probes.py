@@ -1,0 +1,352 @@
+"""What the stages have learned: masked responses completed, and test images found by their brain.
+
+Everything here is fitted on training rows and scored on test rows, after the training is over.
+"""
+
+import logging
+
+import numpy as np
+import pandas as pd
+import torch
+
+from nsdldm import ridge
+from nsdldm.decoding import fit_decoder
+from nsdldm.devices import choose_device
+from nsdldm.files import create_hdf5, load_array, load_table, save_table
+from nsdldm.metrics.intervals import bootstrap_interval
+from nsdldm.trained import networks
+from nsdldm.trained.alignment import load_alignment
+from nsdldm.trained.checkpoints import load_encoder, read_metadata
+from nsdldm.trained.data import TestSet, TrainingSet
+from nsdldm.trained.pretraining import load_pretraining
+
+logger = logging.getLogger(__name__)
+
+# Masks that a test row is completed under.
+DRAWS = 8
+AT_ONCE = 64
+ALPHAS = tuple(10.0**k for k in range(-2, 7))
+FOLDS = 5
+PREDICTORS = ("model", "mean", "neighbour")
+SCORES = ("value", "ci_low", "ci_high")
+
+
+def _batches(n):
+    return [np.arange(start, min(start + AT_ONCE, n)) for start in range(0, n, AT_ONCE)]
+
+
+def predict_neighbour(train, responses, visible):
+    """Predict hidden voxels from their nearest visible one.
+
+    Parameters
+    ----------
+    train : float32 array of shape (n_rows, n_voxels)
+        Standardised training rows, from which each pair's slope is taken.
+    responses : float32 array of shape (n, n_voxels)
+    visible : bool array of shape (n_voxels,)
+
+    Returns
+    -------
+    float32 array of shape (n, n_hidden)
+        By simple linear regression; nearest in the order of the voxels, the lower of two as near.
+    """
+    known, hidden = np.flatnonzero(visible), np.flatnonzero(~visible)
+    right = np.searchsorted(known, hidden).clip(1, len(known) - 1)
+    below, above = known[right - 1], known[right]
+    nearest = np.where(hidden - below <= above - hidden, below, above)
+    slopes = np.einsum("nv,nv->v", train[:, nearest], train[:, hidden])
+    slopes /= np.square(train[:, nearest]).sum(axis=0)
+    return responses[:, nearest] * slopes
+
+
+@torch.no_grad()
+def complete_responses(network, responses, masks, device):
+    """Complete responses of which some patches are masked.
+
+    Parameters
+    ----------
+    network : nsdldm.trained.pretraining.Pretraining
+    responses : float32 tensor of shape (n, length)
+        Adapted.
+    masks : (kept, masked)
+        int64 tensors of shape (1, k) and (1, m), the same for all.
+    device : torch.device
+
+    Returns
+    -------
+    float32 array of shape (n, length)
+        Visible voxels are as they were.
+    """
+    made = []
+    for rows in _batches(len(responses)):
+        part = responses[rows].to(device)
+        kept, masked = (places.expand(len(part), -1).to(device) for places in masks)
+        outputs, _ = network.predict(part, kept, masked)
+        values = network.target.decode(outputs, masked).float()
+        patches = networks.cut_patches(part, network.encoder.patch).clone()
+        patches.scatter_(1, masked[..., None].expand_as(values), values)
+        made.append(patches.flatten(1).cpu().numpy())
+    return np.concatenate(made)
+
+
+def score_completion(network, train, test, seed, device):
+    """Complete test rows under several masks by a network and by two simple rules.
+
+    Parameters
+    ----------
+    network : nsdldm.trained.pretraining.Pretraining
+    train : nsdldm.trained.data.TrainingSet
+    test : nsdldm.trained.data.TestSet
+    seed : int
+        Of the masks.
+    device : torch.device
+
+    Returns
+    -------
+    errors : float array of shape (n_test, 3)
+        Mean squared error of hidden voxels, in the order of `PREDICTORS`. Voxels that padding
+        repeats are left out.
+    shown : dict of array
+        Under the first mask: true, model, mean, neighbour (n_test, n_voxels) and visible, the same.
+    """
+    network = network.to(device)
+    rows = np.arange(len(test.nsd_ids))
+    with torch.no_grad():
+        true = network.encoder.adapt(test.responses(rows).to(device), _subject(rows, device)).cpu()
+        given = train.responses(train.train).to(device)
+        fitted = network.encoder.adapt(given, _subject(train.train, device)).cpu().numpy()
+    length, patch = network.encoder.length, network.encoder.patch
+    n_voxels = length if network.encoder.adapters else test.n_voxels[0]
+    counted = np.zeros(length, bool)
+    counted[max(length - n_voxels, 0) : n_voxels] = True
+    generator = torch.Generator().manual_seed(seed)
+    errors, shown = np.zeros((len(rows), 3)), None
+    for _ in range(DRAWS):
+        ratio = network.settings["mask_ratio"]
+        masks = networks.draw_mask(generator, 1, network.encoder.n_tokens, ratio)
+        visible = np.zeros(length // patch, bool)
+        visible[masks[0].numpy()] = True
+        visible = np.repeat(visible, patch)
+        seen = true.numpy()
+        completed = {"model": complete_responses(network, true, masks, device)}
+        completed |= {name: seen.copy() for name in PREDICTORS[1:]}
+        completed["mean"][:, ~visible] = 0
+        completed["neighbour"][:, ~visible] = predict_neighbour(fitted, seen, visible)
+        scored = counted & ~visible
+        for column, name in enumerate(PREDICTORS):
+            wrong = np.square(completed[name][:, scored] - seen[:, scored])
+            errors[:, column] += wrong.mean(axis=1) / DRAWS
+        if shown is None:
+            shown = {name: values[:, :n_voxels] for name, values in completed.items()}
+            spread = np.broadcast_to(visible[:n_voxels], shown["model"].shape)
+            shown |= {"true": seen[:, :n_voxels], "visible": spread}
+    return errors, shown
+
+
+def _subject(rows, device):
+    """The only subject, for adapters."""
+    return torch.zeros(len(rows), dtype=torch.int64, device=device)
+
+
+@torch.no_grad()
+def pool_states(encoder, samples, rows, device):
+    """Mean of the tokens' states and the class token's, float32 (n, 2 x width)."""
+    encoder, pooled = encoder.to(device).eval(), []
+    for part in _batches(len(rows)):
+        batch = samples.batch(rows[part])
+        states = encoder(batch["responses"].to(device), None, batch["subject"].to(device))
+        pooled.append(torch.cat([states[:, 1:].mean(1), states[:, 0]], dim=1).float().cpu())
+    return torch.cat(pooled).numpy()
+
+
+def find_images(predicted, true):
+    """Say which images are nearest to what was predicted of them.
+
+    Parameters
+    ----------
+    predicted, true : float arrays of shape (n, ..., d)
+        Vectors whose cosines are compared, averaged over the axes between.
+
+    Returns
+    -------
+    bool array of shape (n,)
+        Whether an image's own vector is nearer than every other's.
+    """
+    units = [v / np.linalg.norm(v, axis=-1, keepdims=True).clip(1e-12) for v in (predicted, true)]
+    cosines = np.tensordot(*units, axes=[tuple(range(1, predicted.ndim))] * 2)
+    own = np.diag(cosines).copy()
+    np.fill_diagonal(cosines, -np.inf)
+    return own > cosines.max(axis=1)
+
+
+def probe(X, X_test, train, aims, aims_test):
+    """Find test images by a linear read-out that is fitted on training rows.
+
+    Parameters
+    ----------
+    X, X_test : float32 arrays of shape (n_train, n), (n_test, n)
+    train : int array of shape (n_train,)
+        Images of the training rows; folds are grouped by them.
+    aims, aims_test : float32 arrays of shape (n_train, d), (n_test, d)
+        CLIP's embeddings of the pictures.
+
+    Returns
+    -------
+    bool array of shape (n_test,)
+    """
+    mean, deviation = X.mean(axis=0), X.std(axis=0)
+    deviation[deviation == 0] = 1
+    X, X_test = ((values - mean) / deviation for values in (X, X_test))
+    middle = aims.mean(axis=0)
+    folds = ridge.group_folds(train, FOLDS, 0)
+    predicted, *_ = fit_decoder(X, aims - middle, X_test, ALPHAS, folds, True)
+    return find_images(predicted, aims_test - middle)
+
+
+@torch.no_grad()
+def predict_by_head(network, samples, rows, device):
+    """What stage 2's own heads predict of rows: CLIP's of the picture, or else of the captions."""
+    network, made = network.to(device), []
+    for part in _batches(len(rows)):
+        batch = samples.batch(rows[part])
+        states = network.embed(batch["responses"].to(device), subject=batch["subject"].to(device))
+        predict = network.predict_image if network.with_image else network.predict_text
+        made.append(predict(*states).float().cpu())
+    return torch.cat(made).numpy()
+
+
+def evaluate_encoders(
+    *,
+    train,
+    train_rows,
+    test,
+    test_rows,
+    images,
+    clip_image,
+    clip_text,
+    encoders,
+    aligned,
+    before,
+    seed,
+    n_bootstrap,
+    device,
+    masked,
+    completed,
+    retrieval,
+):
+    """Score the first and second stages of a subject's decoders on its test images.
+
+    Parameters
+    ----------
+    train, train_rows, test, test_rows : path
+        As `nsdldm.trained.data.prepare_responses` writes them.
+    images : path
+        ``images.tsv``.
+    clip_image, clip_text : path
+        As `nsdldm.trained.clip.embed_clip` writes them.
+    encoders, aligned : dict of path
+        Weights of stage 1 by encoder, and of stage 2 by method.
+    before : dict of str
+        By method, its encoder.
+    seed : int
+        Of masks and intervals.
+    n_bootstrap : int
+    device : {"auto", "cpu", "cuda"}
+    masked : path
+        Output: encoder, predictor (model, mean: the voxel's training mean, neighbour: linear
+        regression on the nearest visible voxel), n_images, mse with ci_low and ci_high (95 %, over
+        images), and gain with gain_low and gain_high: by how much the model's error is smaller.
+    completed : path
+        Output: HDF5 of the first encoder with true, model, mean, neighbour (float32) and visible
+        (bool) of shape (n_test, n_voxels), and nsd_id.
+    retrieval : path
+        Output: name (encoder or method), stage, readout, n_images, top1, the share of test images
+        that are nearest of all to what was predicted of them, with ci_low and ci_high, chance,
+        and gain with gain_low and gain_high over stage 1 of the same encoder. Readouts: ``probe``,
+        ridge from pooled states to CLIP's embedding of the picture, fitted on training rows; and
+        ``head``, stage 2's own. ``responses`` is the probe of the responses themselves.
+    """
+    device = choose_device(device)
+    ridge.set_device(device.type)
+    features = {"clip_image": {"": clip_image}}
+    paths = {"": train}, {"": train_rows}
+    errors, found, shown = {}, {}, None
+    for name, path in encoders.items():
+        network, metadata = load_pretraining(path)
+        samples = TrainingSet(*paths, metadata["vector"], {"": images}, features)
+        tested = TestSet(test, test_rows, metadata["vector"])
+        errors[name], first = score_completion(network, samples, tested, seed, device)
+        shown = shown or first
+        logger.info("%s: mean squared errors %s", name, errors[name].mean(axis=0).round(4))
+    places = _find_rows(images, tested.nsd_ids)
+    pictures = np.array(load_array(clip_image)[places], np.float32)
+    captions = np.array(load_array(clip_text)[places], np.float32)
+    aims = samples.features("clip_image", np.arange(len(samples.nsd_ids)))[:, 0].numpy()
+    everything = np.arange(len(samples.nsd_ids))
+
+    def read_out(X, X_test):
+        return probe(X, X_test, samples.nsd_ids, aims, pictures[:, 0])
+
+    rows = np.arange(len(tested.nsd_ids))
+    own = samples.responses(everything).numpy(), tested.responses(rows).numpy()
+    found["responses", 0, "probe"] = read_out(*own)
+    for stage, group in ((1, encoders), (2, aligned)):
+        for name, path in group.items():
+            encoder, _ = load_encoder(path)
+            states = (
+                pool_states(encoder, samples, everything, device),
+                pool_states(encoder, tested, rows, device),
+            )
+            found[name, stage, "probe"] = read_out(*states)
+    for name, path in aligned.items():
+        if read_metadata(path)["alignment"]["align"] != "cross_mae":
+            network, _ = load_alignment(path)
+            predicted = predict_by_head(network, tested, rows, device)
+            truth = pictures[:, : predicted.shape[1]] if network.with_image else captions
+            found[name, 2, "head"] = find_images(predicted, truth)
+    save_table(masked, _tabulate_errors(errors, n_bootstrap, seed))
+    save_table(retrieval, _tabulate_found(found, before, n_bootstrap, seed))
+    with create_hdf5(completed, sum(values.nbytes for values in shown.values())) as file:
+        for name, values in shown.items():
+            file.create_dataset(name, data=values, compression="gzip")
+        file["nsd_id"] = tested.nsd_ids
+
+
+def _find_rows(images, nsd_ids):
+    """Rows of images in their table."""
+    table = load_table(images)
+    return pd.Series(np.arange(len(table)), index=table["nsd_id"])[nsd_ids].to_numpy()
+
+
+def _interval(values, n_bootstrap, seed):
+    """Mean over images with its interval."""
+    low, high = bootstrap_interval(values[:, None], n_bootstrap, seed)
+    return float(values.mean()), float(low[0]), float(high[0])
+
+
+def _tabulate_errors(errors, n_bootstrap, seed):
+    """The table of completed responses."""
+    rows = []
+    for name, values in errors.items():
+        for column, predictor in enumerate(PREDICTORS):
+            row = {"encoder": name, "predictor": predictor, "n_images": len(values)}
+            scores = _interval(values[:, column], n_bootstrap, seed)
+            row |= dict(zip(("mse", *SCORES[1:]), scores, strict=True))
+            gain = _interval(values[:, column] - values[:, 0], n_bootstrap, seed)
+            rows.append(row | dict(zip(("gain", "gain_low", "gain_high"), gain, strict=True)))
+    return pd.DataFrame(rows)
+
+
+def _tabulate_found(found, before, n_bootstrap, seed):
+    """The table of images found."""
+    rows = []
+    for (name, stage, readout), hits in found.items():
+        values = hits.astype(float)
+        row = {"name": name, "stage": stage, "readout": readout, "n_images": len(hits)}
+        scores = _interval(values, n_bootstrap, seed)
+        row |= dict(zip(("top1", *SCORES[1:]), scores, strict=True)) | {"chance": 1 / len(hits)}
+        gain = (np.nan,) * 3
+        if stage == 2:
+            gain = _interval(values - found[before[name], 1, "probe"], n_bootstrap, seed)
+        rows.append(row | dict(zip(("gain", "gain_low", "gain_high"), gain, strict=True)))
+    return pd.DataFrame(rows)
