@@ -4,6 +4,7 @@ import logging
 
 import numpy as np
 import torch
+from diffusers import VQModel
 from PIL import Image
 
 from nsdldm.devices import choose_device, choose_dtype
@@ -14,6 +15,9 @@ from nsdldm.ldm.loading import load_autoencoder
 from nsdldm.nsd.stimuli import read_images
 
 logger = logging.getLogger(__name__)
+
+# Of a latent without spread, before scaling: the least that diffusers lets a posterior have.
+LEAST_LOGVAR = -30.0
 
 
 def prepare_pictures(pictures, resolution):
@@ -42,20 +46,25 @@ def encode_pictures(autoencoder, pictures):
 
     Parameters
     ----------
-    autoencoder : AutoencoderKL
+    autoencoder : AutoencoderKL or VQModel
     pictures : float32 tensor of shape (n, 3, side, side)
         From -1 to 1.
 
     Returns
     -------
     mean, logvar : float32 arrays of shape (n, channels, height, width)
-        Of the posterior times `scaling_factor`, the latent that the U-Net sees.
+        Of the posterior times `scaling_factor`, the latent that the U-Net sees. A `VQModel` has
+        no posterior: the mean is the latent before quantisation, and the log-variance that of a
+        standard deviation of 3e-7 before scaling.
     """
     pictures = pictures.to(autoencoder.device, autoencoder.dtype, memory_format=torch.channels_last)
-    posterior = autoencoder.encode(pictures).latent_dist
+    encoded = autoencoder.encode(pictures)
+    if isinstance(autoencoder, VQModel):
+        mean, logvar = encoded.latents, torch.full_like(encoded.latents, LEAST_LOGVAR)
+    else:
+        mean, logvar = encoded.latent_dist.mean, encoded.latent_dist.logvar
     scale = autoencoder.config.scaling_factor
-    mean = posterior.mean.float() * scale
-    logvar = posterior.logvar.float() + 2 * np.log(scale)
+    mean, logvar = mean.float() * scale, logvar.float() + 2 * np.log(scale)
     return mean.cpu().numpy(), logvar.cpu().numpy()
 
 
@@ -116,7 +125,7 @@ def latent_shape(autoencoder, resolution, where="model.resolution"):
 
     Parameters
     ----------
-    autoencoder : AutoencoderKL
+    autoencoder : AutoencoderKL or VQModel
     resolution : int
         Side of the picture, in pixels.
     where : str
@@ -136,4 +145,5 @@ def latent_shape(autoencoder, resolution, where="model.resolution"):
         expected, remedy = f"a multiple of {factor} pixels", "Set it to the nearest multiple"
         raise InputError(Finding(where, expected, str(resolution), remedy))
     side = resolution // factor
-    return autoencoder.config.latent_channels, side, side
+    channels = autoencoder.config.get("vq_embed_dim") or autoencoder.config.latent_channels
+    return channels, side, side

@@ -10,7 +10,9 @@ from diffusers import (
     AutoencoderKL,
     DDIMScheduler,
     DPMSolverMultistepScheduler,
+    PNDMScheduler,
     UNet2DConditionModel,
+    VQModel,
 )
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
@@ -36,11 +38,13 @@ SCHEDULERS = {
         DPMSolverMultistepScheduler,
         {"algorithm_type": "dpmsolver++", "steps_offset": 1},
     ),
+    # Linear multistep, as in latent diffusion's code, without Runge-Kutta steps to begin with.
+    "plms": (PNDMScheduler, {"skip_prk_steps": True, "steps_offset": 1}),
 }
 
 
 def load_autoencoder(path, revision, device, dtype):
-    """Load the autoencoder.
+    """Load the autoencoder, with Kullback-Leibler regularisation or vector quantisation.
 
     Parameters
     ----------
@@ -51,11 +55,12 @@ def load_autoencoder(path, revision, device, dtype):
     device : torch.device
     dtype : torch.dtype
         float16 becomes float32 where the checkpoint asks for it (`force_upcast`, as in diffusers'
-        own pipelines): the autoencoders of Stable Diffusion can overflow in float16.
+        own pipelines): the autoencoders of Stable Diffusion can overflow in float16. A quantising
+        one is always float32, since torch compares with the codebook in nothing less.
 
     Returns
     -------
-    AutoencoderKL
+    AutoencoderKL or VQModel
         In evaluation mode, without gradients.
 
     Raises
@@ -66,11 +71,13 @@ def load_autoencoder(path, revision, device, dtype):
     config = _load(AutoencoderKL.load_config, path, revision, "vae")
     scaling = config.get("scaling_factor", 1)
     _require(_is_number(scaling) and scaling > 0, path, "vae", "a scaling_factor above 0", scaling)
+    kind = VQModel if config.get("_class_name") == "VQModel" else AutoencoderKL
     # A configuration without the key stands for True, as Stable Diffusion 1's does.
-    if dtype == torch.float16 and config.get("force_upcast", True):
-        logger.info("the autoencoder runs in float32, as its configuration asks")
+    upcast = kind is VQModel or (dtype == torch.float16 and config.get("force_upcast", True))
+    if upcast and dtype != torch.float32:
+        logger.info("the autoencoder runs in float32, as its kind or configuration asks")
         dtype = torch.float32
-    autoencoder = _load_network(AutoencoderKL, path, revision, "vae", dtype)
+    autoencoder = _load_network(kind, path, revision, "vae", dtype)
     return autoencoder.to(device, memory_format=torch.channels_last)
 
 
@@ -99,6 +106,28 @@ def load_text(path, revision, device, dtype):
     return tokenizer, encoder.to(device)
 
 
+def count_tokens(path, revision):
+    """Count the tokens of a model's texts.
+
+    Parameters
+    ----------
+    path, revision
+        As `load_autoencoder`.
+
+    Returns
+    -------
+    int
+        77 in Stable Diffusion.
+
+    Raises
+    ------
+    InputError
+        A model without a text tower.
+    """
+    config = _load(CLIPTextConfig.from_pretrained, path, revision, "text_encoder")
+    return config.max_position_embeddings
+
+
 def load_denoiser(path, revision, device, dtype, scheduler):
     """Load the U-Net and the sampler.
 
@@ -108,12 +137,12 @@ def load_denoiser(path, revision, device, dtype, scheduler):
         As `load_autoencoder`.
     dtype : torch.dtype
         Of the U-Net; the sampler computes in the latents' float32.
-    scheduler : {"ddim", "dpmsolver++"}
+    scheduler : {"ddim", "dpmsolver++", "plms"}
 
     Returns
     -------
     unet : UNet2DConditionModel
-    scheduler : DDIMScheduler or DPMSolverMultistepScheduler
+    scheduler : DDIMScheduler, DPMSolverMultistepScheduler or PNDMScheduler
         With the noise schedule and the prediction type (epsilon or v) of the checkpoint.
 
     Raises
@@ -128,6 +157,10 @@ def load_denoiser(path, revision, device, dtype, scheduler):
     expected = f"num_train_timesteps from 1 to {MOST_TIMESTEPS}"
     fits = type(steps) is int and 1 <= steps <= MOST_TIMESTEPS
     _require(fits, path, "scheduler", expected, steps)
+    if kind is PNDMScheduler:
+        predicted = config.get("prediction_type", "epsilon")
+        expected = "a prediction_type that plms knows: epsilon or v_prediction"
+        _require(predicted in ("epsilon", "v_prediction"), path, "scheduler", expected, predicted)
     with reading(_name(path, "scheduler"), "the configuration of a scheduler"):
         sampler = kind.from_config(config, **options)
     unet = _load_network(UNet2DConditionModel, path, revision, "unet", dtype)

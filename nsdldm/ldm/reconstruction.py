@@ -1,5 +1,6 @@
 """Pictures of what was seen: decoded latents through the diffusion model."""
 
+import functools
 import json
 import logging
 from hashlib import file_digest, sha256
@@ -8,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, SchedulerMixin, UNet2DConditionModel
+from diffusers import AutoencoderKL, SchedulerMixin, UNet2DConditionModel, VQModel
 from PIL import Image
 
 from nsdldm import provenance
@@ -59,7 +60,8 @@ def decode_pictures(autoencoder, latents):
 
     Parameters
     ----------
-    autoencoder : AutoencoderKL
+    autoencoder : AutoencoderKL or VQModel
+        One that quantises does so first.
     latents : float32 tensor of shape (n, channels, height, width)
         As the U-Net sees them: times `scaling_factor`.
 
@@ -201,22 +203,43 @@ def reconstruct_chunk(
     } | IN_EFFECT.get(method, {})
     networks = _load_networks(settings, model, revision, device, dtype, compile)
     nsd_ids, features = _read_features(settings, images, {"z": z, "c": c}, networks)
-    digest = _digest(settings, nsd_ids, features, model)
+    arrays = nsd_ids, *features.values()
+    digest = digest_inputs("nsdldm/ldm/reconstruction.py", settings, arrays, model)
     part = chunk_rows(len(nsd_ids), chunk, n_chunks)
     nsd_ids, features = nsd_ids[part], {name: array[part] for name, array in features.items()}
+    produce = functools.partial(
+        _make_pictures, settings, networks, nsd_ids, features, device, batch_size
+    )
+    attributes = settings | {"digest": digest, "chunk": chunk, "n_chunks": n_chunks}
+    save_chunk(produce, nsd_ids, attributes, batch_size, partial, output)
 
-    shape = len(nsd_ids), settings["n_samples"], image_resolution, image_resolution, 3
-    key = f"{digest} {chunk} {n_chunks}"
+
+def save_chunk(produce, nsd_ids, attributes, batch_size, partial, output):
+    """Make the pictures of a chunk, or the rest of them after a kill, and write its file.
+
+    Parameters
+    ----------
+    produce : callable
+        Takes the number of pictures that are there already; yields the index, in C-order of images
+        and samples, and the uint8 picture of the others, from the beginning of a batch.
+    nsd_ids : int array of shape (n_images,)
+    attributes : dict
+        `nsdldm.ldm.chunks.ATTRIBUTES` and `nsdldm.ldm.chunks.CHUNK_ATTRIBUTES`, and n_samples.
+    batch_size : int
+        Pictures between two notes of how far it is.
+    partial, output
+        As `reconstruct_chunk`.
+    """
+    side = attributes["resolution"]
+    shape = len(nsd_ids), attributes["n_samples"], side, side, 3
+    key = "{digest} {chunk} {n_chunks}".format_map(attributes)
     pictures, done = open_partial(partial, shape, key)
     flat = pictures.reshape(-1, *shape[2:])
-    for index, picture in _make_pictures(
-        settings, networks, nsd_ids, features, device, batch_size, done
-    ):
+    for index, picture in produce(done):
         flat[index] = picture
         if (index + 1) % batch_size == 0 or index + 1 == len(flat):
             pictures.flush()
             record_done(partial, key, index + 1)
-    attributes = settings | {"digest": digest, "chunk": chunk, "n_chunks": n_chunks}
     save_reconstructions(output, pictures, nsd_ids, attributes)
     remove_partial(partial)
 
@@ -224,7 +247,7 @@ def reconstruct_chunk(
 class Networks(NamedTuple):
     """The parts of a checkpoint; all but the first are None where a method needs no diffusion."""
 
-    autoencoder: AutoencoderKL
+    autoencoder: AutoencoderKL | VQModel
     unet: UNet2DConditionModel | None = None
     sampler: SchedulerMixin | None = None
     empty: torch.Tensor | None = None
@@ -241,14 +264,18 @@ def _load_networks(settings, model, revision, device, dtype, compile):
         return Networks(autoencoder)
     empty = embed_texts(*load_text(model, revision, device, dtype), [""])
     unet, sampler = load_denoiser(model, revision, device, dtype, settings["scheduler"])
-    channels = autoencoder.config.latent_channels
+    check_channels(unet, latent_shape(autoencoder, settings["resolution"])[0], model)
+    if compile:
+        unet.compile()
+    return Networks(autoencoder, unet, sampler, empty)
+
+
+def check_channels(unet, channels, model):
+    """Stop at a U-Net that takes more, or less, than latents of so many channels."""
     if unet.config.in_channels != channels:
         found, remedy = f"{unet.config.in_channels}", "Use a model for text to image"
         where, expected = f"{model}/unet", f"{channels} input channels, as latents have"
         raise InputError(Finding(where, expected, found, remedy))
-    if compile:
-        unet.compile()
-    return Networks(autoencoder, unet, sampler, empty)
 
 
 def _read_features(settings, images, paths, networks):
@@ -281,19 +308,42 @@ def _select_rows(array, rows, path, nsd_ids):
     return selected
 
 
-def _digest(settings, nsd_ids, features, model):
-    """Identify all that the pictures of a method depend on: settings, inputs, model and code."""
+def digest_inputs(code, settings, arrays, model):
+    """Identify all that the pictures of a method depend on.
+
+    Parameters
+    ----------
+    code : str
+        Module that makes them, relative to the project's folder.
+    settings : dict
+        JSON.
+    arrays : iterable of array
+    model : str or Path
+        A hub's model is identified by its revision, which belongs into `settings`.
+
+    Returns
+    -------
+    str
+    """
     text = sha256(json.dumps(settings, sort_keys=True).encode())
-    text.update(provenance.digest("nsdldm/ldm/reconstruction.py").encode())
-    for array in (nsd_ids, *features.values()):
+    text.update(provenance.digest(code).encode())
+    for array in arrays:
         text.update(array.reshape(-1).view(np.uint8))
-    # A hub's model is identified by its revision.
-    for part in MODEL_PARTS:
-        for path in sorted((Path(model) / part).glob("*")):
-            if path.suffix in MODEL_FILES:
-                with path.open("rb") as file:
-                    text.update(f"{part}/{path.name}".encode() + file_digest(file, sha256).digest())
+    for path in list_model_files(model):
+        with path.open("rb") as file:
+            name = f"{path.parent.name}/{path.name}"
+            text.update(name.encode() + file_digest(file, sha256).digest())
     return text.hexdigest()
+
+
+def list_model_files(model):
+    """Files that identify a model in a folder, in a fixed order; none of a hub's model."""
+    return [
+        path
+        for part in MODEL_PARTS
+        for path in sorted((Path(model) / part).glob("*"))
+        if path.suffix in MODEL_FILES
+    ]
 
 
 def _make_pictures(settings, networks, nsd_ids, features, device, batch_size, done):
@@ -339,6 +389,31 @@ def _encode_coarse(autoencoder, z, side, device, batch_size, first):
     return starts
 
 
+def draw_pairs(settings, nsd_ids, shape, pairs):
+    """Draw the noise of some pairs of image and sample.
+
+    Parameters
+    ----------
+    settings : dict
+        With seed and n_samples.
+    nsd_ids : int array of shape (n_images,)
+    shape : tuple of int
+        Of a latent.
+    pairs : slice
+        Of the pairs in C-order of images and samples.
+
+    Returns
+    -------
+    rows : int array of shape (n,)
+        The image of each pair.
+    noise : float32 tensor of shape (n, *shape)
+    """
+    rows, samples = np.divmod(np.arange(pairs.start, pairs.stop), settings["n_samples"])
+    keys = zip(nsd_ids[rows], samples.tolist(), strict=True)
+    drawn = [draw_noise(settings["seed"], [number], shape, sample) for number, sample in keys]
+    return rows, torch.from_numpy(np.concatenate(drawn))
+
+
 def _reverse_process(settings, networks, nsd_ids, c, starts, device):
     """The function that makes pictures from a slice of the pairs of image and sample.
 
@@ -348,10 +423,8 @@ def _reverse_process(settings, networks, nsd_ids, c, starts, device):
     shape = latent_shape(autoencoder, settings["resolution"])
 
     def make(pairs):
-        rows, samples = np.divmod(np.arange(pairs.start, pairs.stop), settings["n_samples"])
-        keys = zip(nsd_ids[rows], samples.tolist(), strict=True)
-        drawn = [draw_noise(settings["seed"], [number], shape, sample) for number, sample in keys]
-        noise = torch.from_numpy(np.concatenate(drawn)).to(device)
+        rows, noise = draw_pairs(settings, nsd_ids, shape, pairs)
+        noise = noise.to(device)
         timesteps = plan_steps(sampler, settings["steps"], settings["strength"])
         if starts is None:
             noisy = noise * sampler.init_noise_sigma

@@ -26,7 +26,7 @@ def plan_steps(scheduler, steps, strength):
 
     Parameters
     ----------
-    scheduler : DDIMScheduler or DPMSolverMultistepScheduler
+    scheduler : DDIMScheduler, DPMSolverMultistepScheduler or PNDMScheduler
         Changed in place; forgets what an earlier run left.
     steps : int
         Steps of the whole chain.
@@ -41,7 +41,7 @@ def plan_steps(scheduler, steps, strength):
     Raises
     ------
     InputError
-        A strength outside (0, 1].
+        A strength outside (0, 1], or below 1 with a sampler that cannot begin midway.
     """
     if not 0 < strength <= 1:
         remedy = "Set it to the share of the steps to run"
@@ -51,18 +51,25 @@ def plan_steps(scheduler, steps, strength):
     scheduler.set_timesteps(steps)
     # 0.29 x 100 is 28.999999999999996.
     n = max(int(round(steps * strength, 6)), 1)
+    if len(scheduler.timesteps) != steps:
+        # PLMS takes its second step twice, and that only where it begins.
+        if n < steps:
+            expected, found = "ddim or dpmsolver++ for a part of the chain", "plms"
+            remedy = "Change the sampler, or set the strength to 1"
+            raise InputError(Finding("denoising.scheduler", expected, found, remedy))
+        return scheduler.timesteps
     return scheduler.timesteps[steps - n :]
 
 
 @torch.inference_mode()
-def denoise(unet, scheduler, latents, timesteps, c, unconditional, guidance):
+def denoise(unet, scheduler, latents, timesteps, c, unconditional, guidance, shift=None):
     """Run the reverse process with classifier-free guidance.
 
     Parameters
     ----------
     unet : UNet2DConditionModel
-    scheduler : DDIMScheduler or DPMSolverMultistepScheduler
-        Set up by `plan_steps`. Both are deterministic (DDIM's eta is 0).
+    scheduler : DDIMScheduler, DPMSolverMultistepScheduler or PNDMScheduler
+        Set up by `plan_steps`. All are deterministic (DDIM's eta is 0).
     latents : float32 tensor of shape (n, channels, height, width)
         Noised to the level of the first timestep.
     timesteps : int64 tensor
@@ -73,6 +80,9 @@ def denoise(unet, scheduler, latents, timesteps, c, unconditional, guidance):
     guidance : float
         The prediction is unconditional + guidance x (conditional - unconditional); 1 leaves the
         unconditional pass out.
+    shift : tensor of shape (n, time_width), optional
+        Added to the time embedding of the conditional pass, where the U-Net has a
+        `class_embedding` that lets it through.
 
     Returns
     -------
@@ -81,11 +91,14 @@ def denoise(unet, scheduler, latents, timesteps, c, unconditional, guidance):
     guided = guidance != 1
     context = torch.cat([unconditional.expand_as(c), c]) if guided else c
     context = context.to(unet.device, unet.dtype)
+    if shift is not None:
+        shift = torch.cat([torch.zeros_like(shift), shift]) if guided else shift
+        shift = shift.to(unet.device, unet.dtype)
     for timestep in timesteps:
         # One pass over both halves is faster than two.
         noisy = torch.cat([latents, latents]) if guided else latents
         noisy = noisy.to(unet.dtype, memory_format=torch.channels_last)
-        predicted = unet(noisy, timestep, context).sample.float()
+        predicted = unet(noisy, timestep, context, class_labels=shift).sample.float()
         if guided:
             without, conditional = predicted.chunk(2)
             predicted = without + guidance * (conditional - without)

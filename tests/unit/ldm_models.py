@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel, VQModel
 from tokenizers import Tokenizer
 from transformers import CLIPTextConfig, CLIPTextModel
 
@@ -18,7 +18,7 @@ START, END = N_WORDS - 2, N_WORDS - 1
 NETWORK = {"revision": None, "device": "cpu", "dtype": "float32"}
 
 
-def save_model(folder, prediction="epsilon", force_upcast=True, scheduler=None):
+def save_model(folder, prediction="epsilon", force_upcast=True, scheduler=None, quantised=False):
     """Random weights in the real classes; the words are those of the model that ships."""
     torch.manual_seed(0)
     shutil.copytree(DEMO_MODEL / "tokenizer", folder / "tokenizer")
@@ -35,16 +35,25 @@ def save_model(folder, prediction="epsilon", force_upcast=True, scheduler=None):
         pad_token_id=END,
     )
     CLIPTextModel(text).save_pretrained(folder / "text_encoder")
-    AutoencoderKL(
+    own = {"num_vq_embeddings": 16} if quantised else {"latent_channels": 4}
+    channels = 3 if quantised else 4
+    autoencoder = (VQModel if quantised else AutoencoderKL)(
         block_out_channels=(4, 8),
         down_block_types=["DownEncoderBlock2D"] * 2,
         up_block_types=["UpDecoderBlock2D"] * 2,
         norm_num_groups=2,
         scaling_factor=SCALE,
         force_upcast=force_upcast,
-    ).save_pretrained(folder / "vae")
+        **own,
+    )
+    if quantised:
+        # As far apart as latents are; they begin near 0.
+        torch.nn.init.normal_(autoencoder.quantize.embedding.weight)
+    autoencoder.save_pretrained(folder / "vae")
     UNet2DConditionModel(
         sample_size=8,
+        in_channels=channels,
+        out_channels=channels,
         block_out_channels=(4, 8),
         down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
         up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),

@@ -1,0 +1,221 @@
+"""Pictures of what was seen, from responses through a diffusion model conditioned on them."""
+
+import logging
+from hashlib import file_digest, sha256
+
+import numpy as np
+import torch
+
+from nsdldm.devices import choose_device, choose_dtype
+from nsdldm.errors import Finding, InputError
+from nsdldm.ldm.batching import run_images
+from nsdldm.ldm.chunks import chunk_rows, find_test_images
+from nsdldm.ldm.latents import latent_shape
+from nsdldm.ldm.loading import load_autoencoder
+from nsdldm.ldm.reconstruction import (
+    ONE_BY_ONE,
+    check_channels,
+    decode_pictures,
+    digest_inputs,
+    draw_pairs,
+    save_chunk,
+)
+from nsdldm.ldm.trajectories import denoise, plan_steps
+from nsdldm.trained.data import TestSet
+from nsdldm.trained.diffusion import load_diffusion
+
+logger = logging.getLogger(__name__)
+
+CODE = "nsdldm/trained/sampling.py"
+
+
+def reconstruct_trained(
+    *,
+    method,
+    subject,
+    images,
+    responses,
+    rows,
+    weights,
+    model,
+    revision,
+    image_resolution,
+    steps,
+    scheduler,
+    n_samples,
+    seed,
+    device,
+    dtype,
+    batch_size,
+    chunk,
+    n_chunks,
+    partial,
+    output,
+):
+    """Make pictures from test responses, for one of several parts of the test images.
+
+    The reverse process begins with nothing but noise and takes all of its steps, conditioned on
+    the responses alone: no guidance, as in MinD-Vis. The noise of a picture depends on the seed,
+    the image and the sample only, and is that of `nsdldm.ldm.reconstruction.reconstruct_chunk`. A
+    run that was killed goes on where it was, with the batches it would have had.
+
+    Parameters
+    ----------
+    method : str
+        Name of the trained decoder, for the file.
+    subject : str
+        Whose responses. Those of a subject that the weights were not trained on are taken as they
+        come, voxel by voxel in file order: between subjects voxels do not correspond.
+    images : str or Path
+        Table of images with the columns nsd_id and split.
+    responses, rows : str or Path
+        ``test.npy`` and ``test.tsv`` of `nsdldm.trained.data.prepare_responses`. Responses of
+        another length than in training are repeated from their start, or cut.
+    weights : str or Path
+        As `nsdldm.trained.diffusion.fine_tune_diffusion` writes them.
+    model, revision
+        That the weights were trained from.
+    image_resolution : int
+        Side of the pictures made, in pixels; in training it was that of the latents.
+    steps : int
+        Of the reverse process (250 in the paper).
+    scheduler : {"ddim", "dpmsolver++", "plms"}
+        The paper's is plms.
+    n_samples : int
+        Pictures of an image (5 in the paper).
+    seed : int
+        Of the noise.
+    device, dtype
+        As `nsdldm.ldm.latents.encode_latents`. Encoder and mapper are always float32.
+    batch_size : int
+        Pictures at once; halved when memory runs out.
+    chunk, n_chunks : int
+        0-based number of the part, and number of contiguous parts.
+    partial : str or Path
+        Folder for work in progress, removed at the end. Work under other settings, inputs or code
+        is discarded.
+    output : str or Path
+        HDF5 that `nsdldm.ldm.chunks.open_reconstructions` opens. Attributes beside its own:
+        trained_on (subjects) and responses (how they were brought to the length of training).
+
+    Raises
+    ------
+    InputError
+        Responses that do not fit the images, or are not finite; weights, a model or a setting
+        that cannot be used; too little memory for one picture.
+    """
+    device = choose_device(device)
+    dtype = choose_dtype(dtype, device)
+    network, sampler, about = load_diffusion(weights, model, revision, device, dtype, scheduler)
+    autoencoder = load_autoencoder(model, revision, device, dtype)
+    autoencoder.use_slicing = image_resolution >= ONE_BY_ONE
+    shape = latent_shape(autoencoder, image_resolution, "reconstruction.resolution")
+    check_channels(network.unet, shape[0], model)
+    if list(shape) != about["latent"]:
+        logger.warning("latents of shape %s, in training of %s", shape, tuple(about["latent"]))
+    nsd_ids, given, origin = read_test_responses(images, responses, rows, subject, about)
+    with open(weights, "rb") as file:
+        identity = file_digest(file, sha256).hexdigest()
+    settings = {
+        "method": method,
+        "model": str(model),
+        "revision": revision or "",
+        "dtype": str(dtype).removeprefix("torch."),
+        "resolution": image_resolution,
+        "steps": steps,
+        "strength": 1.0,
+        "guidance": 1.0,
+        "scheduler": scheduler,
+        "n_samples": n_samples,
+        "seed": seed,
+        "weights": identity,
+        "trained_on": " ".join(about["subjects"]),
+        "responses": origin,
+    }
+    digest = digest_inputs(CODE, settings, [nsd_ids, *given.values()], model)
+    part = chunk_rows(len(nsd_ids), chunk, n_chunks)
+    nsd_ids, given = nsd_ids[part], {name: array[part] for name, array in given.items()}
+    networks = network, sampler, autoencoder
+    make = _reverse_process(settings, networks, shape, nsd_ids, given, device)
+    label, n = f"pictures by {method}", len(nsd_ids) * n_samples
+
+    def produce(done):
+        # Always the same batches, so that nothing depends on where a run was cut.
+        first = done // batch_size * batch_size
+        if done < n:
+            yield from run_images(make, n, batch_size, device, label, first)
+
+    attributes = settings | {"digest": digest, "chunk": chunk, "n_chunks": n_chunks}
+    save_chunk(produce, nsd_ids, attributes, batch_size, partial, output)
+
+
+def read_test_responses(images, responses, rows, subject, about):
+    """Read the responses to a subject's test images as weights take them.
+
+    Parameters
+    ----------
+    images, responses, rows, subject
+        As `reconstruct_trained`.
+    about : dict
+        Metadata of the weights.
+
+    Returns
+    -------
+    nsd_ids : int64 array of shape (n_test,)
+    given : dict of array
+        responses, float32 of shape (n_test, length), and subject, int64 of shape (n_test,).
+    origin : str
+        What was done to responses to bring them to the length of training.
+
+    Raises
+    ------
+    InputError
+        Rows that are not the test images of the table, values that are not finite, or weights
+        with a map for each subject of training and none for this one.
+    """
+    nsd_ids = find_test_images(images)[0]
+    samples = TestSet(responses, rows, about["vector"])
+    if not np.array_equal(samples.nsd_ids, nsd_ids):
+        expected, remedy = f"the test images of {images}, in its order", "Prepare it again"
+        raise InputError(Finding(str(rows), expected, "others", remedy))
+    values = samples.responses(np.arange(len(nsd_ids))).numpy()
+    if not np.isfinite(values).all():
+        remedy = "Look for what made them there, then prepare it again"
+        found = "infinite or undefined ones"
+        raise InputError(Finding(str(responses), "finite values", found, remedy))
+    known = subject in about["subjects"]
+    if about["n_voxels"] and not known:
+        expected = f"weights for any subject, or responses of {' or '.join(about['subjects'])}"
+        remedy = "Train without adapters for pictures of other subjects"
+        raise InputError(Finding(str(responses), expected, f"those of {subject}", remedy))
+    index = about["subjects"].index(subject) if known else 0
+    given = {"responses": values, "subject": np.full(len(nsd_ids), index)}
+    return nsd_ids, given, describe_fit(samples.n_voxels[0], about["vector"], known)
+
+
+def describe_fit(n_voxels, length, known):
+    """Say how the voxels of a subject, known in training or not, fill a length."""
+    fitted = "in full"
+    if n_voxels != length:
+        fitted = f"repeated to {length}" if n_voxels < length else f"cut to {length}"
+    return f"{n_voxels} voxels{'' if known else ' of a subject unknown in training'}, {fitted}"
+
+
+def _reverse_process(settings, networks, shape, nsd_ids, given, device):
+    """The function that makes pictures from a slice of the pairs of image and sample."""
+    network, sampler, autoencoder = networks
+
+    @torch.inference_mode()
+    def make(pairs):
+        rows, noise = draw_pairs(settings, nsd_ids, shape, pairs)
+        values, subject = (
+            torch.from_numpy(given[name][rows]).to(device) for name in ("responses", "subject")
+        )
+        context, shift = network.condition(values, subject)
+        timesteps = plan_steps(sampler, settings["steps"], settings["strength"])
+        noisy = noise.to(device) * sampler.init_noise_sigma
+        unet, guidance = network.unet, settings["guidance"]
+        latents = denoise(unet, sampler, noisy, timesteps, context, None, guidance, shift)
+        return decode_pictures(autoencoder, latents)
+
+    return make
