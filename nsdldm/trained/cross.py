@@ -23,6 +23,7 @@ from nsdldm.trained.networks import (
     cut_patches,
     draw_mask,
     initialise,
+    sparsify,
     take_tokens,
 )
 
@@ -41,8 +42,9 @@ class CrossModal(nn.Module):
     encoder : nsdldm.trained.networks.Encoder
         Of stage 1. Its adapters, if any, are not trained here, since what they make is a target.
     settings : dict
-        Of stage 2, `nsdldm.trained.presets`: mask_ratio, image_mask_ratio, response_weight,
-        image_weight, cross_depth, decoder_width, decoder_depth, decoder_heads, mlp_ratio, own_maps.
+        Of stage 2, `nsdldm.trained.presets`: sparsification, mask_ratio, image_mask_ratio,
+        response_weight, image_weight, cross_depth, decoder_width, decoder_depth, decoder_heads,
+        mlp_ratio, own_maps.
     image : ViTMAEForPreTraining
         As `load_image_mae` returns it.
     state : dict of tensor, optional
@@ -94,14 +96,15 @@ class CrossModal(nn.Module):
             pixels normalised as ImageNet's; image_correlation, see `correlate_pixels`.
         """
         settings = self.settings
-        responses = self.encoder.adapt(batch["responses"], batch.get("subject"))
+        clean = self.encoder.adapt(batch["responses"], batch.get("subject"))
+        responses = sparsify(generator, clean, settings["sparsification"])
         pixels = normalise_pictures(batch["picture"])
         n = len(responses)
         masks = draw_mask(generator, n, self.encoder.n_tokens, settings["mask_ratio"])
         n_patches = self.image.vit.embeddings.patch_embeddings.num_patches
         image_masks = draw_mask(generator, n, n_patches, settings["image_mask_ratio"])
         predicted = self.complete_responses(responses, *masks, self.encode_pictures(pixels))
-        hidden = take_tokens(cut_patches(responses, self.encoder.patch), masks[1])
+        hidden = take_tokens(cut_patches(clean, self.encoder.patch), masks[1])
         response = functional.mse_loss(predicted.float(), hidden)
         latents = self.encoder(responses, adapted=True)
         predicted = self.complete_pictures(pixels, *image_masks, latents)

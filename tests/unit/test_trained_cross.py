@@ -19,7 +19,7 @@ SETTINGS = {
     "mlp_ratio": 2.0,
     "own_maps": False,
 }
-SETTINGS |= {"response_weight": 0.25, "image_weight": 1.5}
+SETTINGS |= {"response_weight": 0.25, "image_weight": 1.5, "sparsification": 0.0}
 SETTINGS |= {"decoder_width": 16, "decoder_depth": 1, "decoder_heads": 2}
 LENGTH, SIDE = 64, 8
 SIZES = {"image_size": SIDE, "patch_size": 2, "hidden_size": 32, "num_hidden_layers": 2}
@@ -48,7 +48,8 @@ def make_batch(n=6, seed=0):
 def make_network(image=None, seed=1, **changes):
     torch.manual_seed(seed)
     image = image or load_image_mae(None, None, SIZES)
-    encoder = build_encoder(ENCODER, LENGTH, changes.pop("n_voxels", None))
+    own_maps = {"own_maps": changes.get("own_maps", False)}
+    encoder = build_encoder(ENCODER | own_maps, LENGTH, changes.pop("n_voxels", None))
     return CrossModal(encoder, SETTINGS | changes, image)
 
 
@@ -136,6 +137,21 @@ def test_adapters_are_not_trained():
     assert network.encoder.start.grad.any()
 
 
+def test_maps_of_their_own_for_patches():
+    network = make_network(own_maps=True)
+    assert network.decoder.head.weight.shape == (16, 16, 4)
+    assert network(make_batch(), generator())["loss"].isfinite()
+
+
+def test_hidden_voxels_are_seen_by_neither_side():
+    network, batch = make_network(sparsification=0.5), make_batch()
+    seen = []
+    network.encoder.tokenizer.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    network(batch, generator())
+    assert all(((each == 0).sum(dim=1) == LENGTH // 2).all() for each in seen)
+    assert len(seen) == 2 and torch.equal(*seen)
+
+
 def test_masked_responses_do_not_reach_their_own_prediction():
     network, batch = make_network(), make_batch()
     responses = batch["responses"]
@@ -181,8 +197,8 @@ def test_everything_random_comes_from_the_generator():
 
 
 def test_losses_fall_and_each_side_helps_the_other():
-    network, batch = make_network(), make_batch(24)
-    optimiser = torch.optim.AdamW(network.parameters(), 3e-3)
+    network, batch = make_network(own_maps=True), make_batch(24)
+    optimiser = torch.optim.AdamW(network.parameters(), 5e-3)
     curve = []
     for step in range(60):
         losses = network(batch, generator(step))
