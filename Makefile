@@ -6,7 +6,7 @@ STAGE ?= all
 RUN = .venv/bin/snakemake --cores $(CORES)
 SUDO = $(if $(filter-out 0,$(shell id -u)),sudo)
 
-.PHONY: demo demo-model test test-slurm test-kills lint plan benchmark bad-input envs lock clean
+.PHONY: demo trained demo-model test test-slurm test-kills lint plan benchmark bad-input envs lock clean
 
 # Two jobs at a time, each on half of the cores: these jobs are so small that starting them is much of
 # their time.
@@ -20,6 +20,10 @@ demo: .venv/installed
 	@ls -1 results/tables/* | sed 's/^/  /'
 	@echo "Pages:"
 	@ls -1 results/report/*.html | sed 's/^/  /'
+
+# The decoders that are trained, with their tables and figures; see docs/trained.md.
+trained: .venv/installed
+	$(RUN) --max-threads $$((($(CORES) + 1) / 2)) --resources gpu=2 -- trained
 
 test: .venv/installed
 	.venv/bin/python -m pytest

@@ -22,6 +22,7 @@ include: "rules/encoding.smk"
 include: "rules/variance.smk"
 include: "rules/maps.smk"
 include: "rules/figures.smk"
+include: "rules/trained.smk"
 
 
 wildcard_constraints:
@@ -32,8 +33,10 @@ wildcard_constraints:
     variant="|".join(VARIANTS) or "none",
     figure="fig[78]",
     target="|".join(TARGETS),
-    protocol="corrected|takagi2023",
-    method="z|z-coarse|c|zc|true-zc",
+    protocol="corrected|takagi2023|trained",
+    method=f"z|z-coarse|c|zc|true-zc|{TRAINED_METHODS}",
+    cohort="|".join(["joint", *SUBJECTS]),
+    encoder="|".join(ENCODERS) or "none",
     chunk="[0-9]+",
 
 

@@ -8,6 +8,7 @@ import yaml
 
 from nsdldm.errors import InputError
 from nsdldm.spaces import plan_spaces
+from nsdldm.trained.presets import check_methods
 
 TYPES = {
     "object": "a mapping",
@@ -193,7 +194,7 @@ def check_consistency(config):
                 f"decoding.targets.{target} must name one of matrices "
                 f"({', '.join(config['matrices'])}), not {roi}."
             )
-    return problems + _check_spaces(config) + _check_demo(config)
+    return problems + _check_spaces(config) + _check_demo(config) + _check_trained(config)
 
 
 def plan_trajectories(config):
@@ -251,6 +252,17 @@ def _check_spaces(config):
     if taken:
         problems.append(f"feature_spaces must have names of their own, not {', '.join(taken)}.")
     return problems
+
+
+def _check_trained(config):
+    """Contradictions among the decoders that are trained."""
+    problems, trained = [], config["trained"]
+    for key, source in (("subjects", "subjects"), ("regions", "matrices")):
+        unknown = sorted(set(trained[key] or []) - set(config[source]))
+        if unknown:
+            known, found = ", ".join(config[source]), ", ".join(unknown)
+            problems.append(f"trained.{key} must name some of {source} ({known}), not {found}.")
+    return problems + check_methods(trained["methods"], trained["size"])
 
 
 def _check_demo(config):

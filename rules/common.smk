@@ -1,5 +1,6 @@
 # Functions that the rules share; the configuration is checked here, once, before anything else.
 
+import re
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from nsdldm.nsd.preflight import check_model, preflight
 from nsdldm.nsd.remote import is_remote
 from nsdldm.provenance import digest, digest_file, digest_function
 from nsdldm.settings import check_consistency, check_schema, plan_trajectories
+from nsdldm.trained.presets import resolve
 from nsdldm.workfolder import check_writable, claim, mend_times
 
 SCHEMA = Path(workflow.basedir) / "schemas/config.schema.yaml"
@@ -83,6 +85,17 @@ DRAWN_LEVELS = [
     for space in LEVEL_SPACES
     if PLANNED[space].strength in config["trajectories"]["drawn_levels"]
 ]
+# Decoders that are trained: settings of each method, of each encoder, and methods with a stage 2.
+TRAINED = config["trained"]
+TRAINED_SUBJECTS = TRAINED["subjects"] or SUBJECTS
+DECODERS = {
+    name: resolve(name, own, TRAINED["size"])
+    for name, own in TRAINED["methods"].items()
+}
+ENCODERS = {each["encoder"]: each["stage1"] for each in DECODERS.values()}
+ALIGNED = [name for name, each in DECODERS.items() if each["stage2"]["align"] != "none"]
+# Trained on the subject itself, on all, or on another one.
+TRAINED_METHODS = f"({'|'.join(DECODERS) or 'none'})(-joint|-subj0[1-8])?"
 # What a whole run makes.
 FIGURES = ["fig3", "fig4", "fig6", "fig7", "fig8", "fig9", "group"]
 # Figure 5 compares by networks alone.
@@ -331,6 +344,64 @@ def space_weights(wildcards):
     """Files of the network that computes a feature space."""
     settings = config["feature_spaces"][wildcards.space]["settings"]
     return sorted(map(str, local_weights(settings.get("weights"))))
+
+
+def cohort_subjects(wildcards):
+    """Subjects that a decoder is trained on."""
+    return SUBJECTS if wildcards.cohort == "joint" else [wildcards.cohort]
+
+
+def of_cohort(template):
+    """An input function: the file of each subject of the cohort."""
+
+    def files(wildcards):
+        return collect(template, subject=cohort_subjects(wildcards))
+
+    return files
+
+
+def cohort_stimuli(wildcards):
+    """Pictures that a cohort saw, where its second stage looks at them."""
+    if DECODERS[wildcards.method]["stage2"]["align"] != "cross_mae":
+        return []
+    return sorted({seen_stimuli(subject) for subject in cohort_subjects(wildcards)})
+
+
+def encoder_settings(wildcards):
+    """Settings of the first stage."""
+    return ENCODERS[wildcards.encoder]
+
+
+def stage_settings(stage):
+    """A params function: a method's settings of a later stage."""
+
+    def settings(wildcards):
+        return DECODERS[wildcards.method][stage]
+
+    return settings
+
+
+def first_stage(wildcards):
+    """The encoder that a method's second stage begins with."""
+    encoder = DECODERS[wildcards.method]["encoder"]
+    return f"results/{wildcards.cohort}/trained/encoders/{encoder}.safetensors"
+
+
+def last_encoder(wildcards):
+    """The encoder that a method's third stage begins with."""
+    if wildcards.method in ALIGNED:
+        return (
+            f"results/{wildcards.cohort}/trained/aligned/{wildcards.method}.safetensors"
+        )
+    return first_stage(wildcards)
+
+
+def trained_weights(wildcards):
+    """Weights that a method reconstructs with: its own subject's, all subjects' or another's."""
+    method, _, cohort = wildcards.method.rpartition("-")
+    if not re.fullmatch("joint|subj0[1-8]", cohort):
+        method, cohort = wildcards.method, wildcards.subject
+    return f"results/{cohort}/trained/diffusion/{method}.safetensors"
 
 
 def demo_root(wildcards):

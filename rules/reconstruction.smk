@@ -13,6 +13,8 @@ rule reconstruct_images:
         "logs/{subject}/reconstruct_images.{protocol}.{method}.{chunk}.log",
     benchmark:
         "benchmarks/{subject}/reconstruct_images.{protocol}.{method}.{chunk}.tsv"
+    wildcard_constraints:
+        protocol="|".join(PROTOCOLS),
     conda:
         "../envs/torch.yaml"
     threads: 8

@@ -239,7 +239,7 @@ def fine_tune_diffusion(
     settings : dict
         Of stage 3, `nsdldm.trained.presets`; tokens None for as many as the model's texts have.
     device : {"auto", "cpu", "cuda"}
-    precision : {"auto", "no", "bf16", "fp16"}
+    precision : {"auto", "float32", "bf16", "fp16"}
         "auto" is bf16 on a GPU.
     seed : int
         Of new weights, of noise and of the order of rows.

@@ -33,7 +33,7 @@ ENTRIES, EVALUATIONS = 100, 20
 SAVE_SECONDS = 300
 # How many times its first value a loss must reach to count as diverged.
 DIVERGED = 3.0
-PRECISIONS = ("auto", "no", "bf16", "fp16")
+PRECISIONS = ("auto", "float32", "bf16", "fp16")
 
 
 class Plan(NamedTuple):
@@ -149,18 +149,19 @@ def choose_precision(precision, device):
 
     Parameters
     ----------
-    precision : {"auto", "no", "bf16", "fp16"}
-        "auto" is bf16 on a GPU and float32 ("no") on a CPU.
+    precision : {"auto", "float32", "bf16", "fp16"}
+        "auto" is bf16 on a GPU and float32 on a CPU.
     device : torch.device
 
     Returns
     -------
-    str
+    {"no", "bf16", "fp16"}
+        As accelerate calls mixed precision.
     """
     check_choice("trained.precision", precision, PRECISIONS)
     if precision == "auto":
         return "bf16" if device.type == "cuda" else "no"
-    return precision
+    return "no" if precision == "float32" else precision
 
 
 def log_parameters(label, network):

@@ -176,7 +176,7 @@ def pretrain_encoder(
     seed : int
         Of initial weights, the target's fit, order, masks.
     device : {"auto", "cpu", "cuda"}
-    precision : {"auto", "no", "bf16", "fp16"}
+    precision : {"auto", "float32", "bf16", "fp16"}
         "auto" is bf16 on a GPU.
     partial : path
         Checkpoint of a training that goes on after a kill; removed at the end.

@@ -1,0 +1,266 @@
+# Decoders that are trained: masked autoencoders of responses (Yang et al. 2025, MinD-Vis, Vis-Dec)
+# that condition the diffusion model. A cohort is a subject, or all of them together ("joint").
+
+
+rule prepare_responses:
+    input:
+        betas=collect("results/{{subject}}/betas/{roi}.npy", roi=TRAINED["regions"]),
+        trials="results/{subject}/trials.tsv",
+        images="results/{subject}/images.tsv",
+    output:
+        train="results/{subject}/trained/train.npy",
+        train_rows="results/{subject}/trained/train.tsv",
+        test="results/{subject}/trained/test.npy",
+        test_rows="results/{subject}/trained/test.tsv",
+    log:
+        "logs/{subject}/prepare_responses.log",
+    benchmark:
+        "benchmarks/{subject}/prepare_responses.tsv"
+    conda:
+        "../envs/torch.yaml"
+    resources:
+        mem_mb=growing(8000),
+        runtime=growing(30),
+    params:
+        train_on=lookup("trained/train_on", within=config),
+        held_back=lookup("trained/held_back", within=config),
+        seed=lookup("trained/seed", within=config),
+        code=digest("workflow_scripts/prepare_responses.py"),
+    script:
+        "../workflow_scripts/prepare_responses.py"
+
+
+rule embed_clip:
+    input:
+        images="results/{subject}/images.tsv",
+        stimuli=seen_stimuli(),
+        captions=caption_files(),
+        model=local_weights(TRAINED["clip"]["path"]),
+    output:
+        clip_image="results/{subject}/trained/clip_image.npy",
+        clip_text="results/{subject}/trained/clip_text.npy",
+    log:
+        "logs/{subject}/embed_clip.log",
+    benchmark:
+        "benchmarks/{subject}/embed_clip.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+        mem_mb=growing(8000),
+        runtime=growing(60),
+    params:
+        path=lookup("trained/clip/path", within=config),
+        revision=lookup("trained/clip/revision", within=config),
+        device=lookup("model/device", within=config),
+        batch_size=lookup("model/batch_size", within=config),
+        code=digest("workflow_scripts/embed_clip.py"),
+    script:
+        "../workflow_scripts/embed_clip.py"
+
+
+rule pretrain_encoder:
+    input:
+        responses=of_cohort("results/{subject}/trained/train.npy"),
+        rows=of_cohort("results/{subject}/trained/train.tsv"),
+    output:
+        weights="results/{cohort}/trained/encoders/{encoder}.safetensors",
+        curve="results/{cohort}/trained/encoders/{encoder}.tsv",
+    log:
+        "logs/{cohort}/pretrain_encoder.{encoder}.log",
+    benchmark:
+        "benchmarks/{cohort}/pretrain_encoder.{encoder}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+        mem_mb=growing(32000),
+        runtime=growing(1440),
+    params:
+        subjects=cohort_subjects,
+        settings=encoder_settings,
+        # Not an output: Snakemake clears those of a job that was killed.
+        partial="results/{cohort}/trained/partial/encoder.{encoder}.safetensors",
+        precision=lookup("trained/precision", within=config),
+        device=lookup("model/device", within=config),
+        seed=lookup("trained/seed", within=config),
+        code=digest("workflow_scripts/pretrain_encoder.py"),
+    script:
+        "../workflow_scripts/pretrain_encoder.py"
+
+
+rule align_encoder:
+    input:
+        encoder=first_stage,
+        responses=of_cohort("results/{subject}/trained/train.npy"),
+        rows=of_cohort("results/{subject}/trained/train.tsv"),
+        images=of_cohort("results/{subject}/images.tsv"),
+        clip_image=of_cohort("results/{subject}/trained/clip_image.npy"),
+        clip_text=of_cohort("results/{subject}/trained/clip_text.npy"),
+        stimuli=cohort_stimuli,
+    output:
+        weights="results/{cohort}/trained/aligned/{method}.safetensors",
+        curve="results/{cohort}/trained/aligned/{method}.tsv",
+    log:
+        "logs/{cohort}/align_encoder.{method}.log",
+    benchmark:
+        "benchmarks/{cohort}/align_encoder.{method}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+        mem_mb=growing(32000),
+        runtime=growing(1440),
+    params:
+        subjects=cohort_subjects,
+        settings=stage_settings("stage2"),
+        partial="results/{cohort}/trained/partial/aligned.{method}.safetensors",
+        precision=lookup("trained/precision", within=config),
+        device=lookup("model/device", within=config),
+        seed=lookup("trained/seed", within=config),
+        code=digest("workflow_scripts/align_encoder.py"),
+    script:
+        "../workflow_scripts/align_encoder.py"
+
+
+rule fine_tune_diffusion:
+    input:
+        encoder=last_encoder,
+        responses=of_cohort("results/{subject}/trained/train.npy"),
+        rows=of_cohort("results/{subject}/trained/train.tsv"),
+        images=of_cohort("results/{subject}/images.tsv"),
+        z=of_cohort("results/{subject}/features/z.npy"),
+        model=model_files(),
+    output:
+        weights="results/{cohort}/trained/diffusion/{method}.safetensors",
+        curve="results/{cohort}/trained/diffusion/{method}.tsv",
+    log:
+        "logs/{cohort}/fine_tune_diffusion.{method}.log",
+    benchmark:
+        "benchmarks/{cohort}/fine_tune_diffusion.{method}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+        mem_mb=growing(32000),
+        runtime=growing(1440),
+    params:
+        subjects=cohort_subjects,
+        settings=stage_settings("stage3"),
+        model=model_path,
+        revision=lookup("model/revision", within=config),
+        partial="results/{cohort}/trained/partial/diffusion.{method}.safetensors",
+        precision=lookup("trained/precision", within=config),
+        device=lookup("model/device", within=config),
+        seed=lookup("trained/seed", within=config),
+        code=digest("workflow_scripts/fine_tune_diffusion.py"),
+    script:
+        "../workflow_scripts/fine_tune_diffusion.py"
+
+
+rule reconstruct_trained:
+    input:
+        images="results/{subject}/images.tsv",
+        responses="results/{subject}/trained/test.npy",
+        rows="results/{subject}/trained/test.tsv",
+        weights=trained_weights,
+        model=model_files(),
+    output:
+        temp("results/{subject}/trained/reconstructions/{method}.{chunk}.h5"),
+    log:
+        "logs/{subject}/reconstruct_trained.{method}.{chunk}.log",
+    benchmark:
+        "benchmarks/{subject}/reconstruct_trained.{method}.{chunk}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+        mem_mb=growing(16000),
+        runtime=growing(120),
+    params:
+        partial="results/{subject}/trained/partial/{method}.{chunk}",
+        model=model_path,
+        revision=lookup("model/revision", within=config),
+        device=lookup("model/device", within=config),
+        dtype=lookup("model/dtype", within=config),
+        batch_size=lookup("model/batch_size", within=config),
+        image_resolution=lookup("model/resolution", within=config),
+        steps=lookup("trained/sampling/steps", within=config),
+        scheduler=lookup("trained/sampling/scheduler", within=config),
+        n_samples=lookup("trained/sampling/samples", within=config),
+        seed=lookup("reconstruction/seed", within=config),
+        n_chunks=lookup("reconstruction/chunks", within=config),
+        code=digest("workflow_scripts/reconstruct_trained.py"),
+    script:
+        "../workflow_scripts/reconstruct_trained.py"
+
+
+rule evaluate_encoders:
+    input:
+        train="results/{subject}/trained/train.npy",
+        train_rows="results/{subject}/trained/train.tsv",
+        test="results/{subject}/trained/test.npy",
+        test_rows="results/{subject}/trained/test.tsv",
+        images="results/{subject}/images.tsv",
+        clip_image="results/{subject}/trained/clip_image.npy",
+        clip_text="results/{subject}/trained/clip_text.npy",
+        encoders=collect(
+            "results/{{subject}}/trained/encoders/{encoder}.safetensors",
+            encoder=list(ENCODERS),
+        ),
+        aligned=collect(
+            "results/{{subject}}/trained/aligned/{method}.safetensors", method=ALIGNED
+        ),
+    output:
+        masked="results/{subject}/trained/masked.tsv",
+        completed="results/{subject}/trained/masked.h5",
+        retrieval="results/{subject}/trained/retrieval.tsv",
+    log:
+        "logs/{subject}/evaluate_encoders.log",
+    benchmark:
+        "benchmarks/{subject}/evaluate_encoders.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+        mem_mb=growing(16000),
+        runtime=growing(120),
+    params:
+        encoders=list(ENCODERS),
+        before={method: DECODERS[method]["encoder"] for method in ALIGNED},
+        n_bootstrap=lookup("evaluation/bootstrap", within=config),
+        seed=lookup("evaluation/seed", within=config),
+        device=lookup("model/device", within=config),
+        code=digest("workflow_scripts/evaluate_encoders.py"),
+    script:
+        "../workflow_scripts/evaluate_encoders.py"
+
+
+rule tabulate_encoders:
+    input:
+        masked=collect("results/{subject}/trained/masked.tsv", subject=TRAINED_SUBJECTS),
+        retrieval=collect(
+            "results/{subject}/trained/retrieval.tsv", subject=TRAINED_SUBJECTS
+        ),
+    output:
+        masked="results/tables/fcae_masked.tsv",
+        retrieval="results/tables/fcae_retrieval.tsv",
+    log:
+        "logs/tabulate_encoders.log",
+    conda:
+        "../envs/analysis.yaml"
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(5),
+    params:
+        subjects=TRAINED_SUBJECTS,
+        data=lookup("dataset", within=config),
+        code=digest("workflow_scripts/tabulate_encoders.py"),
+    script:
+        "../workflow_scripts/tabulate_encoders.py"

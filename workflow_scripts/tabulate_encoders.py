@@ -1,0 +1,14 @@
+"""Put all subjects' scores of encoders into one table each."""
+
+from nsdldm.logs import logged
+from nsdldm.trained.tables import tabulate_encoders
+
+if __name__ == "__main__":
+    given, params = snakemake.input, snakemake.params
+    names = ("masked", "retrieval")
+    with logged(snakemake.log[0]):
+        tabulate_encoders(
+            inputs={key: dict(zip(params.subjects, given[key], strict=True)) for key in names},
+            outputs=dict(snakemake.output.items()),
+            data=params.data,
+        )
