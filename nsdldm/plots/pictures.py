@@ -341,10 +341,13 @@ def name_metric(metric):
     -------
     str
     """
-    kinds = {"psm": "PSM", "2way": "two-way identification", "nway": "n-way identification"}
+    kinds = {"psm": "PSM", "clipscore": "CLIP score", "nway": "n-way identification"}
+    kinds["2way"] = "two-way identification"
     kinds["2way-reconstruction"] = "two-way identification from the reconstruction"
     kind, *rest = metric.split(":")
     words = kinds.get(kind, kind)
+    if kind.startswith("nway-"):
+        words = f"{kind.removeprefix('nway-')}-way identification"
     return f"{words} ({', '.join(rest)})" if rest else words
 
 
