@@ -192,30 +192,31 @@ class Trained(NamedTuple):
     modalities : str
         What the encoder learns from: F (responses), I (images), T (captions).
     parameters : int
-        In table 3 of the encoder and, of a contextual one, the regressor; in table 2 not stated of
-        what.
+    counted : str
+        What these are the parameters of.
     """
 
     method: str
     encoder: str
     modalities: str
     parameters: int
+    counted: str
 
 
 # By the table and its name in `ROWS`.
 TRAINED = {
     FCAE.source: {
-        "MinD-Vis (by fCAE)": Trained("mind-vis", "mae", "F", 303_000_000),
-        "Vis-Dec (by fCAE)": Trained("vis-dec", "mae", "F+I", 317_000_000),
-        "fCAE": Trained("fcae", "cae", "F+I+T", 277_000_000),
+        "MinD-Vis (by fCAE)": Trained("mind-vis", "mae", "F", 303_000_000, "not stated"),
+        "Vis-Dec (by fCAE)": Trained("vis-dec", "mae", "F+I", 317_000_000, "not stated"),
+        "fCAE": Trained("fcae", "cae", "F+I+T", 277_000_000, "not stated"),
     },
     FCAE_TOP1.source: {
-        "fCAE full": Trained("fcae", "cae", "F+I+T", 102_000_000),
-        "fCAE 1": Trained("fcae-f", "cae", "F", 102_000_000),
-        "fCAE 2": Trained("fcae-fi", "cae", "F+I", 102_000_000),
-        "fCAE 3": Trained("fcae-ft", "cae", "F+T", 102_000_000),
-        "fCAE 4": Trained("mae-fi", "mae", "F+I", 86_000_000),
-        "fCAE 5": Trained("mae-f", "mae", "F", 86_000_000),
+        "fCAE full": Trained("fcae", "cae", "F+I+T", 102_000_000, "encoder, regressor"),
+        "fCAE 1": Trained("fcae-f", "cae", "F", 102_000_000, "encoder, regressor"),
+        "fCAE 2": Trained("fcae-fi", "cae", "F+I", 102_000_000, "encoder, regressor"),
+        "fCAE 3": Trained("fcae-ft", "cae", "F+T", 102_000_000, "encoder, regressor"),
+        "fCAE 4": Trained("mae-fi", "mae", "F+I", 86_000_000, "encoder"),
+        "fCAE 5": Trained("mae-f", "mae", "F", 86_000_000, "encoder"),
     },
 }
 
@@ -249,7 +250,8 @@ def list_trained(source):
     Returns
     -------
     list of dict
-        As `list_published`, with ``model`` (our method), encoder, modalities and parameters.
+        As `list_published`, with ``model`` (our method), encoder, modalities, parameters
+        and counted.
     """
     models = TRAINED[source]
     return [

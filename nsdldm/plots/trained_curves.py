@@ -130,10 +130,9 @@ def _draw_training(axes, table):
     axes.grid(axis="y", color="0.92", linewidth=0.4)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(
-        **{"loc": "best", "frameon": False, "fontsize": SMALL, "handlelength": 1.2},
-        **{"labelspacing": 0.2, "handletextpad": 0.4, "borderaxespad": 0.2},
-    )
+    style = {"loc": "upper right", "frameon": False, "fontsize": SMALL, "handlelength": 1.2}
+    style |= {"labelspacing": 0.2, "handletextpad": 0.4, "borderaxespad": 0.2}
+    axes.legend(ncols=1 + (len(parts) > 1), columnspacing=1, **style)
 
 
 def _describe(table):

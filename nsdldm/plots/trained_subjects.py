@@ -32,6 +32,7 @@ from nsdldm.plots.style import journal_style, save_figure
 
 logger = logging.getLogger(__name__)
 
+LETTERS = "abcdefgh"
 CONTROL = (
     "Voxels of different subjects do not correspond: responses are only brought to one length. On "
     "subjects whose responses it has not learned from, a model of one subject is therefore a "
@@ -97,7 +98,7 @@ def plot_trained_subjects(
     wide = len(methods) * len(chosen) <= PER_BLOCK
     counts = {name_method(key[0]): int(table["of"].max()) for key, table in shown.items()}
     everyone = "" if len(images) == 1 else f", mean of {len(images)} subjects"
-    by = f"the best sample of {name_method(methods[-1])}{everyone}"
+    by = f"the best sample in {LETTERS[len(methods) - 1]}{everyone}"
     means = {
         key: rank_samples(path, metric, numbers)["value"].mean() for key, path in samples.items()
     }
@@ -135,7 +136,7 @@ def _make_sections(stimuli, chosen, methods, subjects, reconstructions, shown):
     numbers = chosen["nsd_id"].tolist()
     seen = list(read_images(stimuli, numbers))
     sections = []
-    for letter, method in zip("abcdefgh", methods, strict=False):
+    for letter, method in zip(LETTERS, methods, strict=False):
         columns = [
             Column(f"rank {rank}", [Cell(picture, f"NSD {number}", framed=True)])
             for rank, picture, number in zip(chosen["rank"], seen, numbers, strict=True)
@@ -158,6 +159,6 @@ def _describe_means(means, methods, subjects, metric, n_images):
         f"{subject} {' / '.join(format_score(means[method, subject]) for method in methods)}"
         for subject in subjects
     ]
-    letters = " / ".join("abcdefgh"[: len(methods)])
+    letters = " / ".join(LETTERS[: len(methods)])
     words = f"Mean {name_metric(metric)} over all {n_images} test images and samples, {letters}"
     return f"{words}: {', '.join(parts)}."
