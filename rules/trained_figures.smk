@@ -23,6 +23,7 @@ rule tabulate_fcae_table2:
     params:
         runs=TABLE2_RUNS,
         trained=TABLE2_METHODS,
+        alignments=alignments(TABLE2_METHODS),
         data=lookup("dataset", within=config),
         n_bootstrap=lookup("evaluation/bootstrap", within=config),
         seed=lookup("evaluation/seed", within=config),
@@ -53,6 +54,7 @@ rule tabulate_fcae_table3:
     params:
         runs=TABLE3_RUNS,
         trained=TABLE3_METHODS,
+        alignments=alignments(TABLE3_METHODS),
         data=lookup("dataset", within=config),
         n_bootstrap=lookup("evaluation/bootstrap", within=config),
         seed=lookup("evaluation/seed", within=config),

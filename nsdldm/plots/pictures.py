@@ -31,6 +31,7 @@ METHODS = {
     "true-zc": ("true $z_c$", "true z_c", "ceiling"),
     # Trained, with what their encoders learn from: F (responses), I (images), T (captions).
     "fcae": ("fCAE", "fCAE", "full model"),
+    "fcae-base": ("fCAE base", "fCAE base", "full model"),
     "fcae-f": ("fCAE F", "fCAE F", "no alignment"),
     "fcae-fi": ("fCAE F+I", "fCAE F+I", "no captions"),
     "fcae-ft": ("fCAE F+T", "fCAE F+T", "no images"),

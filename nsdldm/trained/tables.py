@@ -4,12 +4,11 @@ import logging
 
 import pandas as pd
 
-from nsdldm.errors import Finding, InputError
+from nsdldm.errors import Finding, InputError, reading
 from nsdldm.metrics.names import find_chance
 from nsdldm.metrics.published import FCAE, FCAE_TOP1, list_trained
 from nsdldm.metrics.tables import CEILING, NUMBERS, collect_scores, join_ceiling, save_scores
-from nsdldm.plots.pictures import split_method
-from nsdldm.trained.checkpoints import read_metadata
+from nsdldm.trained.checkpoints import REMEDY, read_metadata
 
 logger = logging.getLogger(__name__)
 
@@ -25,21 +24,23 @@ LIKENESS = {
     "nsd": ("clipscore:clip-b32", "clipscore:clip", "clip"),
 }
 JUDGES = {"demo": "demo-judge", "nsd": "vit-h-14"}
-# Encoder, and what it learns from: F (responses), I (images), T (captions).
-MODELS = {
-    "zc": ("ridge", "F+I+T"),
-    "mind-vis": ("mae", "F"),
-    "vis-dec": ("mae", "F+I"),
-    "fcae": ("cae", "F+I+T"),
-    "fcae-f": ("cae", "F"),
-    "fcae-fi": ("cae", "F+I"),
-    "fcae-ft": ("cae", "F+T"),
-    "mae-fi": ("mae", "F+I"),
-    "mae-f": ("mae", "F"),
+# What an encoder learns from: F (responses), I (images), T (captions).
+MODALITIES = {
+    "none": "F",
+    "image": "F+I",
+    "text": "F+T",
+    "image+text": "F+I+T",
+    "cross_mae": "F+I",
 }
+# Methods that are not trained: z is of the images, c of the captions.
+RIDGE = {"encoder": "ridge", "modalities": "F+I+T", "parameters": "", "counted": ""}
+# In the metadata of weights beside the counts of parts.
+TRAINED = "trained"
 
 
-def tabulate_fcae_table2(*, summaries, tables, weights, data, n_bootstrap, seed, output):
+def tabulate_fcae_table2(
+    *, summaries, tables, weights, alignments, data, n_bootstrap, seed, output
+):
     """Compare trained decoders and the ridge baseline: error, correlation, SSIM and CLIP score.
 
     Parameters
@@ -49,7 +50,9 @@ def tabulate_fcae_table2(*, summaries, tables, weights, data, n_bootstrap, seed,
         The method ``true-zc``, if there, is the ceiling of all others of its subject and has no
         rows of its own.
     weights : dict of path
-        Of trained methods, the file whose metadata has their parameters by part; all parts count.
+        Weights of the first stage of every trained method; the parameters of all parts count.
+    alignments : dict of str
+        Of every trained method, what its second stage aligns (key of `MODALITIES`).
     data : {"demo", "nsd"}
     n_bootstrap, seed : int
         Of the intervals of means over subjects.
@@ -66,10 +69,13 @@ def tabulate_fcae_table2(*, summaries, tables, weights, data, n_bootstrap, seed,
     """
     metrics = [*PIXELS, *LIKENESS[data]]
     rows = collect_scores(summaries, tables, n_bootstrap, seed, metrics)
-    _save(output, rows.assign(data=data), metrics, _count(weights), list_trained(FCAE.source))
+    models = _describe(weights, alignments)
+    _save(output, rows.assign(data=data), metrics, models, list_trained(FCAE.source))
 
 
-def tabulate_fcae_table3(*, summaries, tables, weights, data, n_bootstrap, seed, output):
+def tabulate_fcae_table3(
+    *, summaries, tables, weights, alignments, data, n_bootstrap, seed, output
+):
     """Compare the full model, its ablations and the ridge baseline by n-way top-1 accuracy.
 
     Accuracy is the expectation over all draws of the other classes
@@ -77,7 +83,7 @@ def tabulate_fcae_table3(*, summaries, tables, weights, data, n_bootstrap, seed,
 
     Parameters
     ----------
-    summaries, tables, weights, data, n_bootstrap, seed, output
+    summaries, tables, weights, alignments, data, n_bootstrap, seed, output
         As `tabulate_fcae_table2`; of parameters those of the encoder and the regressor count, as
         in the paper's table. Its rows stand with ours of 50 classes, though it does not say how
         many it takes.
@@ -90,45 +96,43 @@ def tabulate_fcae_table3(*, summaries, tables, weights, data, n_bootstrap, seed,
     rows = collect_scores(summaries, tables, n_bootstrap, seed)
     ways = rows["metric"].str.fullmatch(rf"nway-\d+:{JUDGES[data]}")
     metrics = list(dict.fromkeys(rows.loc[ways, "metric"]))
-    counts = _count(weights, ("encoder", "regressor"))
+    models = _describe(weights, alignments, ("encoder", "regressor"))
     published = list_trained(FCAE_TOP1.source)
-    _save(output, rows[ways].assign(data=data), metrics, counts, published)
+    _save(output, rows[ways].assign(data=data), metrics, models, published)
 
 
-def _count(weights, parts=None):
-    """Parameters of each method and of what they are the sum, of all parts or of some."""
-    counts = {}
+def _describe(weights, alignments, parts=None):
+    """What the columns encoder, modalities, parameters and counted say of each trained method."""
+    models = {}
     for method, path in weights.items():
-        found = read_metadata(path).get("parameters", {})
-        own = {part: n for part, n in found.items() if parts is None or part in parts}
-        if not own:
-            expected = f"parameters of {' or '.join(parts or ['some part'])} in its metadata"
-            raise InputError(Finding(str(path), expected, "none", "Delete it and train again"))
-        words = ", ".join(f"{part} {n / 1e6:.3g} M" for part, n in own.items())
-        counts[method] = (sum(own.values()), words)
-    return counts
+        with reading(path, "weights of a first stage, with parameters by part", REMEDY):
+            about = read_metadata(path)
+            kind, counts = about["encoder"]["encoder"], about["parameters"]
+            counts = {k: n for k, n in counts.items() if k != TRAINED and (not parts or k in parts)}
+            words = ", ".join(f"{part} {n / 1e6:.3g} M" for part, n in counts.items())
+        models[method] = {
+            "encoder": kind,
+            "modalities": MODALITIES[alignments[method]],
+            "parameters": sum(counts.values()),
+            "counted": words,
+        }
+    return models
 
 
-def _save(output, rows, metrics, counts, published):
+def _save(output, rows, metrics, models, published):
     """Order ours and theirs by metric and method, and write them."""
     rows = join_ceiling(rows, ["subject", "metric"])
-    rows = rows[rows["method"] != CEILING]
+    rows = rows[rows["method"] != CEILING].reset_index(drop=True)
     if rows["value"].isna().all():
         expected = f"a value of one of {', '.join(metrics) or 'n-way accuracy'}"
         remedy = "Give evaluation.networks the weights of one that computes it"
         raise InputError(Finding(str(output), expected, "none", remedy))
-    methods = list(dict.fromkeys(rows["method"]))
-    known = rows["method"].map(lambda method: MODELS.get(split_method(method)[0], ("", "")))
-    rows = rows.assign(
-        model=rows["method"],
-        encoder=known.str[0],
-        modalities=known.str[1],
-        chance=[f"{x:.6g}" if (x := find_chance(metric)) else "" for metric in rows["metric"]],
-        parameters=[counts.get(method, ("",))[0] for method in rows["method"]],
-        counted=[counts.get(method, ("", ""))[1] for method in rows["method"]],
-    )
+    known = pd.DataFrame([models.get(method, RIDGE) for method in rows["method"]])
+    chance = [f"{x:.6g}" if (x := find_chance(metric)) else "" for metric in rows["metric"]]
+    ours = pd.concat([rows, known], axis=1).assign(chance=chance, model=rows["method"])
     theirs = pd.DataFrame(published).assign(data="published")
-    table = pd.concat([rows, theirs], ignore_index=True)
+    table = pd.concat([ours, theirs], ignore_index=True)
+    methods = list(dict.fromkeys(rows["method"]))
     order = {name: place for place, name in enumerate([*metrics, *methods])}
     # Stable: of a metric and method subjects, their mean, what was published.
     table = table.sort_values(

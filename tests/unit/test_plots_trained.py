@@ -18,7 +18,17 @@ from nsdldm.plots.pictures import (
 )
 from nsdldm.plots.style import NORMAL, SMALL, journal_style, new_figure, pixels
 
-TRAINED = ("fcae", "fcae-f", "fcae-fi", "fcae-ft", "mae-f", "mae-fi", "mind-vis", "vis-dec")
+TRAINED = (
+    "fcae",
+    "fcae-base",
+    "fcae-f",
+    "fcae-fi",
+    "fcae-ft",
+    "mae-f",
+    "mae-fi",
+    "mind-vis",
+    "vis-dec",
+)
 
 # Names
 

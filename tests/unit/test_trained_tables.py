@@ -17,8 +17,10 @@ METRICS = (
     *("nway:demo-judge", "nway-4:demo-judge", "nway-2:demo-judge", "nway-4:vit-h-14"),
 )
 NUMBERS = ("value", "ci_low", "ci_high", "floor_random", "floor_mean", "floor_shuffled")
-PARTS = {"encoder": 900, "regressor": 90, "decoder": 9}
+PARTS = {"encoder": 900, "regressor": 90, "decoder": 9, "trained": 999}
 BENCHMARKS = ("fcae", "mind-vis", "vis-dec")
+ALIGNMENTS = {"fcae": "image+text", "fcae-f": "none", "fcae-fi": "image", "fcae-ft": "text"}
+ALIGNMENTS |= {"mae-fi": "image", "mae-f": "none", "mind-vis": "none", "vis-dec": "cross_mae"}
 ABLATIONS = ("fcae", "fcae-f", "fcae-fi", "fcae-ft", "mae-fi", "mae-f")
 
 
@@ -39,13 +41,18 @@ def write_run(folder, key):
     return summary, table
 
 
+def write_weights(path, kind, parts):
+    metadata = {"encoder": {"encoder": kind}, "parameters": parts}
+    save_file({"x": torch.zeros(1)}, path, {"nsdldm": json.dumps(metadata)})
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
     for method in (*ABLATIONS, "mind-vis", "vis-dec"):
-        parts = PARTS if method.startswith("fcae") else {"encoder": 900, "decoder": 9}
-        header = {"nsdldm": json.dumps({"parameters": parts})}
-        save_file({"x": torch.zeros(1)}, folder / f"{method}.safetensors", header)
+        kind = "cae" if method.startswith("fcae") else "mae"
+        parts = PARTS if kind == "cae" else {"encoder": 900, "decoder": 9, "trained": 909}
+        write_weights(folder / f"{method}.safetensors", kind, parts)
     return folder
 
 
@@ -58,6 +65,7 @@ def tabulate(folder, function, methods, ridge=("zc", "true-zc"), **changes):
         "summaries": {key: summary for key, (summary, _) in files.items()},
         "tables": {key: table for key, (_, table) in files.items()},
         "weights": {method: folder / f"{method}.safetensors" for method in methods},
+        "alignments": ALIGNMENTS,
     }
     settings = {"data": "demo", "n_bootstrap": 100, "seed": 0, "output": output}
     function(**given | settings | changes)
@@ -156,17 +164,18 @@ def test_our_50_classes_stand_beside_the_published_rows(folder, monkeypatch):
     assert table["chance"].tolist()[:3] == [0.02] * 3
 
 
-def test_methods_trained_on_others_are_the_same_model(folder):
-    weights = {"fcae-joint": folder / "fcae.safetensors"}
-    table = tabulate(folder, tabulate_fcae_table3, ("fcae-joint",), weights=weights)
-    row = table[table["method"] == "fcae-joint"].iloc[0]
-    assert (row["encoder"], row["modalities"], row["parameters"]) == ("cae", "F+I+T", 990)
+def test_models_are_what_their_weights_and_the_configuration_say(folder):
+    weights = {"mine": folder / "mae-f.safetensors"}
+    given = {"weights": weights, "alignments": {"mine": "text"}}
+    table = tabulate(folder, tabulate_fcae_table3, ("mine",), **given)
+    row = table[table["method"] == "mine"].iloc[0]
+    assert (row["encoder"], row["modalities"], row["parameters"]) == ("mae", "F+T", 900)
 
 
-def test_weights_without_counts_are_refused(folder, tmp_path):
+def test_other_weights_are_refused(folder, tmp_path):
     path = tmp_path / "old.safetensors"
-    save_file({"x": torch.zeros(1)}, path, {"nsdldm": json.dumps({"parameters": {"decoder": 3}})})
-    with pytest.raises(InputError, match="parameters of encoder or regressor in its metadata"):
+    save_file({"x": torch.zeros(1)}, path, {"nsdldm": json.dumps({"encoder": {"encoder": "cae"}})})
+    with pytest.raises(InputError, match="a first stage, with parameters by part"):
         tabulate(folder, tabulate_fcae_table3, ("fcae",), weights={"fcae": path})
     save_file({"x": torch.zeros(1)}, path)
     with pytest.raises(InputError, match="weights of a trained decoder"):
