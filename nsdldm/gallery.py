@@ -17,8 +17,8 @@ from nsdldm.nsd.captions import read_captions
 from nsdldm.nsd.stimuli import read_images
 from nsdldm.plots.pictures import (
     DEMO_NOTE,
-    METHODS,
     check_picture,
+    describe_method,
     fit_picture,
     name_method,
     name_metric,
@@ -219,7 +219,7 @@ def _describe_method(method, subjects, orders):
     return {
         "id": method,
         "label": name_method(method, mathematics=False),
-        "words": METHODS.get(method, ("", "", ""))[2],
+        "words": describe_method(method),
         "samples": max(counts),
     }
 

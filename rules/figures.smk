@@ -32,6 +32,7 @@ rule plot_fig3:
         runtime=growing(15),
     params:
         methods=DRAWN_METHODS,
+        ranked_by="zc",
         metric=lookup("evaluation/best_by", within=config),
         n_images=lookup("evaluation/shown_images", within=config),
         nsd_ids=lookup("evaluation/nsd_ids", within=config),

@@ -11,6 +11,7 @@ if __name__ == "__main__":
             **{key: given[key] for key in ("stimuli", "images")},
             reconstructions=dict(zip(params.methods, given.reconstructions, strict=True)),
             samples=dict(zip(params.methods, given.samples, strict=True)),
-            **{key: params[key] for key in ("metric", "n_images", "nsd_ids", "demo")},
+            **{key: params[key] for key in ("ranked_by", "metric", "n_images", "nsd_ids", "demo")},
+            words=params.get("words"),
             **dict(snakemake.output.items()),
         )

@@ -28,7 +28,7 @@ from nsdldm.metrics.identification import (
 )
 from nsdldm.metrics.intervals import bootstrap_interval
 from nsdldm.metrics.names import describe_metric
-from nsdldm.metrics.networks import Unavailable, list_metrics, load_extractors
+from nsdldm.metrics.networks import Unavailable, list_metrics, load_extractors, name_ways
 from nsdldm.nsd.stimuli import read_images
 
 logger = logging.getLogger(__name__)
@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 DATASET = "images"
 FLOORS = ("floor_random", "floor_mean", "floor_shuffled")
 # What the table of samples has.
-SAMPLED = ("psm", "category", "background", "pixcorr", "ssim", "corr16")
+SAMPLED = ("psm", "clipscore", "category", "background", "pixcorr", "ssim", "corr16")
 
 
 class Score(NamedTuple):
@@ -124,8 +124,9 @@ def evaluate_reconstructions(
     networks : dict of str to dict or None
         Networks and where their weights are, as `nsdldm.metrics.networks.load_extractors` takes
         them. Of a network that cannot be had, metrics are listed as not computed.
-    n_way : int
-        Classes among which the seen picture's has to win.
+    n_way : int or list of int
+        Classes among which the seen picture's has to win; ``nway`` is of the first, ``nway-50`` of
+        50.
     device : {"auto", "cpu", "cuda"}
     batch_size : int
         Pictures at once; halved when memory runs out.
@@ -136,8 +137,8 @@ def evaluate_reconstructions(
     table : path
         Output: nsd_id, metric, value; one row an image and metric.
     samples : path
-        Output: nsd_id, sample, metric, value, for ``psm``, ``category``, ``background``,
-        ``pixcorr``, ``ssim`` and ``corr16``.
+        Output: nsd_id, sample, metric, value, for ``psm``, ``clipscore``, ``category``,
+        ``background``, ``pixcorr``, ``ssim`` and ``corr16``.
     summary : path
         Output: metric, value, ci_low, ci_high, floor_random, floor_mean, floor_shuffled, n_images,
         n_samples, note. Empty where not computed, with the reason as note.
@@ -148,15 +149,17 @@ def evaluate_reconstructions(
         Inputs that contradict each other, fewer than two test images, or unusable weights.
     """
     device = choose_device(device)
+    n_ways = [n_way] if isinstance(n_way, int) else list(n_way)
     with open_test_reconstructions(reconstructions, images) as (made, nsd_ids):
         # All of them first, so that wrong weights are found before the long work.
-        loaded = {name: load_network(name, networks[name], n_way, device) for name in networks}
+        loaded = {name: load_network(name, networks[name], n_ways, device) for name in networks}
         material, scores = compare_pixels(made, stimuli, nsd_ids, derange(len(nsd_ids), seed))
         for name, (extractors, reason) in loaded.items():
-            scores |= dict.fromkeys(list_metrics(name), Score(np.array([]), (), None, reason))
+            missing = Score(np.array([]), (), None, reason)
+            scores |= dict.fromkeys(list_metrics(name, n_ways), missing)
             for view, extract in extractors:
                 compared = look(view, extract, material, device, batch_size)
-                scores |= score_view(name, view, *compared, n_way)
+                scores |= score_view(name, view, *compared, n_ways)
             logger.info("%s: %s", name, reason or "scored")
         n_samples = made.shape[1]
     save_table(table, _tabulate_images(scores, nsd_ids))
@@ -245,14 +248,14 @@ def compare_pixels(made, stimuli, nsd_ids, partners):
     return material, scores
 
 
-def load_network(name, settings, n_way, device):
+def load_network(name, settings, n_ways, device):
     """Load a network, or say why it cannot be had.
 
     Parameters
     ----------
     name, settings, device
         As `nsdldm.metrics.networks.load_extractors`.
-    n_way : int
+    n_ways : list of int
 
     Returns
     -------
@@ -270,11 +273,12 @@ def load_network(name, settings, n_way, device):
     except Unavailable as reason:
         return [], f"not computed: {reason}"
     for view, _ in extractors:
-        if "nway" in view.classes:
-            _, first, last = view.classes["nway"]
-            if not 2 <= n_way <= last - first:
+        if "nway" in view.pairs:
+            _, first, last = view.pairs["nway"]
+            wrong = [n for n in n_ways if not 2 <= n <= last - first]
+            if wrong:
                 expected, remedy = f"from 2 to {last - first} classes", "Correct evaluation.n_way"
-                raise InputError(Finding("evaluation.n_way", expected, str(n_way), remedy))
+                raise InputError(Finding("evaluation.n_way", expected, str(wrong[0]), remedy))
     return extractors, ""
 
 
@@ -300,11 +304,11 @@ def look(view, extract, material, device, batch_size):
     -------
     correlations : dict of str to dict of str to float64 array (n, n, n_samples or 1)
         By feature: seen pictures (first axis) with "made" ones and with those of each of `FLOORS`.
-    logits : dict of str to dict of str to float array (d, n, n_samples or 1)
+    paired : dict of str to dict of str to float array (d, n, n_samples or 1)
         By feature: values of "made" pictures, of those of each of `FLOORS`, and of "seen" ones.
     """
     correlated = {*view.psm, *(layer for layer, _ in view.community.values())}
-    classified = {layer for layer, *_ in view.classes.values()}
+    kept = {layer: [] for layer, *_ in view.pairs.values()}
     seen, made, unique = material.seen, material.made, material.unique
 
     def extract_made(batch):
@@ -314,23 +318,23 @@ def look(view, extract, material, device, batch_size):
     own = _gather(run_batched(lambda batch: extract(seen[batch]), len(seen), batch_size, device))
     mean = extract([material.mean])
     moments = {layer: find_moments(own[layer]) for layer in correlated}
-    r, kept = {layer: [] for layer in correlated}, {layer: [] for layer in classified}
+    r = {layer: [] for layer in correlated}
     batches = run_batched(extract_made, len(unique), batch_size, device)
     for _, found in progress(batches, -(-len(unique) // batch_size), "batches of pictures"):
         for layer in correlated:
             r[layer].append(correlate_rows(own[layer], found[layer], moments[layer]))
-        for layer in classified:
+        for layer in kept:
             kept[layer].append(found[layer].T)
 
-    correlations, logits = {}, {}
+    correlations, paired = {}, {}
     for layer in correlated:
         parts = (correlate_rows(own[layer], other[layer], moments[layer]) for other in (own, mean))
         correlations[layer] = _arrange(np.hstack(r[layer]), *parts, material)
-    for layer in classified:
+    for layer in kept:
         parts = own[layer].T, mean[layer].T
-        logits[layer] = _arrange(np.hstack(kept[layer]), *parts, material)
-        logits[layer]["seen"] = own[layer].T[..., None]
-    return correlations, logits
+        paired[layer] = _arrange(np.hstack(kept[layer]), *parts, material)
+        paired[layer]["seen"] = own[layer].T[..., None]
+    return correlations, paired
 
 
 def _gather(batches):
@@ -353,7 +357,7 @@ def _arrange(unique, seen, mean, material):
     }
 
 
-def score_view(name, view, correlations, logits, n_way):
+def score_view(name, view, correlations, paired, n_ways):
     """Score one view of a network.
 
     Parameters
@@ -361,9 +365,9 @@ def score_view(name, view, correlations, logits, n_way):
     name : str
         Of the network.
     view : nsdldm.metrics.networks.View
-    correlations, logits : dict
+    correlations, paired : dict
         As `look` returns them.
-    n_way : int
+    n_ways : list of int
 
     Returns
     -------
@@ -378,10 +382,13 @@ def score_view(name, view, correlations, logits, n_way):
         (metric, correlations[layer], COMMUNITY[kind])
         for metric, (layer, kind) in view.community.items()
     ]
-    for kind, (layer, *ends) in view.classes.items():
-        groups = {key: values[slice(*ends)] for key, values in logits[layer].items()}
-        seen = groups.pop("seen")
-        rules.append((f"{kind}:{name}", groups, partial(CLASSES[kind], seen=seen, n_way=n_way)))
+    for kind, (layer, *ends) in view.pairs.items():
+        groups = {key: values[slice(*ends)] for key, values in paired[layer].items()}
+        rule = partial(PAIRS[kind], seen=groups.pop("seen"))
+        rules += [
+            (f"{own}:{name}", groups, partial(rule, n_way=n))
+            for own, n in name_ways(kind, n_ways).items()
+        ]
     scores = {}
     for metric, groups, rule in rules:
         floors = (rule(groups[floor]).mean() for floor in FLOORS)
@@ -417,13 +424,26 @@ def _match_class(logits, seen, n_way):
     return (logits.argmax(axis=0) == seen.argmax(axis=0)).astype(float)
 
 
+def _match_direction(embeddings, seen, n_way):
+    """Cosine of the made and the seen picture's embeddings; 0 if either is zero."""
+    made, seen = (values.astype(np.float64) for values in (embeddings, seen))
+    lengths = np.linalg.norm(made, axis=0) * np.linalg.norm(seen, axis=0)
+    products = (made * seen).sum(axis=0)
+    return np.divide(products, lengths, out=np.zeros_like(products), where=lengths > 0)
+
+
 PSM = {
     "psm": _match,
     "2way": lambda r: identify(r.mean(axis=2))[0][:, None],
     "2way-reconstruction": lambda r: identify(r.mean(axis=2))[1][:, None],
 }
 COMMUNITY = {"2way": _identify_each, "distance": lambda r: 1 - _match(r)}
-CLASSES = {"nway": _win_n_way, "category": _match_category, "background": _match_class}
+PAIRS = {
+    "nway": _win_n_way,
+    "category": _match_category,
+    "background": _match_class,
+    "clipscore": _match_direction,
+}
 
 
 def summarize(scores, n_samples, n_bootstrap, seed):

@@ -15,6 +15,8 @@ DEFINITIONS = {
     "clip": f"reconstruction identified, CLIP ViT-L/14 embedding, 224 px, {CHANCE}",
     "effnet-v1": "1 - Pearson r, EfficientNet-B1 (IMAGENET1K_V1) avgpool, 224 px",
     "effnet-v2": "1 - Pearson r, EfficientNet-B1 (IMAGENET1K_V2) avgpool, 255 px",
+    "clipscore:clip": "cosine of CLIP ViT-L/14 image embeddings, 224 px",
+    "clipscore:clip-b32": "cosine of CLIP ViT-B/32 image embeddings, 224 px",
     "swav": "1 - Pearson r, SwAV ResNet-50 avgpool, 224 px",
 }
 FAMILIES = {
@@ -22,6 +24,7 @@ FAMILIES = {
     "2way": f"seen picture identified, mean r over samples first, {CHANCE}",
     "2way-reconstruction": f"reconstruction identified, mean r over samples first, {CHANCE}",
     "nway": "probability that the seen picture's class wins against random others",
+    "clipscore": "cosine of CLIP image embeddings",
     "category": "the likeliest category is one that the network sees in the seen picture",
     "background": "the likeliest background is that of the seen picture",
 }
@@ -34,10 +37,31 @@ def describe_metric(metric):
     Parameters
     ----------
     metric : str
-        Such as ``ssim``, ``2way:clip:image_embeds`` or ``nway:demo-judge``.
+        Such as ``ssim``, ``2way:clip:image_embeds`` or ``nway-50:vit-h-14``.
 
     Returns
     -------
     str
     """
-    return DEFINITIONS.get(metric) or FAMILIES[metric.partition(":")[0]]
+    kind = metric.partition(":")[0]
+    if kind.startswith("nway-"):
+        words = f"{FAMILIES['nway']}, {kind.removeprefix('nway-')} classes in all"
+        return f"{words}, chance {find_chance(metric):.3g}"
+    return DEFINITIONS.get(metric) or FAMILIES[kind]
+
+
+def find_chance(metric):
+    """Find what guessing gives, where that follows from the definition alone.
+
+    Parameters
+    ----------
+    metric : str
+
+    Returns
+    -------
+    float or None
+    """
+    kind = metric.partition(":")[0]
+    if kind.startswith("nway-"):
+        return 1 / int(kind.removeprefix("nway-"))
+    return 0.5 if CHANCE in (DEFINITIONS.get(metric) or FAMILIES.get(kind, "")) else None

@@ -49,8 +49,9 @@ class View(NamedTuple):
         Features scored as psm, 2way and 2way-reconstruction.
     community : dict of str to tuple
         Metric to feature and "2way" or "distance".
-    classes : dict of str to tuple
-        nway, category or background to feature and the first and last + 1 of its classes.
+    pairs : dict of str to tuple
+        What is scored of each picture with its own seen one alone: nway, category, background or
+        clipscore to feature and the first and last + 1 of its values, such as classes.
     """
 
     pixels: int | None
@@ -59,7 +60,7 @@ class View(NamedTuple):
     layers: dict
     psm: tuple = ()
     community: dict = {}  # noqa: RUF012
-    classes: dict = {}  # noqa: RUF012
+    pairs: dict = {}  # noqa: RUF012
 
 
 def _community(pixels, metrics, colours=IMAGENET):
@@ -69,11 +70,12 @@ def _community(pixels, metrics, colours=IMAGENET):
     return View(pixels, BILINEAR, colours, layers, community=scores)
 
 
-def _psm(pixels, resample, colours, layers, **classes):
+def _psm(pixels, resample, colours, layers, **pairs):
     """A view whose features are all scored as the published code does."""
-    return View(pixels, resample, colours, layers, psm=tuple(layers), **classes)
+    return View(pixels, resample, colours, layers, psm=tuple(layers), **pairs)
 
 
+CLIP_SCORE = {"clipscore": ("image_embeds", None, None)}
 N_CATEGORIES, N_BACKGROUNDS = len(CATEGORIES), len(BACKGROUNDS)
 # The published code (img2feat_decoded.py) gives AlexNet Inception's 299 pixels. Brain-Diffuser
 # (eval_extract_features.py) gives all networks 224; MindEye gives EfficientNet 255.
@@ -82,6 +84,7 @@ VIEWS = {
         _psm(
             *(None, BICUBIC, SIGNED),
             {"image_embeds": "visual_projection", "hidden_1": "vision_model.encoder.layers.0"},
+            pairs=CLIP_SCORE,
         )
     ],
     "demo-alexnet": [
@@ -90,7 +93,7 @@ VIEWS = {
     "demo-judge": [
         _psm(
             *(None, BICUBIC, SIGNED, {"features": "body", "logits": "head"}),
-            classes={
+            pairs={
                 "nway": ("logits", 0, N_CATEGORIES),
                 "category": ("logits", 0, N_CATEGORIES),
                 "background": ("logits", N_CATEGORIES, N_CATEGORIES + N_BACKGROUNDS),
@@ -113,8 +116,12 @@ VIEWS = {
                 "hidden_6": "vision_model.encoder.layers.5",
                 "hidden_12": "vision_model.encoder.layers.11",
             },
+            pairs=CLIP_SCORE,
         ),
         _community(224, {"clip": ("visual_projection", "2way")}, CLIP),
+    ],
+    "clip-b32": [
+        View(*(224, BICUBIC, CLIP, {"image_embeds": "visual_projection"}), pairs=CLIP_SCORE)
     ],
     "inception": [
         _psm(299, BILINEAR, IMAGENET, {"flatten": "avgpool"}),
@@ -126,7 +133,7 @@ VIEWS = {
     "vit-h-14": [
         View(
             *(518, BICUBIC, IMAGENET, {"logits": "heads"}),
-            classes={"nway": ("logits", 0, 1000)},
+            pairs={"nway": ("logits", 0, 1000)},
         )
     ],
 }
@@ -144,6 +151,8 @@ TORCHVISION = {
 }
 # Weights that a checkpoint lacks or has in excess without harm to what is scored.
 OPTIONAL = {"swav": ("fc.", "projection_head.", "prototypes.")}
+# Side of a patch, which tells the published CLIP models apart.
+PATCHES = {"clip": 14, "clip-b32": 32}
 DEMO = {"demo-alexnet": "classifier", "demo-judge": "judge"}
 
 
@@ -151,29 +160,49 @@ class Unavailable(Exception):
     """A network that cannot be had here; the message says why."""
 
 
-def list_metrics(name):
+def list_metrics(name, n_ways=()):
     """List the metrics that a network serves.
 
     Parameters
     ----------
     name : str
         Key of `VIEWS`.
+    n_ways : sequence of int
+        Numbers of classes of n-way accuracy.
 
     Returns
     -------
     list of str
     """
-    return [metric for view in VIEWS[name] for metric in name_metrics(name, view)]
+    return [metric for view in VIEWS[name] for metric in name_metrics(name, view, n_ways)]
 
 
-def name_metrics(name, view):
+def name_metrics(name, view, n_ways):
     """List the metrics that one view of a network serves."""
     kinds = ("psm", "2way", "2way-reconstruction")
     return [
         *(f"{kind}:{name}:{layer}" for layer in view.psm for kind in kinds),
         *view.community,
-        *(f"{kind}:{name}" for kind in view.classes),
+        *(f"{own}:{name}" for kind in view.pairs for own in name_ways(kind, n_ways)),
     ]
+
+
+def name_ways(kind, n_ways):
+    """Kinds of a score of pairs and their numbers of classes, which only n-way accuracy has.
+
+    Parameters
+    ----------
+    kind : str
+    n_ways : sequence of int
+
+    Returns
+    -------
+    dict of str to int or None
+        ``nway`` is that of the first number, ``nway-50`` that of 50.
+    """
+    if kind != "nway" or not n_ways:
+        return {kind: None}
+    return {kind: n_ways[0]} | {f"{kind}-{n}": n for n in n_ways}
 
 
 def load_extractors(name, settings, device):
@@ -184,10 +213,10 @@ def load_extractors(name, settings, device):
     name : str
         Key of `VIEWS`.
     settings : dict or None
-        `weights`: for a demo network the folder of the demo model; for ``clip`` a folder in the
-        layout of transformers or a hub id, with `revision`; for the others a file of weights,
-        safetensors or PyTorch's, or its address. `sha256`: of the file, needed for published
-        networks.
+        `weights`: for a demo network the folder of the demo model; for ``clip`` and ``clip-b32``
+        a folder in the layout of transformers or a hub id, with `revision`; for the others a file
+        of weights, safetensors or PyTorch's, or its address. `sha256`: of the file, needed for
+        published networks.
     device : torch.device
 
     Returns
@@ -224,8 +253,13 @@ def _load(name, weights, revision, digest):
     if not digest:
         expected, remedy = "the SHA-256 of the weights", "Add sha256, as their publisher gives it"
         raise InputError(Finding(f"evaluation.networks.{name}", expected, "none", remedy))
-    if name == "clip":
-        return _load_clip(weights, revision, digest)
+    if name in PATCHES:
+        network = _load_clip(weights, revision, digest)
+        side = network.config.vision_config.patch_size
+        if side != PATCHES[name]:
+            expected, remedy = f"patches of {PATCHES[name]} px", f"Give the weights of {name}"
+            raise InputError(Finding(str(weights), expected, f"of {side} px", remedy))
+        return network
     build = build_alexnet if name == "alexnet" else _find_builder(name)
     state = _read_weights(weights, digest)
     network = build()

@@ -1,7 +1,6 @@
 """What others published on NSD, as data with its sources. Identification is in shares, not %.
 
-Left out are values of metrics that have no counterpart here: CLIP scores (cosines), n-way accuracy
-with an unstated n, retrieval and brain correlation.
+Left out are values of metrics that have no counterpart here: retrieval and brain correlation.
 """
 
 from typing import NamedTuple
@@ -90,14 +89,31 @@ LATER = Source(
     definition="unknown",
     note="metric code not read",
 )
+FCAE_UNKNOWN = (
+    "metric code, seeds and how other methods were trained on NSD not public; another split"
+)
 FCAE = Source(
     source="fCAE (Yang et al. 2025), table 2",
     evidence="checked",
-    subject=FOUR,
+    subject="subj01, subj02, subj05, subj07; how averaged is not stated",
     n_images="900",
-    metrics=("mse-signed", "pixcorr", "ssim"),
+    metrics=("pixcorr", "ssim"),
     definition="unknown",
-    note="metric code not public; scale of the error inferred from its size; another split",
+    note=FCAE_UNKNOWN,
+)
+FCAE_MSE = FCAE._replace(
+    metrics=("mse-signed",),
+    note=f"scale of pixels not stated, inferred from the size of the error; {FCAE_UNKNOWN}",
+)
+FCAE_CLIP = FCAE._replace(
+    metrics=("clipscore:clip-b32",),
+    note=f"which CLIP, and whether a cosine, not stated; {FCAE_UNKNOWN}",
+)
+FCAE_TOP1 = FCAE._replace(
+    source="fCAE (Yang et al. 2025), table 3",
+    metrics=("nway-50:vit-h-14",),
+    note="top-1 accuracy among an unstated number of classes, by an unstated classifier; "
+    f"{FCAE_UNKNOWN}",
 )
 STORED = {"source": "output stored in MindEye2's notebook", "subject": "subj01"}
 STORED1 = {"source": "output stored in MindEye1's notebook", "evidence": "checked"}
@@ -146,10 +162,63 @@ ROWS = (
     ),
     (LATER, "MindBridge", (0.151, 0.263, None, 0.955, 0.924, 0.947, 0.712, 0.418)),
     (LATER, "MindTuner", (0.322, 0.421, 0.958, 0.988, 0.956, 0.938, None, None)),
-    (FCAE, "MinD-Vis (by fCAE)", (0.513, 0.214, 0.260)),
-    (FCAE, "Vis-Dec (by fCAE)", (0.486, 0.202, 0.251)),
-    (FCAE, "fCAE", (0.485, 0.235, 0.302)),
+    (FCAE_MSE, "MinD-Vis (by fCAE)", (0.513,)),
+    (FCAE, "MinD-Vis (by fCAE)", (0.214, 0.260)),
+    (FCAE_CLIP, "MinD-Vis (by fCAE)", (0.55,)),
+    (FCAE_MSE, "Vis-Dec (by fCAE)", (0.486,)),
+    (FCAE, "Vis-Dec (by fCAE)", (0.202, 0.251)),
+    (FCAE_CLIP, "Vis-Dec (by fCAE)", (0.63,)),
+    (FCAE_MSE, "fCAE", (0.485,)),
+    (FCAE, "fCAE", (0.235, 0.302)),
+    (FCAE_CLIP, "fCAE", (0.72,)),
+    (FCAE_TOP1, "fCAE full", (0.263,)),
+    (FCAE_TOP1, "fCAE 1", (0.175,)),
+    (FCAE_TOP1, "fCAE 2", (0.234,)),
+    (FCAE_TOP1, "fCAE 3", (0.201,)),
+    (FCAE_TOP1, "fCAE 4", (0.198,)),
+    (FCAE_TOP1, "fCAE 5", (0.164,)),
 )
+
+
+class Trained(NamedTuple):
+    """What fCAE's tables say of a model besides its scores.
+
+    Parameters
+    ----------
+    method : str
+        Ours that is meant to be the same.
+    encoder : str
+        mae or cae.
+    modalities : str
+        What the encoder learns from: F (responses), I (images), T (captions).
+    parameters : int
+    counted : str
+        What these are the parameters of.
+    """
+
+    method: str
+    encoder: str
+    modalities: str
+    parameters: int
+    counted: str
+
+
+# By the table and its name in `ROWS`.
+TRAINED = {
+    FCAE.source: {
+        "MinD-Vis (by fCAE)": Trained("mind-vis", "mae", "F", 303_000_000, "not stated"),
+        "Vis-Dec (by fCAE)": Trained("vis-dec", "mae", "F+I", 317_000_000, "not stated"),
+        "fCAE": Trained("fcae", "cae", "F+I+T", 277_000_000, "not stated"),
+    },
+    FCAE_TOP1.source: {
+        "fCAE full": Trained("fcae", "cae", "F+I+T", 102_000_000, "encoder, regressor"),
+        "fCAE 1": Trained("fcae-f", "cae", "F", 102_000_000, "encoder, regressor"),
+        "fCAE 2": Trained("fcae-fi", "cae", "F+I", 102_000_000, "encoder, regressor"),
+        "fCAE 3": Trained("fcae-ft", "cae", "F+T", 102_000_000, "encoder, regressor"),
+        "fCAE 4": Trained("mae-fi", "mae", "F+I", 86_000_000, "encoder"),
+        "fCAE 5": Trained("mae-f", "mae", "F", 86_000_000, "encoder"),
+    },
+}
 
 
 def list_published():
@@ -167,4 +236,27 @@ def list_published():
         for origin, method, values in ROWS
         for metric, value in zip(origin.metrics, values, strict=True)
         if value is not None
+    ]
+
+
+def list_trained(source):
+    """List the published values of trained decoders from one table.
+
+    Parameters
+    ----------
+    source : str
+        Key of `TRAINED`.
+
+    Returns
+    -------
+    list of dict
+        As `list_published`, with ``model`` (our method), encoder, modalities, parameters
+        and counted.
+    """
+    models = TRAINED[source]
+    return [
+        row | {"model": model.method} | dict(zip(Trained._fields[1:], model[1:], strict=True))
+        for row in list_published()
+        if row["source"] == source
+        for model in [models[row["method"]]]
     ]

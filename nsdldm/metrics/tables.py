@@ -41,21 +41,52 @@ def tabulate_metrics(*, summaries, tables, data, n_bootstrap, seed, output):
     InputError
         A file is missing or of another form, or summaries and tables are not of the same runs.
     """
+    rows = collect_scores(summaries, tables, n_bootstrap, seed)
+    rows = join_ceiling(rows, ["protocol", "subject", "metric"]).assign(data=data)
+    published = pd.DataFrame(list_published()).assign(data="published")
+    table = pd.concat([rows, published], ignore_index=True)
+    save_scores(output, table.reindex(columns=COLUMNS))
+
+
+def collect_scores(summaries, tables, n_bootstrap, seed, metrics=None):
+    """Gather scores of all subjects, and their means over subjects.
+
+    Parameters
+    ----------
+    summaries, tables, n_bootstrap, seed
+        As `tabulate_metrics`.
+    metrics : sequence of str, optional
+        Those to gather; all by default.
+
+    Returns
+    -------
+    DataFrame
+        Columns subject, protocol, method, metric, value, ci_low, ci_high, the floors, n_images,
+        n_samples and note; rows of subjects, then those of means.
+    """
     if set(summaries) != set(tables):
         expected, remedy = "a summary and a table of every method", "Evaluate again"
-        raise InputError(Finding(str(output), expected, "others", remedy))
+        only = " ".join(next(iter(set(summaries) ^ set(tables))))
+        raise InputError(Finding(only, expected, "only one of them", remedy))
     parts = [_read_summary(*key, path) for key, path in summaries.items()]
     rows = pd.concat(parts, ignore_index=True)
-    rows = pd.concat([rows, _average(rows, tables, n_bootstrap, seed)], ignore_index=True)
-    keys = ["protocol", "subject", "metric"]
-    ceiling = rows[rows["method"] == CEILING].set_index(keys)["value"].rename("ceiling")
-    rows = rows.join(ceiling, on=keys).assign(data=data)
-    published = pd.DataFrame(list_published()).assign(data="published")
-    table = pd.concat([rows, published], ignore_index=True).reindex(columns=COLUMNS)
+    if metrics is not None:
+        rows = rows[rows["metric"].isin(metrics)]
+    return pd.concat([rows, _average(rows, tables, n_bootstrap, seed)], ignore_index=True)
+
+
+def join_ceiling(rows, keys):
+    """Add the column ceiling: the value of the method ``true-zc`` where `keys` are the same."""
+    ceiling = rows[rows["method"] == CEILING].drop_duplicates(keys).set_index(keys)["value"]
+    return rows.join(ceiling.rename("ceiling"), on=keys)
+
+
+def save_scores(path, table):
+    """Write scores, with empty fields for what was not computed or published."""
     for column in NUMBERS:
-        # An empty field, for pandas would write nan for what was not computed or published.
+        # pandas would write nan.
         table[column] = ["" if pd.isna(x) else f"{x:.6g}" for x in table[column]]
-    save_table(output, table.astype(object).where(table.notna(), ""))
+    save_table(path, table.astype(object).where(table.notna(), ""))
 
 
 def _read_summary(subject, protocol, method, path):

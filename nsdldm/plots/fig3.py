@@ -8,7 +8,6 @@ from nsdldm.nsd.stimuli import read_images
 from nsdldm.plots.pictures import (
     DEMO,
     DEMO_NOTE,
-    METHODS,
     PRESENTED,
     Cell,
     Column,
@@ -16,11 +15,13 @@ from nsdldm.plots.pictures import (
     choose_images,
     describe_best,
     describe_choice,
+    describe_method,
     draw_pictures,
     format_score,
     name_method,
     read_pictures,
     read_test_images,
+    split_method,
     split_sections,
     tabulate_shown,
 )
@@ -43,6 +44,7 @@ def plot_fig3(
     tsv,
     ranked_by="zc",
     nsd_ids=None,
+    words=None,
 ):
     """Draw the images one subject saw above their reconstructions, one column an image.
 
@@ -72,6 +74,8 @@ def plot_fig3(
         The method by whose best sample images are ranked.
     nsd_ids : sequence of int, optional
         Show these images instead.
+    words : dict of str, optional
+        Small print of methods in place of their usual one.
 
     Raises
     ------
@@ -96,7 +100,10 @@ def plot_fig3(
         *([DEMO_NOTE] if demo else []),
     ]
     rows = [(PRESENTED, "image")]
-    rows += [(name_method(m), METHODS.get(m, ("",) * 3)[2]) for m in reconstructions]
+    for method in reconstructions:
+        # Whom it was trained on is in the small print.
+        small = (words or {}).get(method) or describe_method(method)
+        rows.append((name_method(split_method(method)[0]), small))
     with journal_style():
         figure = draw_pictures(
             title=f"{subject} – {DEMO}" if demo else subject,

@@ -77,7 +77,7 @@ def plot_fig4(
     InputError
         Subjects share no test image, files do not fit together, or the metric was not computed.
     """
-    numbers = _shared_images(images)
+    numbers = find_shared_images(images)
     best = {name: best_samples(path, metric, numbers) for name, path in samples.items()}
     means = pd.DataFrame({name: table["value"] for name, table in best.items()}).mean(axis=1)
     chosen = choose_images(means, n_images, nsd_ids)
@@ -101,8 +101,24 @@ def plot_fig4(
     save_table(tsv, tabulate_shown(chosen, labelled, metric))
 
 
-def _shared_images(images):
-    """NSD numbers that are test images of every subject, in the first one's order."""
+def find_shared_images(images):
+    """Find the test images of every subject.
+
+    Parameters
+    ----------
+    images : dict of path
+        For each subject the table of images.
+
+    Returns
+    -------
+    list of int
+        NSD numbers, in the first subject's order.
+
+    Raises
+    ------
+    InputError
+        There are none.
+    """
     tested = [read_test_images(path)["nsd_id"].to_numpy() for path in images.values()]
     shared = reduce(np.intersect1d, tested)
     if not len(shared):

@@ -11,7 +11,7 @@ from nsdldm.plots.pictures import (
     DEMO,
     DEMO_NOTE,
     LINE,
-    METHODS,
+    describe_method,
     name_method,
     place,
     read_columns,
@@ -292,7 +292,7 @@ def _draw_legend(figure, numbers, looks, middle):
     axes.set_axis_off()
     handles = []
     for method, (colour, shape) in looks.items():
-        words = METHODS.get(method, ("", "", ""))[2]
+        words = describe_method(method)
         label = f"{name_method(method)} ({words})" if words else method
         style = {"color": colour, "elinewidth": 1, "markersize": 3.6, "capsize": 1.6}
         handles.append(axes.errorbar([], [], [], fmt=shape, label=label, **style))

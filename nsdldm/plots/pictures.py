@@ -1,5 +1,6 @@
 """What figures of pictures share: which picture is shown, why, and how it is laid out."""
 
+import re
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -28,7 +29,19 @@ METHODS = {
     "c": ("$c$", "c", "text"),
     "zc": ("$z_c$", "z_c", "both"),
     "true-zc": ("true $z_c$", "true z_c", "ceiling"),
+    # Trained, with what their encoders learn from: F (responses), I (images), T (captions).
+    "fcae": ("fCAE", "fCAE", "full model"),
+    "fcae-base": ("fCAE base", "fCAE base", "full model"),
+    "fcae-f": ("fCAE F", "fCAE F", "no alignment"),
+    "fcae-fi": ("fCAE F+I", "fCAE F+I", "no captions"),
+    "fcae-ft": ("fCAE F+T", "fCAE F+T", "no images"),
+    "mae-f": ("MAE F", "MAE F", "no alignment"),
+    "mae-fi": ("MAE F+I", "MAE F+I", "no captions"),
+    "mind-vis": ("MinD-Vis", "MinD-Vis", "MAE"),
+    "vis-dec": ("Vis-Dec", "Vis-Dec", "contrast"),
 }
+# What follows the name of a method that was trained on others than the subject alone.
+COHORT = re.compile(r"-(joint|subj\d\d)$")
 DEMO = "simulated NSD (demo)"
 DEMO_NOTE = "Demo: simulated brain and a small model; nothing about real brains follows from it."
 PRESENTED = "Presented"
@@ -323,10 +336,37 @@ def tabulate_shown(chosen, shown, metric):
     return pd.concat(parts, ignore_index=True)[list(SHOWN)]
 
 
+def split_method(method):
+    """Split the name of a method into its own and whom it was trained on.
+
+    Parameters
+    ----------
+    method : str
+        Such as ``fcae``, ``fcae-joint`` or ``fcae-subj01``.
+
+    Returns
+    -------
+    base : str
+    cohort : str
+        ``joint``, a subject, or empty where each subject has a model of its own.
+    """
+    found = COHORT.search(method)
+    return (method[: found.start()], found.group(1)) if found else (method, "")
+
+
 def name_method(method, mathematics=True):
     """Symbol of a method; its name where it has none."""
-    symbol, plain, _ = METHODS.get(method, (method, method, ""))
-    return symbol if mathematics else plain
+    base, cohort = split_method(method)
+    symbol, plain, _ = METHODS.get(base, (base, base, ""))
+    name = symbol if mathematics else plain
+    return f"{name}, {cohort}" if cohort else name
+
+
+def describe_method(method):
+    """What a method's pictures are made of, or whom it was trained on, in a word or two."""
+    base, cohort = split_method(method)
+    words = METHODS.get(base, ("", "", ""))[2]
+    return {"": words, "joint": "all subjects"}.get(cohort, f"of {cohort}")
 
 
 def name_metric(metric):
@@ -341,10 +381,13 @@ def name_metric(metric):
     -------
     str
     """
-    kinds = {"psm": "PSM", "2way": "two-way identification", "nway": "n-way identification"}
+    kinds = {"psm": "PSM", "clipscore": "CLIP score", "nway": "n-way identification"}
+    kinds["2way"] = "two-way identification"
     kinds["2way-reconstruction"] = "two-way identification from the reconstruction"
     kind, *rest = metric.split(":")
     words = kinds.get(kind, kind)
+    if kind.startswith("nway-"):
+        words = f"{kind.removeprefix('nway-')}-way identification"
     return f"{words} ({', '.join(rest)})" if rest else words
 
 

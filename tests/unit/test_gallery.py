@@ -240,6 +240,26 @@ def test_fewer_samples_can_be_asked_for(files, tmp_path):
     assert data["kept"] == 1
 
 
+def test_trained_decoders_are_methods_like_others(files, tmp_path):
+    names = {"zc": "zc", "fcae-fi": "c", "fcae-joint": "z", "vis-dec": "true-zc"}
+    renamed = {
+        kind: {(s, new): files[kind][s, old] for s in SUBJECTS for new, old in names.items()}
+        for kind in ("reconstructions", "samples", "tables")
+    }
+    _, blocks, data = parse(make(files, tmp_path / "a.html", methods=list(names), **renamed))
+    assert [(method["label"], method["words"]) for method in data["methods"]] == [
+        ("z_c", "both"),
+        ("fCAE F+I", "no captions"),
+        ("fCAE, joint", "all subjects"),
+        ("Vis-Dec", "contrast"),
+    ]
+    index = [image["id"] for image in data["images"]].index(13)
+    line = blocks[f"p{index}-0"].strip().splitlines()[1]
+    picture = decode(line)[1]
+    expected = colour("subj01", "c", 13, best_sample("c", 13))
+    assert np.abs(picture[20, 20].astype(int) - expected).max() < 12
+
+
 def test_missing_scores_and_images_are_told_apart(tmp_path):
     files = write_all(tmp_path, numbers={"subj01": NUMBERS, "subj02": [5, 2]})
     path = files["samples"]["subj01", "c"]

@@ -178,6 +178,49 @@ def test_judge_scores_follow_its_logits(folder, tables, pictures):
             np.testing.assert_array_equal(by_sample(tables, f"{kind}:demo-judge"), values)
 
 
+def test_clip_score_is_the_cosine_of_embeddings(folder, tables, pictures):
+    seen, made = pictures
+    original = features_of(folder, "demo-clip", "image_embeds", seen)
+    generated = features_of(folder, "demo-clip", "image_embeds", made.reshape(-1, SIDE, SIDE, 3))
+    original, generated = (torch.from_numpy(values) for values in (original, generated))
+    expected = torch.cosine_similarity(original[:, None], generated.view(N, SAMPLES, -1), dim=2)
+    np.testing.assert_allclose(by_sample(tables, "clipscore:demo-clip"), expected, atol=2e-5)
+    np.testing.assert_allclose(by_image(tables, "clipscore:demo-clip"), expected.mean(1), atol=2e-5)
+    row = tables["summary"].loc["clipscore:demo-clip"]
+    partners = derange(N, BATCH["seed"])
+    floor = torch.cosine_similarity(original, original[partners]).mean()
+    assert row["floor_random"] == pytest.approx(floor.item(), abs=2e-5)
+
+
+def test_cosine_of_opposite_and_of_zero_embeddings():
+    seen = np.array([[3.0, 1, 0], [4, 0, 0]])[..., None]
+    made = np.array([[-6.0, 1, 1], [-8, 1, 1]])[..., None]
+    cosines = evaluate.PAIRS["clipscore"](made, seen=seen, n_way=None)
+    np.testing.assert_allclose(cosines[:, 0], [-1, np.sqrt(0.5), 0])
+
+
+def test_several_numbers_of_classes(folder, tables, pictures, tmp_path, no_pixels):
+    found = run(
+        folder, tmp_path, pictures[1], ["demo-judge"], n_way=[2, 4], absent={"vit-h-14": None}
+    )
+    single = by_image(tables, "nway:demo-judge")
+    np.testing.assert_array_equal(by_image(found, "nway-4:demo-judge"), single)
+    np.testing.assert_array_equal(by_image(tables, "nway-4:demo-judge"), single)
+    pairs = by_image(found, "nway:demo-judge")
+    np.testing.assert_array_equal(by_image(found, "nway-2:demo-judge"), pairs)
+    logits = features_of(folder, "demo-judge", "logits", pictures[0])[:, :12]
+    logits_made = features_of(
+        folder, "demo-judge", "logits", pictures[1].reshape(-1, SIDE, SIDE, 3)
+    )[:, :12].reshape(N, SAMPLES, 12)
+    own = np.take_along_axis(logits_made, logits.argmax(1)[:, None, None], 2)
+    # One other class of eleven, each as likely.
+    np.testing.assert_allclose(pairs, (logits_made < own).sum(2).mean(1) / 11, rtol=1e-5)
+    missing = found["summary"].filter(like="vit-h-14", axis=0)
+    assert missing.index.tolist() == ["nway:vit-h-14", "nway-2:vit-h-14", "nway-4:vit-h-14"]
+    with pytest.raises(InputError, match="from 2 to 12 classes, found 13"):
+        run(folder, tmp_path, pictures[1], ["demo-judge"], n_way=[4, 13])
+
+
 @pytest.fixture
 def no_pixels(monkeypatch):
     """Leave out what takes long, where it is not what is tested."""
@@ -290,7 +333,7 @@ def test_community_scores_take_one_sample_at_a_time():
     parts = {"made": made} | dict.fromkeys(evaluate.FLOORS, made[..., :1])
     community = {"inception": ("a", "2way"), "swav": ("a", "distance")}
     view = View(None, None, None, {"a": "a"}, community=community)
-    scores = evaluate.score_view("x", view, {"a": parts}, {}, 2)
+    scores = evaluate.score_view("x", view, {"a": parts}, {}, [2])
     success = made < np.einsum("iis->is", made)
     expected = success.sum(0).mean(1) / 4  # Brain-Diffuser's formula, column by column
     np.testing.assert_allclose(scores["inception"].values, expected)

@@ -21,7 +21,7 @@ from transformers import (
 from nsdldm.demo.training.classifiers import load_classifier, prepare
 from nsdldm.errors import InputError
 from nsdldm.metrics import networks
-from nsdldm.metrics.names import LOWER_IS_BETTER, describe_metric
+from nsdldm.metrics.names import LOWER_IS_BETTER, describe_metric, find_chance
 from nsdldm.metrics.networks import VIEWS, Unavailable, list_metrics, load_extractors
 
 CPU = torch.device("cpu")
@@ -57,12 +57,22 @@ def extract(name, settings, pictures, view=0):
 
 
 def test_every_metric_has_a_definition():
-    metrics = [metric for name in VIEWS for metric in list_metrics(name)]
+    metrics = [metric for name in VIEWS for metric in list_metrics(name, [50, 2])]
     assert len(set(metrics)) == len(metrics)
     for metric in (*metrics, *LOWER_IS_BETTER):
         assert describe_metric(metric)
     assert "2way:alexnet:features.5" in metrics
     assert {"psm:clip:hidden_6", "2way-reconstruction:clip:hidden_12", "alexnet2"} <= set(metrics)
+    assert {"nway:vit-h-14", "nway-50:vit-h-14", "nway-2:demo-judge"} <= set(metrics)
+
+
+def test_definitions_tell_clip_models_and_numbers_of_classes_apart():
+    assert "ViT-B/32" in describe_metric("clipscore:clip-b32")
+    assert "ViT-L/14" in describe_metric("clipscore:clip")
+    assert describe_metric("clipscore:demo-clip") == "cosine of CLIP image embeddings"
+    assert describe_metric("nway-50:vit-h-14").endswith("50 classes in all, chance 0.02")
+    chances = [find_chance(m) for m in ("nway-8:demo-judge", "clip", "2way:a:b", "ssim", "nway:x")]
+    assert chances == [1 / 8, 0.5, 0.5, None, None]
 
 
 def test_demo_networks_bear_their_own_names():
@@ -144,7 +154,7 @@ def test_alexnet_sees_what_the_published_codes_show_it(alexnet, pictures):
 def clip(tmp_path_factory):
     torch.manual_seed(0)
     sizes = {"hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 2}
-    vision = CLIPVisionConfig(num_hidden_layers=13, image_size=224, patch_size=56, **sizes)
+    vision = CLIPVisionConfig(num_hidden_layers=13, image_size=224, patch_size=14, **sizes)
     folder = tmp_path_factory.mktemp("clip")
     text = {**sizes, "num_hidden_layers": 1, "vocab_size": 10}
     config = CLIPConfig(text_config=text, vision_config=vision.to_dict(), projection_dim=6)
@@ -168,6 +178,23 @@ def test_clip_gives_hidden_states_6_and_12_and_both_embeddings(clip, pictures):
         np.testing.assert_allclose(found[f"hidden_{layer}"], expected, atol=1e-4)
     # Brain-Diffuser resizes bilinearly, CLIP's own preprocessing bicubically.
     assert not np.allclose(community(list(pictures))["clip"], embeds, atol=1e-5)
+
+
+def test_clip_b32_is_not_mistaken_for_l14(clip, tmp_path, pictures):
+    settings = {"weights": clip, "sha256": digest_of(clip / "model.safetensors")}
+    with pytest.raises(InputError, match="patches of 32 px, found of 14 px"):
+        load_extractors("clip-b32", settings, CPU)
+    config = CLIPConfig.from_pretrained(clip)
+    config.vision_config.patch_size = 32
+    network = CLIPModel(config).eval()
+    network.save_pretrained(tmp_path)
+    settings = {"weights": tmp_path, "sha256": digest_of(tmp_path / "model.safetensors")}
+    ((view, look),) = load_extractors("clip-b32", settings, CPU)
+    values = CLIPImageProcessorPil()(list(pictures), return_tensors="pt")["pixel_values"]
+    with torch.no_grad():
+        expected = network.get_image_features(values).pooler_output
+    np.testing.assert_allclose(look(list(pictures))["image_embeds"], expected, atol=1e-5)
+    assert list_metrics("clip-b32") == ["clipscore:clip-b32"] and not view.psm
 
 
 class StandIn(nn.Module):

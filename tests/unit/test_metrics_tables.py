@@ -8,7 +8,7 @@ import pytest
 from nsdldm.errors import InputError
 from nsdldm.files import load_table
 from nsdldm.metrics.names import describe_metric
-from nsdldm.metrics.published import list_published
+from nsdldm.metrics.published import FCAE, FCAE_TOP1, TRAINED, list_published, list_trained
 from nsdldm.metrics.tables import COLUMNS, tabulate_metrics
 
 SUBJECTS, PROTOCOLS, METHODS = ("subj01", "subj02"), ("corrected", "takagi2023"), ("z", "true-zc")
@@ -125,6 +125,39 @@ def test_published_values_are_of_our_metrics_and_scales():
         assert 0 < row["value"] < 1
     names = [(row["method"], row["metric"], row["source"]) for row in list_published()]
     assert len(set(names)) == len(names)
+
+
+def test_rows_of_the_trained_decoders_are_complete():
+    table2 = {
+        "mind-vis": (0.513, 0.214, 0.260, 0.55, 303),
+        "vis-dec": (0.486, 0.202, 0.251, 0.63, 317),
+        "fcae": (0.485, 0.235, 0.302, 0.72, 277),
+    }
+    metrics = ("mse-signed", "pixcorr", "ssim", "clipscore:clip-b32")
+    rows = pd.DataFrame(list_trained(FCAE.source))
+    assert len(rows) == len(table2) * len(metrics)
+    for model, (*values, millions) in table2.items():
+        own = rows[rows["model"] == model].set_index("metric")
+        assert own.loc[list(metrics), "value"].tolist() == values
+        assert set(own["parameters"]) == {millions * 1_000_000}
+    rows = pd.DataFrame(list_trained(FCAE_TOP1.source)).set_index("model")
+    top1 = {"fcae": 26.3, "fcae-f": 17.5, "fcae-fi": 23.4, "fcae-ft": 20.1}
+    top1 |= {"mae-fi": 19.8, "mae-f": 16.4}
+    assert (rows["value"] * 100).round(1).to_dict() == top1
+    for model, row in rows.iterrows():
+        assert row["encoder"] == ("cae" if model.startswith("fcae") else "mae")
+        assert row["parameters"] == (102e6 if row["encoder"] == "cae" else 86e6)
+    assert rows["modalities"].tolist() == ["F+I+T", "F", "F+I", "F+T", "F+I", "F"]
+    for source in TRAINED:
+        assert {row["definition"] for row in list_trained(source)} == {"unknown"}
+
+
+def test_what_is_not_known_of_a_published_value_is_said_of_it():
+    notes = {(row["method"], row["metric"]): row["note"] for row in list_published()}
+    assert "scale of pixels not stated" in notes["fCAE", "mse-signed"]
+    assert "which CLIP" in notes["fCAE", "clipscore:clip-b32"]
+    assert "unstated number of classes" in notes["fCAE full", "nway-50:vit-h-14"]
+    assert "CLIP" not in notes["fCAE", "ssim"]
 
 
 def test_runs_that_do_not_belong_together_are_refused(runs, tmp_path):

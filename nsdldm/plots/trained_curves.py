@@ -1,0 +1,155 @@
+"""How the losses of the trained stages fell."""
+
+import logging
+
+from nsdldm.plots.pictures import (
+    DEMO,
+    DEMO_NOTE,
+    LINE,
+    place,
+    read_columns,
+    wrap_text,
+    write,
+)
+from nsdldm.plots.style import (
+    FAINT,
+    INK,
+    LARGE,
+    NORMAL,
+    SMALL,
+    WIDTH_MM,
+    journal_style,
+    new_figure,
+    pixels,
+    save_figure,
+)
+
+logger = logging.getLogger(__name__)
+
+COLUMNS = ("step", "epoch", "rate", "loss", "held_back")
+# Okabe and Ito's, for the parts of a loss; the whole is black and held-back images are red.
+PARTS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#7f6000")
+HELD_BACK = "#d01c1c"
+ACROSS = 3
+# A loss that falls to less than this share of its first value has a logarithmic axis.
+DEEP = 0.05
+# Millimetres.
+TITLE, LEFT, BETWEEN, RIGHT, HEADING, PLOT, TICKS, MARGIN = 6, 10, 11, 2, 7, 30, 9, 1.5
+
+
+def plot_training_curves(*, curves, cohort, demo, png):
+    """Draw the losses of every training of a cohort, one plot each.
+
+    Parameters
+    ----------
+    curves : dict of path
+        Tables by the name of the training, with the columns step, epoch, rate, loss (mean since the
+        row before), held_back (loss of held-back training images; NaN where it was not computed),
+        seconds if known, and one for each part of the loss.
+    cohort : str
+        Whose responses they were trained on, for the title.
+    demo : bool
+        Say on the figure that the data are simulated.
+    png : path
+        Output. The numbers are the tables.
+
+    Raises
+    ------
+    InputError
+        A table lacks a column.
+    """
+    tables = {name: read_columns(path, COLUMNS) for name, path in curves.items()}
+    with journal_style():
+        save_figure(png, draw_curves(tables, cohort, demo))
+    ends = [f"{name} {table['loss'].iloc[-1]:.4g}" for name, table in tables.items()]
+    logger.info("last losses: %s", ", ".join(ends))
+
+
+def draw_curves(tables, cohort, demo):
+    """Draw the figure.
+
+    Parameters
+    ----------
+    tables : dict of DataFrame
+        As `plot_training_curves` reads them.
+    cohort : str
+    demo : bool
+
+    Returns
+    -------
+    matplotlib Figure
+    """
+    width = pixels(WIDTH_MM)
+    lines = wrap_text(" ".join(_notes(demo)), width - 2 * pixels(MARGIN))
+    pitch = pixels(HEADING + PLOT + TICKS)
+    rows = -(-len(tables) // ACROSS)
+    bottom = pixels(TITLE) + rows * pitch
+    figure = new_figure(width, bottom + len(lines) * pixels(LINE) + pixels(1))
+    title = f"Training, {cohort}" + (f" – {DEMO}" if demo else "")
+    write(figure, pixels(MARGIN), pixels(1.5), title, size=LARGE, weight="bold", va="top")
+    room = width - pixels(LEFT) - pixels(RIGHT) - (ACROSS - 1) * pixels(BETWEEN)
+    for number, (name, table) in enumerate(tables.items()):
+        row, column = divmod(number, ACROSS)
+        left = pixels(LEFT) + column * (room // ACROSS + pixels(BETWEEN))
+        top = pixels(TITLE) + row * pitch + pixels(HEADING)
+        axes = figure.add_axes(place(figure, left, top, room // ACROSS, pixels(PLOT)))
+        _draw_training(axes, table)
+        write(figure, left, top - pixels(4), name, size=NORMAL, weight="bold", va="center")
+        write(
+            figure, left, top - pixels(1.2), _describe(table), size=SMALL, color=FAINT, va="center"
+        )
+    for number, line in enumerate(lines):
+        down = bottom + number * pixels(LINE)
+        write(figure, pixels(MARGIN), down, line, size=SMALL, color=FAINT, va="top")
+    return figure
+
+
+def _draw_training(axes, table):
+    """Draw the loss, its parts and that of held-back images over epochs."""
+    parts = [name for name in table if name not in (*COLUMNS, "seconds")]
+    # One part alone is the loss itself.
+    for name, colour in zip(parts if len(parts) > 1 else [], PARTS, strict=False):
+        axes.plot(
+            table["epoch"], table[name], color=colour, linewidth=0.7, label=name.replace("_", " ")
+        )
+    axes.plot(table["epoch"], table["loss"], color=INK, linewidth=1, label="loss")
+    known = table[table["held_back"].notna()]
+    if len(known):
+        style = {"color": HELD_BACK, "linewidth": 0.7, "marker": "o", "markersize": 1.8}
+        axes.plot(known["epoch"], known["held_back"], label="held back", **style)
+        best = known.loc[known["held_back"].idxmin()]
+        style = {"color": HELD_BACK, "marker": "o", "markersize": 4.5, "fillstyle": "none"}
+        axes.plot(best["epoch"], best["held_back"], linewidth=0, clip_on=False, **style)
+    if 0 < table["loss"].min() < DEEP * table["loss"].iloc[0]:
+        axes.set_yscale("log")
+    else:
+        axes.locator_params(axis="y", nbins=5)
+    axes.locator_params(axis="x", nbins=5)
+    axes.set_xlim(0, table["epoch"].max())
+    axes.set_xlabel("Epoch", labelpad=1)
+    axes.grid(axis="y", color="0.92", linewidth=0.4)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    style = {"loc": "upper right", "frameon": False, "fontsize": SMALL, "handlelength": 1.2}
+    style |= {"labelspacing": 0.2, "handletextpad": 0.4, "borderaxespad": 0.2}
+    axes.legend(ncols=1 + (len(parts) > 1), columnspacing=1, **style)
+
+
+def _describe(table):
+    """Say how long a training was and how far the rate went."""
+    last = table.iloc[-1]
+    words = [f"{int(last['step']):,} steps"]
+    if "seconds" in table:
+        minutes = last["seconds"] / 60
+        words.append(f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.0f} h")
+    return ", ".join([*words, f"rate at most {table['rate'].max():.2g}"])
+
+
+def _notes(demo):
+    """Say what is drawn."""
+    notes = [
+        "Black: the loss that is minimised, mean since the point before; thin: its parts before "
+        "weighting. Red: the loss of training images that are held back, whose lowest point has a "
+        "ring. Test images play no part.",
+    ]
+    return notes + ([DEMO_NOTE] if demo else [])

@@ -1,0 +1,142 @@
+"""Tables 2 and 3 of Yang et al. 2025 (fCAE) with our numbers, beside theirs."""
+
+import logging
+
+import pandas as pd
+
+from nsdldm.errors import Finding, InputError, reading
+from nsdldm.metrics.names import find_chance
+from nsdldm.metrics.published import FCAE, FCAE_TOP1, list_trained
+from nsdldm.metrics.tables import CEILING, NUMBERS, collect_scores, join_ceiling, save_scores
+from nsdldm.trained.checkpoints import REMEDY, read_metadata
+
+logger = logging.getLogger(__name__)
+
+COLUMNS = (
+    *("data", "metric", "method", "encoder", "modalities", "subject", *NUMBERS, "chance"),
+    *("parameters", "counted", "n_images", "n_samples", "protocol"),
+    *("definition", "evidence", "source", "note"),
+)
+PIXELS = ("mse", "mse-signed", "pixcorr", "ssim")
+# The demo's own small networks stand in for the published ones.
+LIKENESS = {
+    "demo": ("clipscore:demo-clip", "2way-reconstruction:demo-clip:image_embeds"),
+    "nsd": ("clipscore:clip-b32", "clipscore:clip", "clip"),
+}
+JUDGES = {"demo": "demo-judge", "nsd": "vit-h-14"}
+# What an encoder learns from: F (responses), I (images), T (captions).
+MODALITIES = {
+    "none": "F",
+    "image": "F+I",
+    "text": "F+T",
+    "image+text": "F+I+T",
+    "cross_mae": "F+I",
+}
+# Methods that are not trained: z is of the images, c of the captions.
+RIDGE = {"encoder": "ridge", "modalities": "F+I+T", "parameters": "", "counted": ""}
+# In the metadata of weights beside the counts of parts.
+TRAINED = "trained"
+
+
+def tabulate_fcae_table2(
+    *, summaries, tables, weights, alignments, data, n_bootstrap, seed, output
+):
+    """Compare trained decoders and the ridge baseline: error, correlation, SSIM and CLIP score.
+
+    Parameters
+    ----------
+    summaries, tables : dict of path
+        Keys (subject, protocol, method), as `nsdldm.metrics.tables.tabulate_metrics` takes them.
+        The method ``true-zc``, if there, is the ceiling of all others of its subject and has no
+        rows of its own.
+    weights : dict of path
+        Weights of the first stage of every trained method; the parameters of all parts count.
+    alignments : dict of str
+        Of every trained method, what its second stage aligns (key of `MODALITIES`).
+    data : {"demo", "nsd"}
+    n_bootstrap, seed : int
+        Of the intervals of means over subjects.
+    output : path
+        Table with `COLUMNS`, for each metric and method a row a subject, one for their mean (with
+        a 95 % interval over images), then the paper's, with data ``published``. `definition` says
+        whether theirs is defined as ours and `note` what is not known; `counted` is what
+        `parameters` is the sum of; `chance` is empty where only the floors tell it.
+
+    Raises
+    ------
+    InputError
+        A file is missing or of another form, or nothing of the table was evaluated.
+    """
+    metrics = [*PIXELS, *LIKENESS[data]]
+    rows = collect_scores(summaries, tables, n_bootstrap, seed, metrics)
+    models = _describe(weights, alignments)
+    _save(output, rows.assign(data=data), metrics, models, list_trained(FCAE.source))
+
+
+def tabulate_fcae_table3(
+    *, summaries, tables, weights, alignments, data, n_bootstrap, seed, output
+):
+    """Compare the full model, its ablations and the ridge baseline by n-way top-1 accuracy.
+
+    Accuracy is the expectation over all draws of the other classes
+    (`nsdldm.metrics.identification.score_n_way`), once for each n of the configuration.
+
+    Parameters
+    ----------
+    summaries, tables, weights, alignments, data, n_bootstrap, seed, output
+        As `tabulate_fcae_table2`; of parameters those of the encoder and the regressor count, as
+        in the paper's table. Its rows stand with ours of 50 classes, though it does not say how
+        many it takes.
+
+    Raises
+    ------
+    InputError
+        As `tabulate_fcae_table2`.
+    """
+    rows = collect_scores(summaries, tables, n_bootstrap, seed)
+    ways = rows["metric"].str.fullmatch(rf"nway-\d+:{JUDGES[data]}")
+    metrics = list(dict.fromkeys(rows.loc[ways, "metric"]))
+    models = _describe(weights, alignments, ("encoder", "regressor"))
+    published = list_trained(FCAE_TOP1.source)
+    _save(output, rows[ways].assign(data=data), metrics, models, published)
+
+
+def _describe(weights, alignments, parts=None):
+    """What the columns encoder, modalities, parameters and counted say of each trained method."""
+    models = {}
+    for method, path in weights.items():
+        with reading(path, "weights of a first stage, with parameters by part", REMEDY):
+            about = read_metadata(path)
+            kind, counts = about["encoder"]["encoder"], about["parameters"]
+            counts = {k: n for k, n in counts.items() if k != TRAINED and (not parts or k in parts)}
+            words = ", ".join(f"{part} {n / 1e6:.3g} M" for part, n in counts.items())
+        models[method] = {
+            "encoder": kind,
+            "modalities": MODALITIES[alignments[method]],
+            "parameters": sum(counts.values()),
+            "counted": words,
+        }
+    return models
+
+
+def _save(output, rows, metrics, models, published):
+    """Order ours and theirs by metric and method, and write them."""
+    rows = join_ceiling(rows, ["subject", "metric"])
+    rows = rows[rows["method"] != CEILING].reset_index(drop=True)
+    if rows["value"].isna().all():
+        expected = f"a value of one of {', '.join(metrics) or 'n-way accuracy'}"
+        remedy = "Give evaluation.networks the weights of one that computes it"
+        raise InputError(Finding(str(output), expected, "none", remedy))
+    known = pd.DataFrame([models.get(method, RIDGE) for method in rows["method"]])
+    chance = [f"{x:.6g}" if (x := find_chance(metric)) else "" for metric in rows["metric"]]
+    ours = pd.concat([rows, known], axis=1).assign(chance=chance, model=rows["method"])
+    theirs = pd.DataFrame(published).assign(data="published")
+    table = pd.concat([ours, theirs], ignore_index=True)
+    methods = list(dict.fromkeys(rows["method"]))
+    order = {name: place for place, name in enumerate([*metrics, *methods])}
+    # Stable: of a metric and method subjects, their mean, what was published.
+    table = table.sort_values(
+        ["metric", "model"], key=lambda names: names.map(order), kind="stable"
+    )
+    save_scores(output, table.reindex(columns=COLUMNS))
+    logger.info("%d methods, %d rows, %d of them published", len(methods), len(table), len(theirs))

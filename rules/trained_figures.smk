@@ -1,0 +1,182 @@
+# Figures and tables of the trained decoders.
+
+
+rule tabulate_fcae_table2:
+    input:
+        summaries=scores("_summary", TABLE2_RUNS),
+        tables=scores(runs=TABLE2_RUNS),
+        weights=encoder_weights(TABLE2_METHODS),
+    output:
+        report(
+            "results/tables/fcae_table2.tsv",
+            caption="../report/fcae_table2.rst",
+            category="Tables",
+            labels={"table": "trained decoders"},
+        ),
+    log:
+        "logs/tabulate_fcae_table2.log",
+    conda:
+        "../envs/torch.yaml"
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(10),
+    params:
+        runs=TABLE2_RUNS,
+        trained=TABLE2_METHODS,
+        alignments=alignments(TABLE2_METHODS),
+        data=lookup("dataset", within=config),
+        n_bootstrap=lookup("evaluation/bootstrap", within=config),
+        seed=lookup("evaluation/seed", within=config),
+        code=digest("workflow_scripts/tabulate_fcae_table2.py"),
+    script:
+        "../workflow_scripts/tabulate_fcae_table2.py"
+
+
+rule tabulate_fcae_table3:
+    input:
+        summaries=scores("_summary", TABLE3_RUNS),
+        tables=scores(runs=TABLE3_RUNS),
+        weights=encoder_weights(TABLE3_METHODS),
+    output:
+        report(
+            "results/tables/fcae_table3.tsv",
+            caption="../report/fcae_table3.rst",
+            category="Tables",
+            labels={"table": "ablations"},
+        ),
+    log:
+        "logs/tabulate_fcae_table3.log",
+    conda:
+        "../envs/torch.yaml"
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(10),
+    params:
+        runs=TABLE3_RUNS,
+        trained=TABLE3_METHODS,
+        alignments=alignments(TABLE3_METHODS),
+        data=lookup("dataset", within=config),
+        n_bootstrap=lookup("evaluation/bootstrap", within=config),
+        seed=lookup("evaluation/seed", within=config),
+        code=digest("workflow_scripts/tabulate_fcae_table3.py"),
+    script:
+        "../workflow_scripts/tabulate_fcae_table3.py"
+
+
+rule plot_masked_responses:
+    input:
+        reconstructions="results/{subject}/trained/masked/fcae.h5",
+        errors="results/{subject}/trained/masked.tsv",
+    output:
+        png=report(
+            "results/{subject}/figures/trained_masked.png",
+            caption="../report/trained_masked.rst",
+            category="Trained decoders",
+            labels={"figure": "masked responses", "subject": "{subject}"},
+        ),
+        tsv="results/{subject}/figures/trained_masked.tsv",
+    log:
+        "logs/{subject}/plot_masked_responses.log",
+    conda:
+        "../envs/analysis.yaml"
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(15),
+    params:
+        encoder="fcae",
+        n_images=4,
+        n_voxels=320,
+        nsd_ids=lookup("evaluation/nsd_ids", within=config),
+        demo=config["dataset"] == "demo",
+        code=digest("workflow_scripts/plot_masked_responses.py"),
+    script:
+        "../workflow_scripts/plot_masked_responses.py"
+
+
+use rule plot_fig3 as plot_trained_pictures with:
+    input:
+        stimuli=seen_stimuli(),
+        images="results/{subject}/images.tsv",
+        reconstructions=reconstructions(DRAWN_TRAINED),
+        samples=scores("_samples", DRAWN_TRAINED),
+    output:
+        png=report(
+            "results/{subject}/figures/trained_pictures.png",
+            caption="../report/trained_pictures.rst",
+            category="Trained decoders",
+            labels={"figure": "reconstructions", "subject": "{subject}"},
+        ),
+        tsv="results/{subject}/figures/trained_pictures.tsv",
+    log:
+        "logs/{subject}/plot_trained_pictures.log",
+    params:
+        methods=[method for _, _, method in DRAWN_TRAINED],
+        ranked_by="fcae",
+        words={"zc": "ridge"},
+
+
+rule plot_trained_subjects:
+    input:
+        stimuli=all_stimuli(),
+        images=collect("results/{subject}/images.tsv", subject=SUBJECTS),
+        reconstructions=collect(
+            "results/{subject}/trained/reconstructions/{method}.h5",
+            method=TRANSFERS,
+            subject=SUBJECTS,
+        ),
+        samples=collect(
+            "results/{subject}/trained/evaluation/{method}_samples.tsv",
+            method=TRANSFERS,
+            subject=SUBJECTS,
+        ),
+    output:
+        png=report(
+            "results/figures/trained_subjects.png",
+            caption="../report/trained_subjects.rst",
+            category="Trained decoders",
+            labels={"figure": "one subject and all", "subject": "all"},
+        ),
+        tsv="results/figures/trained_subjects.tsv",
+    log:
+        "logs/plot_trained_subjects.log",
+    conda:
+        "../envs/analysis.yaml"
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(15),
+    params:
+        subjects=SUBJECTS,
+        methods=TRANSFERS,
+        metric=lookup("evaluation/best_by", within=config),
+        n_images=4,
+        nsd_ids=lookup("evaluation/nsd_ids", within=config),
+        adapters=False,
+        demo=config["dataset"] == "demo",
+        code=digest("workflow_scripts/plot_trained_subjects.py"),
+    script:
+        "../workflow_scripts/plot_trained_subjects.py"
+
+
+rule plot_training_curves:
+    input:
+        training_curves,
+    output:
+        report(
+            "results/{cohort}/figures/training_curves.png",
+            caption="../report/training_curves.rst",
+            category="Trained decoders",
+            labels={"figure": "training curves", "subject": "{cohort}"},
+        ),
+    log:
+        "logs/{cohort}/plot_training_curves.log",
+    conda:
+        "../envs/analysis.yaml"
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(10),
+    params:
+        names=training_names,
+        demo=config["dataset"] == "demo",
+        code=digest("workflow_scripts/plot_training_curves.py"),
+    script:
+        "../workflow_scripts/plot_training_curves.py"

@@ -1,0 +1,12 @@
+"""Draw responses of which a part was hidden, and what the encoder made of it."""
+
+from nsdldm.logs import logged
+from nsdldm.plots.trained_masked import plot_masked_responses
+
+if __name__ == "__main__":
+    with logged(snakemake.log[0]):
+        plot_masked_responses(
+            **dict(snakemake.input.items()),
+            **{key: value for key, value in snakemake.params.items() if key != "code"},
+            **dict(snakemake.output.items()),
+        )

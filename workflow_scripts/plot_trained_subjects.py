@@ -1,0 +1,19 @@
+"""Draw what decoders trained on one subject and on all make of each subject."""
+
+from itertools import product
+
+from nsdldm.logs import logged
+from nsdldm.plots.trained_subjects import plot_trained_subjects
+
+if __name__ == "__main__":
+    given, params = snakemake.input, snakemake.params
+    runs = list(product(params.methods, params.subjects))
+    with logged(snakemake.log[0]):
+        plot_trained_subjects(
+            stimuli=given.stimuli,
+            images=dict(zip(params.subjects, given.images, strict=True)),
+            reconstructions=dict(zip(runs, given.reconstructions, strict=True)),
+            samples=dict(zip(runs, given.samples, strict=True)),
+            **{key: params[key] for key in ("metric", "n_images", "nsd_ids", "adapters", "demo")},
+            **dict(snakemake.output.items()),
+        )

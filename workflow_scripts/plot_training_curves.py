@@ -1,0 +1,14 @@
+"""Draw how the losses of a cohort's trainings fell."""
+
+from nsdldm.logs import logged
+from nsdldm.plots.trained_curves import plot_training_curves
+
+if __name__ == "__main__":
+    params = snakemake.params
+    with logged(snakemake.log[0]):
+        plot_training_curves(
+            curves=dict(zip(params.names, snakemake.input, strict=True)),
+            cohort=snakemake.wildcards.cohort,
+            demo=params.demo,
+            png=snakemake.output[0],
+        )

@@ -1,0 +1,16 @@
+"""Compare trained decoders with the ridge baseline by error, correlation, SSIM and CLIP score."""
+
+from nsdldm.logs import logged
+from nsdldm.trained.tables import tabulate_fcae_table2
+
+if __name__ == "__main__":
+    given, params = snakemake.input, snakemake.params
+    runs = [tuple(run) for run in params.runs]
+    with logged(snakemake.log[0]):
+        tabulate_fcae_table2(
+            summaries=dict(zip(runs, given.summaries, strict=True)),
+            tables=dict(zip(runs, given.tables, strict=True)),
+            weights=dict(zip(params.trained, given.weights, strict=True)),
+            **{key: params[key] for key in ("alignments", "data", "n_bootstrap", "seed")},
+            output=snakemake.output[0],
+        )
