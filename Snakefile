@@ -36,7 +36,6 @@ wildcard_constraints:
     protocol="corrected|takagi2023|trained",
     method=f"z|z-coarse|c|zc|true-zc|{TRAINED_METHODS}",
     cohort="|".join(["joint", *SUBJECTS]),
-    encoder="|".join(ENCODERS) or "none",
     chunk="[0-9]+",
 
 
@@ -54,3 +53,8 @@ rule all:
             subject=SUBJECTS,
             figure=SUBJECT_FIGURES,
         ),
+
+
+rule trained:
+    input:
+        TRAINED_TARGETS,

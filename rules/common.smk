@@ -94,6 +94,53 @@ DECODERS = {
 }
 ENCODERS = {each["encoder"]: each["stage1"] for each in DECODERS.values()}
 ALIGNED = [name for name, each in DECODERS.items() if each["stage2"]["align"] != "none"]
+PRESET_NAMES = {
+    name: own.get("preset", name) for name, own in TRAINED["methods"].items()
+}
+TABLE2_METHODS = [
+    name
+    for name, preset in PRESET_NAMES.items()
+    if preset in ("fcae", "fcae-base", "mind-vis", "vis-dec")
+]
+TABLE3_METHODS = [
+    name
+    for name, preset in PRESET_NAMES.items()
+    if preset.startswith("fcae") or preset in ("mae-fi", "mae-f")
+]
+TABLE2_RUNS, TABLE3_RUNS, GALLERY_RUNS = (
+    [
+        run
+        for subject in TRAINED_SUBJECTS
+        for run in (
+            *((subject, PROTOCOLS[0], name) for name in others if name in METHODS),
+            *((subject, "trained", name) for name in names),
+        )
+    ]
+    for others, names in (
+        (["zc", "true-zc"], TABLE2_METHODS),
+        (["zc", "true-zc"], TABLE3_METHODS),
+        (["zc"], list(DECODERS)),
+    )
+)
+DRAWN_TRAINED = ["zc", *TABLE2_METHODS[1:], *TABLE2_METHODS[:1]]
+# The first method, trained on one subject and on all, and tested on every one.
+TRANSFERS = [
+    f"{name}-{cohort}"
+    for name in list(DECODERS)[:1]
+    for cohort in (config["figure_subject"], "joint")
+]
+WITH_ADAPTERS = any(each["adapter"] == "linear" for each in ENCODERS.values())
+TRAINED_TARGETS = [
+    *(f"results/tables/fcae_{name}.tsv" for name in ("table2", "table3")),
+    *(f"results/tables/fcae_{name}.tsv" for name in ("masked", "retrieval")),
+    *(
+        f"results/{subject}/figures/{name}.png"
+        for subject in TRAINED_SUBJECTS
+        for name in ("trained_masked", "trained_pictures", "training_curves")
+    ),
+    "results/figures/trained_subjects.png",
+    "results/report/trained_gallery.html",
+]
 # Trained on the subject itself, on all, or on another one.
 TRAINED_METHODS = f"({'|'.join(DECODERS) or 'none'})(-joint|-subj0[1-8])?"
 # What a whole run makes.
@@ -262,6 +309,16 @@ def model_path(wildcards):
     return config["model"]["path"]
 
 
+def clip_path(wildcards):
+    """Folder or hub id of the CLIP model that trained decoders are aligned with."""
+    return TRAINED["clip"]["path"]
+
+
+def clip_files():
+    """Its weights, where they are local."""
+    return [str(path) for path in local_weights(TRAINED["clip"]["path"])]
+
+
 def variant_noise(wildcards):
     """Kind of noise of a variant of the trajectories."""
     return VARIANTS[wildcards.variant].get("noise", config["denoising"]["noise"])
@@ -402,6 +459,45 @@ def trained_weights(wildcards):
     if not re.fullmatch("joint|subj0[1-8]", cohort):
         method, cohort = wildcards.method, wildcards.subject
     return f"results/{cohort}/trained/diffusion/{method}.safetensors"
+
+
+def of_methods(template, methods):
+    """A subject's file of each method, decoded by ridge or trained."""
+    return [
+        f"results/{{subject}}/{'trained' if name in DECODERS else PROTOCOLS[0]}/"
+        + template.format(method=name)
+        for name in methods
+    ]
+
+
+def encoder_weights(methods):
+    """Weights of the first stage of each method, of the first subject: for their counts."""
+    folder = f"results/{TRAINED_SUBJECTS[0]}/trained/encoders"
+    return [f"{folder}/{DECODERS[name]['encoder']}.safetensors" for name in methods]
+
+
+def alignments(methods):
+    """What the second stage of each method aligns."""
+    return {name: DECODERS[name]["stage2"]["align"] for name in methods}
+
+
+def training_names(wildcards):
+    """Stages that a cohort trains, in the order of `training_curves`."""
+    return [
+        *(f"stage 1: {name}" for name in ENCODERS),
+        *(f"stage 2: {name}" for name in ALIGNED),
+        *(f"stage 3: {name}" for name in DECODERS),
+    ]
+
+
+def training_curves(wildcards):
+    """Tables of a cohort's losses."""
+    folder = f"results/{wildcards.cohort}/trained"
+    return [
+        *(f"{folder}/encoders/{name}.tsv" for name in ENCODERS),
+        *(f"{folder}/aligned/{name}.tsv" for name in ALIGNED),
+        *(f"{folder}/diffusion/{name}.tsv" for name in DECODERS),
+    ]
 
 
 def demo_root(wildcards):

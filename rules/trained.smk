@@ -35,7 +35,7 @@ rule embed_clip:
         images="results/{subject}/images.tsv",
         stimuli=seen_stimuli(),
         captions=caption_files(),
-        model=local_weights(TRAINED["clip"]["path"]),
+        model=clip_files(),
     output:
         clip_image="results/{subject}/trained/clip_image.npy",
         clip_text="results/{subject}/trained/clip_text.npy",
@@ -51,7 +51,7 @@ rule embed_clip:
         mem_mb=growing(8000),
         runtime=growing(60),
     params:
-        path=lookup("trained/clip/path", within=config),
+        path=clip_path,
         revision=lookup("trained/clip/revision", within=config),
         device=lookup("model/device", within=config),
         batch_size=lookup("model/batch_size", within=config),
@@ -71,6 +71,8 @@ rule pretrain_encoder:
         "logs/{cohort}/pretrain_encoder.{encoder}.log",
     benchmark:
         "benchmarks/{cohort}/pretrain_encoder.{encoder}.tsv"
+    wildcard_constraints:
+        encoder="|".join(ENCODERS) or "none",
     conda:
         "../envs/torch.yaml"
     threads: 8
@@ -264,3 +266,6 @@ rule tabulate_encoders:
         code=digest("workflow_scripts/tabulate_encoders.py"),
     script:
         "../workflow_scripts/tabulate_encoders.py"
+
+
+include: "trained_figures.smk"

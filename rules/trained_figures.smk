@@ -1,4 +1,4 @@
-# Figures and tables of the trained decoders.
+# Figures and tables of the trained decoders: tables 2 and 3 and figures 2, 4 and 5 of Yang et al. 2025.
 
 
 rule tabulate_fcae_table2:
@@ -65,7 +65,7 @@ rule tabulate_fcae_table3:
 
 rule plot_masked_responses:
     input:
-        reconstructions="results/{subject}/trained/masked/fcae.h5",
+        reconstructions="results/{subject}/trained/masked.h5",
         errors="results/{subject}/trained/masked.tsv",
     output:
         png=report(
@@ -83,7 +83,7 @@ rule plot_masked_responses:
         mem_mb=growing(4000),
         runtime=growing(15),
     params:
-        encoder="fcae",
+        encoder=list(ENCODERS)[0],
         n_images=4,
         n_voxels=320,
         nsd_ids=lookup("evaluation/nsd_ids", within=config),
@@ -97,8 +97,8 @@ use rule plot_fig3 as plot_trained_pictures with:
     input:
         stimuli=seen_stimuli(),
         images="results/{subject}/images.tsv",
-        reconstructions=reconstructions(DRAWN_TRAINED),
-        samples=scores("_samples", DRAWN_TRAINED),
+        reconstructions=of_methods("reconstructions/{method}.h5", DRAWN_TRAINED),
+        samples=of_methods("evaluation/{method}_samples.tsv", DRAWN_TRAINED),
     output:
         png=report(
             "results/{subject}/figures/trained_pictures.png",
@@ -110,8 +110,8 @@ use rule plot_fig3 as plot_trained_pictures with:
     log:
         "logs/{subject}/plot_trained_pictures.log",
     params:
-        methods=[method for _, _, method in DRAWN_TRAINED],
-        ranked_by="fcae",
+        methods=DRAWN_TRAINED,
+        ranked_by=DRAWN_TRAINED[-1],
         words={"zc": "ridge"},
 
 
@@ -150,7 +150,7 @@ rule plot_trained_subjects:
         metric=lookup("evaluation/best_by", within=config),
         n_images=4,
         nsd_ids=lookup("evaluation/nsd_ids", within=config),
-        adapters=False,
+        adapters=WITH_ADAPTERS,
         demo=config["dataset"] == "demo",
         code=digest("workflow_scripts/plot_trained_subjects.py"),
     script:
@@ -180,3 +180,21 @@ rule plot_training_curves:
         code=digest("workflow_scripts/plot_training_curves.py"),
     script:
         "../workflow_scripts/plot_training_curves.py"
+
+
+use rule write_gallery as write_trained_gallery with:
+    input:
+        stimuli=all_stimuli(),
+        captions=caption_files(),
+        images=collect("results/{subject}/images.tsv", subject=TRAINED_SUBJECTS),
+        reconstructions=reconstructions(GALLERY_RUNS),
+        samples=scores("_samples", GALLERY_RUNS),
+        tables=scores(runs=GALLERY_RUNS),
+    output:
+        "results/report/trained_gallery.html",
+    log:
+        "logs/write_trained_gallery.log",
+    params:
+        runs=GALLERY_RUNS,
+        subjects=TRAINED_SUBJECTS,
+        methods=["zc", *DECODERS],

@@ -238,7 +238,7 @@ def align_encoder(
     )
     counts = log_parameters("stage 2", network)
     named = {"responses": responses, "rows": rows, "images": images} | features
-    paths = [encoder, *(path for group in named.values() for path in group.values())]
+    paths = [encoder, *stimuli, *(path for group in named.values() for path in group.values())]
     table = train(
         network,
         fetch,
@@ -254,7 +254,9 @@ def align_encoder(
     about = metadata | {"stage": 2, "alignment": settings, "parameters": counts, "seed": seed}
     if not across:
         about["clip"] = list(samples.features("clip_image", samples.train[:1]).shape[1:])
-    finish_stage(network, table, about, weights=weights, curve=curve, partial=partial)
+    # Vis-Dec's autoencoder of pictures has done its work, and is larger than the encoder.
+    kept = [name for name in network.state_dict() if not across or name.startswith("encoder.")]
+    finish_stage(network, table, about, weights=weights, curve=curve, partial=partial, names=kept)
 
 
 def _restore(state, metadata, path):

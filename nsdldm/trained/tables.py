@@ -5,6 +5,7 @@ import logging
 import pandas as pd
 
 from nsdldm.errors import Finding, InputError, reading
+from nsdldm.files import load_table, save_table
 from nsdldm.metrics.names import find_chance
 from nsdldm.metrics.published import FCAE, FCAE_TOP1, list_trained
 from nsdldm.metrics.tables import CEILING, NUMBERS, collect_scores, join_ceiling, save_scores
@@ -99,6 +100,25 @@ def tabulate_fcae_table3(
     models = _describe(weights, alignments, ("encoder", "regressor"))
     published = list_trained(FCAE_TOP1.source)
     _save(output, rows[ways].assign(data=data), metrics, models, published)
+
+
+def tabulate_encoders(*, inputs, outputs, data):
+    """Put what `nsdldm.trained.probes.evaluate_encoders` found of all subjects into one table each.
+
+    Parameters
+    ----------
+    inputs : dict of dict of path
+        By table and subject.
+    outputs : dict of path
+        By table: data and subject before the columns of the inputs.
+    data : {"demo", "nsd"}
+    """
+    for name, paths in inputs.items():
+        parts = [load_table(path).assign(subject=subject) for subject, path in paths.items()]
+        table = pd.concat(parts, ignore_index=True)
+        table.insert(0, "subject", table.pop("subject"))
+        table.insert(0, "data", data)
+        save_table(outputs[name], table)
 
 
 def _describe(weights, alignments, parts=None):
