@@ -168,7 +168,7 @@ _SMALL = {
     "decoder_width": 64,
     "decoder_depth": 1,
     "decoder_heads": 2,
-    "codes": 4,
+    "codes": 2,
     "align_weight": 0.1,
     "batch_size": 64,
     "epochs": 60,
@@ -215,7 +215,6 @@ DEMO = {
         "clip": 1.0,
     },
 }
-# In the demo the discrete target is a voxel's quantile: a code of 16 noisy voxels says too little.
 SIZES = ("full", "demo")
 
 
@@ -242,6 +241,7 @@ def resolve(name, own, size):
             known = chosen[stage]
             known |= {k: v for k, v in deepcopy(DEMO[stage]).items() if k in known}
         if stage == "stage1" and size == "demo" and chosen[stage]["target"] == "kmeans":
+            # Above or below a voxel's median: noise hides what code a whole patch has.
             chosen[stage]["target"] = "quantile"
         chosen[stage] |= deepcopy(own.get(stage, {}))
     if own.get("stage1"):
