@@ -196,6 +196,16 @@ def test_everything_random_comes_from_the_generator():
     assert torch.equal(again["loss"], first["loss"])
 
 
+def test_half_precision_stays_close():
+    network, batch = make_network(own_maps=True), make_batch()
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = network(batch, generator())
+    assert all(loss.dtype == torch.float32 for loss in losses.values())
+    torch.testing.assert_close(
+        losses["loss"], network(batch, generator())["loss"], rtol=0.01, atol=0
+    )
+
+
 def test_losses_fall_and_each_side_helps_the_other():
     network, batch = make_network(own_maps=True), make_batch(24)
     optimiser = torch.optim.AdamW(network.parameters(), 5e-3)
