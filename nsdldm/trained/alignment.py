@@ -238,7 +238,8 @@ def align_encoder(
     )
     counts = log_parameters("stage 2", network)
     named = {"responses": responses, "rows": rows, "images": images} | features
-    paths = [encoder, *stimuli, *(path for group in named.values() for path in group.values())]
+    # Pictures are known by their numbers: those of the release are 37 GB.
+    paths = [encoder, *(path for group in named.values() for path in group.values())]
     table = train(
         network,
         fetch,

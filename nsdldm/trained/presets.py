@@ -71,9 +71,11 @@ _ALIGN = {
     "clip": 3.0,
     "keep": "best",
 }
+_UNREAD = ("level", "mixer", "train_regressor", "text_weight", "temperature")
 # Vis-Dec's second stage, beside what it shares with the others.
-_CROSS = _ALIGN | {
+_CROSS = {key: value for key, value in _ALIGN.items() if key not in _UNREAD} | {
     "align": "cross_mae",
+    "sparsification": 0.0,
     "image_mask_ratio": 0.5,
     "response_weight": 0.25,
     "image_weight": 1.5,
