@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from diffusion_files import (
     LATENT,
@@ -221,6 +222,27 @@ def test_training_is_deterministic_and_follows_the_seed(home, trained, tmp_path)
     assert (tmp_path / "weights.safetensors").read_bytes() == expected
     fine_tune_diffusion(**training_settings(home, tmp_path, seed=2))
     assert (tmp_path / "weights.safetensors").read_bytes() != expected
+
+
+@pytest.fixture
+def fresh_process():
+    """accelerate keeps device and precision for as long as a process lasts."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.mark.usefixtures("fresh_process")
+@pytest.mark.parametrize("device", DEVICES)
+def test_mixed_precision_comes_near(home, trained, tmp_path, device):
+    fine_tune_diffusion(**training_settings(home, tmp_path, device=device, precision="bf16"))
+    full, half = (
+        pd.read_csv(folder / "curve.tsv", sep="\t")["loss"] for folder in (trained, tmp_path)
+    )
+    np.testing.assert_allclose(half, full, rtol=0.02)
+    assert not np.array_equal(half, full)
+    state, _ = load_weights(tmp_path / "weights.safetensors")
+    assert {tensor.dtype for tensor in state.values()} == {torch.float32}
 
 
 def test_what_was_trained_loads_again(home, trained):
