@@ -144,6 +144,8 @@ class ConditionedDiffusion(nn.Module):
         """
         unet, scheduler = self._held
         z = batch["z"]
+        # Each process of a parallel training has a GPU of its own.
+        unet.to(z.device)
         levels = scheduler.config.num_train_timesteps
         timesteps = torch.randint(levels, (len(z),), generator=generator).to(z.device)
         noise = torch.randn(z.shape, generator=generator).to(z.device)

@@ -47,6 +47,8 @@ class Plan(NamedTuple):
         Times that every row is used.
     rate, min_rate : float
         Learning rate after the warm-up, and at the end of the cosine that follows.
+    factors : dict of float
+        Of both rates, by the child of the network whose parameters they are for; 1 for others.
     warmup : float
         Share of the steps over which the rate rises from 0.
     decay : float
@@ -63,6 +65,7 @@ class Plan(NamedTuple):
     epochs: float
     rate: float
     min_rate: float
+    factors: dict
     warmup: float
     decay: float
     betas: tuple
@@ -74,7 +77,7 @@ class Plan(NamedTuple):
 def make_plan(settings, seed):
     """Take the plan out of the settings of a stage."""
     fields = [name for name in Plan._fields if name != "seed"]
-    return Plan(**{name: settings[name] for name in fields}, seed=seed)
+    return Plan(**{"factors": {}} | {k: settings[k] for k in fields if k in settings}, seed=seed)
 
 
 def count_steps(plan, n_rows):
@@ -207,6 +210,31 @@ def finish_stage(network, table, metadata, *, weights, curve, partial, names=Non
     Path(partial).unlink(missing_ok=True)
 
 
+def group_parameters(parameters, plan):
+    """Group parameters by the weight decay and the factor of the learning rate that a plan gives.
+
+    Parameters
+    ----------
+    parameters : dict of nn.Parameter
+        By name.
+    plan : Plan
+
+    Returns
+    -------
+    list of dict
+        Keys params, weight_decay, factor: groups of `torch.optim.AdamW`.
+    """
+    groups = {}
+    for name, parameter in parameters.items():
+        decay = plan.decay if parameter.squeeze().ndim > 1 else 0.0
+        factor = plan.factors.get(name.partition(".")[0], 1.0)
+        groups.setdefault((decay, factor), []).append(parameter)
+    return [
+        {"params": own, "weight_decay": decay, "factor": factor}
+        for (decay, factor), own in groups.items()
+    ]
+
+
 class _Training:
     """A network, its optimiser and how far they are."""
 
@@ -217,14 +245,8 @@ class _Training:
         )
         self.plan = plan
         self.parameters = trained_state(network)
-        decayed = [p for p in self.parameters.values() if p.squeeze().ndim > 1]
-        others = [p for p in self.parameters.values() if p.squeeze().ndim <= 1]
-        groups = [{"params": decayed, "weight_decay": plan.decay}, {"params": others}]
         self.optimizer = torch.optim.AdamW(
-            [group for group in groups if group["params"]],
-            plan.rate,
-            betas=tuple(plan.betas),
-            weight_decay=0.0,
+            group_parameters(self.parameters, plan), plan.rate, betas=tuple(plan.betas)
         )
         self.network, self.prepared = self.accelerator.prepare(network, self.optimizer)
         self.curve, self.best, self.lowest, self.first = [], {}, math.inf, None
@@ -232,7 +254,7 @@ class _Training:
     def step(self, fetch, rows, step, n_steps):
         """Do one step; return its losses."""
         for group in self.optimizer.param_groups:
-            group["lr"] = find_rate(self.plan, step, n_steps)
+            group["lr"] = group["factor"] * find_rate(self.plan, step, n_steps)
         chosen = draw_rows(rows, step, self.plan)
         losses = self._lose(self.network, fetch, chosen, [self.plan.seed, step])
         self.accelerator.backward(losses["loss"])

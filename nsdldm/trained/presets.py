@@ -103,6 +103,7 @@ _DIFFUSE = {
     "epochs": 60,
     "rate": 5.3e-5,
     "min_rate": 5.3e-5,
+    "factors": {"encoder": 1.0, "mapper": 1.0, "unet_parts": 1.0},
     "warmup": 0.0,
     "decay": 0.01,
     "betas": [0.9, 0.999],
@@ -328,6 +329,12 @@ def _check_values(where, settings):
             choices = CHOICES[stage].get(key)
             if choices and value not in choices:
                 problems.append(f"{place} must be one of {', '.join(choices)}, not {value}.")
+            if key == "factors":
+                problems += [
+                    f"{place}.{part} must be a number of at least 0, not {factor}."
+                    for part, factor in value.items()
+                    if isinstance(factor, bool | str | None) or not factor >= 0
+                ]
             if key in SHARES and not 0 <= value < 1:
                 problems.append(f"{place} must be at least 0 and below 1, not {value}.")
             if key in POSITIVE and not value > 0:

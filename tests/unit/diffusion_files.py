@@ -73,7 +73,7 @@ def training_settings(home, out, **changes):
         "revision": None,
         "settings": STAGE3,
         "device": "cpu",
-        "precision": "no",
+        "precision": "float32",
         "seed": 1,
         "partial": out / "partial.safetensors",
         "weights": out / "weights.safetensors",

@@ -1,14 +1,15 @@
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, VQModel
 from ldm_models import NETWORK, SCALE, save_model, write_images
 from nsd_files import write_stimuli
 from PIL import Image
 
 from nsdldm.errors import InputError
 from nsdldm.ldm import latents
-from nsdldm.ldm.latents import encode_latents, prepare_pictures
+from nsdldm.ldm.latents import encode_latents, latent_shape, prepare_pictures
+from nsdldm.ldm.reconstruction import decode_pictures
 
 NUMBERS = [2, 3, 5, 6, 9]
 SIDE = 16
@@ -112,3 +113,43 @@ def test_resolution_must_fit_the_autoencoder(folder, tmp_path):
 def test_picture_outside_the_stimuli_is_refused(folder, tmp_path):
     with pytest.raises(InputError, match="from 0 to 11"):
         encode(folder, tmp_path, [2, 12])
+
+
+def test_a_quantising_autoencoder_gives_latents_before_quantisation(folder, tmp_path):
+    model = save_model(tmp_path / "model", quantised=True)
+    z, logvar = encode(folder, tmp_path, model=model)
+    assert z.shape == logvar.shape == (len(NUMBERS), 3, 8, 8)
+    network = VQModel.from_pretrained(model, subfolder="vae")
+    picture = np.load(folder / "pictures.npz")["arr_2"]
+    small = Image.fromarray(picture).resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+    tensor = torch.tensor(np.asarray(small, np.float32).transpose(2, 0, 1)[None] / 255 * 2 - 1)
+    with torch.no_grad():
+        latent = network.encode(tensor).latents
+        expected = network.decode(latent).sample[0]
+    np.testing.assert_allclose(z[2], SCALE * latent[0], atol=1e-5)
+    # No spread to speak of.
+    assert (np.exp(logvar / 2) < 1e-6).all()
+    # And back, through the codebook.
+    decoded = decode_pictures(network, torch.from_numpy(z[[2]]))[0]
+    levels = np.rint(255 * (expected / 2 + 0.5).clamp(0, 1).permute(1, 2, 0).numpy())
+    assert np.abs(decoded - levels).max() <= 1
+    codes = network.quantize.embedding.weight.detach()
+    nearest = torch.cdist(latent.permute(0, 2, 3, 1).reshape(-1, 3), codes).argmin(1)
+    with torch.no_grad():
+        quantised = codes[nearest].reshape(1, 8, 8, 3).permute(0, 3, 1, 2)
+        torch.testing.assert_close(
+            network.decode(quantised, force_not_quantize=True).sample[0], expected
+        )
+
+
+def test_sides_of_a_quantising_autoencoder_by_four():
+    """As latent diffusion's VQ-f4: 256 pixels to 3 x 64 x 64."""
+    network = VQModel(
+        block_out_channels=(4, 4, 4),
+        down_block_types=["DownEncoderBlock2D"] * 3,
+        up_block_types=["UpDecoderBlock2D"] * 3,
+        norm_num_groups=2,
+    )
+    assert latent_shape(network, 256) == (3, 64, 64)
+    with torch.no_grad():
+        assert network.encode(torch.zeros(1, 3, 64, 64)).latents.shape == (1, 3, 16, 16)

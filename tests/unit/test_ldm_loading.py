@@ -4,14 +4,15 @@ import socket
 
 import pytest
 import torch
-from diffusers import DDIMScheduler, UNet2DConditionModel
-from ldm_models import DEMO_MODEL, N_WORDS, save_model
+from diffusers import DDIMScheduler, UNet2DConditionModel, VQModel
+from ldm_models import DEMO_MODEL, N_WORDS, TOKENS, save_model
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTokenizer
 
 from nsdldm.devices import choose_device, choose_dtype
 from nsdldm.errors import InputError
-from nsdldm.ldm.loading import load_autoencoder, load_denoiser, load_text
+from nsdldm.ldm.loading import count_tokens, load_autoencoder, load_denoiser, load_text
+from nsdldm.ldm.trajectories import plan_steps
 
 CPU = torch.device("cpu")
 
@@ -81,7 +82,37 @@ def test_networks_are_ready_for_inference(model):
     assert sampler.config.prediction_type == "v_prediction"
 
 
-@pytest.mark.parametrize("name", ["ddim", "dpmsolver++"])
+def test_a_quantising_autoencoder_is_always_float32(tmp_path):
+    folder = save_model(tmp_path / "model", force_upcast=False, quantised=True)
+    for dtype in (torch.float16, torch.bfloat16):
+        autoencoder = load_autoencoder(folder, None, CPU, dtype)
+        assert isinstance(autoencoder, VQModel)
+        assert autoencoder.dtype == torch.float32
+        assert not autoencoder.training
+
+
+def test_plms_needs_noise_or_velocity(tmp_path):
+    folder = save_model(tmp_path / "model", "sample")
+    with pytest.raises(InputError, match=r"scheduler: .*plms knows.* found 'sample'"):
+        load_denoiser(folder, None, CPU, torch.float32, "plms")
+
+
+def test_plms_cannot_begin_midway(model):
+    _, sampler = load_denoiser(model, None, CPU, torch.float32, "plms")
+    # The second step is taken twice.
+    assert plan_steps(sampler, 4, 1.0).tolist() == [751, 501, 501, 251, 1]
+    with pytest.raises(InputError, match=r"scheduler: .*a part of the chain, found plms"):
+        plan_steps(sampler, 4, 0.5)
+
+
+def test_tokens_are_those_of_the_text_tower(model, copied):
+    assert count_tokens(model, None) == TOKENS
+    shutil.rmtree(copied / "text_encoder")
+    with pytest.raises(InputError, match=r"text_encoder: .*found nothing"):
+        count_tokens(copied, None)
+
+
+@pytest.mark.parametrize("name", ["ddim", "dpmsolver++", "plms"])
 def test_samplers_take_over_the_noise_schedule_and_correct_old_settings(tmp_path, name):
     old = {"clip_sample": True, "steps_offset": 0}
     folder = save_model(tmp_path / "model", "v_prediction", scheduler=old)

@@ -2,6 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from diffusion_files import (
     LATENT,
@@ -49,7 +50,7 @@ def load(model, prediction="epsilon"):
 
 
 def build(model, prediction="epsilon", device="cpu", **changes):
-    torch.manual_seed(2)
+    torch.manual_seed(1)
     unet, scheduler = load(model, prediction)
     network = ConditionedDiffusion(make_encoder(), unet.to(device), scheduler, SETTINGS | changes)
     return network.to(device)
@@ -221,6 +222,46 @@ def test_training_is_deterministic_and_follows_the_seed(home, trained, tmp_path)
     assert (tmp_path / "weights.safetensors").read_bytes() == expected
     fine_tune_diffusion(**training_settings(home, tmp_path, seed=2))
     assert (tmp_path / "weights.safetensors").read_bytes() != expected
+
+
+def test_parts_have_learning_rates_of_their_own(home, tmp_path):
+    changed = {}
+    before, _ = load_weights(home / "encoder.safetensors")
+    for name, factors in (("still", {"encoder": 0.0}), ("fast", {"mapper": 30.0})):
+        (tmp_path / name).mkdir()
+        settings = STAGE3 | {"factors": factors, "decay": 0.0, "keep": "last"}
+        fine_tune_diffusion(**training_settings(home, tmp_path / name, settings=settings))
+        changed[name], _ = load_weights(tmp_path / name / "weights.safetensors")
+    for name, tensor in before.items():
+        assert torch.equal(changed["still"][name], tensor), name
+        if name.endswith("weight"):
+            assert not torch.equal(changed["fast"][name], tensor), name
+    weight, encoder = "mapper.context.weight", make_encoder()
+    torch.manual_seed(1)
+    start = ConditionedDiffusion(encoder, *load(home / "model"), SETTINGS).state_dict()[weight]
+    still, fast = ((changed[name][weight] - start).abs().mean() for name in ("still", "fast"))
+    assert fast > 5 * still > 0
+
+
+@pytest.fixture
+def fresh_process():
+    """accelerate keeps device and precision for as long as a process lasts."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.mark.usefixtures("fresh_process")
+@pytest.mark.parametrize("device", DEVICES)
+def test_mixed_precision_comes_near(home, trained, tmp_path, device):
+    fine_tune_diffusion(**training_settings(home, tmp_path, device=device, precision="bf16"))
+    full, half = (
+        pd.read_csv(folder / "curve.tsv", sep="\t")["loss"] for folder in (trained, tmp_path)
+    )
+    np.testing.assert_allclose(half, full, rtol=0.02)
+    assert not np.array_equal(half, full)
+    state, _ = load_weights(tmp_path / "weights.safetensors")
+    assert {tensor.dtype for tensor in state.values()} == {torch.float32}
 
 
 def test_what_was_trained_loads_again(home, trained):
