@@ -149,7 +149,7 @@ def evaluate_reconstructions(
         Inputs that contradict each other, fewer than two test images, or unusable weights.
     """
     device = choose_device(device)
-    n_ways = [n_way] if isinstance(n_way, int) else list(n_way)
+    n_ways = [int(n) for n in np.atleast_1d(n_way)]
     with open_test_reconstructions(reconstructions, images) as (made, nsd_ids):
         # All of them first, so that wrong weights are found before the long work.
         loaded = {name: load_network(name, networks[name], n_ways, device) for name in networks}

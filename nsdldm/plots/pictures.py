@@ -37,6 +37,8 @@ METHODS = {
     "fcae-ft": ("fCAE F+T", "fCAE F+T", "no images"),
     "mae-f": ("MAE F", "MAE F", "no alignment"),
     "mae-fi": ("MAE F+I", "MAE F+I", "no captions"),
+    "cae": ("CAE", "CAE", "contextual"),
+    "mae": ("MAE", "MAE", "masked"),
     "mind-vis": ("MinD-Vis", "MinD-Vis", "MAE"),
     "vis-dec": ("Vis-Dec", "Vis-Dec", "contrast"),
 }

@@ -34,7 +34,7 @@ ACROSS = 3
 # A loss that falls to less than this share of its first value has a logarithmic axis.
 DEEP = 0.05
 # Millimetres.
-TITLE, LEFT, BETWEEN, RIGHT, HEADING, PLOT, TICKS, MARGIN = 6, 10, 11, 2, 7, 30, 9, 1.5
+TITLE, LEFT, BETWEEN, RIGHT, HEADING, PLOT, TICKS, MARGIN = 6, 10, 11, 3, 7, 25, 8.5, 1.5
 
 
 def plot_training_curves(*, curves, cohort, demo, png):

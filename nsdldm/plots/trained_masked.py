@@ -36,9 +36,10 @@ from nsdldm.plots.style import (
 logger = logging.getLogger(__name__)
 
 # What fills in hidden voxels: an encoder, or what stands beside it.
-PREDICTORS = {"model": "", "mean": "training mean", "neighbour": "nearest seen voxel"}
+PREDICTORS = {"model": "", "mean": "training mean", "neighbour": "nearest voxel"}
 MODEL, BASELINE = "#009e73", "#d55e00"
 ERRORS = ("encoder", "predictor", "n_images", "mse", "ci_low", "ci_high")
+GAINS = ("gain", "gain_low", "gain_high")
 RESPONSES = "RdBu_r"
 HIDDEN = "0.88"
 # Millimetres: strips and what is around them, and the plots at their right.
@@ -63,8 +64,9 @@ def plot_masked_responses(
         standardised responses, ``visible``, bool of the same shape, and ``nsd_id``, int64
         (n_test,).
     errors : path
-        Table with the columns encoder, predictor (model, mean, neighbour), n_images, mse, ci_low,
-        ci_high.
+        Table with the columns encoder, predictor (model, mean: the voxel's training mean,
+        neighbour: regression on the nearest visible voxel), n_images, mse, ci_low, ci_high, and
+        gain, gain_low, gain_high: by how much the model's error is smaller, image by image.
     encoder : str
         Of the table, that of `reconstructions`; drawn first.
     n_images : int
@@ -86,7 +88,7 @@ def plot_masked_responses(
         A file is of another form, or images are asked for that are not there.
     """
     filled = read_filled(reconstructions)
-    table = read_columns(errors, ERRORS)
+    table = read_columns(errors, (*ERRORS, *GAINS))
     scores = score_filled(filled)
     own = scores[scores["predictor"] == "model"].set_index("nsd_id")["r"]
     chosen = choose_images(own, n_images, nsd_ids)
@@ -175,7 +177,10 @@ def draw_masked(filled, scores, errors, encoder, chosen, n_voxels, demo):
     width, top = pixels(WIDTH_MM), pixels(TITLE + HEADING)
     pitch = 3 * pixels(STRIP) + 2 * pixels(STRIP_GAP) + pixels(RESPONSE_GAP)
     encoders = [encoder, *(name for name in dict.fromkeys(errors["encoder"]) if name != encoder)]
-    lines = wrap_text(" ".join(_notes(filled, chosen, n_voxels, demo)), width - 2 * pixels(MARGIN))
+    lines = wrap_text(
+        " ".join(_notes(filled, errors, encoder, chosen, n_voxels, demo)),
+        width - 2 * pixels(MARGIN),
+    )
     strips = len(chosen) * pitch + pixels(BAR)
     plots = pixels(SQUARE + AXIS + HEADING + ROW * (len(encoders) + 2) + AXIS)
     bottom = top + max(strips, plots)
@@ -279,8 +284,14 @@ def _draw_errors(figure, errors, encoders, top):
     axes.locator_params(axis="x", nbins=5)
 
 
-def _notes(filled, chosen, n_voxels, demo):
+def _notes(filled, errors, encoder, chosen, n_voxels, demo):
     """Say what is drawn."""
+    own = errors[errors["encoder"] == encoder].set_index("predictor")
+    gains = [
+        "{} {:+.3f} ({:.3f} to {:.3f})".format(label, *own.loc[name, list(GAINS)])
+        for name, label in PREDICTORS.items()
+        if label and name in own.index
+    ]
     n_test, n_all = filled["true"].shape
     share = 1 - filled["visible"].mean()
     drawn = f"the first {n_voxels} of" if n_voxels < n_all else "all"
@@ -288,7 +299,7 @@ def _notes(filled, chosen, n_voxels, demo):
         f"Responses to test images: {drawn} {n_all} voxels in the order of the response vector; "
         f"{100 * share:.0f} % of it hidden (grey: hidden, or in the lowest strip seen).",
         describe_choice(chosen, n_test, "$r$ over hidden voxels"),
-        "Intervals (95 %) are over images. The training mean knows the voxel but not the image; "
-        "the nearest seen voxel the image but not the voxel.",
+        f"More error than {name_method(encoder)}, image by image: {', '.join(gains)}; nearest "
+        "voxel: regression on the nearest that was seen. Intervals (95 %) are over images.",
     ]
     return notes + ([DEMO_NOTE] if demo else [])

@@ -68,6 +68,7 @@ def test_new_metrics_have_names():
 # Masked responses
 
 N_TEST, N_VOXELS, SHOWN = 9, 64, 32
+STEPS, GAIN = (0, -0.1, 0.1), (0.4, 0.3, 0.5)
 
 
 def write_masked(folder, **changes):
@@ -84,11 +85,11 @@ def write_masked(folder, **changes):
         for name, values in arrays.items():
             file[name] = values
     rows = [
-        (encoder, predictor, N_TEST, mse + worse, mse + worse - 0.1, mse + worse + 0.1)
+        (encoder, predictor, N_TEST, *(mse + worse + step for step in STEPS), *GAIN)
         for encoder, worse in (("mind-vis", 0.2), ("fcae", 0.0))
         for predictor, mse in (("model", 0.6), ("mean", 1.0), ("neighbour", 1.8))
     ]
-    columns = ["encoder", "predictor", "n_images", "mse", "ci_low", "ci_high"]
+    columns = [*trained_masked.ERRORS, *trained_masked.GAINS]
     save(folder / "errors.tsv", pd.DataFrame(rows, columns=columns))
     return arrays
 
@@ -149,7 +150,7 @@ def test_strips_show_what_was_measured_seen_and_filled_in(tmp_path, monkeypatch)
 def test_errors_stand_beside_what_knows_no_context(tmp_path, monkeypatch):
     write_masked(tmp_path)
     figure, *_ = draw_masked(tmp_path, monkeypatch, demo=False)
-    labels = ["fCAE", "MinD-Vis", "training mean", "nearest seen voxel"]
+    labels = ["fCAE", "MinD-Vis", "training mean", "nearest voxel"]
     axes = next(
         each for each in figure.axes if [t.get_text() for t in each.get_yticklabels()] == labels
     )
@@ -157,7 +158,9 @@ def test_errors_stand_beside_what_knows_no_context(tmp_path, monkeypatch):
         line.get_ydata()[0]: line.get_xdata()[0] for line in axes.lines if line.get_marker() in "os"
     }
     assert places == pytest.approx({0: 0.6, 1: 0.8, 2: 1.0, 3: 1.8})
-    assert "demo" not in said(figure)
+    words = said(figure)
+    assert "demo" not in words
+    assert "image by image: training mean +0.400 (0.300 to 0.500), nearest voxel +0.400" in words
 
 
 def test_unusable_masked_responses_are_refused(tmp_path, monkeypatch):
