@@ -34,8 +34,12 @@ def draw_mask(generator, n, n_tokens, ratio):
     masked : int64 tensor of shape (n, n_tokens - k)
         The others, ascending.
     """
-    k = min(max(round((1 - ratio) * n_tokens), 1), n_tokens)
-    order = torch.rand(n, n_tokens, generator=generator).argsort(dim=1)
+    return _split_places(generator, n, n_tokens, max(round((1 - ratio) * n_tokens), 1))
+
+
+def _split_places(generator, n, total, k):
+    """Draw k of so many places, and the others, n times; both ascending."""
+    order = torch.rand(n, total, generator=generator).argsort(dim=1)
     return order[:, :k].sort(dim=1).values, order[:, k:].sort(dim=1).values
 
 
@@ -58,7 +62,7 @@ def sparsify(generator, responses, share):
     n, length = responses.shape
     if not share:
         return responses
-    dropped, _ = draw_mask(generator, n, length, 1 - share)
+    dropped, _ = _split_places(generator, n, length, round(share * length))
     return responses.scatter(1, dropped.to(responses.device), 0.0)
 
 
@@ -106,7 +110,6 @@ def make_blocks(width, depth, heads, mlp_ratio):
     -------
     nn.ModuleList of ViTLayer
     """
-    check_heads(width, heads)
     config = ViTConfig(
         hidden_size=width,
         num_hidden_layers=depth,
@@ -261,6 +264,7 @@ class Encoder(nn.Module):
         n_voxels=None,
     ):
         super().__init__()
+        check_heads(width, heads)
         self.length, self.patch, self.width = length, patch, width
         self.n_tokens = length // patch
         self.adapters = Adapters(n_voxels, length) if n_voxels else None
@@ -334,7 +338,6 @@ class RegressorBlock(nn.Module):
 
     def __init__(self, width, heads, mlp_ratio):
         super().__init__()
-        check_heads(width, heads)
         self.norm_query, self.norm_key, self.norm_value, self.norm_mlp = (
             nn.LayerNorm(width, eps=EPSILON) for _ in range(4)
         )
@@ -365,6 +368,7 @@ class Regressor(nn.Module):
 
     def __init__(self, n_tokens, encoder_width, *, width, depth, heads, mlp_ratio, context="all"):
         super().__init__()
+        check_heads(width, heads)
         self.width, self.context = width, context
         # As in CAE where widths differ; what is predicted goes through it, too.
         self.enter = nn.Identity()
@@ -436,6 +440,7 @@ class Decoder(nn.Module):
         own_maps=False,
     ):
         super().__init__()
+        check_heads(width, heads)
         self.enter = nn.Linear(entry_width, width)
         self.register_buffer("positions", make_positions(n_tokens, width), persistent=False)
         self.mask = nn.Parameter(torch.zeros(1, 1, width)) if mask_token else None
