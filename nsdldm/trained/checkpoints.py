@@ -26,7 +26,8 @@ def save_weights(path, state, metadata):
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     with replacing(path) as part:
-        save_file(tensors, part, {"nsdldm": json.dumps(metadata, sort_keys=True)})
+        # Unsorted: the order of a curve's columns must survive.
+        save_file(tensors, part, {"nsdldm": json.dumps(metadata)})
 
 
 def read_metadata(path):

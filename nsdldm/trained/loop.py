@@ -265,13 +265,20 @@ class _Training:
         return {name: value.detach().float() for name, value in losses.items()}
 
     def _lose(self, network, fetch, rows, key):
-        """Losses of this process' share of some rows."""
+        """Losses of this process' share of some rows; those of all have the mean of them all."""
         rank, n = self.accelerator.process_index, self.accelerator.num_processes
-        batch = {name: v.to(self.accelerator.device) for name, v in fetch(rows[rank::n]).items()}
+        own = rows[rank::n]
+        batch = {name: v.to(self.accelerator.device) for name, v in fetch(own).items()}
         drawn = int(np.random.default_rng([*key, rank]).integers(2**62))
         # For what draws by itself, such as dropout.
         torch.manual_seed(drawn)
-        return network(batch, torch.Generator().manual_seed(drawn))
+        losses = network(batch, torch.Generator().manual_seed(drawn))
+        return {name: loss * (n * len(own) / len(rows)) for name, loss in losses.items()}
+
+    def average(self, losses):
+        """Mean losses of some steps, of all processes: each stops where another has diverged."""
+        means = {name: torch.stack([each[name] for each in losses]).mean() for name in losses[0]}
+        return {name: v.item() for name, v in self.accelerator.reduce(means, "mean").items()}
 
     @torch.no_grad()
     def watch(self, fetch, rows):
@@ -355,6 +362,15 @@ class _Training:
         raise InputError(Finding(label, expected, found, remedy))
 
 
+def check_shares(n_processes, plan, rows, held_back):
+    """Stop where a process of a parallel training would have no row of a batch."""
+    fewest = min(plan.batch_size, len(rows), len(held_back) or len(rows))
+    if fewest < n_processes:
+        expected = f"at least {n_processes} rows in a batch and held back, one for each process"
+        remedy = "Train with fewer processes"
+        raise InputError(Finding("trained: batch_size", expected, str(fewest), remedy))
+
+
 def train(network, fetch, rows, plan, *, held_back, partial, key, device, precision, label):
     """Train a network, or go on with a training that was interrupted.
 
@@ -392,7 +408,8 @@ def train(network, fetch, rows, plan, *, held_back, partial, key, device, precis
     InputError
         The loss is not finite, or three times what it was at first.
     """
-    training = _Training(network.to(device).train(), plan, device, precision)
+    training = _Training(network.train(), plan, device, precision)
+    check_shares(training.accelerator.num_processes, plan, rows, held_back)
     n_steps = count_steps(plan, len(rows))
     entries = set(np.linspace(0, n_steps, min(ENTRIES, n_steps) + 1).round().astype(int)[1:])
     watched = set(np.linspace(0, n_steps, min(EVALUATIONS, n_steps) + 1).round().astype(int)[1:])
@@ -402,7 +419,7 @@ def train(network, fetch, rows, plan, *, held_back, partial, key, device, precis
         step = done + 1
         if step not in entries and step not in watched:
             continue
-        means = {k: torch.stack([each[k] for each in since]).mean().item() for k in since[0]}
+        means = training.average(since)
         since.clear()
         training.check(means, step, label)
         epoch = step * min(plan.batch_size, len(rows)) / len(rows)
