@@ -3,11 +3,16 @@
 import numpy as np
 import pandas as pd
 import torch
+from torch import multiprocessing
 
 from nsdldm.trained.networks import build_encoder
 from nsdldm.trained.presets import resolve
 from nsdldm.trained.pretraining import Pretraining
 from nsdldm.trained.targets import fit_target
+
+# Processes that can be killed, or work in parallel, and need not import everything anew.
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["nsdldm.trained.alignment", "nsdldm.trained.diffusion"])
 
 SMALL = {"patch": 4, "width": 8, "depth": 1, "heads": 2, "mlp_ratio": 2.0}
 SMALL |= {"regressor_width": 8, "decoder_width": 8, "batch_size": 8, "epochs": 6, "codes": 3}
