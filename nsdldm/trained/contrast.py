@@ -40,7 +40,8 @@ def _pick(queries, keys, temperature):
     """InfoNCE of unit vectors, one direction."""
     keys, first = _gather(keys)
     partners = torch.arange(first, first + len(queries), device=queries.device)
-    return functional.cross_entropy(queries @ keys.T / temperature, partners)
+    with torch.autocast(queries.device.type, enabled=False):
+        return functional.cross_entropy(queries @ keys.T / temperature, partners)
 
 
 def _gather(rows):

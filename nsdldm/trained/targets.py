@@ -55,7 +55,7 @@ class Codes(nn.Module):
         Of a patch, before it is compared.
     codes : float32 tensor of shape (n_codes, d)
     means : float32 tensor of shape (n_codes, patch)
-        Mean of the training patches with a code: what it stands for.
+        What a code stands for: the centre, or the mean of the training patches that have it.
     """
 
     def __init__(self, projection, codes, means):
@@ -66,10 +66,12 @@ class Codes(nn.Module):
 
     def encode(self, patches):
         """Codes, int64 (...,), of patches (..., patch)."""
-        projected = patches.float() @ self.projection
-        parts = projected.flatten(0, -2).split(AT_ONCE)
-        squared = self.codes.square().sum(1)
-        nearest = [(squared - 2 * part @ self.codes.T).argmin(1) for part in parts]
+        # In float32, whatever the networks compute in: near codes are no less far from each other.
+        with torch.autocast(patches.device.type, enabled=False):
+            projected = patches.float() @ self.projection
+            parts = projected.flatten(0, -2).split(AT_ONCE)
+            squared = self.codes.square().sum(1)
+            nearest = [(squared - 2 * part @ self.codes.T).argmin(1) for part in parts]
         return torch.cat(nearest).view(patches.shape[:-1])
 
     def loss(self, outputs, patches, masked):
@@ -80,7 +82,8 @@ class Codes(nn.Module):
 
     def decode(self, outputs, masked):
         """Values (n, m, patch): the mean over codes, weighted by their probability."""
-        return outputs.float().softmax(-1) @ self.means
+        with torch.autocast(outputs.device.type, enabled=False):
+            return outputs.float().softmax(-1) @ self.means
 
 
 class Quantiles(nn.Module):
@@ -91,7 +94,7 @@ class Quantiles(nn.Module):
     edges : float32 tensor of shape (n_tokens, patch, n_codes - 1)
         Between the quantiles of each voxel.
     means : float32 tensor of shape (n_tokens, patch, n_codes)
-        Mean training response within each.
+        Mean training response within each; the edge where none is, as of a voxel of few values.
     """
 
     def __init__(self, edges, means):
@@ -184,10 +187,22 @@ def _fit_quantiles(patches, n_codes, rng):
         patches = patches[np.sort(rng.choice(len(patches), rows, replace=False))]
     shares = np.arange(1, n_codes) / n_codes
     edges = np.moveaxis(np.quantile(patches, shares, axis=0), 0, -1).astype(np.float32)
-    ordered = np.sort(patches, axis=0)
-    parts = np.array_split(ordered, n_codes, axis=0)
-    means = np.stack([part.mean(axis=0) for part in parts], axis=-1).astype(np.float32)
-    return Quantiles(torch.from_numpy(edges), torch.from_numpy(means))
+    return Quantiles(torch.from_numpy(edges), torch.from_numpy(_average_within(patches, edges)))
+
+
+def _average_within(patches, edges):
+    """Mean response of each voxel between its edges; (n_tokens, patch, n_codes)."""
+    counts, sums = np.zeros((2, *edges.shape[:2], edges.shape[2] + 1))
+    for code in range(counts.shape[-1]):
+        inside = np.ones(patches.shape, bool)
+        if code:
+            inside &= patches > edges[..., code - 1]
+        if code < edges.shape[-1]:
+            inside &= patches <= edges[..., code]
+        counts[..., code] = inside.sum(axis=0)
+        sums[..., code] = (patches * inside).sum(axis=0, dtype=np.float64)
+    nearest = edges[..., np.minimum(np.arange(counts.shape[-1]), edges.shape[-1] - 1)]
+    return np.where(counts > 0, sums / np.maximum(counts, 1), nearest).astype(np.float32)
 
 
 def restore_target(settings, state):

@@ -101,6 +101,13 @@ def test_half_precision_is_raised_before_the_logarithm():
     assert loss.item() == pytest.approx(reference(a.bfloat16().float(), b.bfloat16().float(), 0.1))
 
 
+def test_mixed_precision_does_not_reach_the_cosines():
+    a, b = draw(7, 300), draw(7, 300, seed=1)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = info_nce(a, b)
+    assert torch.equal(loss, info_nce(a, b))
+
+
 def test_cosine_alignment():
     tokens = torch.tensor([[[1.0, 0.0], [0.0, 2.0]], [[3.0, 4.0], [1.0, 1.0]]])
     target = torch.tensor([[[5.0, 0.0], [3.0, 0.0]], [[-6.0, -8.0], [1.0, 0.0]]])
