@@ -2,7 +2,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from trained_files import CLIP, N_HELD_BACK, N_TEST, N_TRAIN, draw, name_files, save, write_subject
+from trained_files import (
+    CLIP,
+    N_HELD_BACK,
+    N_TEST,
+    N_TRAIN,
+    draw,
+    name_files,
+    one_thread,  # noqa: F401
+    save,
+    write_subject,
+)
 
 from nsdldm.errors import InputError
 from nsdldm.trained.data import (
@@ -256,7 +266,7 @@ def test_files_that_do_not_fit_each_other(home, tmp_path):
     with pytest.raises(InputError, match=f"expected {N_TRAIN} rows, as its table has, found"):
         open_rows(home, **other)
     np.save(tmp_path / "short.npy", np.ones((3, 2), np.float32))
-    features = {"clip_text": {s: tmp_path / "short.npy" for s in SUBJECTS}}
+    features = {"clip_text": dict.fromkeys(SUBJECTS, tmp_path / "short.npy")}
     with pytest.raises(InputError, match=r"short.npy: expected a row for each of the 25 images"):
         open_rows(home, features=features)
 

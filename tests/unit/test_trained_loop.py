@@ -8,7 +8,11 @@ import pandas as pd
 import pytest
 import torch
 from torch import nn
-from trained_files import FORKS, draw
+from trained_files import (
+    FORKS,
+    draw,
+    one_thread,  # noqa: F401
+)
 
 from nsdldm.errors import InputError
 from nsdldm.trained import loop

@@ -3,7 +3,15 @@ import math
 import numpy as np
 import pytest
 import torch
-from trained_files import LENGTH, N_TOKENS, SMALL, draw, make_encoder, seeded
+from trained_files import (
+    LENGTH,
+    N_TOKENS,
+    SMALL,
+    draw,
+    make_encoder,
+    one_thread,  # noqa: F401
+    seeded,
+)
 
 from nsdldm.errors import InputError
 from nsdldm.trained import networks

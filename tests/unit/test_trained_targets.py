@@ -5,7 +5,10 @@ from scipy.special import log_softmax, softmax
 from scipy.stats import rankdata
 from sklearn.cluster import MiniBatchKMeans
 from sklearn.metrics import log_loss, pairwise_distances_argmin
-from trained_files import draw
+from trained_files import (
+    draw,
+    one_thread,  # noqa: F401
+)
 
 from nsdldm.errors import InputError
 from nsdldm.trained import targets

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+import pytest
 import torch
 from torch import multiprocessing
 
@@ -22,6 +23,15 @@ LENGTH = N_TOKENS * SMALL["patch"]
 CLIP = (5, 12)
 N_TRAIN, N_TEST, N_HELD_BACK = 20, 5, 4
 KINDS = {"cae": "fcae-base", "mae": "mae-f"}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """For modules that import it: networks this small only lose time to a second one."""
+    n = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(n)
 
 
 def stage1(kind="cae", **changes):
