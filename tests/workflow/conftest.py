@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from nsdldm.trained.presets import STAGES
+
 PROJECT = Path(__file__).resolve().parents[2]
 MODEL = str(PROJECT / "resources/demo_model")
 COPIED = ("Snakefile", "report", "rules", "workflow_scripts", "nsdldm", "schemas", "envs")
@@ -51,6 +53,16 @@ TINY_DEMO = {
         "alphas": [1.0, 100.0, 10000.0],
         "weights": [0, 0.5, 1],
         "flips": 500,
+    },
+    "trained": {
+        "subjects": ["subj01"],
+        "size": "demo",
+        "methods": {
+            "fcae": {"preset": "fcae-base", **{stage: {"epochs": 2} for stage in STAGES}},
+            "vis-dec": {stage: {"epochs": 2} for stage in STAGES},
+        },
+        "clip": {"path": f"{MODEL}/clip"},
+        "sampling": {"steps": 2, "scheduler": "ddim", "samples": 1},
     },
     "demo": {"sessions": 1, "shared_images": 40, "unique_images": 220},
 }
