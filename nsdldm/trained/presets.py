@@ -210,12 +210,13 @@ DEMO = {
         },
     },
     "stage3": {
-        "batch_size": 32,
-        "epochs": 10,
-        "rate": 1e-3,
+        "batch_size": 16,
+        "epochs": 9,
+        "rate": 5e-4,
         "min_rate": 1e-5,
         "warmup": 0.1,
-        "clip": 1.0,
+        # Few steps: the new layers between have to be quick, the encoder must not forget.
+        "factors": {"encoder": 0.2, "mapper": 30.0, "unet_parts": 1.0},
     },
 }
 SIZES = ("full", "demo")
