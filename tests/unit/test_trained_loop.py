@@ -24,6 +24,7 @@ PLAN = loop.Plan(
     epochs=6,
     rate=0.05,
     min_rate=0.001,
+    factors={},
     warmup=0.2,
     decay=0.1,
     betas=(0.9, 0.95),
@@ -171,6 +172,28 @@ def test_only_matrices_decay(tmp_path):
         np.testing.assert_allclose(parameter.detach(), expected, rtol=1e-5, err_msg=name)
 
 
+def test_parts_of_a_network_have_rates_of_their_own(tmp_path):
+    plan = PLAN._replace(factors={"slow": 0.1, "still": 0.0, "absent": 5.0}, clip=None, decay=0)
+
+    class Parts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            for name in ("slow", "still", "other"):
+                setattr(self, name, nn.ParameterList([torch.zeros(2, 2), torch.zeros(2)]))
+
+        def forward(self, batch, generator):
+            return {"loss": 9 - sum(p.sum() for p in self.parameters())}
+
+    network = Parts()
+    table = fit(network, tmp_path, plan, held_back=HELD_BACK[:0])
+    # A constant gradient makes steps of Adam as long as the rate.
+    way = sum(loop.find_rate(plan, step, N_STEPS) for step in range(N_STEPS))
+    for name, factor in (("slow", 0.1), ("still", 0.0), ("other", 1.0)):
+        for parameter in getattr(network, name):
+            np.testing.assert_allclose(parameter.detach(), factor * way, rtol=1e-4)
+    np.testing.assert_allclose(table["rate"].sum(), way)
+
+
 @pytest.mark.parametrize("keep", ["last", "best"])
 def test_interrupted_training_ends_as_an_undisturbed_one(tmp_path, keep):
     plan = PLAN._replace(keep=keep, epochs=60)
@@ -308,6 +331,7 @@ def test_keys_tell_settings_and_contents_apart(tmp_path):
 def test_precision_follows_the_device():
     assert loop.choose_precision("auto", CPU) == "no"
     assert loop.choose_precision("auto", torch.device("cuda")) == "bf16"
+    assert loop.choose_precision("float32", torch.device("cuda")) == "no"
     assert loop.choose_precision("fp16", CPU) == "fp16"
     with pytest.raises(InputError, match="precision"):
         loop.choose_precision("fp8", CPU)

@@ -105,7 +105,7 @@ def pretraining_inputs(home, out, subjects=("subj01",), **changes):
         "settings": stage1(),
         "seed": 1,
         "device": "cpu",
-        "precision": "no",
+        "precision": "float32",
         "partial": out / "partial.safetensors",
         "weights": out / "weights.safetensors",
         "curve": out / "curve.tsv",
