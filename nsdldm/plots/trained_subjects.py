@@ -33,12 +33,13 @@ from nsdldm.plots.style import journal_style, save_figure
 logger = logging.getLogger(__name__)
 
 LETTERS = "abcdefgh"
+DIFFERENT = "Voxels of different subjects do not correspond"
+WRAPPED = f"{DIFFERENT}: responses are only brought to one length."
+ADAPTED = f"{DIFFERENT}: the joint model has an adapter for each subject."
 CONTROL = (
-    "Voxels of different subjects do not correspond: responses are only brought to one length. On "
-    "subjects whose responses it has not learned from, a model of one subject is therefore a "
+    "On subjects whose responses it has not learned from, a model of one subject is therefore a "
     "control (what it draws without a signal that it can read), not a transfer between brains."
 )
-SHARED = "Adapters of each subject's own bring responses to a common space."
 
 
 def plot_trained_subjects(
@@ -103,7 +104,8 @@ def plot_trained_subjects(
         key: rank_samples(path, metric, numbers)["value"].mean() for key, path in samples.items()
     }
     notes = [
-        CONTROL + (f" {SHARED}" if adapters else ""),
+        ADAPTED if adapters else WRAPPED,
+        CONTROL,
         describe_best(metric, counts),
         _describe_means(means, methods, list(images), metric, len(numbers)),
         describe_choice(chosen, len(numbers), by),
@@ -126,9 +128,7 @@ def plot_trained_subjects(
 def describe_training(method):
     """Say whom a method was trained on."""
     cohort = split_method(method)[1]
-    return (
-        "all subjects" if cohort == "joint" else f"{cohort} alone" if cohort else "its own subject"
-    )
+    return {"joint": "all subjects", "": "its own subject"}.get(cohort, f"{cohort} alone")
 
 
 def _make_sections(stimuli, chosen, methods, subjects, reconstructions, shown):

@@ -219,7 +219,7 @@ def test_trainings_stand_side_by_side_and_are_labelled_for_what_they_are(tmp_pat
     words = said(figure)
     assert "a  fCAE trained on subj01 alone" in words and "b  fCAE trained on all" in words
     assert "do not correspond" in words and "not a transfer" in words
-    assert "Adapters" not in words and "best sample in b, mean of 2 subjects" in words
+    assert "adapter" not in words and "best sample in b, mean of 2 subjects" in words
     means = []
     for method in TRAININGS.values():
         scores = load_table(files["samples"]["subj02", method])
@@ -233,7 +233,7 @@ def test_more_images_put_trainings_below_each_other(tmp_path, monkeypatch):
     )
     check_print(figure, path)
     assert [len(row) for row in colours_of(figure)] == [6] * 6
-    assert len(table) == 6 * 4 and "Adapters of each subject" in said(figure)
+    assert len(table) == 6 * 4 and "an adapter for each subject" in said(figure)
     assert "simulated" not in said(figure)
 
 
