@@ -66,7 +66,7 @@ def tabulate_fcae_table2(
     Raises
     ------
     InputError
-        A file is missing or of another form, or nothing of the table was evaluated.
+        A file is missing or of another form.
     """
     metrics = [*PIXELS, *LIKENESS[data]]
     rows = collect_scores(summaries, tables, n_bootstrap, seed, metrics)
@@ -92,11 +92,15 @@ def tabulate_fcae_table3(
     Raises
     ------
     InputError
-        As `tabulate_fcae_table2`.
+        As `tabulate_fcae_table2`, or the configuration has no network for it. Where the network has
+        no weights, values are empty and `note` says so.
     """
     rows = collect_scores(summaries, tables, n_bootstrap, seed)
     ways = rows["metric"].str.fullmatch(rf"nway-\d+:{JUDGES[data]}")
     metrics = list(dict.fromkeys(rows.loc[ways, "metric"]))
+    if not metrics:
+        expected, remedy = f"n-way accuracy by {JUDGES[data]}", "Add it to evaluation.networks"
+        raise InputError(Finding("evaluations of trained decoders", expected, "none", remedy))
     models = _describe(weights, alignments, ("encoder", "regressor"))
     published = list_trained(FCAE_TOP1.source)
     _save(output, rows[ways].assign(data=data), metrics, models, published)
@@ -143,10 +147,9 @@ def _save(output, rows, metrics, models, published):
     """Order ours and theirs by metric and method, and write them."""
     rows = join_ceiling(rows, ["subject", "metric"])
     rows = rows[rows["method"] != CEILING].reset_index(drop=True)
-    if rows["value"].isna().all():
-        expected = f"a value of one of {', '.join(metrics) or 'n-way accuracy'}"
-        remedy = "Give evaluation.networks the weights of one that computes it"
-        raise InputError(Finding(str(output), expected, "none", remedy))
+    missing = rows.loc[rows["value"].isna(), "metric"].unique()
+    if len(missing):
+        logger.warning("not computed: %s", ", ".join(missing))
     known = pd.DataFrame([models.get(method, RIDGE) for method in rows["method"]])
     chance = [f"{x:.6g}" if (x := find_chance(metric)) else "" for metric in rows["metric"]]
     ours = pd.concat([rows, known], axis=1).assign(chance=chance, model=rows["method"])

@@ -16,6 +16,7 @@ METRICS = (
     *("clipscore:demo-clip", "2way-reconstruction:demo-clip:image_embeds"),
     *("nway:demo-judge", "nway-4:demo-judge", "nway-2:demo-judge", "nway-4:vit-h-14"),
 )
+MISSING = ("clipscore:clip-b32", "nway-50:vit-h-14")
 NUMBERS = ("value", "ci_low", "ci_high", "floor_random", "floor_mean", "floor_shuffled")
 PARTS = {"encoder": 900, "regressor": 90, "decoder": 9, "trained": 999}
 BENCHMARKS = ("fcae", "mind-vis", "vis-dec")
@@ -35,7 +36,9 @@ def write_run(folder, key):
         (name, row.mean(), row.min(), row.max(), 0.1, 0.2, 0.3, len(IDS), 3, "how")
         for name, row in zip(METRICS, values, strict=True)
     ]
-    rows.append(("clipscore:clip-b32", *[""] * 6, len(IDS), 3, "not computed: why"))
+    for name in MISSING:
+        if name not in METRICS:
+            rows.append((name, *[""] * 6, len(IDS), 3, "not computed: why"))
     columns = ["metric", *NUMBERS, "n_images", "n_samples", "note"]
     pd.DataFrame(rows, columns=columns).to_csv(summary, sep="\t", index=False)
     return summary, table
@@ -182,7 +185,17 @@ def test_other_weights_are_refused(folder, tmp_path):
         tabulate(folder, tabulate_fcae_table2, ("fcae",), weights={"fcae": path})
 
 
-def test_nothing_to_compare_is_refused(folder, monkeypatch):
+def test_accuracy_that_was_not_computed_is_empty(folder, caplog):
+    table = tabulate(folder, tabulate_fcae_table3, ("fcae",), data="nsd")
+    ours = table[(table["data"] == "nsd") & (table["metric"] == "nway-50:vit-h-14")]
+    assert len(ours) == 6 and ours["value"].isna().all()
+    assert ours["note"].eq("not computed: why").all()
+    assert "not computed: nway-50:vit-h-14" in caplog.text
+    text = (folder / "table.tsv").read_text()
+    assert not {"nan", "NaN", "None"} & set(text.replace("\n", "\t").split("\t"))
+
+
+def test_a_judge_that_is_not_configured_is_named(folder, monkeypatch):
     monkeypatch.setattr("test_trained_tables.METRICS", METRICS[:4])
-    with pytest.raises(InputError, match="a value of one of n-way accuracy, found none"):
+    with pytest.raises(InputError, match="n-way accuracy by demo-judge, found none"):
         tabulate(folder, tabulate_fcae_table3, ("fcae",))
