@@ -2,6 +2,8 @@
 
 import logging
 
+import numpy as np
+
 from nsdldm.plots.pictures import (
     DEMO,
     DEMO_NOTE,
@@ -33,6 +35,8 @@ HELD_BACK = "#d01c1c"
 ACROSS = 3
 # A loss that falls to less than this share of its first value has a logarithmic axis.
 DEEP = 0.05
+# This share of the training may lie above the plot.
+EARLY = 0.1
 # Millimetres.
 TITLE, LEFT, BETWEEN, RIGHT, HEADING, PLOT, TICKS, MARGIN = 6, 10, 11, 3, 7, 25, 8.5, 1.5
 
@@ -126,6 +130,11 @@ def _draw_training(axes, table):
         axes.locator_params(axis="y", nbins=5)
     axes.locator_params(axis="x", nbins=5)
     axes.set_xlim(0, table["epoch"].max())
+    late = [line.get_ydata()[line.get_xdata() > EARLY * axes.get_xlim()[1]] for line in axes.lines]
+    late = np.concatenate(late)
+    if len(late) and np.ptp(late) > 0 and axes.get_yscale() == "linear":
+        # The drop at first would flatten all that follows; room for the legend above.
+        axes.set_ylim(late.min() - 0.08 * np.ptp(late), late.max() + 0.4 * np.ptp(late))
     axes.set_xlabel("Epoch", labelpad=1)
     axes.grid(axis="y", color="0.92", linewidth=0.4)
     axes.set_axisbelow(True)
@@ -150,6 +159,6 @@ def _notes(demo):
     notes = [
         "Black: the loss that is minimised, mean since the point before; thin: its parts before "
         "weighting. Red: the loss of training images that are held back, whose lowest point has a "
-        "ring. Test images play no part.",
+        f"ring. The first {100 * EARLY:.0f} % may lie above the plot. Test images play no part.",
     ]
     return notes + ([DEMO_NOTE] if demo else [])

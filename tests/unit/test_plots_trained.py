@@ -299,6 +299,18 @@ def test_a_curve_that_falls_far_has_a_logarithmic_axis_and_needs_no_held_back(
         draw_curves(tmp_path, monkeypatch, curves)
 
 
+def test_the_first_drop_does_not_flatten_the_rest(tmp_path, monkeypatch):
+    loss = np.r_[90.0, 2.0, np.linspace(1.1, 1.0, 18)]
+    curves = {"one": write_curve(tmp_path / "one.tsv", [], held_back=np.nan, loss=loss)}
+    # Of a loss that ends below a twentieth of its first value all is shown, on another axis.
+    curves |= {"two": write_curve(tmp_path / "two.tsv", [], held_back=np.nan, loss=loss + 10)}
+    figure, _ = draw_curves(tmp_path, monkeypatch, curves)
+    low, high = figure.axes[1].get_ylim()
+    assert figure.axes[0].get_yscale() == "log"
+    assert 10.9 < low < 11 and 11.1 < high < 11.2
+    assert "The first 10 % may lie above" in said(figure)
+
+
 def test_the_same_curves_give_the_same_bytes(tmp_path, monkeypatch):
     curves = {"one": write_curve(tmp_path / "one.tsv", ["a", "b"])}
     _, path = draw_curves(tmp_path, monkeypatch, curves)
