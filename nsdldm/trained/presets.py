@@ -5,6 +5,8 @@ the settings of three stages. Sources are named in ``docs/trained.md``. Light im
 Snakefile's.
 """
 
+import math
+import re
 from copy import deepcopy
 
 STAGES = ("stage1", "stage2", "stage3")
@@ -229,8 +231,8 @@ def resolve(name, own, size):
     ----------
     name : str
     own : dict
-        What the configuration says of it: preset (by default the method's name, and ``fcae-base``
-        for ``fcae`` in the demo) and, by stage, settings that differ from the preset's.
+        What the configuration says of it: preset (by default the method's name) and, by stage,
+        settings that differ from the preset's.
     size : {"full", "demo"}
 
     Returns
@@ -266,38 +268,58 @@ def check_methods(methods, size):
     list of str
         One sentence a problem.
     """
-    problems = []
+    problems, encoders = [], {}
     for name, own in methods.items():
-        preset = own.get("preset", name)
         where = f"trained.methods.{name}"
-        if preset not in PRESETS:
-            known = ", ".join(PRESETS)
-            problems.append(f"{where} must name a preset ({known}), not {preset}.")
-            continue
-        for stage in STAGES:
-            known = PRESETS[preset][stage]
-            for key, value in own.get(stage, {}).items():
-                if key not in known:
-                    allowed = ", ".join(sorted(known))
-                    problems.append(
-                        f"Unknown key {key} in {where}.{stage}: the allowed keys are {allowed}."
-                    )
-                elif not _alike(value, known[key]):
-                    problems.append(
-                        f"{where}.{stage}.{key} must be like {known[key]!r}, not {value!r}."
-                    )
-        problems += _check_values(where, resolve(name, own, size)) if not problems else []
+        if re.search("-(joint|subj0[1-8])$", name):
+            problems.append(f"{where} must not end like a cohort, in -joint or -subj01 to -subj08.")
+        found = _check_keys(where, own.get("preset", name), own)
+        if not found:
+            settings = resolve(name, own, size)
+            found = _check_values(where, settings)
+            other, stage1 = encoders.setdefault(settings["encoder"], (name, settings["stage1"]))
+            if stage1 != settings["stage1"]:
+                found.append(
+                    f"{where} must have another name: {other} has the encoder "
+                    f"{settings['encoder']} with another stage1."
+                )
+        problems += found
     return problems
 
 
-def _alike(value, known):
+def _check_keys(where, preset, own):
+    """Keys that a preset does not have, or values of another kind than its own."""
+    if preset not in PRESETS:
+        return [f"{where} must name a preset ({', '.join(PRESETS)}), not {preset}."]
+    problems = []
+    for stage in STAGES:
+        known = PRESETS[preset][stage]
+        for key, value in own.get(stage, {}).items():
+            if key not in known:
+                allowed = ", ".join(sorted(known))
+                problems.append(
+                    f"Unknown key {key} in {where}.{stage}: the allowed keys are {allowed}."
+                )
+                continue
+            example = float(known[key]) if key == "epochs" else OPTIONAL.get(key, known[key])
+            if not _alike(value, example, key in OPTIONAL):
+                problems.append(f"{where}.{stage}.{key} must be like {example!r}, not {value!r}.")
+    return problems
+
+
+# Settings that may be null, with what they may be instead.
+OPTIONAL = {"clip": 1.0, "tokenizer_width": 512, "tokens": 77}
+OPTIONAL |= {"image_path": "facebook/vit-mae-base", "image_revision": "0dfb9b7ed42dcfd1"}
+
+
+def _alike(value, known, optional=False):
     """Whether a value can stand for a preset's."""
-    if known is None or value is None:
-        return True
-    if isinstance(known, bool) or isinstance(value, bool):
-        return isinstance(known, bool) and isinstance(value, bool)
-    if isinstance(known, int | float):
-        return isinstance(value, int | float)
+    if value is None:
+        return optional
+    if isinstance(known, list):
+        return isinstance(value, list) and all(_alike(each, known[0]) for each in value)
+    if isinstance(known, float):
+        return type(value) in (int, float) and math.isfinite(value)
     return type(value) is type(known)
 
 
@@ -317,8 +339,14 @@ CHOICES = {
     },
     "stage3": {"keep": ("last", "best")},
 }
+PARTS = ("", "regressor_", "decoder_")
 SHARES = ("mask_ratio", "image_mask_ratio", "sparsification", "warmup")
-POSITIVE = ("batch_size", "epochs", "rate", "patch", "width", "depth", "heads", "codes")
+POSITIVE = ("adapter_width", "batch_size", "clip", "codes", "depth", "epochs")
+POSITIVE += ("mlp_ratio", "patch", "rate", "temperature", "tokenizer_width", "tokens")
+POSITIVE += tuple(f"{part}{key}" for part in PARTS for key in ("width", "heads"))
+NOT_NEGATIVE = ("min_rate", "decay", "decoder_depth", "regressor_depth", "reconstruction_weight")
+NOT_NEGATIVE += ("align_weight", "self_contrast", "cross_contrast", "image_weight", "text_weight")
+NOT_NEGATIVE += ("response_weight", "cross_depth")
 
 
 def _check_values(where, settings):
@@ -338,13 +366,34 @@ def _check_values(where, settings):
                 ]
             if key in SHARES and not 0 <= value < 1:
                 problems.append(f"{place} must be at least 0 and below 1, not {value}.")
-            if key in POSITIVE and not value > 0:
+            if key == "betas" and not (len(value) == 2 and all(0 <= beta < 1 for beta in value)):
+                problems.append(f"{place} must be two numbers of at least 0 and below 1.")
+            if key in POSITIVE and value is not None and not value > 0:
                 problems.append(f"{place} must be above 0, not {value}.")
-        for name in ("", "regressor_", "decoder_"):
+            if key in NOT_NEGATIVE and not value >= 0:
+                problems.append(f"{place} must be at least 0, not {value}.")
+    return problems or _check_pairs(where, settings)
+
+
+def _check_pairs(where, settings):
+    """Values that do not go together."""
+    problems, first = [], settings["stage1"]
+    for stage in STAGES:
+        for name in PARTS:
             width, heads = (settings[stage].get(f"{name}{key}") for key in ("width", "heads"))
             if width and (width % heads or width % 2):
                 problems.append(
                     f"{where}.{stage}.{name}width must be even and a multiple of {name}heads "
                     f"({heads}), not {width}."
                 )
+    if not first["mask_ratio"]:
+        problems.append(f"{where}.stage1.mask_ratio must be above 0: masked voxels are the task.")
+    if first["encoder"] == "cae" and (first["self_contrast"] or first["cross_contrast"]):
+        problems.append(
+            f"{where}.stage1 must have no self_contrast or cross_contrast where encoder is cae."
+        )
+    if (settings["stage2"]["align"] == "cross_mae") != ("cross_depth" in settings["stage2"]):
+        problems.append(
+            f"{where}.stage2.align can be cross_mae with the preset vis-dec, and is always then."
+        )
     return problems
