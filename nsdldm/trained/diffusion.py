@@ -62,7 +62,9 @@ class Mapper(nn.Module):
             To be added to the time embedding.
         """
         context = self.context(self.tokens(states))
-        return context, self.time and self.time(self.time_tokens(context))[:, 0]
+        if self.time is None:
+            return context, None
+        return context, self.time(self.time_tokens(context))[:, 0]
 
 
 def _mix_tokens(n_tokens, n_between, n_mixed):
