@@ -141,6 +141,8 @@ TRAINED_TARGETS = [
     "results/figures/trained_subjects.png",
     "results/report/trained_gallery.html",
 ]
+# Small networks use one core, and two of them run at once, also on one GPU.
+TRAINED_THREADS, TRAINED_GPUS = (1, 0) if TRAINED["size"] == "demo" else (8, 1)
 # Trained on the subject itself, on all, or on another one.
 TRAINED_METHODS = f"({'|'.join(DECODERS) or 'none'})(-joint|-subj0[1-8])?"
 # What a whole run makes.

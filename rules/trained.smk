@@ -45,9 +45,9 @@ rule embed_clip:
         "benchmarks/{subject}/embed_clip.tsv"
     conda:
         "../envs/torch.yaml"
-    threads: 8
+    threads: TRAINED_THREADS
     resources:
-        gpu=1,
+        gpu=TRAINED_GPUS,
         mem_mb=growing(8000),
         runtime=growing(60),
     params:
@@ -75,9 +75,9 @@ rule pretrain_encoder:
         encoder="|".join(ENCODERS) or "none",
     conda:
         "../envs/torch.yaml"
-    threads: 8
+    threads: TRAINED_THREADS
     resources:
-        gpu=1,
+        gpu=TRAINED_GPUS,
         mem_mb=growing(32000),
         runtime=growing(1440),
     params:
@@ -111,9 +111,9 @@ rule align_encoder:
         "benchmarks/{cohort}/align_encoder.{method}.tsv"
     conda:
         "../envs/torch.yaml"
-    threads: 8
+    threads: TRAINED_THREADS
     resources:
-        gpu=1,
+        gpu=TRAINED_GPUS,
         mem_mb=growing(32000),
         runtime=growing(1440),
     params:
@@ -145,9 +145,9 @@ rule fine_tune_diffusion:
         "benchmarks/{cohort}/fine_tune_diffusion.{method}.tsv"
     conda:
         "../envs/torch.yaml"
-    threads: 8
+    threads: TRAINED_THREADS
     resources:
-        gpu=1,
+        gpu=TRAINED_GPUS,
         mem_mb=growing(32000),
         runtime=growing(1440),
     params:
@@ -179,9 +179,9 @@ rule reconstruct_trained:
         "benchmarks/{subject}/reconstruct_trained.{method}.{chunk}.tsv"
     conda:
         "../envs/torch.yaml"
-    threads: 8
+    threads: TRAINED_THREADS
     resources:
-        gpu=1,
+        gpu=TRAINED_GPUS,
         mem_mb=growing(16000),
         runtime=growing(120),
     params:
@@ -228,9 +228,9 @@ rule evaluate_encoders:
         "benchmarks/{subject}/evaluate_encoders.tsv"
     conda:
         "../envs/torch.yaml"
-    threads: 8
+    threads: TRAINED_THREADS
     resources:
-        gpu=1,
+        gpu=TRAINED_GPUS,
         mem_mb=growing(16000),
         runtime=growing(120),
     params:

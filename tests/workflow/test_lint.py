@@ -84,6 +84,9 @@ def test_adapters_import_what_exists(path):
             assert all(hasattr(module, alias.name) for alias in node.names), node.module
 
 
+# What rules ask for: literally, or the trained decoders' at full size.
+GPU = re.compile("gpu=(1|TRAINED_GPUS),")
+THREADS = re.compile("threads: (8|TRAINED_THREADS)\n")
 SLURM = yaml.safe_load((PROJECT / "profiles/slurm/config.yaml").read_text())
 
 
@@ -100,7 +103,7 @@ def rules():
 
 
 def test_slurm_profile_sends_every_network_and_fit_to_gpus():
-    needing = {name for name, text in rules().items() if "gpu=1" in text}
+    needing = {name for name, text in rules().items() if GPU.search(text)}
     sent = {name for name, settings in SLURM["set-resources"].items() if settings.get("gpu")}
     assert sent == needing
 
@@ -110,7 +113,7 @@ def test_slurm_groups_mix_neither_gpus_nor_subjects():
     for name, group in SLURM["groups"].items():
         members.setdefault(group, []).append(texts[name])
     for group, rules_of_group in members.items():
-        assert len({"gpu=1" in text for text in rules_of_group}) == 1, group
+        assert len({bool(GPU.search(text)) for text in rules_of_group}) == 1, group
         of_one_subject = {'"logs/{subject}/' in text for text in rules_of_group}
         assert of_one_subject == {group.endswith("_{subject}")}, group
     assert set(SLURM["group-components"]) <= set(members)
@@ -118,9 +121,8 @@ def test_slurm_groups_mix_neither_gpus_nor_subjects():
 
 def test_slurm_jobs_have_the_cores_of_their_rules():
     for name, text in rules().items():
-        threads = re.search(r"threads: (\d+)", text)
-        if "gpu=1" in text:
-            assert threads and int(threads.group(1)) == SLURM["cores"], name
+        if GPU.search(text):
+            assert THREADS.search(text) and SLURM["cores"] == 8, name
 
 
 def test_rules_that_inherit_from_a_local_one_say_that_they_are_local():
