@@ -112,6 +112,10 @@ CONFIGS = {
     "a matrix of no region": {"matrices": ["cortex", "early", "ventral", "V9"]},
     "more sessions than the demo has": {"nsd": {"sessions": 7}},
     "two noise levels that are the same steps": {"trajectories": {"noise_levels": [0.2, 0.21]}},
+    "a setting that a trained method's preset lacks": {
+        "trained": {"methods": {"mae-f": {"stage1": {"widht": 96}}}}
+    },
+    "a trained method without a preset": {"trained": {"methods": {"mae-x": {}}}},
 }
 
 
