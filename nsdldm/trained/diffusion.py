@@ -165,7 +165,7 @@ class ConditionedDiffusion(nn.Module):
 def _check_unet(unet, scheduler):
     """Stop at a model that cannot be conditioned as MinD-Vis does it."""
     config = unet.config
-    kinds = "epsilon", "v_prediction", "sample"
+    kinds, kind = ("epsilon", "v_prediction", "sample"), scheduler.config.prediction_type
     plain = not (config.class_embed_type or config.num_class_embeds or config.addition_embed_type)
     width = config.cross_attention_dim
     findings = []
@@ -173,10 +173,10 @@ def _check_unet(unet, scheduler):
         expected = "a U-Net conditioned by the context of one text tower alone"
         found, remedy = "one with other embeddings", "Use a model such as Stable Diffusion 1 or 2"
         findings.append(Finding("model.path: unet", expected, found, remedy))
-    if scheduler.config.prediction_type not in kinds:
-        expected, found = "a prediction_type among " + ", ".join(kinds), "another"
-        remedy = "Correct the scheduler's configuration"
-        findings.append(Finding("model.path: scheduler", expected, found, remedy))
+    if kind not in kinds:
+        expected, remedy = "one of " + ", ".join(kinds), "Correct the scheduler's configuration"
+        where = "model.path: scheduler's prediction_type"
+        findings.append(Finding(where, expected, repr(kind), remedy))
     if findings:
         raise InputError(*findings)
 

@@ -177,6 +177,9 @@ def test_a_network_conditioned_on_classes_is_refused(home):
     other = UNet2DConditionModel.from_config(unet.config, num_class_embeds=3)
     with pytest.raises(InputError, match=r"unet: expected a U-Net conditioned by .* of one text"):
         ConditionedDiffusion(make_encoder(), other, scheduler, SETTINGS)
+    _, other = load(home / "model", "flow")
+    with pytest.raises(InputError, match=r"prediction_type: expected one of .*, found 'flow'"):
+        ConditionedDiffusion(make_encoder(), unet, other, SETTINGS)
 
 
 @pytest.fixture(scope="module")

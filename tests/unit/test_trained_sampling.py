@@ -41,11 +41,10 @@ def home(tmp_path_factory):
     write_all(home, prediction="v_prediction")
     train(home)
     state, about = load_weights(home / "weights.safetensors")
-    for name, tensor in state.items():
+    for name in state:
         # So that responses show in the pictures of random networks.
-        state[name] = (
-            20 * tensor if name.endswith(("mapper.context.weight", "to_v.weight")) else tensor
-        )
+        if name.endswith(("mapper.context.weight", "to_v.weight")):
+            state[name] *= 20
     save_weights(home / "weights.safetensors", state, about)
     return home
 
