@@ -1,7 +1,7 @@
 """Train on all the GPUs that a job can see."""
 
 import logging
-from functools import partial
+import socket
 
 import torch
 from accelerate import notebook_launcher
@@ -23,9 +23,19 @@ def run_on_all_gpus(function, *, device, **arguments):
     """
     # Counts without starting CUDA, which the processes could not do after that.
     n = 0 if device == "cpu" else torch.cuda.device_count()
-    call = partial(function, device=device, **arguments)
+
+    def call():
+        function(device=device, **arguments)
+
     if n < 2:
         call()
         return
     logger.info("training on %d GPUs", n)
-    notebook_launcher(call, num_processes=n)
+    notebook_launcher(call, num_processes=n, use_port=_find_port())
+
+
+def _find_port():
+    """A port that no other job on this machine uses; accelerate's is the same for all."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return str(free.getsockname()[1])
