@@ -5,6 +5,9 @@ import socket
 
 import torch
 from accelerate import notebook_launcher
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+from nsdldm.errors import InputError
 
 logger = logging.getLogger(__name__)
 
@@ -20,18 +23,34 @@ def run_on_all_gpus(function, *, device, **arguments):
     device : {"auto", "cpu", "cuda"}
     **arguments
         Of the function.
+
+    Raises
+    ------
+    InputError
+        As the function, whichever process it was in.
     """
     # Counts without starting CUDA, which the processes could not do after that.
     n = 0 if device == "cpu" else torch.cuda.device_count()
+    if n < 2:
+        function(device=device, **arguments)
+        return
+    # The launcher's own report would bury what is wrong in its traces.
+    problems = torch.multiprocessing.get_context("fork").SimpleQueue()
 
     def call():
-        function(device=device, **arguments)
+        try:
+            function(device=device, **arguments)
+        except InputError as error:
+            problems.put(error.findings)
+            raise
 
-    if n < 2:
-        call()
-        return
     logger.info("training on %d GPUs", n)
-    notebook_launcher(call, num_processes=n, use_port=_find_port())
+    try:
+        notebook_launcher(call, num_processes=n, use_port=_find_port())
+    except ChildFailedError:
+        if problems.empty():
+            raise
+        raise InputError(*problems.get()) from None
 
 
 def _find_port():
