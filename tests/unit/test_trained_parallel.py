@@ -5,6 +5,7 @@ import torch
 from test_trained_loop import PLAN, Line, fit
 from trained_files import FORKS
 
+from nsdldm.errors import Finding, InputError
 from nsdldm.trained import parallel
 
 DEFAULT_PORT = 29_500  # accelerate's
@@ -20,7 +21,11 @@ def train_and_save(device, folder):
     np.save(folder / f"{process}-{device}.npy", values)
 
 
-def launch(folder, n):
+def fail(device, folder):
+    raise InputError(Finding("stage 1", "a loss", "none", "Lower the rate"))
+
+
+def launch(folder, n, function=train_and_save):
     parallel.torch.cuda.device_count = lambda: n
     # Another job on the same node.
     with socket.socket() as taken:
@@ -29,12 +34,15 @@ def launch(folder, n):
             taken.listen()
         except OSError:
             pass
-        parallel.run_on_all_gpus(train_and_save, device="auto", folder=folder)
+        try:
+            parallel.run_on_all_gpus(function, device="auto", folder=folder)
+        except InputError as error:
+            (folder / "error.txt").write_text(str(error))
 
 
-def run(folder, n):
+def run(folder, *arguments):
     folder.mkdir()
-    process = FORKS.Process(target=launch, args=(folder, n))
+    process = FORKS.Process(target=launch, args=(folder, *arguments))
     process.start()
     process.join(120)
     assert process.exitcode == 0
@@ -48,6 +56,12 @@ def test_one_process_a_gpu(tmp_path):
     for values in two.values():
         np.testing.assert_allclose(values, one["0-auto.npy"], rtol=1e-5, atol=1e-6)
     assert PLAN.batch_size % 2 == 0
+
+
+def test_errors_of_inputs_come_through(tmp_path):
+    run(tmp_path / "two", 2, fail)
+    message = (tmp_path / "two/error.txt").read_text()
+    assert message == "stage 1: expected a loss, found none. Lower the rate."
 
 
 def test_without_gpus_nothing_is_launched(monkeypatch):
