@@ -206,6 +206,12 @@ def test_contrasts_need_the_plain_kind(home, tmp_path, name):
         pretrain(home, tmp_path, settings=stage1(**{name: 1.0}))
 
 
+@pytest.mark.parametrize("changes", [{"mask_ratio": 0.05}, {"patch": 22}])
+def test_something_must_be_masked(home, tmp_path, changes):
+    with pytest.raises(InputError, match=r"mask_ratio: expected .* at least one of [16] patches"):
+        pretrain(home, tmp_path, settings=stage1(**changes))
+
+
 def pretrain(home, out, **changes):
     out.mkdir(exist_ok=True)
     given = pretraining_inputs(home, out, **changes)
