@@ -1,10 +1,13 @@
 """Train on all the GPUs that a job can see."""
 
 import logging
-from functools import partial
+import socket
 
 import torch
 from accelerate import notebook_launcher
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+from nsdldm.errors import InputError
 
 logger = logging.getLogger(__name__)
 
@@ -20,12 +23,38 @@ def run_on_all_gpus(function, *, device, **arguments):
     device : {"auto", "cpu", "cuda"}
     **arguments
         Of the function.
+
+    Raises
+    ------
+    InputError
+        As the function, whichever process it was in.
     """
     # Counts without starting CUDA, which the processes could not do after that.
     n = 0 if device == "cpu" else torch.cuda.device_count()
-    call = partial(function, device=device, **arguments)
     if n < 2:
-        call()
+        function(device=device, **arguments)
         return
+    # The launcher's own report would bury what is wrong in its traces.
+    problems = torch.multiprocessing.get_context("fork").SimpleQueue()
+
+    def call():
+        try:
+            function(device=device, **arguments)
+        except InputError as error:
+            problems.put(error.findings)
+            raise
+
     logger.info("training on %d GPUs", n)
-    notebook_launcher(call, num_processes=n)
+    try:
+        notebook_launcher(call, num_processes=n, use_port=_find_port())
+    except ChildFailedError:
+        if problems.empty():
+            raise
+        raise InputError(*problems.get()) from None
+
+
+def _find_port():
+    """A port that no other job on this machine uses; accelerate's is the same for all."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return str(free.getsockname()[1])

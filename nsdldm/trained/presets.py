@@ -341,7 +341,7 @@ CHOICES = {
 }
 PARTS = ("", "regressor_", "decoder_")
 SHARES = ("mask_ratio", "image_mask_ratio", "sparsification", "warmup")
-POSITIVE = ("adapter_width", "batch_size", "clip", "codes", "depth", "epochs")
+POSITIVE = ("adapter_width", "batch_size", "clip", "depth", "epochs")
 POSITIVE += ("mlp_ratio", "patch", "rate", "temperature", "tokenizer_width", "tokens")
 POSITIVE += tuple(f"{part}{key}" for part in PARTS for key in ("width", "heads"))
 NOT_NEGATIVE = ("min_rate", "decay", "decoder_depth", "regressor_depth", "reconstruction_weight")
@@ -368,6 +368,8 @@ def _check_values(where, settings):
                 problems.append(f"{place} must be at least 0 and below 1, not {value}.")
             if key == "betas" and not (len(value) == 2 and all(0 <= beta < 1 for beta in value)):
                 problems.append(f"{place} must be two numbers of at least 0 and below 1.")
+            if key == "codes" and not value >= 2:
+                problems.append(f"{place} must be at least 2, not {value}.")
             if key in POSITIVE and value is not None and not value > 0:
                 problems.append(f"{place} must be above 0, not {value}.")
             if key in NOT_NEGATIVE and not value >= 0:

@@ -162,6 +162,17 @@ def check_contrast(settings):
         raise InputError(Finding("trained: stage1 of encoder cae", expected, "one", remedy))
 
 
+def check_mask(settings, n_tokens):
+    """Stop where no patch would be masked, so that there is nothing to predict."""
+    _, masked = networks.draw_mask(None, 1, n_tokens, settings["mask_ratio"])
+    if not masked.numel():
+        expected = f"a share of which at least one of {n_tokens} patches is masked"
+        remedy = "Raise it, lower patch, or take more regions"
+        raise InputError(
+            Finding("trained: stage1.mask_ratio", expected, str(settings["mask_ratio"]), remedy)
+        )
+
+
 def pretrain_encoder(
     *, responses, rows, settings, seed, device, precision, partial, weights, curve
 ):
@@ -193,6 +204,7 @@ def pretrain_encoder(
     check_contrast(settings)
     device = choose_device(device)
     sizes = measure_responses(responses, settings)
+    check_mask(settings, sizes.encoder // settings["patch"])
     samples = TrainingSet(responses, rows, sizes.vector)
     torch.manual_seed(seed)
     encoder = networks.build_encoder(settings, sizes.encoder, sizes.n_voxels)

@@ -10,12 +10,14 @@ from trained_files import (
     draw,
     make_batch,
     make_encoder,
+    needs_gpu,
     one_thread,  # noqa: F401
     pretraining_inputs,
     save,
     seeded,
     stage1,
     stage2,
+    to_gpu,
     write_subject,
 )
 
@@ -159,18 +161,30 @@ def test_temperature_never_falls_below_that_of_clip():
     torch.testing.assert_close(network(make_pairs(), seeded())["loss"], expected)
 
 
+VARIANTS = [
+    {"kind": "cae", "regressor_width": 6},
+    {"kind": "cae", "n_voxels": [20, 15]},
+    {"kind": "cae", "train_regressor": True},
+    {"kind": "mae"},
+    {"kind": "mae", "level": "global"},
+    {"kind": "mae", "mixer": "pool"},
+]
+
+
+@needs_gpu
+@pytest.mark.parametrize("given", VARIANTS)
+def test_gpus_draw_the_same_masks(given):
+    network = make_network(**given)
+    expected = network(make_pairs(), seeded())
+    losses = network.cuda()(to_gpu(make_pairs()), seeded())
+    for name, loss in losses.items():
+        torch.testing.assert_close(loss.cpu(), expected[name], rtol=1e-3, atol=1e-4)
+    with torch.autocast("cuda", torch.bfloat16):
+        network(to_gpu(make_pairs()), seeded())["loss"].backward()
+
+
 @pytest.mark.parametrize("align", ["image", "text", "image+text"])
-@pytest.mark.parametrize(
-    "given",
-    [
-        {"kind": "cae", "regressor_width": 6},
-        {"kind": "cae", "n_voxels": [20, 15]},
-        {"kind": "cae", "train_regressor": True},
-        {"kind": "mae"},
-        {"kind": "mae", "level": "global"},
-        {"kind": "mae", "mixer": "pool"},
-    ],
-)
+@pytest.mark.parametrize("given", VARIANTS)
 def test_everything_but_the_regressor_is_trained_in_any_precision(given, align):
     """Gradients pass through the frozen regressor all the same."""
     network = make_network(align=align, **given)

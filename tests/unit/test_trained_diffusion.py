@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,6 +14,7 @@ from diffusion_files import (
     SUBJECTS,
     TRAIN,
     make_encoder,
+    save,
     training_settings,
     write_all,
 )
@@ -298,3 +301,26 @@ def test_inputs_that_do_not_fit_are_refused(home, trained, tmp_path):
         load_diffusion(
             home / "encoder.safetensors", home / "model", None, CPU, torch.float32, "ddim"
         )
+
+
+def test_labels_and_responses_of_the_test_set_change_no_trained_weight(home, tmp_path):
+    for name in ("expected", "found"):
+        (tmp_path / name).mkdir()
+    fine_tune_diffusion(**training_settings(home, tmp_path / "expected"))
+    for subject in SUBJECTS:
+        shutil.copytree(home / subject, tmp_path / subject)
+        images = pd.read_csv(home / subject / "images.tsv", sep="\t")
+        tested = np.flatnonzero(images["split"] == "test")
+        images.loc[tested, "nsd_id"] = np.roll(images.loc[tested, "nsd_id"], 1)
+        save(tmp_path / subject / "images.tsv", images)
+        z = np.load(home / subject / "z.npy")
+        z[tested] *= -3
+        np.save(tmp_path / subject / "z.npy", z)
+        np.save(tmp_path / subject / "test.npy", 5 + np.load(home / subject / "test.npy"))
+    given = training_settings(home, tmp_path / "found")
+    for key in ("responses", "rows", "images", "z"):
+        given[key] = {s: tmp_path / s / path.name for s, path in given[key].items()}
+    fine_tune_diffusion(**given)
+    for name in ("weights.safetensors", "curve.tsv"):
+        found = (tmp_path / "found" / name).read_bytes()
+        assert found == (tmp_path / "expected" / name).read_bytes(), name

@@ -99,6 +99,7 @@ WRONG = {
     "share": ({"stage1": {"mask_ratio": 1}}, "mask_ratio must be at least 0 and below 1, not 1."),
     "no mask": ({"stage1": {"mask_ratio": 0}}, "fcae.stage1.mask_ratio must be above 0: "),
     "zero": ({"stage1": {"rate": 0}}, "fcae.stage1.rate must be above 0, not 0."),
+    "one code": ({"stage1": {"codes": 1}}, "fcae.stage1.codes must be at least 2, not 1."),
     "clip": ({"stage1": {"clip": -1}}, "fcae.stage1.clip must be above 0, not -1."),
     "heads": ({"stage1": {"decoder_heads": 0}}, "stage1.decoder_heads must be above 0, not 0."),
     "negative": ({"stage2": {"decay": -0.1}}, "stage2.decay must be at least 0, not -0.1."),

@@ -11,10 +11,12 @@ from trained_files import (
     draw,
     make_batch,
     make_pretraining,
+    needs_gpu,
     one_thread,  # noqa: F401
     pretraining_inputs,
     seeded,
     stage1,
+    to_gpu,
     write_subject,
 )
 
@@ -174,16 +176,31 @@ def test_contrasts_are_those_of_vis_dec():
     torch.testing.assert_close(losses["loss"], total)
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"kind": "cae", "target": "quantile"},
-        {"kind": "cae", "target": "kmeans", "own_maps": False, "regressor_width": 6},
-        {"kind": "cae", "target": "mse", "n_voxels": [20, 15]},
-        {"kind": "mae", **CONTRASTS},
-        {"kind": "mae", "target": "quantile", "self_contrast": 1.0},
-    ],
-)
+VARIANTS = [
+    {"kind": "cae", "target": "quantile"},
+    {"kind": "cae", "target": "kmeans", "own_maps": False, "regressor_width": 6},
+    {"kind": "cae", "target": "mse", "n_voxels": [20, 15]},
+    {"kind": "mae", **CONTRASTS},
+    {"kind": "mae", "target": "quantile", "self_contrast": 1.0},
+]
+
+
+@needs_gpu
+@pytest.mark.parametrize("changes", VARIANTS)
+def test_gpus_draw_the_same_masks(changes):
+    network, batch = make_pretraining(**changes), make_batch()
+    expected = network(batch, seeded())
+    losses = network.cuda()(to_gpu(batch), seeded())
+    for name, loss in losses.items():
+        torch.testing.assert_close(loss.cpu(), expected[name], rtol=1e-3, atol=1e-4)
+    with torch.autocast("cuda", torch.bfloat16):
+        losses = network(to_gpu(batch), seeded())
+    losses["loss"].backward()
+    for name, loss in losses.items():
+        torch.testing.assert_close(loss.float().cpu(), expected[name], rtol=0.1, atol=0.05)
+
+
+@pytest.mark.parametrize("changes", VARIANTS)
 def test_every_parameter_is_trained_in_any_precision(changes):
     """As parallel training asks for; adapters alone are frozen."""
     network, batch = make_pretraining(**changes), make_batch()
@@ -204,6 +221,12 @@ def test_every_parameter_is_trained_in_any_precision(changes):
 def test_contrasts_need_the_plain_kind(home, tmp_path, name):
     with pytest.raises(InputError, match="expected no self_contrast or cross_contrast"):
         pretrain(home, tmp_path, settings=stage1(**{name: 1.0}))
+
+
+@pytest.mark.parametrize("changes", [{"mask_ratio": 0.05}, {"patch": 22}])
+def test_something_must_be_masked(home, tmp_path, changes):
+    with pytest.raises(InputError, match=r"mask_ratio: expected .* at least one of [16] patches"):
+        pretrain(home, tmp_path, settings=stage1(**changes))
 
 
 def pretrain(home, out, **changes):

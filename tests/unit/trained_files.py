@@ -25,6 +25,9 @@ N_TRAIN, N_TEST, N_HELD_BACK = 20, 5, 4
 KINDS = {"cae": "fcae-base", "mae": "mae-f"}
 
 
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+
+
 @pytest.fixture(autouse=True, scope="module")
 def one_thread():
     """For modules that import it: networks this small only lose time to a second one."""
@@ -65,6 +68,10 @@ def make_pretraining(seed=0, n_voxels=None, **changes):
 
 def make_batch(n=5, longest=LENGTH):
     return {"responses": draw(n, longest, seed=4), "subject": torch.arange(n) % 2}
+
+
+def to_gpu(batch):
+    return {name: tensor.cuda() for name, tensor in batch.items()}
 
 
 def save(path, table):
