@@ -213,7 +213,7 @@ DEMO = {
     },
     "stage3": {
         "batch_size": 16,
-        "epochs": 9,
+        "epochs": 6,
         "rate": 5e-4,
         "min_rate": 1e-5,
         "warmup": 0.1,
