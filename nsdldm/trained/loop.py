@@ -29,7 +29,7 @@ from nsdldm.trained.networks import count_parameters
 logger = logging.getLogger(__name__)
 
 # A training writes about this many rows of its curve, watches held-back rows and saves its state.
-ENTRIES, EVALUATIONS = 100, 20
+ENTRIES, EVALUATIONS = 100, 10
 SAVE_SECONDS = 300
 # How many times its first value a loss must reach to count as diverged.
 DIVERGED = 3.0

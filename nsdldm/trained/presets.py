@@ -176,7 +176,7 @@ _SMALL = {
     "codes": 2,
     "align_weight": 0.1,
     "batch_size": 64,
-    "epochs": 60,
+    "epochs": 45,
     "rate": 1e-3,
     "min_rate": 1e-5,
     "warmup": 0.1,
@@ -186,7 +186,7 @@ DEMO = {
     "stage1": _SMALL,
     "stage2": {
         "batch_size": 64,
-        "epochs": 40,
+        "epochs": 30,
         "rate": 1e-3,
         "min_rate": 1e-5,
         "warmup": 0.1,
