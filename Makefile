@@ -6,7 +6,7 @@ STAGE ?= all
 RUN = .venv/bin/snakemake --cores $(CORES)
 SUDO = $(if $(filter-out 0,$(shell id -u)),sudo)
 
-.PHONY: demo trained demo-model test test-slurm test-kills lint plan benchmark bad-input envs lock clean
+.PHONY: demo trained demo-model test test-unit test-workflow test-slurm test-kills lint plan benchmark bad-input envs lock clean
 
 # Two jobs at a time, each on half of the cores: these jobs are so small that starting them is much of
 # their time.
@@ -25,8 +25,15 @@ demo: .venv/installed
 trained: .venv/installed
 	$(RUN) --max-threads $$((($(CORES) + 1) / 2)) --resources gpu=2 -- trained
 
+# Side by side: workflow tests mostly wait for jobs to start. Networks of tests are too small for threads.
 test: .venv/installed
-	.venv/bin/python -m pytest
+	$(MAKE) --jobs 2 --keep-going --output-sync test-unit test-workflow
+
+test-unit: .venv/installed
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest tests/unit
+
+test-workflow: .venv/installed
+	.venv/bin/python -m pytest tests/workflow
 
 # The workflow on a Slurm of one node; Debian, as root. Nothing of it stays but the packages.
 test-slurm: .venv/installed
