@@ -92,11 +92,15 @@ def tabulate_fcae_table3(
     Raises
     ------
     InputError
-        As `tabulate_fcae_table2`, or the configuration has no network for it. Where the network has
-        no weights, values are empty and `note` says so.
+        As `tabulate_fcae_table2`, or the configuration has no network for it. Where the network
+        has no weights, values are empty and `note` says so.
     """
     rows = collect_scores(summaries, tables, n_bootstrap, seed)
-    ways = rows["metric"].str.fullmatch(rf"nway-\d+:{JUDGES[data]}")
+    # Another judge's where the usual one is not among the networks.
+    for judge in (JUDGES[data], ".+"):
+        ways = rows["metric"].str.fullmatch(rf"nway-\d+:{judge}")
+        if ways.any():
+            break
     metrics = list(dict.fromkeys(rows.loc[ways, "metric"]))
     if not metrics:
         expected, remedy = f"n-way accuracy by {JUDGES[data]}", "Add it to evaluation.networks"

@@ -7,7 +7,7 @@ from bad_input import CONFIG, PAGE, SECTIONS, collect, write_page
 
 KINDS = [(section, kind) for section, cases in SECTIONS.items() for kind in cases]
 FINDING = re.compile(r"[^\n]+?: expected [^\n]+?, found [^\n]+?\. [A-Z][^\n]+\.")
-SENTENCE = re.compile(r"[\w.\[\]]+ must (be|have|name) [^\n]+\.|Unknown key [^\n]+: [^\n]+\.")
+SENTENCE = re.compile(r"[\w.\[\]-]+ must (be|have|name) [^\n]+\.|Unknown key [^\n]+: [^\n]+\.")
 # What only somebody who reads our code, or a library's, could understand.
 JARGON = re.compile(
     r"Traceback|Error\b|errno|object has no|NoneType|<class|0x[0-9a-f]|np\.|torch\.|ndarray|/tmp|"
