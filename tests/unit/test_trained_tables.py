@@ -197,5 +197,6 @@ def test_accuracy_that_was_not_computed_is_empty(folder, caplog):
 
 def test_a_judge_that_is_not_configured_is_named(folder, monkeypatch):
     monkeypatch.setattr("test_trained_tables.METRICS", METRICS[:4])
+    monkeypatch.setattr("test_trained_tables.MISSING", MISSING[:1])
     with pytest.raises(InputError, match="n-way accuracy by demo-judge, found none"):
         tabulate(folder, tabulate_fcae_table3, ("fcae",))
