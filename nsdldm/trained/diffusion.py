@@ -275,9 +275,7 @@ def fine_tune_diffusion(
     counts["unet_rest"] = count_parameters(unet) - counts["unet_parts"]
 
     def fetch(chosen):
-        subject = torch.from_numpy(samples.subject[chosen])
-        given, seen = samples.responses(chosen), samples.features("z", chosen)
-        return {"responses": given, "z": seen, "subject": subject}
+        return samples.batch(chosen) | {"z": samples.features("z", chosen)}
 
     files = [path for paths in (responses, rows, images, z) for path in paths.values()]
     table = train(
