@@ -143,6 +143,7 @@ TRAINED_TARGETS = [
 ]
 # Small networks use one core, and two of them run at once, also on one GPU.
 TRAINED_THREADS, TRAINED_GPUS = (1, 0) if TRAINED["size"] == "demo" else (8, 1)
+EVALUATION_THREADS, EVALUATION_GPUS = (1, 0) if config["dataset"] == "demo" else (8, 1)
 # Trained on the subject itself, on all, or on another one.
 TRAINED_METHODS = f"({'|'.join(DECODERS) or 'none'})(-joint|-subj0[1-8])?"
 # What a whole run makes.

@@ -17,9 +17,9 @@ rule evaluate_reconstructions:
         "benchmarks/{subject}/evaluate_reconstructions.{protocol}.{method}.tsv"
     conda:
         "../envs/torch.yaml"
-    threads: 8
+    threads: EVALUATION_THREADS
     resources:
-        gpu=1,
+        gpu=EVALUATION_GPUS,
         mem_mb=growing(16000),
         runtime=growing(30),
     params:
