@@ -262,6 +262,10 @@ def _check_trained(config):
         if unknown:
             known, found = ", ".join(config[source]), ", ".join(unknown)
             problems.append(f"trained.{key} must name some of {source} ({known}), not {found}.")
+    taken = sorted(set(trained["methods"]) & set(config["reconstruction"]["methods"]))
+    if taken:
+        names = ", ".join(taken)
+        problems.append(f"trained.methods must have names of their own, not {names}, a ridge one.")
     return problems + check_methods(trained["methods"], trained["size"])
 
 

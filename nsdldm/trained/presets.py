@@ -186,8 +186,8 @@ DEMO = {
     "stage1": _SMALL,
     "stage2": {
         "batch_size": 64,
-        "epochs": 30,
-        "rate": 1e-3,
+        "epochs": 60,
+        "rate": 4e-3,
         "min_rate": 1e-5,
         "warmup": 0.1,
         "clip": 1.0,
@@ -359,11 +359,7 @@ def _check_values(where, settings):
             if choices and value not in choices:
                 problems.append(f"{place} must be one of {', '.join(choices)}, not {value}.")
             if key == "factors":
-                problems += [
-                    f"{place}.{part} must be a number of at least 0, not {factor}."
-                    for part, factor in value.items()
-                    if isinstance(factor, bool | str | None) or not factor >= 0
-                ]
+                problems += _check_factors(place, value)
             if key in SHARES and not 0 <= value < 1:
                 problems.append(f"{place} must be at least 0 and below 1, not {value}.")
             if key == "betas" and not (len(value) == 2 and all(0 <= beta < 1 for beta in value)):
@@ -375,6 +371,21 @@ def _check_values(where, settings):
             if key in NOT_NEGATIVE and not value >= 0:
                 problems.append(f"{place} must be at least 0, not {value}.")
     return problems or _check_pairs(where, settings)
+
+
+def _check_factors(place, factors):
+    """Learning-rate factors of parts that there are not, or that are no factors."""
+    known = PRESETS["fcae"]["stage3"]["factors"]
+    problems = [
+        f"{place} must be of {', '.join(known)}, not of {part}."
+        for part in factors
+        if part not in known
+    ]
+    return problems + [
+        f"{place}.{part} must be a number of at least 0, not {factor}."
+        for part, factor in factors.items()
+        if isinstance(factor, bool | str | None) or not factor >= 0
+    ]
 
 
 def _check_pairs(where, settings):

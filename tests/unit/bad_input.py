@@ -116,6 +116,9 @@ CONFIGS = {
         "trained": {"methods": {"mae-f": {"stage1": {"widht": 96}}}}
     },
     "a trained method without a preset": {"trained": {"methods": {"mae-x": {}}}},
+    "a trained method with the name of a ridge one": {
+        "trained": {"methods": {"zc": {"preset": "fcae"}}}
+    },
 }
 
 
