@@ -12,9 +12,8 @@ from torch import nn
 from torch.nn import functional
 
 from nsdldm.devices import choose_device
-from nsdldm.errors import Finding, InputError
 from nsdldm.trained import networks
-from nsdldm.trained.checkpoints import insert_weights, load_weights
+from nsdldm.trained.checkpoints import check_subjects, insert_weights, load_weights
 from nsdldm.trained.contrast import align_cosine, info_nce
 from nsdldm.trained.cross import CrossModal, Pictures, load_image_mae
 from nsdldm.trained.data import TrainingSet
@@ -225,10 +224,7 @@ def align_encoder(
     """
     device = choose_device(device)
     state, metadata = load_weights(encoder)
-    if list(responses) != metadata["subjects"]:
-        expected = f"responses of {', '.join(metadata['subjects'])}, as stage 1 had"
-        found, remedy = ", ".join(responses), "Train stage 1 for these subjects"
-        raise InputError(Finding(str(encoder), expected, found, remedy))
+    check_subjects(encoder, metadata["subjects"], list(responses))
     across = settings["align"] == "cross_mae"
     features = {} if across else {"clip_image": clip_image, "clip_text": clip_text}
     samples = TrainingSet(responses, rows, metadata["vector"], images, features)

@@ -36,6 +36,13 @@ def read_metadata(path):
         return json.loads(file.metadata()["nsdldm"])
 
 
+def check_subjects(path, known, given):
+    """Stop unless an encoder was trained on these subjects, in this order."""
+    if known != given:
+        expected, found = f"an encoder trained on {', '.join(given)}", f"one of {', '.join(known)}"
+        raise InputError(Finding(str(path), expected, found, REMEDY))
+
+
 def load_weights(path):
     """Read weights and what they are of.
 

@@ -15,7 +15,7 @@ from nsdldm.devices import choose_device
 from nsdldm.errors import Finding, InputError
 from nsdldm.ldm.loading import count_tokens, load_denoiser
 from nsdldm.ldm.reconstruction import check_channels, list_model_files
-from nsdldm.trained.checkpoints import insert_weights, load_encoder, load_weights
+from nsdldm.trained.checkpoints import check_subjects, insert_weights, load_encoder, load_weights
 from nsdldm.trained.data import TrainingSet
 from nsdldm.trained.loop import (
     choose_precision,
@@ -300,13 +300,6 @@ def fine_tune_diffusion(
     finish_stage(
         network, table, origin | made | kept, weights=weights, curve=curve, partial=partial
     )
-
-
-def check_subjects(path, known, given):
-    """Stop unless an encoder was trained on these subjects, in this order."""
-    if known != given:
-        expected, found = f"an encoder trained on {', '.join(given)}", f"one of {', '.join(known)}"
-        raise InputError(Finding(str(path), expected, found, "Delete it and train it again"))
 
 
 def load_diffusion(weights, model, revision, device, dtype, scheduler):
