@@ -25,9 +25,11 @@ demo: .venv/installed
 trained: .venv/installed
 	$(RUN) --max-threads $$((($(CORES) + 1) / 2)) --resources gpu=2 -- trained
 
-# Side by side: workflow tests mostly wait for jobs to start. Networks of tests are too small for threads.
+# Side by side: what needs the finished run of the workflow, and all else. Networks of tests are too
+# small for threads.
 test: .venv/installed
-	$(MAKE) --jobs 2 --keep-going --output-sync test-unit test-workflow
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest tests/workflow tests/unit \
+	    --numprocesses $(CORES) --dist loadgroup --no-loadscope-reorder
 
 test-unit: .venv/installed
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest tests/unit

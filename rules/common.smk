@@ -107,21 +107,18 @@ TABLE3_METHODS = [
     for name, preset in PRESET_NAMES.items()
     if preset.startswith("fcae") or preset in ("mae-fi", "mae-f")
 ]
-TABLE2_RUNS, TABLE3_RUNS, GALLERY_RUNS = (
-    [
-        run
-        for subject in TRAINED_SUBJECTS
-        for run in (
-            *((subject, PROTOCOLS[0], name) for name in others if name in METHODS),
-            *((subject, "trained", name) for name in names),
-        )
-    ]
-    for others, names in (
-        (["zc", "true-zc"], TABLE2_METHODS),
-        (["zc", "true-zc"], TABLE3_METHODS),
-        (["zc"], list(DECODERS)),
-    )
-)
+
+
+def runs_beside(ridge, names):
+    """Runs of trained methods after those of ridge methods, as far as these are configured."""
+    ridge = [(PROTOCOLS[0], name) for name in ridge if name in METHODS]
+    runs = [*ridge, *(("trained", name) for name in names)]
+    return [(subject, *run) for subject in TRAINED_SUBJECTS for run in runs]
+
+
+TABLE2_RUNS = runs_beside(["zc", "true-zc"], TABLE2_METHODS)
+TABLE3_RUNS = runs_beside(["zc", "true-zc"], TABLE3_METHODS)
+GALLERY_RUNS = runs_beside(["zc"], list(DECODERS))
 DRAWN_TRAINED = ["zc", *TABLE2_METHODS[1:], *TABLE2_METHODS[:1]]
 # The first method, trained on one subject and on all, and tested on every one.
 TRANSFERS = [

@@ -68,6 +68,14 @@ TINY_DEMO = {
 }
 
 
+def pytest_collection_modifyitems(items):
+    """Side by side (pytest-xdist), one process has all files that need the finished run."""
+    needing = {item.path for item in items if "finished" in item.fixturenames}
+    for item in items:
+        group = "finished" if item.path in needing else item.path.name
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 def run_snakemake(folder, *arguments, check=True, project=None):
     """Run snakemake on the project with `folder` as working directory."""
     command = [sys.executable, "-m", "snakemake", "-s", str((project or folder) / "Snakefile")]
