@@ -135,6 +135,7 @@ TRAINED_TARGETS = [
         for subject in TRAINED_SUBJECTS
         for name in ("trained_masked", "trained_pictures", "training_curves")
     ),
+    "results/joint/figures/training_curves.png",
     "results/figures/trained_subjects.png",
     "results/report/trained_gallery.html",
 ]
@@ -481,22 +482,33 @@ def alignments(methods):
     return {name: DECODERS[name]["stage2"]["align"] for name in methods}
 
 
+def training_stages(wildcards):
+    """Encoders, aligned and whole methods of a cohort: of all subjects together the first alone."""
+    methods = list(DECODERS)
+    if wildcards.cohort == "joint":
+        methods = methods[:1]
+    encoders = list(dict.fromkeys(DECODERS[name]["encoder"] for name in methods))
+    return encoders, [name for name in methods if name in ALIGNED], methods
+
+
 def training_names(wildcards):
     """Stages that a cohort trains, in the order of `training_curves`."""
+    encoders, aligned, methods = training_stages(wildcards)
     return [
-        *(f"stage 1: {name}" for name in ENCODERS),
-        *(f"stage 2: {name}" for name in ALIGNED),
-        *(f"stage 3: {name}" for name in DECODERS),
+        *(f"stage 1: {name}" for name in encoders),
+        *(f"stage 2: {name}" for name in aligned),
+        *(f"stage 3: {name}" for name in methods),
     ]
 
 
 def training_curves(wildcards):
     """Tables of a cohort's losses."""
     folder = f"results/{wildcards.cohort}/trained"
+    encoders, aligned, methods = training_stages(wildcards)
     return [
-        *(f"{folder}/encoders/{name}.tsv" for name in ENCODERS),
-        *(f"{folder}/aligned/{name}.tsv" for name in ALIGNED),
-        *(f"{folder}/diffusion/{name}.tsv" for name in DECODERS),
+        *(f"{folder}/encoders/{name}.tsv" for name in encoders),
+        *(f"{folder}/aligned/{name}.tsv" for name in aligned),
+        *(f"{folder}/diffusion/{name}.tsv" for name in methods),
     ]
 
 

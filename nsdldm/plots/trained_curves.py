@@ -110,7 +110,9 @@ def draw_curves(tables, cohort, demo):
 
 def _draw_training(axes, table):
     """Draw the loss, its parts and that of held-back images over epochs."""
+    # What is only logged is no part of the loss.
     parts = [name for name in table if name not in (*COLUMNS, "seconds")]
+    parts = [name for name in parts if not name.startswith("logged_")]
     # One part alone is the loss itself.
     for name, colour in zip(parts if len(parts) > 1 else [], PARTS, strict=False):
         axes.plot(
@@ -157,8 +159,9 @@ def _describe(table):
 def _notes(demo):
     """Say what is drawn."""
     notes = [
-        "Black: the loss that is minimised, mean since the point before; thin: its parts before "
-        "weighting. Red: the loss of training images that are held back, whose lowest point has a "
-        f"ring. The first {100 * EARLY:.0f} % may lie above the plot. Test images play no part.",
+        "Black: the loss that is minimised, mean since the point before; thin: its parts, before "
+        "the weights with which they are added. Red: the loss of training images that are held "
+        "back, whose lowest point has a ring; of a contrast it depends on how many are compared. "
+        f"The first {100 * EARLY:.0f} % may lie above the plot. Test images play no part.",
     ]
     return notes + ([DEMO_NOTE] if demo else [])

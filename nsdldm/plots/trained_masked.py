@@ -207,11 +207,32 @@ def draw_masked(filled, scores, errors, encoder, chosen, n_voxels, demo):
     return figure
 
 
+def find_factor(filled):
+    """How many times stronger than it is what was filled in has to be drawn to be seen.
+
+    What is expected of a noisy response varies less than the response.
+
+    Parameters
+    ----------
+    filled : dict of array
+        As `read_filled` returns it.
+
+    Returns
+    -------
+    int
+        At least 1.
+    """
+    hidden = ~filled["visible"]
+    true, model = (np.percentile(np.abs(filled[name][hidden]), 98) for name in ("true", "model"))
+    return max(1, int(true / model)) if model > 0 else 1
+
+
 def _draw_response(figure, top, filled, index, n_voxels, bound, heading):
     """Draw one response as strips: measured, seen, and the hidden rest as filled in."""
+    factor = find_factor(filled)
     visible = filled["visible"][index, :n_voxels]
     true, model = filled["true"][index, :n_voxels], filled["model"][index, :n_voxels]
-    shown = (true, np.where(visible, true, np.nan), np.where(visible, np.nan, model))
+    shown = (true, np.where(visible, true, np.nan), np.where(visible, np.nan, factor * model))
     write(figure, pixels(LEFT), top - pixels(0.7), heading, size=SMALL, color=FAINT, va="bottom")
     for row, (name, values) in enumerate(zip(ROWS, shown, strict=True)):
         down = top + row * (pixels(STRIP) + pixels(STRIP_GAP))
@@ -222,7 +243,8 @@ def _draw_response(figure, top, filled, index, n_voxels, bound, heading):
         axes.set(xticks=[], yticks=[])
         axes.spines[:].set_linewidth(0.3)
         middle = down + pixels(STRIP) // 2
-        write(figure, pixels(LEFT - 1), middle, name, size=SMALL, ha="right", va="center")
+        words = f"{name} × {factor}" if name == ROWS[-1] and factor > 1 else name
+        write(figure, pixels(LEFT - 1), middle, words, size=SMALL, ha="right", va="center")
     return colours
 
 
@@ -293,11 +315,13 @@ def _notes(filled, errors, encoder, chosen, n_voxels, demo):
         if label and name in own.index
     ]
     n_test, n_all = filled["true"].shape
+    factor = find_factor(filled)
     share = 1 - filled["visible"].mean()
     drawn = f"the first {n_voxels} of" if n_voxels < n_all else "all"
     notes = [
         f"Responses to test images: {drawn} {n_all} voxels in the order of the response vector; "
-        f"{100 * share:.0f} % of it hidden (grey: hidden, or in the lowest strip seen).",
+        f"{100 * share:.0f} % of it hidden (grey: hidden, or in the lowest strip seen)"
+        + (f", where what was filled in is drawn {factor} times as strong." if factor > 1 else "."),
         describe_choice(chosen, n_test, "$r$ over hidden voxels"),
         f"More error than {name_method(encoder)}, image by image: {', '.join(gains)}; nearest "
         "voxel: regression on the nearest that was seen. Intervals (95 %) are over images.",

@@ -6,6 +6,7 @@ or only whole samples are aligned.
 """
 
 import logging
+import math
 
 import torch
 from torch import nn
@@ -173,7 +174,10 @@ class Alignment(nn.Module):
             total = total + settings["image_weight"] * losses["image"]
         if self.with_text:
             predicted = self.predict_text(*found)
-            temperature = 1 / self.steepness.exp().clamp(max=STEEPEST)
+            with torch.no_grad():
+                # The parameter itself, as CLIP's: beyond the bound there would be no way back.
+                self.steepness.clamp_(max=math.log(STEEPEST))
+            temperature = 1 / self.steepness.exp()
             losses["text"] = info_nce(predicted, batch["clip_text"], temperature, symmetric=True)
             total = total + settings["text_weight"] * losses["text"]
         return {"loss": total, **losses}

@@ -93,7 +93,7 @@ class CrossModal(nn.Module):
         -------
         dict of scalar tensor
             loss; response and image, the mean squared errors of masked tokens, of voxels and of
-            pixels normalised as ImageNet's; image_correlation, see `correlate_pixels`.
+            pixels normalised as ImageNet's; logged_correlation, see `correlate_pixels`.
         """
         settings = self.settings
         clean = self.encoder.adapt(batch["responses"], batch.get("subject"))
@@ -114,7 +114,7 @@ class CrossModal(nn.Module):
             "loss": settings["response_weight"] * response + settings["image_weight"] * image,
             "response": response,
             "image": image,
-            "image_correlation": correlate_pixels(predicted.detach().float(), hidden),
+            "logged_correlation": correlate_pixels(predicted.detach().float(), hidden),
         }
 
     def complete_responses(self, responses, kept, masked, picture_tokens):

@@ -265,7 +265,8 @@ def fine_tune_diffusion(
     conditioner, about = load_encoder(encoder)
     check_subjects(encoder, about["subjects"], list(responses))
     settings = settings | {"tokens": settings["tokens"] or count_tokens(model, revision)}
-    unet, scheduler = load_denoiser(model, revision, device, torch.float32, "ddim")
+    # Several processes would all begin on the first GPU.
+    unet, scheduler = load_denoiser(model, revision, torch.device("cpu"), torch.float32, "ddim")
     torch.manual_seed(seed)
     network = ConditionedDiffusion(conditioner, unet, scheduler, settings)
     samples = TrainingSet(responses, rows, about["vector"], images, {"z": z})

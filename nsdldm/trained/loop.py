@@ -226,7 +226,9 @@ def group_parameters(parameters, plan):
     """
     groups = {}
     for name, parameter in parameters.items():
-        decay = plan.decay if parameter.squeeze().ndim > 1 else 0.0
+        # A bias of its own for every token is a matrix, too.
+        bias = name.endswith("bias") or parameter.squeeze().ndim < 2
+        decay = 0.0 if bias else plan.decay
         factor = plan.factors.get(name.partition(".")[0], 1.0)
         groups.setdefault((decay, factor), []).append(parameter)
     return [
@@ -284,14 +286,14 @@ class _Training:
     def watch(self, fetch, rows):
         """Mean losses of held-back rows, with the same masks and noise every time."""
         network = self.accelerator.unwrap_model(self.network).eval()
-        size = self.plan.batch_size
         sums, total = {}, 0
-        for start in range(0, len(rows), size):
-            batch = rows[start : start + size]
+        # Of one size as far as can be: a contrast is the harder, the more there are in a batch.
+        batches = np.array_split(rows, -(-len(rows) // self.plan.batch_size))
+        for number, batch in enumerate(batches):
             if len(batch) < self.accelerator.num_processes:
                 break
             with self.accelerator.autocast():
-                losses = self._lose(network, fetch, batch, [self.plan.seed, 2**32 + start])
+                losses = self._lose(network, fetch, batch, [self.plan.seed, 2**32 + number])
             losses = self.accelerator.reduce(losses, "mean")
             total += len(batch)
             for name, value in losses.items():

@@ -1,6 +1,7 @@
 """Train on all the GPUs that a job can see."""
 
 import logging
+import os
 import socket
 
 import torch
@@ -38,6 +39,9 @@ def run_on_all_gpus(function, *, device, **arguments):
     problems = torch.multiprocessing.get_context("fork").SimpleQueue()
 
     def call():
+        if int(os.environ["RANK"]):
+            # Every line of the log once; what goes wrong comes through all the same.
+            logging.getLogger().setLevel(logging.WARNING)
         try:
             function(device=device, **arguments)
         except InputError as error:

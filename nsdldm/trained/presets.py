@@ -221,6 +221,8 @@ DEMO = {
         "factors": {"encoder": 0.2, "mapper": 30.0, "unet_parts": 1.0},
     },
 }
+# A step of pictures and responses together takes four times as long.
+DEMO_CROSS = {"epochs": 15}
 SIZES = ("full", "demo")
 
 
@@ -246,6 +248,8 @@ def resolve(name, own, size):
         if size == "demo":
             known = chosen[stage]
             known |= {k: v for k, v in deepcopy(DEMO[stage]).items() if k in known}
+        if stage == "stage2" and size == "demo" and chosen[stage]["align"] == "cross_mae":
+            chosen[stage] |= DEMO_CROSS
         if stage == "stage1" and size == "demo" and chosen[stage]["target"] == "kmeans":
             # Above or below a voxel's median: noise hides what code a whole patch has.
             chosen[stage]["target"] = "quantile"
@@ -340,6 +344,7 @@ CHOICES = {
     "stage3": {"keep": ("last", "best")},
 }
 PARTS = ("", "regressor_", "decoder_")
+MOST_BINS = 64
 SHARES = ("mask_ratio", "image_mask_ratio", "sparsification", "warmup")
 POSITIVE = ("adapter_width", "batch_size", "clip", "depth", "epochs")
 POSITIVE += ("mlp_ratio", "patch", "rate", "temperature", "tokenizer_width", "tokens")
@@ -404,6 +409,11 @@ def _check_pairs(where, settings):
     if first["encoder"] == "cae" and (first["self_contrast"] or first["cross_contrast"]):
         problems.append(
             f"{where}.stage1 must have no self_contrast or cross_contrast where encoder is cae."
+        )
+    if first["target"] == "quantile" and first["codes"] > MOST_BINS:
+        problems.append(
+            f"{where}.stage1.codes must be at most {MOST_BINS} where target is quantile, whose "
+            f"codes are of each voxel, not {first['codes']}."
         )
     if (settings["stage2"]["align"] == "cross_mae") != ("cross_depth" in settings["stage2"]):
         problems.append(

@@ -204,15 +204,32 @@ def probe(X, X_test, train, aims, aims_test):
 
 
 @torch.no_grad()
-def predict_by_head(network, samples, rows, device):
-    """What stage 2's own heads predict of rows: CLIP's of the picture, or else of the captions."""
-    network, made = network.to(device), []
+def predict_by_heads(network, samples, rows, device):
+    """What stage 2's own heads predict of rows.
+
+    Parameters
+    ----------
+    network : nsdldm.trained.alignment.Alignment
+    samples : nsdldm.trained.data.TestSet or TrainingSet
+    rows : int array of shape (n,)
+    device : torch.device
+
+    Returns
+    -------
+    dict of float32 array
+        As far as there are heads: image, CLIP's tokens of the picture or its embedding, (n, k, d);
+        and text, the captions' embedding, (n, d).
+    """
+    network = network.to(device)
+    heads = {"image": network.with_image and network.predict_image}
+    heads["text"] = network.with_text and network.predict_text
+    made = {name: [] for name, predict in heads.items() if predict}
     for part in _batches(len(rows)):
         batch = samples.batch(rows[part])
         states = network.embed(batch["responses"].to(device), subject=batch["subject"].to(device))
-        predict = network.predict_image if network.with_image else network.predict_text
-        made.append(predict(*states).float().cpu())
-    return torch.cat(made).numpy()
+        for name, parts in made.items():
+            parts.append(heads[name](*states).float().cpu())
+    return {name: torch.cat(parts).numpy() for name, parts in made.items()}
 
 
 def evaluate_encoders(
@@ -262,9 +279,10 @@ def evaluate_encoders(
     retrieval : path
         Output: name (encoder or method), stage, readout, n_images, top1, the share of test images
         that are nearest of all to what was predicted of them, with ci_low and ci_high, chance,
-        and gain with gain_low and gain_high over stage 1 of the same encoder. Readouts: ``probe``,
-        ridge from pooled states to CLIP's embedding of the picture, fitted on training rows; and
-        ``head``, stage 2's own. ``responses`` is the probe of the responses themselves.
+        and of probes gain with gain_low and gain_high over stage 1 of the same encoder. Readouts:
+        ``probe``, ridge from pooled states to CLIP's embedding of the picture, fitted on training
+        rows; ``image`` and ``text``, stage 2's own heads, compared with what they were trained to
+        meet. ``responses`` is the probe of the responses themselves.
     """
     device = choose_device(device)
     ridge.set_device(device.type)
@@ -301,9 +319,9 @@ def evaluate_encoders(
     for name, path in aligned.items():
         if read_metadata(path)["alignment"]["align"] != "cross_mae":
             network, _ = load_alignment(path)
-            predicted = predict_by_head(network, tested, rows, device)
-            truth = pictures[:, : predicted.shape[1]] if network.with_image else captions
-            found[name, 2, "head"] = find_images(predicted, truth)
+            for head, predicted in predict_by_heads(network, tested, rows, device).items():
+                truth = captions if head == "text" else pictures[:, : predicted.shape[1]]
+                found[name, 2, head] = find_images(predicted, truth)
     save_table(masked, _tabulate_errors(errors, n_bootstrap, seed))
     save_table(retrieval, _tabulate_found(found, before, n_bootstrap, seed))
     with create_hdf5(completed, sum(values.nbytes for values in shown.values())) as file:
@@ -346,7 +364,8 @@ def _tabulate_found(found, before, n_bootstrap, seed):
         scores = _interval(values, n_bootstrap, seed)
         row |= dict(zip(("top1", *SCORES[1:]), scores, strict=True)) | {"chance": 1 / len(hits)}
         gain = (np.nan,) * 3
-        if stage == 2:
+        # Heads meet other aims than the probe of stage 1.
+        if stage == 2 and readout == "probe":
             gain = _interval(values - found[before[name], 1, "probe"], n_bootstrap, seed)
         rows.append(row | dict(zip(("gain", "gain_low", "gain_high"), gain, strict=True)))
     return pd.DataFrame(rows)

@@ -51,7 +51,8 @@ def tabulate_fcae_table2(
         The method ``true-zc``, if there, is the ceiling of all others of its subject and has no
         rows of its own.
     weights : dict of path
-        Weights of the first stage of every trained method; the parameters of all parts count.
+        Weights of the first stage of every trained method, whose parameters are counted, of all
+        parts. With a map for each patch they depend on the subject.
     alignments : dict of str
         Of every trained method, what its second stage aligns (key of `MODALITIES`).
     data : {"demo", "nsd"}

@@ -147,6 +147,18 @@ def test_strips_show_what_was_measured_seen_and_filled_in(tmp_path, monkeypatch)
     np.testing.assert_allclose(own["mse"], expected, rtol=1e-5)
 
 
+def test_faint_filling_is_drawn_stronger_and_says_so(tmp_path, monkeypatch):
+    model = write_masked(tmp_path)["true"] / 6.5
+    arrays = write_masked(tmp_path, model=model)
+    figure, *_ = draw_masked(tmp_path, monkeypatch)
+    filled = strips_of(figure)[2]
+    hidden = ~arrays["visible"][0, :SHOWN]
+    shown = 6 * arrays["model"][:, :SHOWN][:, hidden]
+    assert any(np.allclose(filled[~filled.mask], row) for row in shown)
+    words = said(figure)
+    assert "filled in × 6" in words and "drawn 6 times as strong" in words
+
+
 def test_errors_stand_beside_what_knows_no_context(tmp_path, monkeypatch):
     write_masked(tmp_path)
     figure, *_ = draw_masked(tmp_path, monkeypatch, demo=False)

@@ -4,6 +4,7 @@ import pytest
 import yaml
 
 from nsdldm.settings import check_consistency, check_schema
+from nsdldm.trained.presets import resolve
 
 PROJECT = Path(__file__).resolve().parents[2]
 SCHEMA = PROJECT / "schemas/config.schema.yaml"
@@ -17,6 +18,15 @@ def merge(base, top):
     """What Snakemake makes of --configfile: mappings are merged, everything else replaced."""
     both = isinstance(base, dict) and isinstance(top, dict)
     return base | {k: merge(base.get(k), v) for k, v in top.items()} if both else top
+
+
+def test_with_the_real_data_every_trained_method_is_its_preset():
+    """The demo's configuration lies below that of the real data."""
+    trained = merge(shipped(), shipped("config.nsd.yaml"))["trained"]
+    assert trained["size"] == "full"
+    for name, own in trained["methods"].items():
+        preset = resolve(own.get("preset", name), {}, "full")
+        assert resolve(name, own, "full") == preset
 
 
 @pytest.mark.parametrize("config", [shipped(), merge(shipped(), shipped("config.nsd.yaml"))])

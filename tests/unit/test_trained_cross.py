@@ -66,7 +66,7 @@ def test_loss_is_the_weighted_sum_of_both_errors():
     expected = 0.25 * losses["response"] + 1.5 * losses["image"]
     torch.testing.assert_close(losses["loss"], expected)
     assert all(loss.ndim == 0 and loss.isfinite() for loss in losses.values())
-    assert not losses["image_correlation"].requires_grad
+    assert not losses["logged_correlation"].requires_grad
 
 
 def test_shapes():
@@ -215,7 +215,7 @@ def test_losses_fall_and_each_side_helps_the_other():
         optimiser.zero_grad()
         losses["loss"].backward()
         optimiser.step()
-        curve.append([losses[name].item() for name in ("loss", "image", "image_correlation")])
+        curve.append([losses[name].item() for name in ("loss", "image", "logged_correlation")])
     first, last = np.mean(curve[:5], axis=0), np.mean(curve[-5:], axis=0)
     assert (last[:2] < 0.95 * first[:2]).all()
     assert last[2] > first[2] + 0.1

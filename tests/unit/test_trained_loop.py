@@ -153,11 +153,25 @@ def test_long_trainings_have_curves_of_a_hundred_rows(tmp_path):
     assert every["held_back"].isna().all()
 
 
+def test_held_back_rows_are_watched_in_batches_of_one_size(tmp_path):
+    sizes = []
+
+    def count(rows):
+        if set(rows) <= set(HELD_BACK):
+            sizes.append(len(rows))
+        return fetch(rows)
+
+    n = len(HELD_BACK)
+    fit(Line(), tmp_path, PLAN._replace(epochs=1, batch_size=n - 1), fetch=count)
+    assert set(sizes) == {n // 2, n - n // 2} and sum(sizes) % n == 0
+
+
 def test_only_matrices_decay(tmp_path):
     class Still(nn.Module):
         def __init__(self):
             super().__init__()
             self.shapes = {"matrix": (3, 2), "kernel": (2, 1, 4), "bias": (3,), "token": (1, 1, 3)}
+            self.shapes |= {"map_bias": (4, 3)}
             for name, shape in {**self.shapes, "number": ()}.items():
                 setattr(self, name, nn.Parameter(torch.ones(shape)))
 

@@ -1,3 +1,4 @@
+import logging
 import socket
 
 import numpy as np
@@ -19,6 +20,7 @@ def train_and_save(device, folder):
     process = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
     values = [*network.map.weight.detach().flatten().tolist(), *table["loss"]]
     np.save(folder / f"{process}-{device}.npy", values)
+    (folder / f"{process}.level").write_text(str(logging.getLogger("nsdldm").getEffectiveLevel()))
 
 
 def fail(device, folder):
@@ -26,6 +28,7 @@ def fail(device, folder):
 
 
 def launch(folder, n, function=train_and_save):
+    logging.getLogger().setLevel(logging.INFO)
     parallel.torch.cuda.device_count = lambda: n
     # Another job on the same node.
     with socket.socket() as taken:
@@ -56,6 +59,9 @@ def test_one_process_a_gpu(tmp_path):
     for values in two.values():
         np.testing.assert_allclose(values, one["0-auto.npy"], rtol=1e-5, atol=1e-6)
     assert PLAN.batch_size % 2 == 0
+    levels = [int((tmp_path / "two" / f"{n}.level").read_text()) for n in (0, 1)]
+    # Only the main process tells how far it is.
+    assert levels == [logging.INFO, logging.WARNING]
 
 
 def test_errors_of_inputs_come_through(tmp_path):

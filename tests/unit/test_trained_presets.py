@@ -108,6 +108,7 @@ WRONG = {
         {"stage1": {"regressor_width": 9, "regressor_heads": 3}},
         "regressor_width must be even and a multiple of regressor_heads (3), not 9.",
     ),
+    "bins": ({"stage1": {"target": "quantile"}}, "codes must be at most 64 where target is q"),
     "part": ({"stage3": {"factors": {"unet": 1.0}}}, "factors must be of encoder, mapper, unet_p"),
     "contrast": ({"stage1": {"self_contrast": 1}}, "no self_contrast or cross_contrast where "),
     "cross": ({"stage2": {"align": "cross_mae"}}, "align can be cross_mae with the preset vis-dec"),
