@@ -1,6 +1,7 @@
 """Tables 2 and 3 of Yang et al. 2025 (fCAE) with our numbers, beside theirs."""
 
 import logging
+import re
 
 import pandas as pd
 
@@ -148,6 +149,11 @@ def _describe(weights, alignments, parts=None):
     return models
 
 
+def _kind(metric):
+    """What a metric is, whichever network and classes it has: clipscore, nway."""
+    return re.match(r"\w+", metric)[0]
+
+
 def _save(output, rows, metrics, models, published):
     """Order ours and theirs by metric and method, and write them."""
     rows = join_ceiling(rows, ["subject", "metric"])
@@ -162,9 +168,14 @@ def _save(output, rows, metrics, models, published):
     table = pd.concat([ours, theirs], ignore_index=True)
     methods = list(dict.fromkeys(rows["method"]))
     order = {name: place for place, name in enumerate([*metrics, *methods])}
+    # What was published by another network or of other classes stands behind ours of its kind.
+    last = {_kind(metric): place for place, metric in enumerate(metrics)}
+    for metric in theirs["metric"]:
+        order.setdefault(metric, last.get(_kind(metric), len(metrics)) + 0.5)
     # Stable: of a metric and method subjects, their mean, what was published.
     table = table.sort_values(
         ["metric", "model"], key=lambda names: names.map(order), kind="stable"
     )
-    save_scores(output, table.reindex(columns=COLUMNS))
+    table = table.reindex(columns=COLUMNS).astype({"n_samples": "Int64"})
+    save_scores(output, table)
     logger.info("%d methods, %d rows, %d of them published", len(methods), len(table), len(theirs))

@@ -111,8 +111,12 @@ def test_published_rows_follow_ours_of_the_same_metric_and_method(table2):
     ]
     assert list(zip(own["method"], own["data"], strict=True)) == expected
     assert own["subject"].tolist()[:3] == ["subj01", "subj02", "mean"]
-    # Another network's cosine is not beside ours but below.
-    last = table2.tail(3)
+    # Another network's cosine is not among ours but below.
+    kinds = table2["metric"].str.startswith("clipscore")
+    scores = table2[kinds]
+    assert np.ptp(np.flatnonzero(kinds)) == len(scores) - 1
+    assert set(scores["metric"][:-3]) == {"clipscore:demo-clip"}
+    last = scores.tail(3)
     assert set(last["metric"]) == {"clipscore:clip-b32"} and set(last["data"]) == {"published"}
     assert last["definition"].eq("unknown").all() and last["note"].notna().all()
 
