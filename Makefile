@@ -6,7 +6,7 @@ STAGE ?= all
 RUN = .venv/bin/snakemake --cores $(CORES)
 SUDO = $(if $(filter-out 0,$(shell id -u)),sudo)
 
-.PHONY: demo trained demo-model test test-unit test-workflow test-slurm test-kills lint plan benchmark bad-input envs lock clean
+.PHONY: demo trained demo-model test test-finished test-others test-slurm test-kills lint plan benchmark bad-input envs lock clean
 
 # Two jobs at a time, each on half of the cores: these jobs are so small that starting them is much of
 # their time.
@@ -25,17 +25,16 @@ demo: .venv/installed
 trained: .venv/installed
 	$(RUN) --max-threads $$((($(CORES) + 1) / 2)) --resources gpu=2 -- trained
 
-# Side by side: what needs the finished run of the workflow, and all else. Networks of tests are too
-# small for threads.
+# Side by side: what needs a finished run of the workflow, and all else.
 test: .venv/installed
-	OMP_NUM_THREADS=1 .venv/bin/python -m pytest tests/workflow tests/unit \
-	    --numprocesses $(CORES) --dist loadgroup --no-loadscope-reorder
+	$(MAKE) --jobs 2 --keep-going --output-sync test-finished test-others
 
-test-unit: .venv/installed
-	OMP_NUM_THREADS=1 .venv/bin/python -m pytest tests/unit
+test-finished: .venv/installed
+	.venv/bin/python -m pytest -m finished tests/workflow
 
-test-workflow: .venv/installed
-	.venv/bin/python -m pytest tests/workflow
+# Networks of tests are too small for threads.
+test-others: .venv/installed
+	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -m "not finished"
 
 # The workflow on a Slurm of one node; Debian, as root. Nothing of it stays but the packages.
 test-slurm: .venv/installed
