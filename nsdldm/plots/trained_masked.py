@@ -43,7 +43,7 @@ GAINS = ("gain", "gain_low", "gain_high")
 RESPONSES = "RdBu_r"
 HIDDEN = "0.88"
 # Millimetres: strips and what is around them, and the plots at their right.
-LEFT, STRIPS, STRIP, STRIP_GAP, RESPONSE_GAP = 13, 101, 4.2, 0.5, 4.2
+LEFT, STRIPS, STRIP, STRIP_GAP, RESPONSE_GAP = 15, 99, 4.2, 0.5, 4.2
 TITLE, HEADING, BAR, RIGHT_LEFT, SQUARE, MARGIN = 6, 4, 11, 138, 38, 1.5
 ROW, AXIS = 5, 9
 ROWS = ("measured", "seen", "filled in")
