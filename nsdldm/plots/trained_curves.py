@@ -110,9 +110,9 @@ def draw_curves(tables, cohort, demo):
 
 def _draw_training(axes, table):
     """Draw the loss, its parts and that of held-back images over epochs."""
+    others = (*COLUMNS, "seconds")
     # What is only logged is no part of the loss.
-    parts = [name for name in table if name not in (*COLUMNS, "seconds")]
-    parts = [name for name in parts if not name.startswith("logged_")]
+    parts = [name for name in table if name not in others and not name.startswith("logged_")]
     # One part alone is the loss itself.
     for name, colour in zip(parts if len(parts) > 1 else [], PARTS, strict=False):
         axes.plot(

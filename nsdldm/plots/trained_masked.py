@@ -177,8 +177,9 @@ def draw_masked(filled, scores, errors, encoder, chosen, n_voxels, demo):
     width, top = pixels(WIDTH_MM), pixels(TITLE + HEADING)
     pitch = 3 * pixels(STRIP) + 2 * pixels(STRIP_GAP) + pixels(RESPONSE_GAP)
     encoders = [encoder, *(name for name in dict.fromkeys(errors["encoder"]) if name != encoder)]
+    factor = find_factor(filled)
     lines = wrap_text(
-        " ".join(_notes(filled, errors, encoder, chosen, n_voxels, demo)),
+        " ".join(_notes(filled, errors, encoder, chosen, n_voxels, factor, demo)),
         width - 2 * pixels(MARGIN),
     )
     strips = len(chosen) * pitch + pixels(BAR)
@@ -196,7 +197,7 @@ def draw_masked(filled, scores, errors, encoder, chosen, n_voxels, demo):
         index = int(np.flatnonzero(filled["nsd_id"] == row.nsd_id)[0])
         heading = f"NSD {row.nsd_id}, rank {row.rank}, $r$ = {own.loc[row.nsd_id, 'r']:.2f}"
         colours = _draw_response(
-            figure, top + number * pitch, filled, index, n_voxels, bound, heading
+            figure, top + number * pitch, filled, index, n_voxels, bound, factor, heading
         )
     _draw_bar(figure, top + len(chosen) * pitch, colours)
     _draw_scatter(figure, filled, bound, top)
@@ -227,9 +228,8 @@ def find_factor(filled):
     return max(1, int(true / model)) if model > 0 else 1
 
 
-def _draw_response(figure, top, filled, index, n_voxels, bound, heading):
+def _draw_response(figure, top, filled, index, n_voxels, bound, factor, heading):
     """Draw one response as strips: measured, seen, and the hidden rest as filled in."""
-    factor = find_factor(filled)
     visible = filled["visible"][index, :n_voxels]
     true, model = filled["true"][index, :n_voxels], filled["model"][index, :n_voxels]
     shown = (true, np.where(visible, true, np.nan), np.where(visible, np.nan, factor * model))
@@ -306,7 +306,7 @@ def _draw_errors(figure, errors, encoders, top):
     axes.locator_params(axis="x", nbins=5)
 
 
-def _notes(filled, errors, encoder, chosen, n_voxels, demo):
+def _notes(filled, errors, encoder, chosen, n_voxels, factor, demo):
     """Say what is drawn."""
     own = errors[errors["encoder"] == encoder].set_index("predictor")
     gains = [
@@ -315,7 +315,6 @@ def _notes(filled, errors, encoder, chosen, n_voxels, demo):
         if label and name in own.index
     ]
     n_test, n_all = filled["true"].shape
-    factor = find_factor(filled)
     share = 1 - filled["visible"].mean()
     drawn = f"the first {n_voxels} of" if n_voxels < n_all else "all"
     notes = [

@@ -246,17 +246,21 @@ def resolve(name, own, size):
     chosen = deepcopy(PRESETS[own.get("preset", name)])
     for stage in STAGES:
         if size == "demo":
-            known = chosen[stage]
-            known |= {k: v for k, v in deepcopy(DEMO[stage]).items() if k in known}
-        if stage == "stage2" and size == "demo" and chosen[stage]["align"] == "cross_mae":
-            chosen[stage] |= DEMO_CROSS
-        if stage == "stage1" and size == "demo" and chosen[stage]["target"] == "kmeans":
-            # Above or below a voxel's median: noise hides what code a whole patch has.
-            chosen[stage]["target"] = "quantile"
+            _shrink(stage, chosen[stage])
         chosen[stage] |= deepcopy(own.get(stage, {}))
     if own.get("stage1"):
         chosen["encoder"] = name
     return chosen
+
+
+def _shrink(stage, settings):
+    """Lay the demo's sizes over a preset's settings of a stage."""
+    settings |= {k: v for k, v in deepcopy(DEMO[stage]).items() if k in settings}
+    if settings.get("align") == "cross_mae":
+        settings |= DEMO_CROSS
+    if settings.get("target") == "kmeans":
+        # Above or below a voxel's median: noise hides what code a whole patch has.
+        settings["target"] = "quantile"
 
 
 def check_methods(methods, size):

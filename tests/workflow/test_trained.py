@@ -37,7 +37,7 @@ def test_tables_have_all_methods_with_intervals(trained):
     assert set(table["data"]) == {"nsd", "published"}
     found = read(trained, "retrieval").query("readout == 'probe'")
     names = [("responses", 0), ("fcae", 1), ("vis-dec", 1), ("fcae", 2), ("vis-dec", 2)]
-    assert sorted(zip(found["name"], found["stage"], strict=True)) == sorted(names)
+    assert list(zip(found["name"], found["stage"], strict=True)) == names
     assert set(read(trained, "masked")["encoder"]) == {"fcae", "vis-dec"}
 
 
