@@ -39,9 +39,6 @@ wildcard_constraints:
     chunk="[0-9]+",
 
 
-stop_on_missing_inputs()
-
-
 rule all:
     default_target: True
     input:
@@ -58,3 +55,6 @@ rule all:
 rule trained:
     input:
         TRAINED_TARGETS,
+
+
+stop_on_missing_inputs()

@@ -1,17 +1,22 @@
 # Functions that the rules share; the configuration is checked here, once, before anything else.
 
+import os
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import psutil
+from snakemake.cli import get_argument_parser
 from snakemake.utils import validate
 
+from nsdldm.demo.atlases import LABELS, check_regions
 from nsdldm.nsd import layout
 from nsdldm.nsd.preflight import check_model, preflight
 from nsdldm.nsd.remote import is_remote
 from nsdldm.provenance import digest, digest_file, digest_function
 from nsdldm.settings import check_consistency, check_schema, plan_trajectories
+from nsdldm.targets import find_unknown
 from nsdldm.trained.presets import resolve
 from nsdldm.workfolder import check_writable, claim, mend_times
 
@@ -161,7 +166,7 @@ ROOT = "results/demo" if config["dataset"] == "demo" else str(config["nsd"]["roo
 # Whether some of it lies in a bucket, and how the package reads that.
 REMOTE = any(is_remote(path) for path in (ROOT, config["nsd"]["captions"]))
 STORAGE = {key: config["nsd"][key] for key in ("endpoint", "signed")}
-DEMO_ATLASES = ["control", "nsdgeneral", "streams"]
+DEMO_ATLASES = sorted(LABELS)
 
 
 def locate(template, **values):
@@ -527,10 +532,38 @@ def model_files():
     )
 
 
+def unknown_targets():
+    """Findings about what the command line asks for and no rule makes."""
+    # Snakemake notes its targets only after it has read this; programs may run it, too.
+    if Path(sys.argv[0]).stem not in ("snakemake", "__main__"):
+        return []
+    command = get_argument_parser().parse_args(sys.argv[1:])
+    rules = {rule.name: rule for rule in workflow.rules}
+
+    def describe(target, whole):
+        if target in rules:
+            whole = whole and rules[target].has_wildcards()
+            return "a rule of which one file must be named" if whole else None
+        path = target if os.path.isabs(target) else os.path.relpath(target)
+        if any(rule.is_producer(path) for rule in rules.values()):
+            return None
+        return "a file that no rule makes" if Path(target).exists() else "neither"
+
+    others = (command.forcerun, command.until, command.omit_from)
+    found = {
+        target: describe(target, False) for each in others for target in each or ()
+    }
+    found |= {target: describe(target, True) for target in command.targets}
+    known = {name: list(map(str, rules[name].input)) for name in ("all", "trained")}
+    unknown = {target: words for target, words in found.items() if words}
+    return find_unknown(unknown, known, SUBJECTS)
+
+
 def stop_on_missing_inputs():
     """Report everything the configured run lacks, at once and before the first job."""
     if not workflow.is_main_process:
         return
+    stop_on("What was asked for cannot be made:", unknown_targets())
     dry = workflow.output_settings.dryrun
     # Even a dry run writes Snakemake's own state.
     written = WRITTEN[-1:] if dry else WRITTEN
@@ -541,7 +574,9 @@ def stop_on_missing_inputs():
         if n := mend_times(["results", "benchmarks"]):
             logger.warning(f"{n} results had times in the future; they are of now.")
     findings = check_model(config["model"]["path"], config["model"]["revision"])
-    if config["dataset"] == "nsd":
+    if config["dataset"] == "demo":
+        findings += check_regions(config["rois"])
+    else:
         numbers = {subject: subject_sessions(subject) for subject in SUBJECTS}
         findings += preflight(config, ROOT, numbers)
     stop_on("The run cannot start; nothing was computed:", findings)

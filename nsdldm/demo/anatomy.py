@@ -17,6 +17,7 @@ from nilearn.datasets import load_fsaverage, load_fsaverage_data
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from nsdldm.demo.atlases import STREAMS
 from nsdldm.nsd.layout import HEMISPHERES, LAYERS, SUBJECTS
 
 VOXEL_SIZE = 5.0
@@ -27,16 +28,6 @@ SPHERE_RADIUS = 100.0
 # Share of the way from the pial to the white surface.
 DEPTHS = dict(zip(LAYERS, (0.25, 0.50, 0.75), strict=True))
 
-# The numbers of NSD's streams atlas.
-STREAMS = {
-    "early": 1,
-    "midventral": 2,
-    "midlateral": 3,
-    "midparietal": 4,
-    "ventral": 5,
-    "lateral": 6,
-    "parietal": 7,
-}
 # Reach on the sphere and landmarks on the left white surface, in millimetres.
 REGIONS = {
     "early": (32, ((-12, -97, -6), (-12, -84, 2), (-14, -70, 8))),

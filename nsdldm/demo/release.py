@@ -12,6 +12,7 @@ import numpy as np
 from scipy.io import loadmat
 
 from nsdldm.demo import anatomy, cortex, formats
+from nsdldm.demo.atlases import LABELS
 from nsdldm.demo.behaviour import simulate_behaviour, write_responses
 from nsdldm.demo.scenes import describe_scene
 from nsdldm.errors import reading
@@ -23,11 +24,6 @@ from nsdldm.stats import compute_ncsnr
 logger = logging.getLogger(__name__)
 
 SPACE, VERSION = "func1pt8mm", "betas_fithrf_GLMdenoise_RR"
-LABELS = {
-    "streams": anatomy.STREAMS,
-    "nsdgeneral": {"nsdgeneral": 1},
-    "control": {"frontal": 1},
-}
 # Subjects differ in signal-to-noise ratio by up to this factor.
 LEVELS = (0.9, 1.1)
 MISSING_PLANES = 2

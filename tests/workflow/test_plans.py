@@ -134,6 +134,25 @@ def test_several_bad_values_in_one_report(tmp_path, tiny_demo):
     assert "min_ncsnr must be a number" in text
 
 
+def test_targets_that_no_rule_makes(tmp_path, tiny_demo):
+    """Whether as a target or among other options; what exists may be asked for."""
+    write_config(tmp_path, **tiny_demo)
+    targets = ("resulsts/figures/fig6.png", "results/subj05/figures/fig6.png", "fit_decoders")
+    text = refuse(tmp_path, *targets, "--until", "plot_fig66", "--forcerun", "fit_decoders")
+    assert "target resulsts/figures/fig6.png: expected a rule, or a file that a rule makes" in text
+    assert "results/SUBJECT/figures/ fig3.png, fig6.png, fig7.png, fig8.png, fig9.png" in text
+    assert "found subj05, who is not among subjects (subj01, subj02)" in text
+    assert "target plot_fig66: expected a rule" in text
+    assert text.count("target fit_decoders: expected a rule") == 1
+
+
+def test_region_of_an_atlas_that_the_demo_lacks(tmp_path, tiny_demo):
+    """A region that nothing needs yet would otherwise pass without a word."""
+    rois = tiny_demo["rois"] | {"V1": ["prf-visualrois:V1v"]}
+    write_config(tmp_path, **tiny_demo | {"rois": rois})
+    assert "rois.V1: expected an atlas of the simulated release" in refuse(tmp_path)
+
+
 def test_root_that_does_not_exist(tmp_path, tiny_demo):
     nsd = {key: value for key, value in tiny_demo.items() if key != "demo"}
     write_config(tmp_path, **nsd | {"dataset": "nsd", "nsd": {"root": str(tmp_path / "nowhere")}})

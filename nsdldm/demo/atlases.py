@@ -1,0 +1,60 @@
+"""Atlases of the simulated release. No heavy imports: the Snakefile's."""
+
+from nsdldm.errors import Finding, InputError
+from nsdldm.nsd.labels import find_label, parse_roi
+
+# The numbers of NSD's streams atlas.
+STREAMS = {
+    "early": 1,
+    "midventral": 2,
+    "midlateral": 3,
+    "midparietal": 4,
+    "ventral": 5,
+    "lateral": 6,
+    "parietal": 7,
+}
+LABELS = {
+    "streams": STREAMS,
+    "nsdgeneral": {"nsdgeneral": 1},
+    "control": {"frontal": 1},
+}
+
+
+def check_regions(rois):
+    """List regions that the simulated release cannot have.
+
+    Parameters
+    ----------
+    rois : dict of str to list of str
+        Parts (``atlas:label``) of each region.
+
+    Returns
+    -------
+    list of Finding
+        Empty when all atlases and labels are among `LABELS`.
+    """
+    findings = []
+    for name, parts in rois.items():
+        try:
+            pairs = parse_roi(name, parts)
+        except InputError as error:
+            findings += error.findings
+            continue
+        for atlas in dict.fromkeys(atlas for atlas, _ in pairs if atlas not in LABELS):
+            expected = f"an atlas of the simulated release ({', '.join(LABELS)})"
+            remedy = "Use one of these, or set dataset to nsd and nsd.root to a release that has it"
+            findings.append(Finding(f"rois.{name}", expected, atlas, remedy))
+        for atlas, label in pairs:
+            if atlas in LABELS:
+                findings += _find_missing(label, atlas, name)
+    return findings
+
+
+def _find_missing(label, atlas, name):
+    """A finding, as a list, if an atlas lacks a label."""
+    labels = {0: "Unknown"} | {number: known for known, number in LABELS[atlas].items()}
+    try:
+        find_label(label, labels, name, f"the atlas {atlas} of the simulated release")
+    except InputError as error:
+        return list(error.findings)
+    return []
