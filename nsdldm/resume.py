@@ -50,7 +50,7 @@ def read_done(folder, key):
     return None
 
 
-def open_parts(folder, shapes, key):
+def open_parts(folder, shapes, key, dtypes=None):
     """Open the arrays that an interrupted run left, or begin anew.
 
     `record_done` notes how far they are filled.
@@ -63,32 +63,36 @@ def open_parts(folder, shapes, key):
         Whole shape of every array; what `record_done` counts comes first.
     key : str
         Identifies settings and inputs. Work under another key is discarded.
+    dtypes : dict of str to dtype, optional
+        Types of arrays that are not float32.
 
     Returns
     -------
     files : dict of str to Path
-        float32 arrays.
+        The arrays.
     done : int
         What was noted last; 0 at first.
     """
     folder = Path(folder)
     files = {name: folder / f"{name}.npy" for name in shapes}
+    kinds = {name: (tuple(shapes[name]), (dtypes or {}).get(name, np.float32)) for name in shapes}
     done = read_done(folder, key)
-    if done is not None and _fit(files, shapes):
+    if done is not None and _fit(files, kinds):
         logger.info("%s: going on after %d", folder, done)
         return files, done
     remove_parts(folder)
     for name, path in files.items():
-        with create_array(path, shapes[name], np.float32):
+        with create_array(path, *kinds[name]):
             pass
     record_done(folder, key, 0)
     return files, 0
 
 
-def _fit(files, shapes):
-    """Whether all arrays can be read and have their shapes."""
+def _fit(files, kinds):
+    """Whether all arrays can be read and have their shapes and types."""
     try:
-        return all(load_array(path).shape == tuple(shapes[name]) for name, path in files.items())
+        arrays = {name: load_array(path) for name, path in files.items()}
+        return all((array.shape, array.dtype) == kinds[name] for name, array in arrays.items())
     except (OSError, ValueError) as error:
         logger.warning("discarded, since it cannot be read (%s)", error)
         return False

@@ -18,10 +18,10 @@ from sklearn.model_selection import GroupKFold
 from nsdldm.devices import choose_device
 from nsdldm.errors import Finding, InputError
 from nsdldm.files import load_array, load_table, save_array
+from nsdldm.grams import compute_gram
 
 logger = logging.getLogger(__name__)
 
-COLUMNS_AT_ONCE = 2048
 # Larger batches are no faster, only larger: of targets, and of bytes for the matrices of alphas.
 TARGETS_AT_ONCE = 2000
 MATRICES = int(0.5e9)
@@ -88,31 +88,6 @@ def group_folds(groups, n_folds, seed):
     return list(folds.split(groups, groups=groups))
 
 
-def _open_features(path, n_images):
-    """Memory-map features as (n_images, n_columns)."""
-    features = load_array(path)
-    if len(features) != n_images:
-        expected = f"one row for each of the {n_images} images of images.tsv"
-        remedy = "Compute the features again"
-        raise InputError(Finding(str(path), expected, f"{len(features)} rows", remedy))
-    return features.reshape(n_images, -1)
-
-
-def _compute_gram(features, train, path, device):
-    """Gram matrix (float64) of features centred by the training rows, a few columns at a time."""
-    n_images, n_columns = features.shape
-    gram = torch.zeros((n_images, n_images), dtype=torch.float64, device=device)
-    for start in range(0, n_columns, COLUMNS_AT_ONCE):
-        columns = np.array(features[:, start : start + COLUMNS_AT_ONCE], np.float64)
-        if not np.isfinite(columns).all():
-            remedy = "Compute the features again, with model/dtype float32"
-            raise InputError(Finding(str(path), "finite numbers", "others", remedy))
-        columns -= columns[train].mean(axis=0)
-        columns = torch.as_tensor(columns.astype(np.float32), device=device)
-        gram += columns @ columns.T
-    return gram
-
-
 def _truncate_gram(gram, train, n_components):
     """Gram matrix of the first principal components of the training rows, and their variance."""
     train = torch.as_tensor(np.flatnonzero(train), device=gram.device)
@@ -124,23 +99,39 @@ def _truncate_gram(gram, train, n_components):
     return scores @ scores.T, float(values[resolved].sum() / values.sum())
 
 
-def compute_kernels(*, features, images, kernels, max_components, device="auto"):
-    """Compute the linear Gram matrix of each feature space over a subject's images.
+def _open_gram(path, train, device, known):
+    """Gram matrix of features, or the known one, and the most components that it can have."""
+    array, n = load_array(path), len(train)
+    if len(array) != n or (known and array.shape != (n, n)):
+        expected = f"one row for each of the {n} images of images.tsv"
+        remedy = f"Compute the {'Gram matrix' if known else 'features'} again"
+        raise InputError(Finding(str(path), expected, f"shape {array.shape}", remedy))
+    if known:
+        return torch.as_tensor(np.array(array, np.float64), device=device), train.sum() - 1
+    n_columns = int(np.prod(array.shape[1:]))
+    return compute_gram([path], train, device), min(n_columns, train.sum() - 1)
+
+
+def compute_kernels(*, images, kernels, max_components, features=None, grams=None, device="auto"):
+    """Compute the linear kernel of each feature space over a subject's images.
 
     Features are centred by their training mean and not scaled; where a space has more dimensions
-    than `max_components`, its first principal components of the training images are kept. The
-    matrix is divided by its mean training diagonal, so that penalties mean the same in all spaces.
+    than `max_components`, its first principal components of the training images are kept. Their
+    Gram matrix is divided by its mean training diagonal, so that penalties mean the same in all
+    spaces.
 
     Parameters
     ----------
-    features : dict of path
-        ``.npy`` files of shape (n_images, ...), in the order of `images`.
     images : path
         ``images.tsv`` with the column split.
     kernels : dict of path
         Output for each feature space: float32 ``.npy`` of shape (n_images, n_images).
     max_components : int
         Principal components kept.
+    features : dict of path, optional
+        ``.npy`` files of shape (n_images, ...), in the order of `images`.
+    grams : dict of path, optional
+        Of further spaces, Gram matrices as `nsdldm.grams.compute_grams` writes them.
     device : "auto", "cpu" or "cuda"
 
     Raises
@@ -150,10 +141,10 @@ def compute_kernels(*, features, images, kernels, max_components, device="auto")
     """
     device = set_device(device)
     train = (load_table(images)["split"] == "train").to_numpy()
-    for name, path in features.items():
-        columns = _open_features(path, len(train))
-        gram = _compute_gram(columns, train, path, device)
-        if max_components < min(columns.shape[1], train.sum() - 1):
+    features, grams = features or {}, grams or {}
+    for name, path in (features | grams).items():
+        gram, n_most = _open_gram(path, train, device, name in grams)
+        if max_components < n_most:
             gram, share = _truncate_gram(gram, train, max_components)
             logger.info("%s: %d components, %.2f %% of variance", name, max_components, 100 * share)
         scale = float(gram.diagonal().cpu().numpy()[train].mean())
@@ -161,7 +152,7 @@ def compute_kernels(*, features, images, kernels, max_components, device="auto")
             remedy = "Compute the features again"
             raise InputError(Finding(str(path), "features that vary", "constant ones", remedy))
         save_array(kernels[name], (gram / scale).float().cpu().numpy())
-        logger.info("%s: kernel of %d images from %d columns", name, *columns.shape)
+        logger.info("%s: kernel of %d images", name, len(train))
 
 
 def _count_work(n_train, n_folds, n_targets, n_alphas):

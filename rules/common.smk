@@ -82,6 +82,7 @@ PLANNED = plan_trajectories(config)
 PATH_SPACES = list(PLANNED)
 LEVEL_SPACES = [space for space in PATH_SPACES if space.startswith("zc-n")]
 STEP_SPACES = [space for space in PATH_SPACES if space.startswith("zc-s")]
+BLOCK_SPACES = [space for space in PATH_SPACES if space.startswith("unet-")]
 STEP_NAMES = [space.removeprefix("zc-") for space in STEP_SPACES]
 VARIANT_SPACES = [f"{space}-{name}" for name in VARIANTS for space in STEP_SPACES]
 PAIRS = [f"z+{space}" for space in LEVEL_SPACES + STEP_SPACES + VARIANT_SPACES]

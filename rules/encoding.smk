@@ -29,9 +29,16 @@ rule compute_kernel:
 use rule compute_kernel as compute_path_kernels with:
     input:
         images="results/{subject}/images.tsv",
-        features=collect("results/{{subject}}/features/{space}.npy", space=PATH_SPACES),
+        features=collect(
+            "results/{{subject}}/features/{space}.npy",
+            space=LEVEL_SPACES + STEP_SPACES,
+        ),
+        grams=collect("results/{{subject}}/grams/{space}.npy", space=BLOCK_SPACES),
     output:
-        collect("results/{{subject}}/kernels/{space}.npy", space=PATH_SPACES),
+        collect(
+            "results/{{subject}}/kernels/{space}.npy",
+            space=LEVEL_SPACES + STEP_SPACES + BLOCK_SPACES,
+        ),
     log:
         "logs/{subject}/compute_path_kernels.log",
     benchmark:

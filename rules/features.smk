@@ -173,11 +173,14 @@ rule gather_features:
         images="results/{subject}/images.tsv",
         chunks=collect(
             "results/{{subject}}/trajectories/{space}.{chunk}.npy",
-            space=PATH_SPACES,
+            space=LEVEL_SPACES + STEP_SPACES,
             chunk=range(config["trajectories"]["chunks"]),
         ),
     output:
-        collect("results/{{subject}}/features/{space}.npy", space=PATH_SPACES),
+        collect(
+            "results/{{subject}}/features/{space}.npy",
+            space=LEVEL_SPACES + STEP_SPACES,
+        ),
     log:
         "logs/{subject}/gather_features.log",
     conda:
@@ -186,7 +189,7 @@ rule gather_features:
         mem_mb=growing(4000),
         runtime=growing(60),
     params:
-        spaces=PATH_SPACES,
+        spaces=LEVEL_SPACES + STEP_SPACES,
         n_chunks=lookup("trajectories/chunks", within=config),
         code=digest("workflow_scripts/gather_features.py"),
     script:
@@ -209,6 +212,37 @@ if VARIANTS:
             "logs/{subject}/gather_variants.log",
         params:
             spaces=VARIANT_SPACES,
+
+
+# Activations are never gathered: of their chunks only this is kept.
+rule compute_grams:
+    input:
+        images="results/{subject}/images.tsv",
+        chunks=collect(
+            "results/{{subject}}/trajectories/{space}.{chunk}.npy",
+            space=BLOCK_SPACES,
+            chunk=range(config["trajectories"]["chunks"]),
+        ),
+    output:
+        collect("results/{{subject}}/grams/{space}.npy", space=BLOCK_SPACES),
+    log:
+        "logs/{subject}/compute_grams.log",
+    benchmark:
+        "benchmarks/{subject}/compute_grams.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: 8
+    resources:
+        gpu=1,
+        mem_mb=growing(16000),
+        runtime=growing(60),
+    params:
+        spaces=BLOCK_SPACES,
+        n_chunks=lookup("trajectories/chunks", within=config),
+        device=lookup("model/device", within=config),
+        code=digest("workflow_scripts/compute_grams.py"),
+    script:
+        "../workflow_scripts/compute_grams.py"
 
 
 rule compute_features:

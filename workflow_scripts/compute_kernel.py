@@ -1,4 +1,4 @@
-"""Compute the Gram matrix of each feature space over one subject's images."""
+"""Compute the kernel of each feature space over one subject's images."""
 
 from pathlib import Path
 
@@ -7,12 +7,12 @@ from nsdldm.ridge import compute_kernels
 
 if __name__ == "__main__":
     given = snakemake.input
-    names = [Path(path).stem for path in given.features]
     with logged(snakemake.log[0]):
         compute_kernels(
-            features=dict(zip(names, given.features, strict=True)),
             images=given.images,
-            kernels=dict(zip(names, snakemake.output, strict=True)),
+            features={Path(path).stem: path for path in given.features},
+            grams={Path(path).stem: path for path in given.get("grams", [])},
+            kernels={Path(path).stem: path for path in snakemake.output},
             max_components=snakemake.params.max_components,
             device=snakemake.params.device,
         )

@@ -4,6 +4,7 @@ import difflib
 import functools
 import json
 import logging
+import shutil
 from collections import Counter
 from contextlib import contextmanager
 from hashlib import file_digest, sha256
@@ -32,7 +33,7 @@ from nsdldm.spaces import LATENTS, plan_spaces
 
 logger = logging.getLogger(__name__)
 
-REDUCTIONS = ("projection", "pooling")
+REDUCTIONS = ("exact", "projection", "pooling")
 # Of the projections, not of the noise: seeds of the noise are compared under one projection.
 PROJECTION_SEED = 0
 # What identifies the model in a folder, as far as it is used here.
@@ -84,10 +85,11 @@ def collect_trajectories(
         that sees c. Activations at a step are those of the pass that the step is made from.
     guidance, scheduler, noise, seed
         As `nsdldm.ldm.trajectories.denoise_latents`.
-    reduction : {"projection", "pooling"}
-        As `plan_reduction`, for blocks with more numbers than `width`; others are kept whole.
+    reduction : {"exact", "projection", "pooling"}
+        Whether activations are kept whole, as float16, or brought down to a `width`, as
+        `plan_reduction` does.
     width : int
-        Most numbers kept of a block and step.
+        Most numbers kept of a block and step by projection or pooling.
     batch_size : int
         Images at once; halved when memory runs out.
     chunk, n_chunks : int
@@ -96,15 +98,16 @@ def collect_trajectories(
         Folder for work in progress, removed at the end. Work under other settings, inputs or code
         is discarded.
     outputs : dict of str to str or Path
-        float32 ``.npy`` for each space to keep, named as by `nsdldm.spaces.plan_spaces`: its
-        first axis is the chunk's images, the rest a latent's shape or the numbers of a block.
-        Noise levels of which nothing is asked are not run.
+        ``.npy`` for each space to keep, named as by `nsdldm.spaces.plan_spaces`: its first axis is
+        the chunk's images, the rest a latent's shape or the numbers of a block. float32, but whole
+        activations float16: they are many. Noise levels of which nothing is asked are not run.
 
     Raises
     ------
     InputError
         A space, module path, model or setting that cannot be used; z or c that do not belong to
-        the model or images, or are not finite; too little memory for one image.
+        the model or images, or are not finite; too little memory for one image, or too little space
+        for the outputs; whole activations beyond the range of float16.
     """
     check_choice("trajectories.noise", noise, NOISES)
     plan = plan_spaces(steps, strengths, strength, step_shares, latent, blocks)
@@ -116,15 +119,16 @@ def collect_trajectories(
     shape = _check_features(z, c, len(nsd_ids), networks)
     reductions = _plan_reductions(networks, _used(blocks, spaces), shape, reduction, width)
     shapes = {name: _shape_of(space, shape, reductions) for name, space in spaces.items()}
-    _log_bytes(len(nsd_ids), part, shapes)
+    dtypes = {name: _dtype_of(space, reduction) for name, space in spaces.items()}
+    _plan_disk(len(nsd_ids), part, plan_bytes(len(nsd_ids), shapes, dtypes), Path(partial))
     chain = Chain(steps, float(guidance), scheduler, noise, seed)
     used = [str(model), revision, str(dtype), device.type, reduction, width, PROJECTION_SEED]
     settings = [spaces, chain, used, chunk, n_chunks, len(nsd_ids)]
     key = _digest(settings, nsd_ids[part], {"z": z, "c": c}, part, model)
     n = part.stop - part.start
-    files, done = open_parts(partial, {k: (n, *v) for k, v in shapes.items()}, key)
+    files, done = open_parts(partial, {k: (n, *v) for k, v in shapes.items()}, key, dtypes)
     make = _batch_maker(networks, chain, spaces, reductions, nsd_ids[part], (z, c), part.start)
-    for stop in _write(files, _run(make, n, batch_size, device, done)):
+    for stop in _write(files, _run(make, n, batch_size, device, done, dtypes)):
         if stop % batch_size == 0 or stop == n:
             record_done(partial, key, stop)
     finish_parts(partial, files, outputs)
@@ -323,12 +327,12 @@ def plan_reduction(shape, reduction, width, projection, where):
     ----------
     shape : tuple of int
         Of one image's activations.
-    reduction : {"projection", "pooling"}
-        Sparse random projection, or means over neighbouring places: the largest grid, of the
-        proportions of the map, that fits. Pooling keeps every channel but loses retinotopy, for
-        which early visual cortex then seems to be predicted worse than it is.
+    reduction : {"exact", "projection", "pooling"}
+        None, a sparse random projection, or means over neighbouring places: the largest grid, of
+        the proportions of the map, that fits. Pooling keeps every channel but loses retinotopy,
+        for which early visual cortex then seems to be predicted worse than it is.
     width : int
-        Most numbers to keep; what has no more is kept whole.
+        Most numbers that the latter two keep; what has no more is kept whole.
     projection : callable
         As `make_projection` of the number of features.
     where : str
@@ -346,7 +350,7 @@ def plan_reduction(shape, reduction, width, projection, where):
         Pooling of what is no map of (channels, height, width), or has more channels than `width`.
     """
     n = int(np.prod(shape))
-    if n <= width:
+    if reduction == "exact" or n <= width:
         return functools.partial(torch.flatten, start_dim=1), n
     if reduction == "projection":
         return functools.partial(project, projection(n)), width
@@ -400,14 +404,31 @@ def _shape_of(space, latent_shape, reductions):
     return latent_shape if space.source in LATENTS else (reductions[space.source][1],)
 
 
-def _log_bytes(n_images, part, shapes):
-    """Say what will be written, before anything is."""
-    sizes = plan_bytes(n_images, shapes)
+def _dtype_of(space, reduction):
+    """Type that a space is kept in."""
+    whole = reduction == "exact" and space.source not in LATENTS
+    return np.dtype(np.float16 if whole else np.float32)
+
+
+def _plan_disk(n_images, part, sizes, partial):
+    """Say what will be written, before anything is, and stop where there is no space for it."""
     for name, size in sizes.items():
-        logger.info("%s: %s numbers an image, %.3f GB", name, shapes[name], size / 1e9)
+        logger.info("%s: %.3f GB", name, size / 1e9)
     total = sum(sizes.values())
-    share = (part.stop - part.start) / n_images
-    logger.info("%d bytes in all, %.3f GB in this chunk", total, share * total / 1e9)
+    own = total * (part.stop - part.start) // n_images
+    # What an interrupted run left has its space already.
+    own -= sum(path.stat().st_size for path in partial.glob("*.npy"))
+    folder = next(parent for parent in partial.absolute().parents if parent.is_dir())
+    free = shutil.disk_usage(folder).free
+    message = "%d bytes in all, %.3f GB; %.3f GB more in this chunk; %.3f GB are free"
+    logger.info(message, total, *(size / 1e9 for size in (total, own, free)))
+    if own > free:
+        expected = f"{own / 1e9:.3f} GB of free space for this chunk, {total / 1e9:.3f} GB for all"
+        remedy = "Free some, use a larger disk, or set trajectories.reduction to projection"
+        raise InputError(Finding(str(folder), expected, f"{free / 1e9:.3f} GB", remedy))
+    if total > free:
+        message = "%s has space for this chunk, but not for all of the subject's"
+        logger.warning(message, folder)
 
 
 def _digest(settings, nsd_ids, features, part, model):
@@ -523,8 +544,8 @@ def _predicted_clean(sampler, result):
     return sampler.model_outputs[-1]
 
 
-def _run(make, n, batch_size, device, done):
-    """Yield the end of each batch and its values; stops at values that are not finite."""
+def _run(make, n, batch_size, device, done, dtypes):
+    """Yield the end of each batch and its values; stops at values that cannot be kept."""
     # Always the same batches, so that nothing depends on where a run was cut.
     first = done // batch_size * batch_size if done < n else n
     total = -(-(n - first) // batch_size)
@@ -536,4 +557,10 @@ def _run(make, n, batch_size, device, done):
                 remedy = "Set model.dtype to float32, or to bfloat16 on a GPU that has it"
                 expected = f"finite values of {name}"
                 raise InputError(Finding("model.dtype", expected, found, remedy))
+            largest, most = np.abs(array).max(), np.finfo(dtypes[name]).max
+            if largest > most:
+                expected = f"activations of at most {most:g}, which float16 can hold"
+                found = f"{largest:g} in {name}, images {batch.start} to {batch.stop - 1}"
+                remedy = "Set it to projection, which keeps float32"
+                raise InputError(Finding("trajectories.reduction", expected, found, remedy))
         yield batch.stop, values

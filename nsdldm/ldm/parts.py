@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 ROWS = 64
 
 
-def plan_bytes(n_images, shapes):
+def plan_bytes(n_images, shapes, dtypes):
     """Size of the feature spaces on disk, without the 128 bytes of a file's header.
 
     Parameters
@@ -22,13 +22,17 @@ def plan_bytes(n_images, shapes):
     n_images : int
     shapes : dict of str to tuple of int
         Shape of one image's numbers in each space.
+    dtypes : dict of str to dtype
 
     Returns
     -------
     dict of str to int
-        Bytes of each space as float32.
+        Bytes of each space.
     """
-    return {name: 4 * n_images * int(np.prod(shape)) for name, shape in shapes.items()}
+    return {
+        name: np.dtype(dtypes[name]).itemsize * n_images * int(np.prod(shape))
+        for name, shape in shapes.items()
+    }
 
 
 def read_rows(path, rows):
@@ -72,7 +76,7 @@ def gather_features(*, chunks, images, outputs):
     """
     n = len(load_table(images))
     for space, paths in chunks.items():
-        shape = _check_chunks(paths, n)
+        shape = check_chunks(paths, n)
         header = {"descr": "<f4", "fortran_order": False, "shape": (n, *shape)}
         with replacing(outputs[space]) as part, part.open("wb") as file:
             np.lib.format.write_array_header_1_0(file, header)
@@ -82,17 +86,40 @@ def gather_features(*, chunks, images, outputs):
         logger.info("%s: %d chunks, shape %s", space, len(paths), (n, *shape))
 
 
-def _check_chunks(paths, n):
-    """Shape of a row of the chunks of one space."""
-    shape = None
+def check_chunks(paths, n, dtypes=(np.float32,)):
+    """Check that the chunks of one space are all there, in order and alike.
+
+    Parameters
+    ----------
+    paths : list of path
+        In the order of their numbers.
+    n : int
+        Images of all chunks.
+    dtypes : sequence of dtype
+        Types allowed; all chunks must have the same.
+
+    Returns
+    -------
+    tuple of int
+        Shape of a row.
+
+    Raises
+    ------
+    InputError
+        A chunk that cannot be read, has not the rows of its place, or another shape or type than
+        the first.
+    """
+    shape, allowed = None, tuple(map(np.dtype, dtypes))
     for number, path in enumerate(paths):
         array = load_array(path)
         rows = chunk_rows(n, number, len(paths))
         shape = shape or array.shape[1:]
         expected = (rows.stop - rows.start, *shape)
-        if array.shape != expected or array.dtype != np.float32:
-            expected = f"float32 of shape {expected}, as chunk {number} of {len(paths)} has"
+        if array.shape != expected or array.dtype not in allowed:
+            kind = " or ".join(map(str, allowed))
+            expected = f"{kind} of shape {expected}, as chunk {number} of {len(paths)} has"
             remedy = "Give all chunks of one space in order; make again what is out of date"
             found = f"{array.dtype} of shape {array.shape}"
             raise InputError(Finding(str(path), expected, found, remedy))
+        allowed = (array.dtype,)
     return shape

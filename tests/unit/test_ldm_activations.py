@@ -1,6 +1,7 @@
 import logging
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, UNet2DConditionModel
@@ -9,6 +10,8 @@ from sklearn.random_projection import SparseRandomProjection
 
 from nsdldm import resume, spaces
 from nsdldm.errors import InputError
+from nsdldm.files import save_table
+from nsdldm.grams import compute_grams
 from nsdldm.ldm import activations
 from nsdldm.ldm.activations import (
     PROJECTION_SEED,
@@ -383,14 +386,76 @@ def test_bytes_are_planned_and_logged_before_the_run(tmp_path, models, features,
     settings = settings_for(tmp_path, models["two"], features, width=100, reduction="pooling")
     collect_trajectories(**settings)
     shapes = {name: np.load(path).shape[1:] for name, path in settings["outputs"].items()}
-    planned = plan_bytes(N, shapes)
+    planned = plan_bytes(N, shapes, dict.fromkeys(shapes, np.float32))
     for name, path in settings["outputs"].items():
         assert planned[name] == path.stat().st_size - 128
         assert np.prod(shapes[name]) <= (256 if name.startswith("zc") else 100)
     said = caplog.text.index(f"{sum(planned.values())} bytes in all")
     assert said < caplog.text.index("batches of trajectories")
-    # 10,000 images, 15 spaces of blocks: 3.84 GB.
-    assert sum(plan_bytes(10_000, dict.fromkeys(range(15), (6400,))).values()) == 3_840_000_000
+
+
+def test_whole_activations_take_two_bytes_a_number():
+    # up_blocks.1 of Stable Diffusion 1.4 at 320 px, the images of a subject of NSD: 10 GB a step.
+    shapes = {"unet-up2-s100": (1280 * 20 * 20,), "zc-s100": (4, 40, 40)}
+    dtypes = {"unet-up2-s100": np.float16, "zc-s100": np.float32}
+    sizes = plan_bytes(9841, shapes, dtypes)
+    assert sizes == {"unet-up2-s100": 10_077_184_000, "zc-s100": 251_929_600}
+
+
+def test_whole_activations_are_kept_as_float16_and_give_the_gram_matrix(tmp_path, models, features):
+    """Chunks as the jobs of a cluster leave them, against activations made by hand."""
+    chunks = {}
+    for chunk in range(3):
+        (tmp_path / str(chunk)).mkdir()
+        changes = {"reduction": "exact", "width": 10, "chunk": chunk, "n_chunks": 3}
+        settings = settings_for(tmp_path / str(chunk), models["two"], features, **changes)
+        collect_trajectories(**settings)
+        for name, path in settings["outputs"].items():
+            half = name.startswith("unet")
+            assert np.load(path).dtype == (np.float16 if half else np.float32)
+            chunks.setdefault(name, []).append(path)
+    spaces = {name: path for name, path in chunks.items() if name.startswith("unet")}
+    split = np.array(["train", "test", "train", "train", "train", "test", "train"])
+    save_table(tmp_path / "images.tsv", pd.DataFrame({"nsd_id": NUMBERS, "split": split}))
+    paths = {name: tmp_path / f"{name}.npy" for name in spaces}
+    compute_grams(chunks=spaces, images=tmp_path / "images.tsv", grams=paths, device="cpu")
+    made = [chain_by_hand(models["two"], features, index, "ddim") for index in range(N)]
+    for name, source in BLOCKS["two"].items():
+        X = np.stack([steps[1][source].numpy().ravel() for steps in made]).astype(np.float64)
+        X -= X[split == "train"].mean(axis=0)
+        expected = X @ X.T
+        found = np.load(paths[f"unet-{name}-s050"])
+        np.testing.assert_allclose(found, expected, atol=2e-3 * expected.max())
+
+
+def test_activations_beyond_float16_are_refused(tmp_path, models, features, monkeypatch):
+    def probe(*args):
+        shapes = whole(*args)
+        args[0].unet.up_blocks[0].register_forward_hook(lambda *call: call[2] * 1e6)
+        return shapes
+
+    whole = activations.probe_blocks
+    monkeypatch.setattr(activations, "probe_blocks", probe)
+    message = r"trajectories.reduction: expected activations of at most 65504, .*e\+\d+ in unet-"
+    with pytest.raises(InputError, match=message):
+        run(tmp_path, models["two"], features, reduction="exact")
+    assert not (tmp_path / "out").exists()
+
+
+def test_too_little_space_is_said_before_the_pass(tmp_path, models, features, monkeypatch, caplog):
+    settings = settings_for(tmp_path, models["two"], features, reduction="exact", n_chunks=2)
+    usage = activations.shutil.disk_usage(tmp_path)
+    for free, problem in ((1000, "own"), (50_000, "all")):
+        found = usage._replace(free=free)
+        with monkeypatch.context() as patch:
+            patch.setattr(activations.shutil, "disk_usage", lambda _, found=found: found)
+            if problem == "own":
+                with pytest.raises(InputError, match=r"GB of free space .*found 0.000 GB"):
+                    collect_trajectories(**settings)
+                assert not (tmp_path / "partial").exists()
+            else:
+                collect_trajectories(**settings)
+                assert "not for all of the subject's" in caplog.text
 
 
 def test_spaces_are_named_by_percents_of_level_and_steps():
@@ -429,7 +494,7 @@ def test_spaces_are_named_by_percents_of_level_and_steps():
         ({"step_shares": [1.01]}, r"step_shares: expected whole percents"),
         ({"latent": "eps"}, r"trajectories.latent: expected one of x_t, x0, found 'eps'"),
         ({"noise": "none"}, r"noise: expected one of per-image, shared"),
-        ({"reduction": "pca"}, r"reduction: expected one of projection, pooling"),
+        ({"reduction": "pca"}, r"reduction: expected one of exact, projection, pooling"),
         ({"n_chunks": 8}, r"trajectories.chunks: expected at most 7"),
         ({"outputs": {"zc-n050": "x.npy"}}, r"outputs: expected .*zc-n040, .*found zc-n050"),
         ({"outputs": {}}, r"outputs: .*found none"),

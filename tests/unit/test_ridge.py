@@ -8,7 +8,7 @@ from himalaya.backend import get_backend, set_backend
 from sklearn.decomposition import PCA
 from sklearn.linear_model import Ridge
 
-from nsdldm import ridge
+from nsdldm import grams, ridge
 from nsdldm.errors import InputError
 from nsdldm.files import load_array, save_array, save_table
 
@@ -184,7 +184,7 @@ def kernel_of(tmp_path, max_components=6400):
 
 
 def test_kernel_is_the_scaled_gram_matrix_of_centred_features(tmp_path, monkeypatch):
-    monkeypatch.setattr(ridge, "COLUMNS_AT_ONCE", 7)
+    monkeypatch.setattr(grams, "COLUMNS_AT_ONCE", 7)
     features = np.random.default_rng(3).standard_normal((40, 4, 5, 5)).astype(np.float32) + 20
     train = write_features(tmp_path, features, 8)
     kernel = kernel_of(tmp_path)

@@ -102,7 +102,10 @@ def test_unique_variance_and_blocks(finished, subject):
     features = finished / f"results/{subject}/features"
     whole = np.load(features / "zc.npy")
     np.testing.assert_allclose(np.load(features / "zc-s100.npy"), whole, atol=1e-4)
-    assert np.load(features / "unet-mid-s050.npy").shape == (len(whole), 60)
+    # Of activations only Gram matrices stay.
+    assert not list(features.glob("unet-*"))
+    gram = np.load(finished / f"results/{subject}/grams/unet-mid-s050.npy")
+    assert gram.shape == (len(whole), len(whole))
     shared = np.load(features / "zc-s100-shared.npy")
     assert np.abs(shared - whole).mean() > 0.01
     for percent in ("050", "100"):

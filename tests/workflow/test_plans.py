@@ -38,6 +38,7 @@ def test_fresh_demo(tmp_path, tiny_demo):
         "plot_fig3": 1,
         "collect_trajectories": 1,
         "gather_features": 1,
+        "compute_grams": 1,
         "compute_path_kernels": 1,
         "collect_variants": 1,
         "gather_variants": 1,

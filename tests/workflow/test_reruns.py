@@ -15,6 +15,7 @@ FEATURES = {"encode_latents": 1, "embed_captions": 1, "denoise_latents": 1, "com
 PATHS = {
     "collect_trajectories": 1,
     "gather_features": 1,
+    "compute_grams": 1,
     "compute_path_kernels": 1,
     "collect_variants": 1,
     "gather_variants": 1,

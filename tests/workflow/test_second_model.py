@@ -50,5 +50,5 @@ def test_figures_with_another_u_net(tmp_path, nsd_config, other_model):
     counts = pd.read_csv(tmp_path / "results/figures/fig9.tsv", sep="\t")
     assert set(counts["block"]) == {*blocks, "undecided"}
     n = len(pd.read_csv(tmp_path / "results/subj01/images.tsv", sep="\t"))
-    features = np.load(tmp_path / "results/subj01/features/unet-attended-s050.npy")
-    assert features.shape == (n, 60)
+    gram = np.load(tmp_path / "results/subj01/grams/unet-attended-s050.npy")
+    assert gram.shape == (n, n)
