@@ -42,14 +42,10 @@ wildcard_constraints:
 rule all:
     default_target: True
     input:
-        collect("results/figures/{figure}.png", figure=FIGURES),
+        collect("results/figures/{figure}.{suffix}", figure=FIGURES, suffix=FORMATS),
         collect("results/tables/{table}.tsv", table=TABLES),
         "results/report/gallery.html",
-        collect(
-            "results/{subject}/figures/{figure}.png",
-            subject=SUBJECTS,
-            figure=SUBJECT_FIGURES,
-        ),
+        SUBJECT_FIGURES,
 
 
 rule trained:

@@ -70,7 +70,9 @@ RUNS = [
     for subject in SUBJECTS
     for method in METHODS
 ]
-# What is drawn: the first protocol, and in figure 3 what the paper shows there.
+# What is drawn: the first protocol, and in figure 3 what the paper shows there. Each figure is
+# written as pixels and as vectors.
+FORMATS = ["png", "pdf"]
 DRAWN_RUNS = [run for run in RUNS if run[1] == PROTOCOLS[0]]
 DRAWN_METHODS = [method for method in ("z", "c", "zc") if method in METHODS]
 # Feature spaces that the configuration adds to those three, and those along the reverse process:
@@ -137,12 +139,13 @@ TRAINED_TARGETS = [
     *(f"results/tables/fcae_{name}.tsv" for name in ("table2", "table3")),
     *(f"results/tables/fcae_{name}.tsv" for name in ("masked", "retrieval")),
     *(
-        f"results/{subject}/figures/{name}.png"
+        f"results/{subject}/figures/{name}.{suffix}"
         for subject in TRAINED_SUBJECTS
         for name in ("trained_masked", "trained_pictures", "training_curves")
+        for suffix in FORMATS
     ),
-    "results/joint/figures/training_curves.png",
-    "results/figures/trained_subjects.png",
+    *(f"results/joint/figures/training_curves.{suffix}" for suffix in FORMATS),
+    *(f"results/figures/trained_subjects.{suffix}" for suffix in FORMATS),
     "results/report/trained_gallery.html",
 ]
 # Small networks use one core, and two of them run at once, also on one GPU.
@@ -159,8 +162,12 @@ if any(
 ):
     FIGURES.append("fig5")
 TABLES = ["encoding", "group", "noise", "protocols", "metrics"]
-SUBJECT_FIGURES = ["fig3", "fig6", "fig7", "fig8", "fig9"]
-SUBJECT_FIGURES += ["feature_spaces"] if ADDED else []
+SUBJECT_FIGURES = collect(
+    "results/{subject}/figures/{figure}.{suffix}",
+    subject=SUBJECTS,
+    figure=["fig3", "fig6", "fig7", "fig8", "fig9"] + ["feature_spaces"] * bool(ADDED),
+    suffix=FORMATS,
+)
 CORTEX_ATLASES = sorted({part.split(":")[0] for part in config["rois"]["cortex"]})
 WRITTEN = ["results", "logs", "benchmarks", ".snakemake"]
 ROOT = "results/demo" if config["dataset"] == "demo" else str(config["nsd"]["root"])

@@ -22,6 +22,7 @@ rule plot_fig3:
             category="Decoding",
             labels={"figure": "3", "subject": "{subject}"},
         ),
+        pdf="results/{subject}/figures/fig3.pdf",
         tsv="results/{subject}/figures/fig3.tsv",
     log:
         "logs/{subject}/plot_fig3.log",
@@ -63,6 +64,7 @@ rule plot_fig4:
             category="Decoding",
             labels={"figure": "4", "subject": "all"},
         ),
+        pdf="results/figures/fig4.pdf",
         tsv="results/figures/fig4.tsv",
     log:
         "logs/plot_fig4.log",
@@ -93,6 +95,7 @@ rule plot_fig5:
             category="Decoding",
             labels={"figure": "5", "subject": "all"},
         ),
+        pdf="results/figures/fig5.pdf",
         tsv="results/figures/fig5.tsv",
     log:
         "logs/plot_fig5.log",
@@ -151,10 +154,10 @@ use rule publish_fig6 as publish_fig3 with:
         collect(
             "results/{subject}/figures/fig3.{suffix}",
             subject=config["figure_subject"],
-            suffix=["png", "tsv"],
+            suffix=[*FORMATS, "tsv"],
         ),
     output:
-        collect("results/figures/fig3.{suffix}", suffix=["png", "tsv"]),
+        collect("results/figures/fig3.{suffix}", suffix=[*FORMATS, "tsv"]),
     log:
         "logs/publish_fig3.log",
     localrule: True

@@ -15,6 +15,7 @@ rule plot_fig6:
             category="Encoding",
             labels={"figure": "6", "subject": "{subject}"},
         ),
+        pdf="results/{subject}/figures/fig6.pdf",
         html="results/{subject}/figures/fig6.html",
         tsv="results/{subject}/figures/fig6.tsv",
     log:
@@ -50,6 +51,7 @@ if ADDED:
                 category="Encoding",
                 labels={"figure": "feature spaces", "subject": "{subject}"},
             ),
+            pdf="results/{subject}/figures/feature_spaces.pdf",
             html="results/{subject}/figures/feature_spaces.html",
             tsv="results/{subject}/figures/feature_spaces.tsv",
         log:
@@ -100,6 +102,7 @@ rule plot_fig7:
             category="Encoding",
             labels={"figure": "7", "subject": "{subject}"},
         ),
+        pdf="results/{subject}/figures/fig7.pdf",
         html="results/{subject}/figures/fig7.html",
         tsv="results/{subject}/figures/fig7.tsv",
     log:
@@ -134,6 +137,7 @@ use rule plot_fig7 as plot_fig8 with:
             category="Encoding",
             labels={"figure": "8", "subject": "{subject}"},
         ),
+        pdf="results/{subject}/figures/fig8.pdf",
         html="results/{subject}/figures/fig8.html",
         tsv="results/{subject}/figures/fig8.tsv",
     log:
@@ -158,6 +162,7 @@ rule plot_fig9:
             category="Encoding",
             labels={"figure": "9", "subject": "{subject}"},
         ),
+        pdf="results/{subject}/figures/fig9.pdf",
         html="results/{subject}/figures/fig9.html",
         tsv="results/{subject}/figures/fig9.tsv",
     log:
@@ -187,6 +192,7 @@ rule plot_group:
             category="Group",
             labels={"figure": "group", "subject": "all"},
         ),
+        pdf="results/figures/group.pdf",
         tsv="results/figures/group.tsv",
     log:
         "logs/plot_group.log",
@@ -209,10 +215,10 @@ rule publish_fig6:
         collect(
             "results/{subject}/figures/fig6.{suffix}",
             subject=config["figure_subject"],
-            suffix=["png", "html", "tsv"],
+            suffix=[*FORMATS, "html", "tsv"],
         ),
     output:
-        collect("results/figures/fig6.{suffix}", suffix=["png", "html", "tsv"]),
+        collect("results/figures/fig6.{suffix}", suffix=[*FORMATS, "html", "tsv"]),
     log:
         "logs/publish_fig6.log",
     localrule: True
@@ -229,10 +235,10 @@ use rule publish_fig6 as publish_fig7 with:
         collect(
             "results/{subject}/figures/fig7.{suffix}",
             subject=config["figure_subject"],
-            suffix=["png", "html", "tsv"],
+            suffix=[*FORMATS, "html", "tsv"],
         ),
     output:
-        collect("results/figures/fig7.{suffix}", suffix=["png", "html", "tsv"]),
+        collect("results/figures/fig7.{suffix}", suffix=[*FORMATS, "html", "tsv"]),
     log:
         "logs/publish_fig7.log",
     localrule: True
@@ -243,10 +249,10 @@ use rule publish_fig6 as publish_fig8 with:
         collect(
             "results/{subject}/figures/fig8.{suffix}",
             subject=config["figure_subject"],
-            suffix=["png", "html", "tsv"],
+            suffix=[*FORMATS, "html", "tsv"],
         ),
     output:
-        collect("results/figures/fig8.{suffix}", suffix=["png", "html", "tsv"]),
+        collect("results/figures/fig8.{suffix}", suffix=[*FORMATS, "html", "tsv"]),
     log:
         "logs/publish_fig8.log",
     localrule: True
@@ -257,10 +263,10 @@ use rule publish_fig6 as publish_fig9 with:
         collect(
             "results/{subject}/figures/fig9.{suffix}",
             subject=config["figure_subject"],
-            suffix=["png", "html", "tsv"],
+            suffix=[*FORMATS, "html", "tsv"],
         ),
     output:
-        collect("results/figures/fig9.{suffix}", suffix=["png", "html", "tsv"]),
+        collect("results/figures/fig9.{suffix}", suffix=[*FORMATS, "html", "tsv"]),
     log:
         "logs/publish_fig9.log",
     localrule: True

@@ -74,6 +74,7 @@ rule plot_masked_responses:
             category="Trained decoders",
             labels={"figure": "masked responses", "subject": "{subject}"},
         ),
+        pdf="results/{subject}/figures/trained_masked.pdf",
         tsv="results/{subject}/figures/trained_masked.tsv",
     log:
         "logs/{subject}/plot_masked_responses.log",
@@ -106,6 +107,7 @@ use rule plot_fig3 as plot_trained_pictures with:
             category="Trained decoders",
             labels={"figure": "reconstructions", "subject": "{subject}"},
         ),
+        pdf="results/{subject}/figures/trained_pictures.pdf",
         tsv="results/{subject}/figures/trained_pictures.tsv",
     log:
         "logs/{subject}/plot_trained_pictures.log",
@@ -136,6 +138,7 @@ rule plot_trained_subjects:
             category="Trained decoders",
             labels={"figure": "one subject and all", "subject": "all"},
         ),
+        pdf="results/figures/trained_subjects.pdf",
         tsv="results/figures/trained_subjects.tsv",
     log:
         "logs/plot_trained_subjects.log",
@@ -161,12 +164,13 @@ rule plot_training_curves:
     input:
         training_curves,
     output:
-        report(
+        png=report(
             "results/{cohort}/figures/training_curves.png",
             caption="../report/training_curves.rst",
             category="Trained decoders",
             labels={"figure": "training curves", "subject": "{cohort}"},
         ),
+        pdf="results/{cohort}/figures/training_curves.pdf",
     log:
         "logs/{cohort}/plot_training_curves.log",
     conda:

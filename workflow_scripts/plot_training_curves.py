@@ -10,5 +10,5 @@ if __name__ == "__main__":
             curves=dict(zip(params.names, snakemake.input, strict=True)),
             cohort=snakemake.wildcards.cohort,
             demo=params.demo,
-            png=snakemake.output[0],
+            **dict(snakemake.output.items()),
         )

@@ -41,6 +41,7 @@ def plot_fig3(
     n_images,
     demo,
     png,
+    pdf,
     tsv,
     ranked_by="zc",
     nsd_ids=None,
@@ -67,7 +68,7 @@ def plot_fig3(
     n_images : int
     demo : bool
         Say on the figure that the data are simulated.
-    png, tsv : path
+    png, pdf, tsv : path
         Outputs: the figure, and what it shows with the columns subject, nsd_id, rank, group,
         method, sample, samples, metric, value.
     ranked_by : str
@@ -111,7 +112,7 @@ def plot_fig3(
             rows=rows,
             blocks=split_sections(chosen, columns, len(numbers)),
         )
-        save_figure(png, figure)
+        save_figure((png, pdf), figure)
     logger.info("%s: images %s", subject, chosen["nsd_id"].tolist())
     labelled = {(subject, method): table for method, table in shown.items()}
     save_table(tsv, tabulate_shown(chosen, labelled, metric))

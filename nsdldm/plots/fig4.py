@@ -43,6 +43,7 @@ def plot_fig4(
     n_images,
     demo,
     png,
+    pdf,
     tsv,
     method="zc",
     nsd_ids=None,
@@ -65,7 +66,7 @@ def plot_fig4(
     n_images : int
     demo : bool
         Say on the figure that the data are simulated.
-    png, tsv : path
+    png, pdf, tsv : path
         Outputs: the figure, and what it shows with the columns of
         `nsdldm.plots.fig3.plot_fig3`.
     method : str
@@ -95,7 +96,7 @@ def plot_fig4(
     rows, blocks = _lay_out(cells, names, chosen, len(numbers))
     with journal_style():
         title = f"Reconstructions from {symbol}" + (f" – {DEMO}" if demo else "")
-        save_figure(png, draw_pictures(title=title, notes=notes, rows=rows, blocks=blocks))
+        save_figure((png, pdf), draw_pictures(title=title, notes=notes, rows=rows, blocks=blocks))
     logger.info("images %s of %d that all saw", chosen["nsd_id"].tolist(), len(numbers))
     labelled = {(name, method): table for name, table in shown.items()}
     save_table(tsv, tabulate_shown(chosen, labelled, metric))

@@ -56,7 +56,7 @@ PLOT, LEFT, BETWEEN, RIGHT, TITLE, NAMES, TICKS, LEGEND = 52, 11, 3, 2, 6, 4.5, 
 
 
 def plot_fig5(
-    *, summaries, tables, demo, png, tsv, metrics=None, repeats=1000, seed=0, protocol=None
+    *, summaries, tables, demo, png, pdf, tsv, metrics=None, repeats=1000, seed=0, protocol=None
 ):
     """Draw the identification accuracy of every method, by network and layer.
 
@@ -71,7 +71,7 @@ def plot_fig5(
         metric. The method true-zc is drawn as the ceiling.
     demo : bool
         Say on the figure that the data are simulated.
-    png, tsv : path
+    png, pdf, tsv : path
         Outputs: the figure, and its numbers with the columns subject (``mean`` among them), method,
         metric, value, ci_low, ci_high, floor_random, floor_mean, floor_shuffled, n_images,
         n_samples.
@@ -94,7 +94,7 @@ def plot_fig5(
     title = "Two-way identification" + (f" – {protocol}" if protocol else "")
     with journal_style():
         title += f" – {DEMO}" if demo else ""
-        save_figure(png, draw_fig5(title, numbers, _notes(numbers, missing, demo)))
+        save_figure((png, pdf), draw_fig5(title, numbers, _notes(numbers, missing, demo)))
     logger.info("%d metrics drawn, not computed: %s", len(computed), ", ".join(missing) or "none")
     save_table(tsv, numbers)
 

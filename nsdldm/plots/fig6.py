@@ -49,7 +49,9 @@ MEASURE = "Prediction accuracy (Pearson's {r}, held-out images)"
 HEAD, ROW_TITLE, FOOT, MARGIN = 7, 6, 19, 2
 
 
-def plot_fig6(*, subject, heading, maps, tables, masks, transforms, surfaces, demo, png, html, tsv):
+def plot_fig6(
+    *, subject, heading, maps, tables, masks, transforms, surfaces, demo, png, pdf, html, tsv
+):
     """Draw one subject's maps of prediction accuracy, one row a feature space.
 
     Vertices are coloured where the nearest voxel at mid-depth is significant; their value is the
@@ -72,7 +74,7 @@ def plot_fig6(*, subject, heading, maps, tables, masks, transforms, surfaces, de
         For lh and rh the files white, inflated, sulc and flat.
     demo : bool
         Say on the figure that the data are simulated.
-    png, html, tsv : path
+    png, pdf, html, tsv : path
         Outputs: the figure, the same maps to turn by hand, and their summary by region with the
         columns subject, feature, roi, median_r, median_ceiling, n_voxels, share_significant.
     """
@@ -85,7 +87,7 @@ def plot_fig6(*, subject, heading, maps, tables, masks, transforms, surfaces, de
     counts = {feature: _count(tables[feature]) for feature in maps}
     with journal_style():
         figure = draw_fig6(title, counts, hemispheres, accuracy, regions, limit)
-        save_figure(png, figure)
+        save_figure((png, pdf), figure)
     summary = summarize_encoding(subject=subject, tables=tables, masks=masks)
     save_table(tsv, summary.drop(columns="min_ncsnr"))
     write_page(

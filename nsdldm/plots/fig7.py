@@ -153,6 +153,7 @@ def plot_unique_variance(
     drawn,
     demo,
     png,
+    pdf,
     html,
     tsv,
     pictures=None,
@@ -183,7 +184,7 @@ def plot_unique_variance(
         chance.
     demo : bool
         Say on the figure that the data are simulated.
-    png, html, tsv : path
+    png, pdf, html, tsv : path
         Outputs: the figure, the same maps to turn by hand, and their summary by region with the
         columns of `summarize_unique`.
     pictures : path, optional
@@ -209,7 +210,7 @@ def plot_unique_variance(
     counts = {pair: _count(table, pair) for pair, table in read.items()}
     with journal_style():
         shown = hemispheres, maps, regions, limit, DRAWN[drawn], strip
-        save_figure(png, draw_unique(title, counts, *shown))
+        save_figure((png, pdf), draw_unique(title, counts, *shown))
     save_table(tsv, summarize_unique(subject, read, masks))
     write_page(
         html,

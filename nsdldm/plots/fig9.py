@@ -49,7 +49,7 @@ NOTE = (
 HEAD, ROW_TITLE, FOOT, GAP, MARGIN, BARS, NAMES, AXIS = 7, 6, 13, 4, 2, 36, 12, 6
 
 
-def plot_fig9(*, subject, blocks, tables, masks, transforms, surfaces, demo, png, html, tsv):
+def plot_fig9(*, subject, blocks, tables, masks, transforms, surfaces, demo, png, pdf, html, tsv):
     """Draw the best-predicting block of each voxel, one row a denoising step.
 
     Vertices take the value of the nearest voxel at mid-depth.
@@ -70,7 +70,7 @@ def plot_fig9(*, subject, blocks, tables, masks, transforms, surfaces, demo, png
         For lh and rh the files white, inflated, sulc and flat.
     demo : bool
         Say on the figure that the data are simulated.
-    png, html, tsv : path
+    png, pdf, html, tsv : path
         Outputs: the figure, the same maps to turn by hand, and the counts drawn, as
         `count_winners` returns them.
 
@@ -88,7 +88,7 @@ def plot_fig9(*, subject, blocks, tables, masks, transforms, surfaces, demo, png
     counts = count_winners(subject, read, masks, blocks)
     title = f"{subject} – {DEMO}" if demo else subject
     with journal_style():
-        save_figure(png, draw_fig9(title, blocks, counts, hemispheres, maps, regions))
+        save_figure((png, pdf), draw_fig9(title, blocks, counts, hemispheres, maps, regions))
     save_table(tsv, counts)
     named = {STEP.format(percent=100 * share): values for share, values in maps.items()}
     write_classes(html, f"Figure 9: {title}", hemispheres, named, blocks)

@@ -223,7 +223,7 @@ def tabulate_noise(*, table, output):
     logger.info("ranges of the mean: at most %.4f", wide["range"].max())
 
 
-def plot_group(*, table, left_out, demo, png, tsv):
+def plot_group(*, table, left_out, demo, png, pdf, tsv):
     """Draw r by region and space, and unique variance by noise level and denoising step.
 
     Parameters
@@ -234,7 +234,7 @@ def plot_group(*, table, left_out, demo, png, tsv):
         Variants of series that are not drawn either.
     demo : bool
         Say on the figure that the data are simulated.
-    png, tsv : path
+    png, pdf, tsv : path
         Outputs: the figure, and the rows of the table that it shows.
 
     Raises
@@ -247,7 +247,7 @@ def plot_group(*, table, left_out, demo, png, tsv):
     variants = numbers["series"].str.partition("-")[2]
     numbers = numbers[~variants.isin(left_out)]
     with journal_style():
-        save_figure(png, draw_group(numbers, demo))
+        save_figure((png, pdf), draw_group(numbers, demo))
     save_table(tsv, numbers)
 
 

@@ -1,5 +1,8 @@
 """One look for every figure: a journal's double column, one font, one scale of colours."""
 
+from contextlib import contextmanager
+from pathlib import Path
+
 import matplotlib as mpl
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -33,12 +36,22 @@ RC = {
     "axes.labelcolor": INK,
     "xtick.color": INK,
     "figure.facecolor": "white",
+    "pdf.fonttype": 42,  # text that can be selected and edited
+}
+# Without dates and versions, so that the same figure gives the same bytes.
+METADATA = {
+    ".png": {"Software": None},
+    ".pdf": {"Creator": None, "Producer": None, "CreationDate": None},
 }
 
 
+@contextmanager
 def journal_style():
-    """Context manager: draw with the project's look inside the block."""
-    return mpl.rc_context(RC)
+    """Draw with the project's look inside the block, whatever a user's matplotlibrc says."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(RC)
+        yield
 
 
 def new_figure(width, height):
@@ -94,7 +107,16 @@ def upper_limit(values, percentile=99.0, step=0.05):
     return max(1, np.ceil(top / step - 1e-9)) * step
 
 
-def save_figure(path, figure):
-    """Write a figure as PNG at its own size and `DPI`; the same figure gives the same bytes."""
-    with replacing(path) as part:
-        figure.savefig(part, dpi=DPI, metadata={"Software": None})
+def save_figure(paths, figure):
+    """Write a figure at its own size; the same figure gives the same bytes.
+
+    Parameters
+    ----------
+    paths : sequence of path
+        Each ends in ``.png``, for pixels at `DPI`, or in ``.pdf``, for text and lines as such and
+        pictures at `DPI`.
+    figure : matplotlib Figure
+    """
+    for path in map(Path, paths):
+        with journal_style(), replacing(path) as part:
+            figure.savefig(part, dpi=DPI, metadata=METADATA[path.suffix])

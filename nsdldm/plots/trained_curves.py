@@ -41,7 +41,7 @@ EARLY = 0.1
 TITLE, LEFT, BETWEEN, RIGHT, HEADING, PLOT, TICKS, MARGIN = 6, 10, 11, 3, 7, 25, 8.5, 1.5
 
 
-def plot_training_curves(*, curves, cohort, demo, png):
+def plot_training_curves(*, curves, cohort, demo, png, pdf):
     """Draw the losses of every training of a cohort, one plot each.
 
     Parameters
@@ -54,8 +54,8 @@ def plot_training_curves(*, curves, cohort, demo, png):
         Whose responses they were trained on, for the title.
     demo : bool
         Say on the figure that the data are simulated.
-    png : path
-        Output. The numbers are the tables.
+    png, pdf : path
+        Outputs. The numbers are the tables.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def plot_training_curves(*, curves, cohort, demo, png):
     """
     tables = {name: read_columns(path, COLUMNS) for name, path in curves.items()}
     with journal_style():
-        save_figure(png, draw_curves(tables, cohort, demo))
+        save_figure((png, pdf), draw_curves(tables, cohort, demo))
     ends = [f"{name} {table['loss'].iloc[-1]:.4g}" for name, table in tables.items()]
     logger.info("last losses: %s", ", ".join(ends))
 

@@ -50,7 +50,7 @@ ROWS = ("measured", "seen", "filled in")
 
 
 def plot_masked_responses(
-    *, reconstructions, errors, encoder, n_images, n_voxels, demo, png, tsv, nsd_ids=None
+    *, reconstructions, errors, encoder, n_images, n_voxels, demo, png, pdf, tsv, nsd_ids=None
 ):
     """Draw test responses, what the encoder saw of them, and what it made of the rest.
 
@@ -76,7 +76,7 @@ def plot_masked_responses(
         The most voxels of each that are drawn, from the first.
     demo : bool
         Say on the figure that the data are simulated.
-    png, tsv : path
+    png, pdf, tsv : path
         Outputs: the figure, and for every test image and predictor nsd_id, predictor, r and mse
         over hidden voxels, with rank and group of those drawn.
     nsd_ids : sequence of int, optional
@@ -94,7 +94,7 @@ def plot_masked_responses(
     chosen = choose_images(own, n_images, nsd_ids)
     with journal_style():
         figure = draw_masked(filled, scores, table, encoder, chosen, n_voxels, demo)
-        save_figure(png, figure)
+        save_figure((png, pdf), figure)
     logger.info("images %s of %d", chosen["nsd_id"].tolist(), len(own))
     save_table(tsv, scores.merge(chosen, on="nsd_id", how="left"))
 

@@ -53,6 +53,7 @@ def plot_trained_subjects(
     adapters,
     demo,
     png,
+    pdf,
     tsv,
     nsd_ids=None,
 ):
@@ -79,7 +80,7 @@ def plot_trained_subjects(
         The joint model has a map of its own for each subject.
     demo : bool
         Say on the figure that the data are simulated.
-    png, tsv : path
+    png, pdf, tsv : path
         Outputs: the figure, and what it shows with the columns of `nsdldm.plots.fig3.plot_fig3`.
     nsd_ids : sequence of int, optional
         Show these images instead.
@@ -119,7 +120,7 @@ def plot_trained_subjects(
             rows=[(PRESENTED, "image"), *((subject, "tested") for subject in images)],
             blocks=[sections] if wide else [[section] for section in sections],
         )
-        save_figure(png, figure)
+        save_figure((png, pdf), figure)
     logger.info("images %s of %d that all saw", chosen["nsd_id"].tolist(), len(numbers))
     labelled = {(subject, method): table for (method, subject), table in shown.items()}
     save_table(tsv, tabulate_shown(chosen, labelled, metric))

@@ -59,7 +59,7 @@ def draw_fig3(files, folder, patch, methods=("z", "c", "zc"), n_images=4, **chan
     }
     given = {"subject": "subj01", "metric": PSM, "n_images": n_images, "demo": True, **own}
     given |= {"stimuli": files["stimuli"], "images": files["images"]["subj01"]}
-    outputs = {suffix: folder / f"fig3.{suffix}" for suffix in ("png", "tsv")}
+    outputs = {suffix: folder / f"fig3.{suffix}" for suffix in ("png", "pdf", "tsv")}
     fig3.plot_fig3(**given | outputs | changes)
     return kept[0], load_table(outputs["tsv"]), outputs["png"]
 
@@ -72,7 +72,7 @@ def draw_fig4(files, folder, patch, n_images=1, subjects=SUBJECTS, **changes):
     }
     own["images"] = {subject: files["images"][subject] for subject in subjects}
     given = {"stimuli": files["stimuli"], "metric": PSM, "n_images": n_images, "demo": False}
-    outputs = {suffix: folder / f"fig4.{suffix}" for suffix in ("png", "tsv")}
+    outputs = {suffix: folder / f"fig4.{suffix}" for suffix in ("png", "pdf", "tsv")}
     fig4.plot_fig4(**given | own | outputs | changes)
     return kept[0], load_table(outputs["tsv"]), outputs["png"]
 
@@ -118,6 +118,7 @@ def check_print(figure, path):
     with Image.open(path) as image:
         assert image.size[0] <= 2126
         assert image.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+    figure.canvas.draw()  # at its own resolution, after the PDF at another
     width, height = figure.canvas.get_width_height()
     boxes = []
     for text in words_of(figure):
@@ -440,7 +441,7 @@ def drawn(tmp_path_factory):
     summaries, tables = write_evaluation(folder)
     with pytest.MonkeyPatch.context() as patch:
         kept = keep_figure(patch, fig5)
-        outputs = {suffix: folder / f"fig5.{suffix}" for suffix in ("png", "tsv")}
+        outputs = {suffix: folder / f"fig5.{suffix}" for suffix in ("png", "pdf", "tsv")}
         plot_fig5(summaries=summaries, tables=tables, demo=True, **outputs)
     return kept[0], load_table(outputs["tsv"]), outputs["png"], (summaries, tables)
 
@@ -528,7 +529,7 @@ def test_images_without_a_value_do_not_count():
 def test_figure_5_of_one_subject_and_of_chosen_metrics(tmp_path, monkeypatch):
     summaries, tables = write_evaluation(tmp_path, ("subj01",), ("z", "zc", "new"))
     kept = keep_figure(monkeypatch, fig5)
-    outputs = {"png": tmp_path / "a.png", "tsv": tmp_path / "a.tsv"}
+    outputs = {"png": tmp_path / "a.png", "pdf": tmp_path / "a.pdf", "tsv": tmp_path / "a.tsv"}
     given = {"summaries": summaries, "tables": tables, "demo": False, **outputs}
     plot_fig5(metrics=[WAYS[2], WAYS[0]], **given)
     assert list(dict.fromkeys(load_table(outputs["tsv"])["metric"])) == [WAYS[2], WAYS[0]]

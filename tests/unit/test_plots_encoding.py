@@ -44,7 +44,7 @@ def run(module, function, folder, **given):
         patch.setattr(cortex, "SUPERSAMPLING", 1)  # for speed
         save = module.save_figure
         patch.setattr(module, "save_figure", lambda p, f: figures.append(f) or save(p, f))
-        outputs = {suffix: folder / f"figure.{suffix}" for suffix in ("png", "html", "tsv")}
+        outputs = {suffix: folder / f"figure.{suffix}" for suffix in ("png", "pdf", "html", "tsv")}
         function(**given, demo=True, **outputs)
     return outputs, figures[0]
 
@@ -98,6 +98,7 @@ def check_journal(path, figure):
         assert image.size[0] == 2126 and image.size[1] <= 2905  # 246 mm
     texts = [text for text in all_texts(figure) if text.get_text() and text.get_visible()]
     assert min(text.get_size() for text in texts) >= 6
+    figure.canvas.draw()  # at its own resolution, after the PDF at another
     width, height = figure.canvas.get_width_height()
     boxes = [text.get_window_extent() for text in texts]
     for text, box in zip(texts, boxes, strict=True):
@@ -196,7 +197,7 @@ def test_a_table_without_its_columns_is_refused(tmp_path):
     path = write_joint(tmp_path, PAIRS[0], 6)
     with pytest.raises(InputError, match="unique_zc-n060"):
         fig7.plot_unique_variance(
-            **dict.fromkeys(("masks", "transforms", "surfaces", "png", "html", "tsv")),
+            **dict.fromkeys(["masks", "transforms", "surfaces", "png", "pdf", "html", "tsv"]),
             **{"subject": "subj01", "figure": 7, "demo": False, "drawn": "unique"},
             tables={PAIRS[1]: path},
         )
@@ -346,7 +347,11 @@ def test_the_group_figure_is_a_journal_figure(tmp_path, monkeypatch):
     table, _ = tabulate(tmp_path, given)
     figures, save = [], group.save_figure
     monkeypatch.setattr(group, "save_figure", lambda p, f: figures.append(f) or save(p, f))
-    outputs = {"png": tmp_path / "group.png", "tsv": tmp_path / "drawn.tsv"}
+    outputs = {
+        "png": tmp_path / "group.png",
+        "pdf": tmp_path / "group.pdf",
+        "tsv": tmp_path / "drawn.tsv",
+    }
     group.plot_group(table=table, left_out=[], demo=True, **outputs)
     check_journal(outputs["png"], figures[0])
     words = [text.get_text() for text in all_texts(figures[0])]
@@ -377,6 +382,6 @@ def test_variants_stand_side_by_side_and_can_be_left_out(tmp_path, monkeypatch):
     monkeypatch.setattr(group, "save_figure", lambda *_: None)
     whole = table.assign(**dict.fromkeys([*group.NUMBERS, *group.AGREEMENT], 1.0))
     save_table(tmp_path / "group.tsv", whole.assign(value=table["value"]))
-    outputs = {"png": tmp_path / "g.png", "tsv": tmp_path / "g.tsv"}
+    outputs = {"png": tmp_path / "g.png", "pdf": tmp_path / "g.pdf", "tsv": tmp_path / "g.tsv"}
     group.plot_group(table=tmp_path / "group.tsv", left_out=["seed43"], demo=False, **outputs)
     assert set(drawn[0]["series"]) == {"step", "step-shared", "noise"}

@@ -115,7 +115,7 @@ def drawn(tmp_path_factory):
         patch.setattr(cortex, "SUPERSAMPLING", 1)  # for speed
         save = fig6.save_figure
         patch.setattr(fig6, "save_figure", lambda p, f: figures.append(f) or save(p, f))
-        outputs = {suffix: folder / f"fig6.{suffix}" for suffix in ("png", "html", "tsv")}
+        outputs = {suffix: folder / f"fig6.{suffix}" for suffix in ("png", "pdf", "html", "tsv")}
         fig6.plot_fig6(**write_subject(folder, reach=9), heading="Figure 6", demo=True, **outputs)
     return folder, figures[0]
 
@@ -133,6 +133,7 @@ def test_the_figure_is_a_journal_figure(drawn):
         assert image.info["dpi"] == pytest.approx((300, 300), abs=0.1)
     texts = [text for text in all_texts(figure) if text.get_text()]
     assert min(text.get_size() for text in texts) >= 6
+    figure.canvas.draw()  # at its own resolution, after the PDF at another
     width, height = figure.canvas.get_width_height()
     for text in texts:
         box = text.get_window_extent()
@@ -215,7 +216,7 @@ def test_a_subject_without_significant_voxels_is_drawn(tmp_path, monkeypatch):
     monkeypatch.setattr(cortex, "SUPERSAMPLING", 1)
     given = write_subject(tmp_path, reach=0)
     given["maps"] = {"z": given["maps"]["z"]}
-    outputs = {suffix: tmp_path / f"fig6.{suffix}" for suffix in ("png", "html", "tsv")}
+    outputs = {suffix: tmp_path / f"fig6.{suffix}" for suffix in ("png", "pdf", "html", "tsv")}
     fig6.plot_fig6(**given, heading="Figure 6", demo=False, **outputs)
     assert all(path.stat().st_size for path in outputs.values())
     assert "simulated" not in outputs["html"].read_text(encoding="utf-8")

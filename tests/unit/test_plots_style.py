@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -20,14 +22,32 @@ def test_scales_end_at_the_next_step_above_nearly_all_values(values, limit):
     assert upper_limit(values) == pytest.approx(limit)
 
 
+def draw_text(*paths):
+    with journal_style():
+        figure = new_figure(pixels(180), 300)
+        figure.text(0.1, 0.5, "text of $z_c$")
+        save_figure(paths, figure)
+
+
 def test_figures_have_their_printed_size_and_the_same_bytes(tmp_path):
     assert pixels(180) == 2126
-    for name in ("a.png", "b.png"):
-        with journal_style():
-            figure = new_figure(pixels(180), 300)
-            figure.text(0.5, 0.5, "text")
-            save_figure(tmp_path / name, figure)
-    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    draw_text(tmp_path / "a.png", tmp_path / "a.pdf")
+    draw_text(tmp_path / "b.png", tmp_path / "b.pdf")
+    for suffix in ("png", "pdf"):
+        a, b = ((tmp_path / f"{name}.{suffix}").read_bytes() for name in "ab")
+        assert a == b
     with Image.open(tmp_path / "a.png") as image:
         assert image.size == (2126, 300)
         assert image.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+
+
+def test_pdfs_have_the_printed_size_and_text_as_text(tmp_path):
+    draw_text(tmp_path / "a.pdf")
+    written = (tmp_path / "a.pdf").read_bytes()
+    # 2126 pixels of 1/300 inch in points of 1/72 inch.
+    width, height = re.search(rb"/MediaBox \[ 0 0 ([0-9.]+) ([0-9.]+) \]", written).groups()
+    assert (float(width), float(height)) == pytest.approx((510.24, 72))
+    # TrueType outlines with names that tell characters, not shapes (type 3).
+    assert b"/CIDFontType2" in written and b"/Type3" not in written
+    assert b"/ToUnicode" in written
+    assert b"Matplotlib" not in written and b"Date" not in written

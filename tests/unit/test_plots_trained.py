@@ -98,7 +98,7 @@ def draw_masked(folder, patch, **changes):
     kept = keep_figure(patch, trained_masked)
     given = {"reconstructions": folder / "masked.h5", "errors": folder / "errors.tsv"}
     given |= {"encoder": "fcae", "n_images": 3, "n_voxels": SHOWN, "demo": True}
-    outputs = {suffix: folder / f"masked.{suffix}" for suffix in ("png", "tsv")}
+    outputs = {suffix: folder / f"masked.{suffix}" for suffix in ("png", "pdf", "tsv")}
     trained_masked.plot_masked_responses(**given | outputs | changes)
     return kept[0], load_table(outputs["tsv"]), outputs["png"]
 
@@ -204,7 +204,7 @@ def draw_subjects(folder, patch, n_images=3, **changes):
     }
     given |= {key: files[key] for key in ("stimuli", "images")}
     given |= {"metric": PSM, "n_images": n_images, "adapters": False, "demo": True}
-    outputs = {suffix: folder / f"subjects.{suffix}" for suffix in ("png", "tsv")}
+    outputs = {suffix: folder / f"subjects.{suffix}" for suffix in ("png", "pdf", "tsv")}
     trained_subjects.plot_trained_subjects(**given | outputs | changes)
     return kept[0], load_table(outputs["tsv"]), outputs["png"], files
 
@@ -263,7 +263,8 @@ def write_curve(path, parts, n=20, **columns):
 
 def draw_curves(folder, patch, curves, **changes):
     kept = keep_figure(patch, trained_curves)
-    given = {"curves": curves, "cohort": "joint", "demo": True, "png": folder / "curves.png"}
+    given = {"curves": curves, "cohort": "joint", "demo": True}
+    given |= {suffix: folder / f"curves.{suffix}" for suffix in ("png", "pdf")}
     trained_curves.plot_training_curves(**given | changes)
     return kept[0], folder / "curves.png"
 

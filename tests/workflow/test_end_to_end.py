@@ -128,6 +128,7 @@ def test_figures_of_the_encoding_half(finished, subject):
     assert set(blocks["share"]) == {0.5, 1.0}
     for figure in ("fig7", "fig8", "fig9"):
         assert (folder / f"{figure}.png").stat().st_size > 50_000
+        assert (folder / f"{figure}.pdf").read_bytes().startswith(b"%PDF-")
         assert subject in (folder / f"{figure}.html").read_text()
     strip = np.load(finished / f"results/{subject}/strips/fig7.npy")
     assert strip.shape == (2, 3, 96, 96, 3)
@@ -202,7 +203,7 @@ def test_decoding_tables_and_gallery(finished):
 
 
 def test_group_products(finished):
-    for suffix in ("png", "html", "tsv"):
+    for suffix in ("png", "pdf", "html", "tsv"):
         copy = (finished / f"results/figures/fig6.{suffix}").read_bytes()
         assert copy == (finished / f"results/subj01/figures/fig6.{suffix}").read_bytes()
     table = pd.read_csv(finished / "results/tables/encoding.tsv", sep="\t")
