@@ -157,7 +157,8 @@ def judge_errors(observed, worse, better, draws, judge, memory):
         errors = [np.square(observed[:, part] - other[:, part]) for other in (worse, better)]
         differences = torch.as_tensor(errors[0] - errors[1], device=device)
         passed = judge(draws @ differences)
-        shares[part] = passed.double().mean(axis=0).cpu().numpy()
+        # Whole numbers below 2^24 are exact, and float32 is four times as fast as float64 here.
+        shares[part] = passed.float().sum(axis=0).cpu().numpy() / len(draws)
     return shares
 
 

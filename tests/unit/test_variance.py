@@ -1,10 +1,12 @@
 """Unique variance on planted voxels, against closed forms and scikit-learn."""
 
 import itertools
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
+import yaml
 from himalaya.backend import get_backend, set_backend
 from planted_voxels import HOW, draw_weights, name_inputs, name_kernels, write_subject
 from scipy.stats import ortho_group
@@ -176,6 +178,53 @@ def test_weights_and_penalties_are_chosen_as_by_a_loop(subject):
         np.testing.assert_allclose(
             predicted[:, voxel], model.predict(joined[row][~train]), rtol=1e-4, atol=1e-4
         )
+
+
+PROJECT = Path(__file__).resolve().parents[2]
+
+
+def shipped_weights():
+    """Grids of kernel weights: the default, and those of the two configurations."""
+    schema = yaml.safe_load((PROJECT / "schemas/config.schema.yaml").read_text())
+    own = schema["properties"]["encoding"]["properties"]["weights"]
+    grids = {"default": own["default"]}
+    for name in ("config.yaml", "config.nsd.yaml"):
+        config = yaml.safe_load((PROJECT / name).read_text())
+        grids[name] = config["encoding"].get("weights", own["default"])
+    return grids
+
+
+def solve_by_hand(kernel, Y, penalty, n_train):
+    """R² on the rest of a kernel ridge fitted to the first samples, in closed form."""
+    Y = Y - Y[:n_train].mean(axis=0)
+    inner = kernel[:n_train, :n_train] + penalty * np.eye(n_train)
+    predicted = kernel[n_train:, :n_train] @ np.linalg.solve(inner, Y[:n_train])
+    observed = Y[n_train:]
+    errors = np.square(observed - predicted).sum(axis=0)
+    return 1 - errors / np.square(observed - observed.mean(axis=0)).sum(axis=0)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.2])
+def test_small_shares_of_the_signal_are_found_with_the_weights_shipped(tmp_path, share):
+    """As much of them as a model that is told the shares and the noise finds (in closed form)."""
+    rng, n, n_test, size, n_voxels = np.random.default_rng(0), 1200, 500, 200, 60
+    z, b = rng.standard_normal((2, n, size)) / np.sqrt(size)
+    a, own = rng.standard_normal((2, size, n_voxels))
+    signal = np.sqrt(1 - share) * z @ a + np.sqrt(share) * b @ own
+    write_subject(tmp_path, {"z": z, "zc": b}, signal, n_test, np.sqrt(3))
+    averages, train = prepare_by_hand(tmp_path)
+    order = np.argsort(~train, kind="stable")
+    z, b, Y = (x[order] - x[train].mean(axis=0) for x in (z, b, averages))
+    told = solve_by_hand((1 - share) * z @ z.T + share * b @ b.T, Y, 1, train.sum())
+    alone = solve_by_hand((1 - share) * z @ z.T, Y, 1 + share, train.sum())
+    possible = (told - alone).mean()
+    chosen = {"alphas": [0.3, 1, 3, 10], "flips": 99}
+    assert possible > (0.005 if share == 0.1 else 0.02)
+    for name, weights in shipped_weights().items():
+        found = fit(tmp_path, tmp_path, PAIRS[:1], weights=weights, **chosen)["z+zc"]
+        assert found["unique_zc"].mean() > 0.7 * possible, name
+    coarse = fit(tmp_path, tmp_path, PAIRS[:1], weights=[0, 0.5, 1], **chosen)["z+zc"]
+    assert coarse["unique_zc"].mean() < 0.6 * possible
 
 
 def test_single_models_are_those_of_the_encoders(subject, fitted, tmp_path):
