@@ -6,7 +6,7 @@ from itertools import islice
 import jsonschema
 import yaml
 
-from nsdldm.errors import InputError
+from nsdldm.errors import InputError, suggest_number
 from nsdldm.spaces import plan_spaces
 from nsdldm.trained.presets import check_methods
 
@@ -42,8 +42,7 @@ def _key(path):
 
 
 def _types(names):
-    names = [names] if isinstance(names, str) else names
-    return " or ".join(TYPES[name] for name in names)
+    return " or ".join(TYPES[name] for name in _listed(names))
 
 
 def _allowed(schema):
@@ -89,11 +88,45 @@ def _sentence(error):
     if "propertyNames" in error.absolute_schema_path:
         return f"Unknown key {_name(error.instance)} in {key}: it must be {_allowed(error.schema)}."
     if error.validator == "required":
-        return f"{key} lacks a key: {error.message}."
+        missing = ", ".join(sorted(set(error.validator_value) - set(error.instance)))
+        return f"{key} must have {missing}, not only {', '.join(map(_name, error.instance))}."
+    if error.validator == "contains":
+        missing = error.validator_value["const"]
+        return f"{key} must have {missing} among its values, not only {_show(error.instance)}."
     allowed = _allowed(error.schema)
     if error.validator in ("uniqueItems", "minItems"):
         allowed = "a list of at least one value without repeats"
-    return f"{key} must be {allowed}, not {_show(error.instance)}."
+    return f"{key} must be {allowed}, not {_show(error.instance)}{_suggest(error)}."
+
+
+def _suggest(error):
+    """How to write a number that YAML takes for text, where the schema wants one."""
+    parts = [error.schema, *error.schema.get("oneOf", ())]
+    kinds = {kind for part in parts for kind in _listed(part.get("type"))}
+    if not kinds & {"number", "integer"} or "string" in kinds:
+        return ""
+    return suggest_number(error.instance, "number" not in kinds)
+
+
+def _listed(value):
+    """A value of a schema that may be one or several, as a list."""
+    return value if isinstance(value, list) else [value]
+
+
+def _once(errors):
+    """One violation of each problem."""
+    deep = {tuple(error.absolute_path)[:-1] for error in errors}
+    told = set()
+    for error in errors:
+        path = tuple(error.absolute_path)
+        # A list lacks a value that is misspelt in it; the same value is as wrong in each place.
+        if error.validator == "contains" and path in deep:
+            continue
+        listed = path and isinstance(path[-1], int)
+        problem = (path[:-1], repr(error.instance)) if listed else path
+        if problem not in told or error.validator == "additionalProperties":
+            told.add(problem)
+            yield error
 
 
 def _name(key):
@@ -156,7 +189,7 @@ def check_schema(config, schema):
     with open(schema, encoding="utf-8") as stream:
         validator = Validator(yaml.safe_load(stream))
     errors = sorted(validator.iter_errors(config), key=lambda error: list(map(str, error.path)))
-    return [_sentence(error) for error in errors]
+    return [_sentence(error) for error in _once(errors)]
 
 
 def check_consistency(config):
@@ -179,7 +212,8 @@ def check_consistency(config):
         )
     if config["dataset"] == "nsd" and not config["nsd"]["root"]:
         problems.append("nsd.root must be the release's folder when dataset is nsd, not empty.")
-    unknown = sorted(set(config["matrices"]) - set(config["rois"]))
+    # That cortex is missing is said below.
+    unknown = sorted(set(config["matrices"]) - set(config["rois"]) - {"cortex"})
     if unknown:
         problems.append(
             f"matrices must name keys of rois ({', '.join(config['rois'])}), "
@@ -266,7 +300,8 @@ def _check_trained(config):
     if taken:
         names = ", ".join(taken)
         problems.append(f"trained.methods must have names of their own, not {names}, a ridge one.")
-    return problems + check_methods(trained["methods"], trained["size"])
+    methods = {name: own for name, own in trained["methods"].items() if name not in taken}
+    return problems + check_methods(methods, trained["size"])
 
 
 def _check_demo(config):

@@ -9,6 +9,8 @@ import math
 import re
 from copy import deepcopy
 
+from nsdldm.errors import suggest_number
+
 STAGES = ("stage1", "stage2", "stage3")
 ALIGNMENTS = ("none", "image", "text", "image+text", "cross_mae")
 
@@ -279,8 +281,12 @@ def check_methods(methods, size):
     problems, encoders = [], {}
     for name, own in methods.items():
         where = f"trained.methods.{name}"
-        if re.search("-(joint|subj0[1-8])$", name):
-            problems.append(f"{where} must not end like a cohort, in -joint or -subj01 to -subj08.")
+        # Files of a method lie beside those of a cohort, and are named after both.
+        if re.search("(^|-)(joint|subj0[1-8])$", name):
+            problems.append(
+                f"{where} must have another name: joint and subj01 to subj08, alone or after a "
+                "hyphen, stand for whom a method is trained on."
+            )
         found = _check_keys(where, own.get("preset", name), own)
         if not found:
             settings = resolve(name, own, size)
@@ -311,7 +317,11 @@ def _check_keys(where, preset, own):
                 continue
             example = float(known[key]) if key == "epochs" else OPTIONAL.get(key, known[key])
             if not _alike(value, example, key in OPTIONAL):
-                problems.append(f"{where}.{stage}.{key} must be like {example!r}, not {value!r}.")
+                number = type(example) in (int, float)
+                hint = suggest_number(value, type(example) is int) if number else ""
+                problems.append(
+                    f"{where}.{stage}.{key} must be like {example!r}, not {value!r}{hint}."
+                )
     return problems
 
 

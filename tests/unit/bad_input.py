@@ -116,6 +116,11 @@ CONFIGS = {
         "trained": {"methods": {"mae-f": {"stage1": {"widht": 96}}}}
     },
     "a trained method without a preset": {"trained": {"methods": {"mae-x": {}}}},
+    "a number that YAML takes for text": {"min_ncsnr": "1e-1"},
+    "a list without a value that it must have": {"reconstruction": {"methods": ["z"]}},
+    "a trained method with the name of a cohort": {
+        "trained": {"methods": {"subj02": {"preset": "fcae"}}}
+    },
     "a trained method with the name of a ridge one": {
         "trained": {"methods": {"zc": {"preset": "fcae"}}}
     },

@@ -77,7 +77,73 @@ def test_one_sentence_for_a_bad_value(name):
     assert problems[0].count("\n") == 0
 
 
+@pytest.mark.parametrize(
+    ("text", "key", "kind"),
+    [
+        ("1e-3", "min_ncsnr", float),
+        ("+2.5e3", "min_ncsnr", float),
+        (".5E2", "min_ncsnr", float),
+        ("'0.5'", "min_ncsnr", float),
+        ("1e1", "decoding.n_folds", int),
+        ("'12'", "demo.seed", int),
+        ("2e0", "evaluation.n_way", int),
+        ("3e0", "nsd.sessions", int),
+    ],
+)
+def test_a_number_that_yaml_takes_for_text_is_shown_as_yaml_wants_it(text, key, kind):
+    """What is to be written is read back by PyYAML as the number that was meant."""
+    meant = yaml.safe_load(text)
+    assert isinstance(meant, str)
+    change = meant
+    for piece in reversed(key.split(".")):
+        change = {piece: change}
+    (problem,) = check_schema(merge(shipped(), change), SCHEMA)
+    write = problem.split("which YAML takes for text: write ")[1].split()[0]
+    assert yaml.safe_load(write) == float(meant)
+    assert type(yaml.safe_load(write)) is kind
+
+
+@pytest.mark.parametrize("value", ["much", "", ".", "e3", "1e999", "1_0", "0x1F", "²"])
+def test_other_texts_are_no_numbers(value):
+    (problem,) = check_schema(merge(shipped(), {"min_ncsnr": value}), SCHEMA)
+    assert "YAML" not in problem
+
+
+def test_a_text_where_a_text_may_stand_is_no_number():
+    assert check_schema(merge(shipped(), {"model": {"revision": "12345e67"}}), SCHEMA) == []
+
+
+ONCE = {
+    "a list that lacks a value": ({"reconstruction": {"methods": ["z"]}}, "must have zc among its"),
+    "an empty list": ({"reconstruction": {"methods": []}}, "methods must be a list of at least"),
+    "a misspelt value": ({"reconstruction": {"methods": ["z", "zcc"]}}, "methods[1] must be one"),
+    "the same value twice": ({"decoding": {"alphas": ["x", "y", "x"]}}, "alphas[0]", "alphas[1]"),
+    "a key that is missing": (
+        {"feature_spaces": {"own": {"function": "a.b"}}},
+        "feature_spaces.own must have settings, not only function.",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ONCE)
+def test_each_violation_once_with_what_is_missing(name):
+    change, *words = ONCE[name]
+    problems = check_schema(merge(shipped(), change), SCHEMA)
+    if name == "the same value twice":
+        problems = problems[-2:]
+    assert len(problems) == len(words)
+    assert all(word in problem for word, problem in zip(words, problems, strict=True))
+
+
 CONTRADICTIONS = {
+    "no cortex among the regions": (
+        {"rois": {"early": ["streams:early"], "ventral": ["streams:ventral"]}},
+        "rois must have cortex",
+    ),
+    "a trained method with the name of a ridge one": (
+        {"trained": {"methods": {"z": {}}}},
+        "trained.methods must have names of their own, not z",
+    ),
     "figure subject not run": ({"figure_subject": "subj05"}, "figure_subject must be one of"),
     "no root": ({"dataset": "nsd"}, "nsd.root must be"),
     "matrix of no region": (
@@ -122,6 +188,7 @@ CONTRADICTIONS = {
 def test_contradictions(name):
     change, start = CONTRADICTIONS[name]
     config = merge(shipped(), change)
+    config |= {"rois": change.get("rois", config["rois"])}  # a mapping that is not merged
     assert check_schema(config, SCHEMA) == []
     problems = check_consistency(config)
     assert len(problems) == 1

@@ -85,13 +85,16 @@ def test_own_settings_lie_over_those_of_the_size():
 WRONG = {
     "unknown preset": ({"preset": "mae"}, "trained.methods.fcae must name a preset (fcae, "),
     "unknown key": ({"stage1": {"widht": 3}}, "Unknown key widht in trained.methods.fcae.stage1: "),
-    "text": ({"stage1": {"width": "768"}}, "fcae.stage1.width must be like 768, not '768'."),
+    "text": ({"stage1": {"width": "768"}}, "stage1.width must be like 768, not '768', which YAML "),
     "half": ({"stage1": {"depth": 2.5}}, "fcae.stage1.depth must be like 12, not 2.5."),
     "nothing": ({"stage1": {"mask_ratio": None}}, "stage1.mask_ratio must be like 0.75, not None."),
     "truth": ({"stage1": {"rate": True}}, "fcae.stage1.rate must be like 0.0017, not True."),
     "number": ({"stage1": {"own_maps": 1}}, "fcae.stage1.own_maps must be like False, not 1."),
     "infinite": ({"stage3": {"rate": math.inf}}, "stage3.rate must be like 5.3e-05, not inf."),
-    "optional": ({"stage3": {"tokens": "77"}}, "fcae.stage3.tokens must be like 77, not '77'."),
+    "optional": (
+        {"stage3": {"tokens": "77"}},
+        "stage3.tokens must be like 77, not '77', which YAML ",
+    ),
     "list": ({"stage1": {"betas": [0.9, "b"]}}, "stage1.betas must be like [0.9, 0.95], not "),
     "short list": ({"stage1": {"betas": [0.9]}}, "fcae.stage1.betas must be two numbers"),
     "large": ({"stage2": {"betas": [0.9, 1]}}, "fcae.stage2.betas must be two numbers"),
@@ -162,11 +165,11 @@ def test_encoders_of_one_name_must_be_one(methods):
         assert check_methods({name: own}, "full") == []
 
 
-@pytest.mark.parametrize("name", ["fcae-joint", "fcae-subj05"])
+@pytest.mark.parametrize("name", ["fcae-joint", "fcae-subj05", "joint", "subj02"])
 def test_names_of_cohorts_are_taken(name):
     """results/subj01/.../fcae-joint.h5 is of fcae, trained on all subjects."""
     found = check_methods({name: {"preset": "fcae"}}, "full")
-    assert len(found) == 1 and "must not end like a cohort" in found[0]
+    assert len(found) == 1 and "stand for whom a method is trained on" in found[0]
     assert check_methods({"fcae-subj09": {"preset": "fcae"}}, "full") == []
 
 
