@@ -588,3 +588,6 @@ def stop_on_missing_inputs():
         numbers = {subject: subject_sessions(subject) for subject in SUBJECTS}
         findings += preflight(config, ROOT, numbers)
     stop_on("The run cannot start; nothing was computed:", findings)
+
+
+include: "slurm.smk"

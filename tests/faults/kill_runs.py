@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(PROJECT / "tests/workflow"))
+sys.path[:0] = [str(PROJECT), str(PROJECT / "tests/workflow")]
 
 from conftest import COPIED, TINY_DEMO, write_config  # noqa: E402
 

@@ -33,6 +33,7 @@ SMALL = {
     "subjects": ["subj01", "subj02"],
     "rois": {"cortex": ["streams:ribbon"], "early": ["streams:early"]},
     "matrices": ["cortex", "early"],
+    "trained": {"regions": ["early"]},
     "model": {"path": MODEL, "resolution": 64, "batch_size": 64},
     "denoising": {"steps": 3},
     "trajectories": {
@@ -203,6 +204,23 @@ def test_reruns_are_those_of_the_default_profile(run, folder, config, change):
         assert jobs == plan(folder)
     finally:
         write_config(folder, **config)
+
+
+def test_a_group_beyond_its_partition_is_never_submitted(run, folder):
+    """Slurm itself would take it, and let it wait for ever."""
+    before = set(cluster.jobs())
+    cluster.ask("scontrol", "update", "PartitionName=gpu", "MaxTime=100")
+    try:
+        command = [*COMMAND, "--forceall", "--rerun-triggers", "mtime"]
+        result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    finally:
+        cluster.ask("scontrol", "update", "PartitionName=gpu", "MaxTime=UNLIMITED")
+    assert result.returncode == 1
+    found = (
+        r"features_subj01, features_subj02: expected at most 100 minutes in partition gpu, found"
+    )
+    assert re.search(found, result.stderr)
+    assert set(cluster.jobs()) == before
 
 
 def test_overlap_is_seen():

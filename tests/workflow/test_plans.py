@@ -1,8 +1,10 @@
 """What a fresh run would do, and how it refuses to start."""
 
+import os
 import re
 import shutil
 import subprocess
+import sys
 from collections import Counter
 
 import pytest
@@ -212,3 +214,53 @@ def test_configuration_keys_reach_the_schema():
     """The test's own configurations would be refused if a key were misspelt."""
     schema = yaml.safe_load((PROJECT / "schemas/config.schema.yaml").read_text())
     assert schema["additionalProperties"] is False
+
+
+@pytest.fixture
+def cluster(tmp_path, monkeypatch):
+    """Start the command through the Slurm profile, on a cluster that only says what it allows."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+
+    def start(minutes, *arguments):
+        limits = "".join(
+            f"PartitionName={name} Default=NO MaxTime={minutes // 60}:{minutes % 60:02d}:00\n"
+            for name in ("cpu", "gpu")
+        )
+        texts = {"scontrol": limits, "sinfo": "cpu|256000|64\ngpu|256000|64\n"}
+        for name in ("scontrol", "sinfo", "sbatch", "sacct", "squeue", "sacctmgr"):
+            note = f"echo >> {tmp_path}/{name}.called"
+            answer = f"cat <<'END'\n{texts[name]}END" if name in texts else "exit 1"
+            (tools / name).write_text(f"#!/bin/sh\n{note}\n{answer}\n")
+            (tools / name).chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
+        command = [sys.executable, "-m", "snakemake", "-s", str(PROJECT / "Snakefile")]
+        command += ["--directory", str(tmp_path), "--keep-going"]
+        command += ["--workflow-profile", str(PROJECT / "profiles/slurm"), *arguments]
+        result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+        assert result.returncode == 1
+        assert "Traceback" not in result.stderr
+        called = tmp_path / "sbatch.called"
+        return result.stderr, len(called.read_text()) if called.exists() else 0
+
+    return start
+
+
+def test_slurm_is_not_asked_for_more_than_its_partitions_allow(tmp_path, tiny_demo, cluster):
+    """In the profile times of a group add up: no rule of `prepare` asks for more than an hour."""
+    write_config(tmp_path, **tiny_demo)
+    text, n_submitted = cluster(minutes=60)
+    assert n_submitted == 0
+    _, _, told = text.partition("Slurm would never run these jobs; nothing was submitted:\n")
+    lines = {line.partition(":")[0].lstrip(" -"): line for line in told.splitlines()}
+    assert "at most 60 minutes in partition cpu" in lines["prepare_subj01, prepare_subj02"]
+    assert "at most 60 minutes in partition gpu" in lines["fits_subj01, fits_subj02"]
+    assert "Times of the rules of a job add up" in lines["fits_subj01, fits_subj02"]
+
+
+def test_slurm_is_not_asked_again_for_more_than_its_partitions_allow(tmp_path, tiny_demo, cluster):
+    """Pictures of the demo ask for 15 minutes, then for 30, then for 45."""
+    write_config(tmp_path, **tiny_demo)
+    text, n_submitted = cluster(40, "--until", "simulate_stimuli")
+    assert n_submitted == 2
+    assert "Submitted 2 times at most" in text
