@@ -39,13 +39,16 @@ test-others: .venv/installed
 # The workflow on a Slurm of one node; Debian, as root. Nothing of it stays but the packages.
 test-slurm: .venv/installed
 	which sbatch slurmctld munged > /dev/null || \
-	    $(SUDO) apt-get install -y --no-install-recommends slurm-wlm munge
+	    { $(SUDO) apt-get update -q && \
+	    $(SUDO) apt-get install -q -y --no-install-recommends slurm-wlm munge; }
 	$(SUDO) .venv/bin/python -B -m pytest -p no:cacheprovider tests/slurm
 
-# Kill a whole run once in every rule; half an hour. See docs/faults.md.
+# Kill a whole run once in every rule, half an hour; with KILLS=3 in three rules of figure 6, a few
+# minutes. See docs/faults.md.
 test-kills: .venv/installed
 	rm -rf build/kills
-	.venv/bin/python tests/faults/kill_runs.py --folder build/kills
+	.venv/bin/python tests/faults/kill_runs.py --folder build/kills \
+	    $(if $(KILLS),--kills $(KILLS) results/figures/fig6.png)
 
 lint: .venv/installed
 	.venv/bin/ruff check .

@@ -310,7 +310,7 @@ def parse_arguments():
     ):
         parser.add_argument(f"--{name}", type=int, default=default, help=f"{what} ({default})")
     parser.add_argument("--decoders", nargs="*", choices=DECODERS, default=["z"], help="(z)")
-    parser.add_argument("--step", type=json.loads, help=argparse.SUPPRESS)
+    parser.add_argument("--step", type=json.loads, help="one step alone, as JSON (all)")
     return parser.parse_args()
 
 

@@ -1,13 +1,15 @@
 """Kill runs of the whole workflow at random moments and compare what the same command makes of it.
 
     python tests/faults/kill_runs.py --folder /tmp/nsdldm-kills
+    python tests/faults/kill_runs.py --folder /tmp/nsdldm-kills --kills 3 results/figures/fig6.png
 
 makes one undisturbed run of the tiny configuration of the tests. Then it starts a second one and
 kills all its processes (SIGKILL) as soon as a job of a rule not hit yet has worked for a random
 share of its usual time, and gives the same command again, until every rule has been hit. Two more
 kills fall before the first job. After each kill everything that bears a final name, and that
 Snakemake does not know as unfinished, must be what the undisturbed run has; in the end all of
-results/ must be.
+results/ must be. With targets only these are made, and with `--kills` only so many of their rules
+are hit, chosen at random.
 """
 
 import argparse
@@ -315,6 +317,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--folder", type=Path, required=True, help="made; 1 GB")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--kills", type=int, help="rules to hit (default: all)")
+    parser.add_argument("targets", nargs="*", help="files to make (default: all)")
     parser.add_argument(
         "--undisturbed",
         type=Path,
@@ -337,13 +341,14 @@ def main():
         undisturbed = base / "undisturbed"
         for folder in (undisturbed, killed):
             copy_project(folder, TINY_DEMO)
-        finish_run(undisturbed, base / "undisturbed.log", [])
+        finish_run(undisturbed, base / "undisturbed.log", options.targets)
         print(f"undisturbed run: {time.monotonic() - began:.0f} s")
         began = time.monotonic()
     usual = read_usual(undisturbed)
     reference = {name: hash_file(path) for name, path in list_results(undisturbed).items()}
     chance = random.Random(options.seed)
-    kills = kill_and_continue(killed, base, reference, usual, set(usual), chance, [])
+    wanted = chance.sample(sorted(usual), min(options.kills or len(usual), len(usual)))
+    kills = kill_and_continue(killed, base, reference, usual, wanted, chance, options.targets)
     print(f"killed runs: {time.monotonic() - began:.0f} s")
     if not report(kills, compare_end(killed, reference), len(reference)):
         sys.exit(1)

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import cluster
 import pytest
-from conftest import COPIED, MODEL, PROJECT, plan, run_snakemake, write_config
+from conftest import COPIED, PROJECT, SMALL, plan, run_snakemake, write_config
 from test_reruns import CHANGES
 
 COMMAND = [sys.executable, "-m", "snakemake", "--workflow-profile", "profiles/slurm"]
@@ -28,37 +28,6 @@ EDITS = (
         "slurm-init-seconds-before-status-checks: 2",
     ),
 )
-# As little computing as shows every rule of the profile's groups: starting jobs takes the time.
-SMALL = {
-    "subjects": ["subj01", "subj02"],
-    "rois": {"cortex": ["streams:ribbon"], "early": ["streams:early"]},
-    "matrices": ["cortex", "early"],
-    "trained": {"regions": ["early"]},
-    "model": {"path": MODEL, "resolution": 64, "batch_size": 64},
-    "denoising": {"steps": 3},
-    "trajectories": {
-        "noise_levels": [0.4, 0.7],
-        "drawn_levels": [0.4],
-        "step_shares": [0.5, 1.0],
-        "blocks": {"mid": "mid_block", "up": "up_blocks.1"},
-        "width": 30,
-        "variants": {},
-    },
-    "decoding": {"targets": {"z": "early", "c": "early"}, "alphas": [10.0, 1000.0], "n_folds": 3},
-    "reconstruction": {"methods": ["zc"], "samples": 1, "steps": 2},
-    "evaluation": {
-        "networks": {"demo-judge": {"weights": MODEL}, "inception": None},
-        "n_way": 3,
-        "bootstrap": 100,
-    },
-    "encoding": {
-        "n_folds": 3,
-        "alphas": [1.0, 100.0, 10000.0],
-        "weights": [0, 0.5, 1],
-        "flips": 500,
-    },
-}
-DEMO = {"dataset": "demo", "demo": {"sessions": 1, "shared_images": 20, "unique_images": 240}}
 KILLED = "features_subj02"
 LONGEST_RUN = 3600  # seconds
 
@@ -67,10 +36,11 @@ LONGEST_RUN = 3600  # seconds
 def config(tmp_path_factory):
     """Configuration that reads a simulated release as if it were the real one."""
     folder = tmp_path_factory.mktemp("release")
-    write_config(folder, **SMALL | DEMO)
+    write_config(folder, **SMALL)
     run_snakemake(folder, "--until", "simulate_subject", project=PROJECT)
     nsd = {"root": str(folder / "results/demo"), "sessions": [1]}
-    return SMALL | {"dataset": "nsd", "nsd": nsd}
+    small = {key: value for key, value in SMALL.items() if key != "demo"}
+    return small | {"dataset": "nsd", "nsd": nsd}
 
 
 @pytest.fixture(scope="module")
@@ -211,7 +181,7 @@ def test_a_group_beyond_its_partition_is_never_submitted(run, folder):
     before = set(cluster.jobs())
     cluster.ask("scontrol", "update", "PartitionName=gpu", "MaxTime=100")
     try:
-        command = [*COMMAND, "--forceall", "--rerun-triggers", "mtime"]
+        command = [*COMMAND, "--forceall"]
         result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     finally:
         cluster.ask("scontrol", "update", "PartitionName=gpu", "MaxTime=UNLIMITED")

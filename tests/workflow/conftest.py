@@ -66,6 +66,24 @@ TINY_DEMO = {
     },
     "demo": {"sessions": 1, "shared_images": 40, "unique_images": 220},
 }
+# As little computing as shows every group of the Slurm profile: starting jobs takes the time.
+SMALL = TINY_DEMO | {
+    "rois": {"cortex": ["streams:ribbon"], "early": ["streams:early"]},
+    "matrices": ["cortex", "early"],
+    "model": {"path": MODEL, "resolution": 64, "batch_size": 64},
+    "trajectories": {
+        "noise_levels": [0.4, 0.7],
+        "drawn_levels": [0.4],
+        "step_shares": [0.5, 1.0],
+        "blocks": {"mid": "mid_block", "up": "up_blocks.1"},
+        "width": 30,
+        "variants": {},
+    },
+    "decoding": TINY_DEMO["decoding"] | {"targets": {"z": "early", "c": "early"}},
+    "reconstruction": {"methods": ["zc"], "samples": 1, "steps": 2},
+    "trained": TINY_DEMO["trained"] | {"regions": ["early"]},
+    "demo": {"sessions": 1, "shared_images": 20, "unique_images": 240},
+}
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest looks at -m

@@ -1,5 +1,6 @@
 """What a fresh run would do, and how it refuses to start."""
 
+import copy
 import os
 import re
 import shutil
@@ -9,7 +10,10 @@ from collections import Counter
 
 import pytest
 import yaml
-from conftest import PROJECT, plan, run_snakemake, write_config
+from conftest import PROJECT, SMALL, TINY_DEMO, plan, run_snakemake, write_config
+from snakemake.utils import validate
+
+from nsdldm.settings import check_consistency, check_schema
 
 
 def test_fresh_demo(tmp_path, tiny_demo):
@@ -216,6 +220,16 @@ def test_configuration_keys_reach_the_schema():
     assert schema["additionalProperties"] is False
 
 
+@pytest.mark.parametrize("tests_own", [TINY_DEMO, SMALL], ids=["tiny", "small"])
+def test_configurations_of_tests_are_accepted(tests_own):
+    """Also those of tests that only run where Slurm may be installed."""
+    config = copy.deepcopy(tests_own)
+    schema = PROJECT / "schemas/config.schema.yaml"
+    assert check_schema(config, schema) == []
+    validate(config, str(schema))
+    assert check_consistency(config) == []
+
+
 @pytest.fixture
 def cluster(tmp_path, monkeypatch):
     """Start the command through the Slurm profile, on a cluster that only says what it allows."""
@@ -264,3 +278,4 @@ def test_slurm_is_not_asked_again_for_more_than_its_partitions_allow(tmp_path, t
     text, n_submitted = cluster(40, "--until", "simulate_stimuli")
     assert n_submitted == 2
     assert "Submitted 2 times at most" in text
+    assert "SLURM sbatch failed" in text
