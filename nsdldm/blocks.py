@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 
 from nsdldm import encoding, ridge, stats
+from nsdldm.block_regions import scale_errors
 from nsdldm.errors import Finding, InputError
-from nsdldm.files import load_array
-from nsdldm.variance import judge_errors
+from nsdldm.files import create_array, load_array
+from nsdldm.variance import draw_signs, flip_signs
 
 logger = logging.getLogger(__name__)
 
@@ -24,12 +25,14 @@ def list_columns(blocks):
     Returns
     -------
     list of str
-        winner (index in `blocks`, blank where none), p and significant (of the r of the block that
-        scores best in training), clear (the second best predicts worse), r_{block} (test images),
+        winner (index in `blocks` of the one that scores best in training, blank where it does not
+        predict test images significantly), p and significant (of its r), p_clear (that the second
+        best predicts as well) and clear (after correction over voxels), r_{block} (test images),
         cv_{block} (R² averaged over training folds), ceiling and ncsnr.
     """
     scores = [f"{what}_{block}" for what in ("r", "cv") for block in blocks]
-    return ["winner", "p", "significant", "clear", *scores, "ceiling", "ncsnr"]
+    judged = ["winner", "p", "significant", "p_clear", "clear"]
+    return [*judged, *scores, "ceiling", "ncsnr"]
 
 
 def rank_blocks(cv_scores):
@@ -47,29 +50,13 @@ def rank_blocks(cv_scores):
     return np.argsort(-cv_scores, axis=0, kind="stable")[:2]
 
 
-def draw_resamples(n_draws, n_images, seed):
-    """How often each image occurs in each sample drawn with replacement.
-
-    Parameters
-    ----------
-    n_draws, n_images, seed : int
-
-    Returns
-    -------
-    float32 array of shape (n_draws, n_images)
-    """
-    even = np.full(n_images, 1 / n_images)
-    counts = np.random.default_rng(seed).multinomial(n_images, even, n_draws)
-    return counts.astype(np.float32)
-
-
 def _pick(predictions, index):
     """The predictions of one block a voxel; shapes (n_blocks, n_test, n_voxels), (n_voxels,)."""
     return np.take_along_axis(predictions, index[None, None], axis=0)[0]
 
 
-def compare_best(observed, predictions, ranks, confidence, resamples, memory):
-    """Find voxels whose best block predicts clearly better than the second best.
+def compare_best(observed, predictions, ranks, signs, memory):
+    """Test whether each voxel's best block predicts better than its second best, one-sided.
 
     Parameters
     ----------
@@ -77,22 +64,19 @@ def compare_best(observed, predictions, ranks, confidence, resamples, memory):
         Averaged test trials.
     predictions : float32 array of shape (n_blocks, n_test, n_voxels)
     ranks : int array of shape (2, n_voxels)
-        As `rank_blocks` returns them.
-    confidence : float
-        Level of the two-sided percentile interval, such as 0.95.
-    resamples : float32 array of shape (n_draws, n_test)
-        As `draw_resamples` returns them.
+        As `rank_blocks` returns them: chosen without these images.
+    signs : float32 array of shape (1 + n_flips, n_test)
+        As `nsdldm.variance.draw_signs` returns them.
     memory : int
         Bytes that a batch of voxels may take.
 
     Returns
     -------
-    bool array of shape (n_voxels,)
-        The interval of the difference of squared errors, resampled over test images, is above 0.
+    float64 array of shape (n_voxels,)
+        As `nsdldm.variance.flip_signs`.
     """
     best, second = (_pick(predictions, index) for index in ranks)
-    beyond = judge_errors(observed, second, best, resamples, lambda sums: sums <= 0, memory)
-    return beyond < (1 - confidence) / 2
+    return flip_signs(observed, second, best, signs, memory)
 
 
 def _fit_blocks(kernels, rows, fitted, n_test, alphas, folds, plan):
@@ -110,9 +94,9 @@ def _fit_blocks(kernels, rows, fitted, n_test, alphas, folds, plan):
     return predictions, cv_scores
 
 
-def _tabulate(blocks, observed, predictions, cv_scores, clear):
+def _tabulate(blocks, observed, predictions, cv_scores, p_clear):
     """Columns of the table that a block of voxels decides by itself."""
-    columns = {"best": rank_blocks(cv_scores)[0], "clear": clear}
+    columns = {"best": rank_blocks(cv_scores)[0], "p_clear": p_clear}
     for name, predicted, cv_score in zip(blocks, predictions, cv_scores, strict=True):
         columns[f"r_{name}"], columns[f"cv_{name}"] = (
             encoding.score(observed, predicted)[0],
@@ -122,15 +106,21 @@ def _tabulate(blocks, observed, predictions, cv_scores, clear):
 
 
 def _finish(table, blocks, n_test, q):
-    """Add significance and the winner; log the counts."""
-    r = table[[f"r_{name}" for name in blocks]].to_numpy()
+    """Add significance, the winner and whether it is clear; log the counts."""
+    r, cv = (table[[f"{what}_{name}" for name in blocks]].to_numpy() for what in ("r", "cv"))
     table["p"] = stats.p_values(r[np.arange(len(r)), table["best"]], n_test)
     table["significant"] = stats.fdr(table["p"], q)
-    table["winner"] = table["best"].where(table["significant"] & table["clear"])
+    table["winner"] = table["best"].where(table["significant"])
+    table.loc[table["p"].isna(), "p_clear"] = np.nan
+    # Corrected over voxels that training images choose: test images would choose those in which
+    # the winner happens to predict them well.
+    tested = table["p_clear"].where(cv.max(axis=1) > 0)
+    table["clear"] = stats.fdr(tested, q) & table["significant"]
     counts = count_winners(table["winner"], blocks)
     listed = ", ".join(f"{name} {count}" for name, count in counts.items())
-    message = "%d of %d voxels predicted at FDR %g; won by %s"
-    logger.info(message, table["significant"].sum(), len(table), q, listed)
+    message = "%d of %d voxels predicted at FDR %g; won by %s; %d winners are clear"
+    found = table["significant"].sum(), len(table), q, listed, table["clear"].sum()
+    logger.info(message, *found)
     return table[list_columns(blocks)]
 
 
@@ -162,24 +152,25 @@ def choose_blocks(
     mask,
     map,
     table,
+    errors,
     alphas,
     n_folds,
     fdr,
+    flips,
     train_on,
     zscore,
     memory_gb,
     device,
     seed,
-    confidence=0.95,
-    resamples=1000,
 ):
     """Find the block whose model predicts each voxel of a subject best.
 
     The models are those of `nsdldm.encoding.fit_encoders`, a block each. The winner has the best R²
     averaged over the folds of the training images. Test images, which have no part in that choice,
-    say whether it holds: its r is tested one-sided, with a false discovery rate over voxels, and
-    the second best must predict worse, by an interval of the difference of their squared errors
-    that is resampled over test images. Elsewhere the winner is blank.
+    say whether it holds: its r is tested one-sided, with a false discovery rate over voxels; where
+    it is not significant, the winner is blank. A winner is clear where the second best predicts the
+    test images worse: tested by flipping the signs of the images' differences of squared errors,
+    with a false discovery rate over the voxels that the winner predicts in training.
 
     Parameters
     ----------
@@ -188,24 +179,24 @@ def choose_blocks(
         of components; their order numbers the blocks.
     betas, trials, images, mask : path
         As `nsdldm.encoding.fit_encoders` takes them.
-    map, table : path
-        Output: a float32 NIfTI whose volumes are `list_columns(kernels)`, NaN off the mask, and a
-        table with a row a voxel in C-order of the mask (i, j, k and these).
+    map, table, errors : path
+        Output: a float32 NIfTI whose volumes are `list_columns(kernels)`, NaN off the mask; a
+        table with a row a voxel in C-order of the mask (i, j, k and these); and a float16 ``.npy``
+        of shape (n_blocks, n_test, n_voxels) as `nsdldm.block_regions.scale_errors` makes it.
     alphas : list of float
         Penalties tried; kernels have a mean diagonal of 1.
     n_folds : int
     fdr : float
-        False discovery rate.
+        False discovery rate, of both tests.
+    flips : int
+        Random sign flips.
     train_on : "averages" or "trials"
     zscore : bool
     memory_gb : float
         Memory the process may use, in units of 1e9 bytes; sets the batches.
     device : "auto", "cpu" or "cuda"
     seed : int
-        Shuffles images over folds, and draws the resamples.
-    confidence : float
-        Level of the interval.
-    resamples : int
+        Shuffles images over folds, and flips signs.
 
     Raises
     ------
@@ -223,16 +214,18 @@ def choose_blocks(
     held = len(blocks) + 2
     plan = encoding.plan_fits(rows, n_voxels, len(alphas), n_folds, memory_gb, held)
     folds = ridge.group_folds(rows[0], n_folds, seed)
-    draws = draw_resamples(resamples, n_test, seed)
-
+    signs = draw_signs(flips, n_test, seed)
     parts, ratio = [], np.empty(n_voxels, np.float32)
     how = shown, seen, rows, plan, train_on, zscore
-    for block, fitted, observed, known in encoding.prepare_blocks(betas, *how):
-        ratio[block] = known
-        models = _fit_blocks(kernels, rows, fitted, n_test, alphas, folds, plan)
-        ranks = rank_blocks(models[1])
-        clear = compare_best(observed, models[0], ranks, confidence, draws, plan["spare"])
-        parts.append(_tabulate(blocks, observed, *models, clear))
+    with create_array(errors, (len(blocks), n_test, n_voxels), np.float16) as kept:
+        for block, fitted, observed, known in encoding.prepare_blocks(betas, *how):
+            ratio[block] = known
+            models = _fit_blocks(kernels, rows, fitted, n_test, alphas, folds, plan)
+            ranks = rank_blocks(models[1])
+            p_clear = compare_best(observed, models[0], ranks, signs, plan["spare"])
+            parts.append(_tabulate(blocks, observed, *models, p_clear))
+            for number, scaled in enumerate(scale_errors(observed, models[0])):
+                kept[number, :, block] = scaled
 
     noise = encoding.describe_noise(ratio, shown, seen)
     voxels = pd.concat(parts, ignore_index=True).assign(**noise)

@@ -161,7 +161,7 @@ if any(
     for settings in config["evaluation"]["networks"].values()
 ):
     FIGURES.append("fig5")
-TABLES = ["encoding", "group", "noise", "protocols", "metrics"]
+TABLES = ["encoding", "group", "noise", "blocks", "protocols", "metrics"]
 SUBJECT_FIGURES = collect(
     "results/{subject}/figures/{figure}.{suffix}",
     subject=SUBJECTS,

@@ -152,6 +152,10 @@ rule plot_fig9:
         tables=collect(
             "results/{{subject}}/encoding/blocks-{step}.tsv", step=STEP_NAMES
         ),
+        errors=collect(
+            "results/{{subject}}/encoding/blocks-{step}-errors.npy", step=STEP_NAMES
+        ),
+        images="results/{subject}/images.tsv",
         masks=collect("results/{{subject}}/masks/{roi}.nii.gz", roi=config["rois"]),
         transforms=transforms(),
         surfaces=surfaces(),
@@ -176,6 +180,8 @@ rule plot_fig9:
         blocks=BLOCKS,
         shares=lookup("trajectories/step_shares", within=config),
         rois=list(config["rois"]),
+        repeats=lookup("encoding/bootstrap", within=config),
+        seed=lookup("encoding/seed", within=config),
         demo=config["dataset"] == "demo",
         code=digest("workflow_scripts/plot_fig9.py"),
     script:

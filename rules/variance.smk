@@ -103,6 +103,9 @@ rule choose_blocks:
         tables=collect(
             "results/{{subject}}/encoding/blocks-{step}.tsv", step=STEP_NAMES
         ),
+        errors=collect(
+            "results/{{subject}}/encoding/blocks-{step}-errors.npy", step=STEP_NAMES
+        ),
     log:
         "logs/{subject}/choose_blocks.log",
     benchmark:
@@ -119,7 +122,7 @@ rule choose_blocks:
         alphas=lookup("encoding/alphas", within=config),
         n_folds=lookup("encoding/n_folds", within=config),
         fdr=lookup("encoding/fdr", within=config),
-        confidence=lookup("encoding/confidence", within=config),
+        flips=lookup("encoding/flips", within=config),
         train_on=lookup("encoding/train_on", within=config),
         zscore=lookup("encoding/zscore", within=config),
         memory_gb=lookup("encoding/memory_gb", within=config),
@@ -128,6 +131,50 @@ rule choose_blocks:
         code=digest("workflow_scripts/choose_blocks.py"),
     script:
         "../workflow_scripts/choose_blocks.py"
+
+
+rule tabulate_blocks:
+    input:
+        errors=collect(
+            "results/{subject}/encoding/blocks-{step}-errors.npy",
+            subject=SUBJECTS,
+            step=STEP_NAMES,
+        ),
+        tables=collect(
+            "results/{subject}/encoding/blocks-{step}.tsv",
+            subject=SUBJECTS,
+            step=STEP_NAMES,
+        ),
+        images=collect("results/{subject}/images.tsv", subject=SUBJECTS),
+        masks=collect(
+            "results/{subject}/masks/{roi}.nii.gz",
+            subject=SUBJECTS,
+            roi=config["rois"],
+        ),
+    output:
+        report(
+            "results/tables/blocks.tsv",
+            caption="../report/blocks.rst",
+            category="Tables",
+            labels={"table": "blocks"},
+        ),
+    log:
+        "logs/tabulate_blocks.log",
+    conda:
+        "../envs/analysis.yaml"
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(10),
+    params:
+        subjects=SUBJECTS,
+        shares=lookup("trajectories/step_shares", within=config),
+        rois=list(config["rois"]),
+        blocks=BLOCKS,
+        repeats=lookup("encoding/bootstrap", within=config),
+        seed=lookup("encoding/seed", within=config),
+        code=digest("workflow_scripts/tabulate_blocks.py"),
+    script:
+        "../workflow_scripts/tabulate_blocks.py"
 
 
 rule tabulate_group:

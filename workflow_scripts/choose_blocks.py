@@ -7,11 +7,11 @@ if __name__ == "__main__":
     given, made, params = snakemake.input, snakemake.output, snakemake.params
     n = len(params.blocks)
     with logged(snakemake.log[0]):
-        for step, outputs in enumerate(zip(made.maps, made.tables, strict=True)):
+        for step, outputs in enumerate(zip(made.maps, made.tables, made.errors, strict=True)):
             kernels = given.kernels[step * n : (step + 1) * n]
             choose_blocks(
                 kernels=dict(zip(params.blocks, kernels, strict=True)),
                 **{key: given[key] for key in ("betas", "trials", "images", "mask")},
                 **{key: value for key, value in params.items() if key not in ("blocks", "code")},
-                **dict(zip(("map", "table"), outputs, strict=True)),
+                **dict(zip(("map", "table", "errors"), outputs, strict=True)),
             )

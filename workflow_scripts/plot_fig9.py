@@ -9,11 +9,12 @@ if __name__ == "__main__":
     with logged(snakemake.log[0]):
         plot_fig9(
             subject=snakemake.wildcards.subject,
-            blocks=params.blocks,
             tables=dict(zip(params.shares, given.tables, strict=True)),
+            errors=dict(zip(params.shares, given.errors, strict=True)),
+            images=given.images,
             masks=dict(zip(params.rois, given.masks, strict=True)),
             transforms=group_transforms(given.transforms),
             surfaces=group_surfaces(given.surfaces),
-            demo=params.demo,
+            **{key: params[key] for key in ("blocks", "repeats", "seed", "demo")},
             **dict(snakemake.output.items()),
         )

@@ -9,10 +9,12 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import BoundaryNorm, ListedColormap, to_hex, to_rgba
+from matplotlib.colors import BoundaryNorm, ListedColormap, to_hex
+from matplotlib.legend_handler import HandlerTuple
 from matplotlib.ticker import MaxNLocator
 from nilearn.plotting import view_surf
 
+from nsdldm.block_regions import read_regions, summarise_regions
 from nsdldm.errors import Finding, InputError
 from nsdldm.files import load_mask, save_table
 from nsdldm.nsd.layout import HEMISPHERES
@@ -35,21 +37,42 @@ from nsdldm.plots.style import (
 
 logger = logging.getLogger(__name__)
 
-UNDECIDED = "undecided"
-# Pale, and unlike both the blocks and the grey of the cortex.
-UNDECIDED_SHADE = "#ecd9b8"
 # Uniform in lightness, so that the order of the blocks shows in grey and to the colour-blind.
 BLOCKS, BRIGHTEST = "viridis", 0.97
+# Share of white in the colour of a winner that is not clear.
+PALENESS = 0.55
 STEP = "After {percent:.0f} % of the denoising steps"
 NOTE = (
     "Colour: block with the best cross-validated prediction, where it predicts held-out images "
-    "significantly; undecided: not clearly better than the second best."
+    "significantly; pale where these do not show it to be better than the second best."
+)
+# Under the regions' names.
+NOTE_REGIONS = (
+    "Under a region's name: its best block on average, its lead in R² over the second best on "
+    "held-out images, and a 95 % interval over these."
 )
 # Strips around the maps, gaps, the margin and the bars with their labels, in millimetres.
-HEAD, ROW_TITLE, FOOT, GAP, MARGIN, BARS, NAMES, AXIS = 7, 6, 13, 4, 2, 36, 12, 6
+HEAD, ROW_TITLE, FOOT, GAP, MARGIN, BARS, NAMES, AXIS = 7, 6, 16, 4, 2, 32, 16, 6
 
 
-def plot_fig9(*, subject, blocks, tables, masks, transforms, surfaces, demo, png, pdf, html, tsv):
+def plot_fig9(
+    *,
+    subject,
+    blocks,
+    tables,
+    errors,
+    images,
+    masks,
+    transforms,
+    surfaces,
+    repeats,
+    seed,
+    demo,
+    png,
+    pdf,
+    html,
+    tsv,
+):
     """Draw the best-predicting block of each voxel, one row a denoising step.
 
     Vertices take the value of the nearest voxel at mid-depth.
@@ -61,18 +84,26 @@ def plot_fig9(*, subject, blocks, tables, masks, transforms, surfaces, demo, png
         Names of the blocks in the order of the network, which is that of their numbers.
     tables : dict of path
         For each share of the denoising steps (0 to 1) a table with a row a voxel: i, j, k, winner
-        (number of the block from 0, blank where undecided) and significant (of its best block).
+        (number of the block from 0), significant (that it predicts) and clear (better than the
+        second best).
+    errors : dict of path
+        For each share the errors that `nsdldm.blocks.choose_blocks` writes.
+    images : path
+        Table of images.
     masks : dict of path
         Regions; cortex holds all voxels, the others are drawn as outlines, named and counted.
     transforms : dict of list of path
         For lh and rh the transforms to layerB1, layerB2, layerB3.
     surfaces : dict of dict of path
         For lh and rh the files white, inflated, sulc and flat.
+    repeats, seed : int
+        Of the bootstrap over images.
     demo : bool
         Say on the figure that the data are simulated.
     png, pdf, html, tsv : path
-        Outputs: the figure, the same maps to turn by hand, and the counts drawn, as
-        `count_winners` returns them.
+        Outputs: the figure, the same maps to turn by hand, and the numbers drawn: what
+        `count_winners` returns, and on the row of a region's best block on average its lead over
+        the second best, with its interval, as `summarise_regions` names them.
 
     Raises
     ------
@@ -82,34 +113,49 @@ def plot_fig9(*, subject, blocks, tables, masks, transforms, surfaces, demo, png
     read = {share: _read(path, blocks) for share, path in tables.items()}
     shape = load_mask(masks["cortex"]).shape
     hemispheres = {hemi: read_hemisphere(hemi, surfaces[hemi]) for hemi in HEMISPHERES}
-    regions = {hemi: project_masks(masks, transforms[hemi]) for hemi in HEMISPHERES}
+    outlines = {hemi: project_masks(masks, transforms[hemi]) for hemi in HEMISPHERES}
     project = partial(_project_winner, n_blocks=len(blocks), shape=shape, transforms=transforms)
     maps = {share: project(table) for share, table in read.items()}
     counts = count_winners(subject, read, masks, blocks)
+    regions = {
+        share: read_regions(path, tables[share], images, masks, blocks)
+        for share, path in errors.items()
+    }
+    counts = counts.merge(_summarise(subject, regions, blocks, repeats, seed), how="left")
     title = f"{subject} – {DEMO}" if demo else subject
     with journal_style():
-        save_figure((png, pdf), draw_fig9(title, blocks, counts, hemispheres, maps, regions))
+        save_figure((png, pdf), draw_fig9(title, blocks, counts, hemispheres, maps, outlines))
     save_table(tsv, counts)
     named = {STEP.format(percent=100 * share): values for share, values in maps.items()}
     write_classes(html, f"Figure 9: {title}", hemispheres, named, blocks)
-    decided = {f"{share:g}": int(table["winner"].notna().sum()) for share, table in read.items()}
-    logger.info("%s: voxels with a best block, by share of the steps: %s", subject, decided)
+    clear = {f"{share:g}": int(table["clear"].sum()) for share, table in read.items()}
+    logger.info("%s: voxels with a clearly best block, by share of the steps: %s", subject, clear)
 
 
 def _read(path, blocks):
     """Read the winners of a step; a voxel that is not significant has none."""
-    table = read_columns(path, ("i", "j", "k", "winner", "significant"))
+    table = read_columns(path, ("i", "j", "k", "winner", "significant", "clear"))
     known = table["winner"].dropna()
     if not known.isin(range(len(blocks))).all():
         expected = f"winners from 0 to {len(blocks) - 1}, the blocks {', '.join(blocks)}"
         found = f"{known.min():g} to {known.max():g}"
         raise InputError(Finding(str(path), expected, found, "Choose the blocks again"))
-    return table.assign(winner=table["winner"].where(table["significant"] == 1))
+    winner = table["winner"].where(table["significant"] == 1)
+    return table.assign(winner=winner, clear=(table["clear"] == 1) & winner.notna())
+
+
+def _summarise(subject, regions, blocks, repeats, seed):
+    """Rows of the best block of each region on average."""
+    parts = [
+        summarise_regions({subject: found}, blocks, repeats, seed).assign(share=share)
+        for share, found in regions.items()
+    ]
+    return pd.concat(parts)[["share", "roi", "block", "second", "lead", "ci_low", "ci_high"]]
 
 
 def _project_winner(table, n_blocks, shape, transforms):
-    """Number of the best block at the vertices of each hemisphere, of undecided, or NaN."""
-    shown = table["winner"].fillna(n_blocks).where(table["significant"] == 1)
+    """Class, as `choose_colours` numbers them, at the vertices of each hemisphere, or NaN."""
+    shown = table["winner"] + np.where(table["clear"], 0, n_blocks)
     volume = fill_volume(table.assign(shown=shown), "shown", shape)
     return {hemi: project(volume, layers, "nearest") for hemi, layers in transforms.items()}
 
@@ -129,26 +175,25 @@ def count_winners(subject, tables, masks, blocks):
     Returns
     -------
     DataFrame
-        Columns subject, share, roi, block (``undecided`` last: significant, but no block is better
-        than the second), n_voxels, and n_significant of the region, which they sum to.
+        Columns subject, share, roi, block, n_voxels, n_clear (of these, clearly better than the
+        second best), and n_significant of the region, which n_voxels sum to.
     """
     inside = {roi: load_mask(path) for roi, path in masks.items()}
     rows = []
     for share, table in tables.items():
         voxels = tuple(table[axis] for axis in "ijk")
         for roi, mask in inside.items():
-            chosen = table[mask[voxels] & (table["significant"] == 1)]
+            chosen = table[mask[voxels] & table["winner"].notna()]
             common = {"subject": subject, "share": share, "roi": roi}
-            numbers = [int((chosen["winner"] == block).sum()) for block in range(len(blocks))]
-            numbers.append(int(chosen["winner"].isna().sum()))
-            for block, number in zip([*blocks, UNDECIDED], numbers, strict=True):
-                sizes = {"n_voxels": number, "n_significant": len(chosen)}
-                rows.append(common | {"block": block} | sizes)
+            for number, block in enumerate(blocks):
+                won = chosen[chosen["winner"] == number]
+                sizes = {"n_voxels": len(won), "n_clear": int(won["clear"].sum())}
+                rows.append(common | {"block": block} | sizes | {"n_significant": len(chosen)})
     return pd.DataFrame(rows)
 
 
 def choose_colours(n_blocks):
-    """One colour a block, dark to bright, and one for undecided.
+    """One colour a block, dark to bright, and a pale one of each.
 
     Parameters
     ----------
@@ -157,12 +202,13 @@ def choose_colours(n_blocks):
     Returns
     -------
     matplotlib ScalarMappable
-        Of the numbers 0 to n_blocks, the last of which is undecided.
+        Of the numbers 0 to n_blocks - 1, where a block is clearly best, and from n_blocks on where
+        it is best but not clearly.
     """
-    shades = mpl.colormaps[BLOCKS](np.linspace(0, BRIGHTEST, n_blocks))
-    shades = np.vstack([shades, to_rgba(UNDECIDED_SHADE)])
-    norm = BoundaryNorm(np.arange(n_blocks + 2) - 0.5, n_blocks + 1)
-    return ScalarMappable(norm, ListedColormap(shades))
+    full = mpl.colormaps[BLOCKS](np.linspace(0, BRIGHTEST, n_blocks))
+    pale = PALENESS + (1 - PALENESS) * full
+    norm = BoundaryNorm(np.arange(2 * n_blocks + 1) - 0.5, 2 * n_blocks)
+    return ScalarMappable(norm, ListedColormap(np.vstack([full, pale])))
 
 
 def draw_fig9(title, blocks, counts, hemispheres, maps, regions):
@@ -173,12 +219,12 @@ def draw_fig9(title, blocks, counts, hemispheres, maps, regions):
     title : str
     blocks : list of str
     counts : DataFrame
-        As `count_winners` returns it.
+        As `count_winners` returns it, with the columns lead, ci_low and ci_high.
     hemispheres : dict of Hemisphere
         lh and rh.
     maps : dict of dict of float array of shape (n_vertices,)
-        For each share of the steps, for each hemisphere the number of a block, that of undecided
-        after them, NaN where nothing is significant.
+        For each share of the steps, for each hemisphere the numbers of `choose_colours`, NaN where
+        nothing is significant.
     regions : dict of dict of bool array of shape (n_vertices,)
         For each hemisphere the regions to outline and count.
 
@@ -200,9 +246,9 @@ def draw_fig9(title, blocks, counts, hemispheres, maps, regions):
     write(figure, margin, pixels(1.5), title, size=LARGE, weight="bold", va="top")
     drawn = counts[counts["roi"] != "cortex"]
     highest = drawn["n_significant"].max()
-    totals = counts[counts["roi"] == "cortex"].set_index(["share", "block"])["n_voxels"]
+    totals = counts[counts["roi"] == "cortex"].groupby("share")[["n_clear", "n_voxels"]].sum()
     for letter, (share, top) in zip(ascii_lowercase, zip(maps, tops, strict=True), strict=False):
-        _write_row(figure, top, letter, share, totals[share])
+        _write_row(figure, top, letter, share, *totals.loc[share])
         # The last number of the axis may stand out to the right by half its width.
         box = width - margin - pixels(BARS), top + pixels(ROW_TITLE), pixels(BARS - 2), plan.height
         axes = figure.add_axes(place(figure, *box))
@@ -213,29 +259,33 @@ def draw_fig9(title, blocks, counts, hemispheres, maps, regions):
     return figure
 
 
-def _write_row(figure, top, letter, share, totals):
-    """Write the title of a row and, at the right, how many voxels have a best block."""
+def _write_row(figure, top, letter, share, n_clear, n_found):
+    """Write the title of a row and, at the right, how many voxels have a clearly best block."""
     left, middle = pixels(MARGIN), top + pixels(ROW_TITLE) // 2
     write(figure, left, middle, letter, size=LARGE, weight="bold", va="center")
     write(
         figure, left + pixels(4), middle, STEP.format(percent=100 * share), size=NORMAL, va="center"
     )
-    decided, found = totals.drop(UNDECIDED).sum(), totals.sum()
-    text = f"best block known in {decided:,} of {found:,} significant voxels"
+    text = f"clearly best in {n_clear:,} of {n_found:,} significant voxels"
     style = {"size": SMALL, "color": FAINT, "ha": "right", "va": "center"}
     write(figure, pixels(WIDTH_MM - MARGIN), middle, text, **style)
 
 
 def _draw_bars(axes, counts, colours, highest):
-    """Draw a stacked bar a region."""
-    table = counts.pivot_table(index="roi", columns="block", values="n_voxels", sort=False)
-    starts = np.zeros(len(table))
-    for number, block in enumerate(table):
-        style = {"color": colours.to_rgba(number), "linewidth": 0.3, "edgecolor": "white"}
-        axes.barh(range(len(table)), table[block], 0.72, left=starts, **style)
-        starts += table[block].to_numpy()
-    axes.set_yticks(range(len(table)), table.index, size=SMALL)
-    axes.set_ylim(len(table) - 0.5, -0.5)
+    """Draw a stacked bar a region: of each block what is clear, then the rest."""
+    regions = list(dict.fromkeys(counts["roi"]))
+    blocks = list(dict.fromkeys(counts["block"]))
+    starts = np.zeros(len(regions))
+    for number, block in enumerate(blocks):
+        own = counts[counts["block"] == block].set_index("roi").loc[regions]
+        clear, found = own["n_clear"].to_numpy(), own["n_voxels"].to_numpy()
+        for shade, length in ((number, clear), (len(blocks) + number, found - clear)):
+            style = {"color": colours.to_rgba(shade), "linewidth": 0.3, "edgecolor": "white"}
+            axes.barh(range(len(regions)), length, 0.72, left=starts, **style)
+            starts += length
+    names = [_name_region(roi, counts[counts["roi"] == roi]) for roi in regions]
+    axes.set_yticks(range(len(regions)), names, size=SMALL, linespacing=1.25)
+    axes.set_ylim(len(regions) - 0.5, -0.5)
     limit = max(1, highest) * 1.02
     ticks = MaxNLocator(4, integer=True).tick_values(0, limit)
     axes.set_xticks(ticks[ticks <= limit])
@@ -244,31 +294,44 @@ def _draw_bars(axes, counts, colours, highest):
     axes.spines[["top", "right"]].set_visible(False)
 
 
+def _name_region(roi, counts):
+    """Name of a region, and under it its best block on average where there is one."""
+    best = counts.dropna(subset="lead")
+    if best.empty:
+        return roi
+    row = best.iloc[0]
+    interval = f"{row['ci_low']:.3f} to {row['ci_high']:.3f}".replace("-", "\N{MINUS SIGN}")
+    lead = f"{row['lead']:+.3f}".replace("-", "\N{MINUS SIGN}")
+    return f"{roi}\n{row['block']} {lead}\n{interval}"
+
+
 def _draw_foot(figure, blocks, colours, plan, top):
-    """Draw directions under the lowest flat map, the names of the blocks and the note."""
+    """Draw directions under the lowest flat map, the names of the blocks and the notes."""
     write_directions(figure, plan, pixels(MARGIN), top + pixels(1.5))
     middle = pixels(WIDTH_MM) // 2
     axes = figure.add_axes(place(figure, 0, top + pixels(11.5), pixels(WIDTH_MM), 1))
     axes.set_axis_off()
-    names = [*blocks, UNDECIDED]
-    shades = [colours.to_rgba(number) for number in range(len(names))]
-    chips = [
-        axes.bar([0], [0], color=shade, label=name)
-        for shade, name in zip(shades, names, strict=True)
+    # Full and pale side by side.
+    pairs = [
+        tuple(axes.bar([0], [0], color=colours.to_rgba(shade)) for shade in (n, n + len(blocks)))
+        for n in range(len(blocks))
     ]
     axes.legend(
-        handles=chips,
+        pairs,
+        blocks,
+        handler_map={tuple: HandlerTuple(ndivide=None, pad=0)},
         loc="center",
-        ncols=len(chips),
+        ncols=len(blocks),
         frameon=False,
         fontsize=NORMAL,
-        handlelength=1.2,
+        handlelength=2.4,
         handleheight=1.0,
         handletextpad=0.5,
         columnspacing=1.8,
     )
     style = {"size": SMALL, "color": FAINT, "ha": "center", "va": "center"}
-    write(figure, middle, top + pixels(16.5), NOTE, **style)
+    for number, note in enumerate((NOTE, NOTE_REGIONS)):
+        write(figure, middle, top + pixels(16.5 + 3 * number), note, **style)
 
 
 def write_classes(path, title, hemispheres, maps, blocks):
@@ -287,11 +350,11 @@ def write_classes(path, title, hemispheres, maps, blocks):
     coords, faces, chosen = join_hemispheres(hemispheres)
     grey = np.concatenate([sulcal_grey(each.sulc)[chosen[h]] for h, each in hemispheres.items()])
     colours = choose_colours(len(blocks))
-    names = [*blocks, UNDECIDED]
-    shades = [to_hex(colours.to_rgba(number)) for number in range(len(names))]
+    shades = [to_hex(colours.to_rgba(number)) for number in range(2 * len(blocks))]
+    chip = '<span style="color: {}">&#9632;</span>'
     legend = "&ensp; ".join(
-        f'<span style="color: {shade}">&#9632;</span> {escape(name)}'
-        for shade, name in zip(shades, names, strict=True)
+        f"{chip.format(full)}{chip.format(pale)} {escape(name)}"
+        for full, pale, name in zip(shades, shades[len(blocks) :], blocks, strict=False)
     )
     views = {}
     for name, values in maps.items():

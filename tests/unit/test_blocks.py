@@ -6,9 +6,10 @@ import pytest
 from himalaya.backend import get_backend, set_backend
 from planted_voxels import HOW, draw_weights, name_inputs, name_kernels, write_subject
 
-from nsdldm import blocks, encoding, ridge, stats
+from nsdldm import block_regions, blocks, encoding, ridge, stats
 from nsdldm.errors import InputError
-from nsdldm.files import load_mask, load_table
+from nsdldm.files import load_mask, load_table, save_volume
+from nsdldm.variance import draw_signs
 
 NAMES = ("down1", "down2", "mid", "up1", "up2")
 N_IMAGES, N_TEST, N_EACH, N_NOISE = 450, 150, 30, 90
@@ -29,8 +30,9 @@ def choose(inputs, output, names=NAMES, **changed):
         kernels=name_kernels(inputs, names),
         map=output / "blocks.nii.gz",
         table=output / "blocks.tsv",
+        errors=output / "errors.npy",
         **name_inputs(inputs),
-        **HOW | changed,
+        **HOW | {"flips": 5000} | changed,
     )
     return load_table(output / "blocks.tsv")
 
@@ -62,17 +64,57 @@ def test_the_planted_block_wins_and_noise_is_blank(chosen):
     planted, noise = chosen[: len(TRUTH)], chosen[len(TRUTH) :]
     assert (planted["winner"] == TRUTH).mean() >= 0.9
     assert planted["significant"].all()
+    assert (planted["clear"] & (planted["winner"] == TRUTH)).mean() >= 0.85
     assert noise["winner"].isna().mean() > 0.95
     assert noise["significant"].mean() < 0.05
+    assert not noise["clear"].any()
 
 
-def test_blocks_that_predict_alike_have_no_winner(subject, tmp_path):
+def test_blocks_that_predict_alike_are_not_clear(subject, tmp_path):
     table = choose(subject, tmp_path, ("down1", "twin", "mid"))
     alike = table[:N_EACH]
-    assert alike["significant"].all()
-    # The interval excludes a small true difference in some.
-    assert alike["winner"].isna().mean() > 0.7
-    assert (table["winner"][2 * N_EACH : 3 * N_EACH] == 2).mean() >= 0.9
+    assert alike["significant"].all() and alike["winner"].isin([0, 1]).all()
+    # There is a small true difference.
+    assert alike["clear"].mean() < 0.2
+    third = table[2 * N_EACH : 3 * N_EACH]
+    assert ((third["winner"] == 2) & third["clear"]).mean() >= 0.9
+
+
+def simulate_winners(rng, n_better, n_voxels=60, n_images=50):
+    """A table of voxels whose blocks predict equally well, but the first a few voxels better.
+
+    Predictions are the truth plus noise, and so are the scores of the training images.
+    """
+    observed = rng.standard_normal((n_images, n_voxels)).astype(np.float32)
+    noise = np.where(np.arange(n_voxels) < n_better, np.array([[0.5], [1.5], [1.5]]), 1.5)
+    predictions = observed + noise[:, None] * rng.standard_normal((3, n_images, n_voxels))
+    cv_scores = 0.3 - noise / 10 + 0.02 * rng.standard_normal((3, n_voxels))
+    predictions = predictions.astype(np.float32)
+    ranks = blocks.rank_blocks(cv_scores)
+    signs = draw_signs(1999, n_images, int(rng.integers(1e6)))
+    p_clear = blocks.compare_best(observed, predictions, ranks, signs, int(1e8))
+    table = blocks._tabulate("abc", observed, predictions, cv_scores, p_clear)
+    return blocks._finish(table.assign(ceiling=1, ncsnr=1), "abc", n_images, 0.1)
+
+
+@pytest.mark.parametrize("n_better", [0, 20])
+def test_few_of_the_clear_winners_are_false(n_better):
+    """The level is kept where blocks are equally good, and planted winners are found."""
+    ridge.set_device("cpu")
+    rng, shares, uncorrected, found = np.random.default_rng(0), [], [], []
+    for _ in range(120):
+        table = simulate_winners(rng, n_better)
+        equal = np.arange(len(table)) >= n_better
+        clear = table["clear"].to_numpy()
+        shares.append((clear & equal).sum() / max(1, clear.sum()))
+        alone = (table["p_clear"] < 0.025).to_numpy()
+        uncorrected.append((alone & equal).sum() / max(1, alone.sum()))
+        found.append(clear[:n_better].mean() if n_better else 1)
+    # Three standard errors of a share of 0.1 in 120 runs, at most.
+    assert np.mean(shares) <= 0.1 + 0.08 * (n_better == 0) + 0.02
+    assert np.mean(found) > 0.95
+    if not n_better:
+        assert np.mean(uncorrected) > 0.6
 
 
 def test_scores_are_those_of_the_encoders(subject, chosen, tmp_path):
@@ -92,8 +134,13 @@ def test_scores_are_those_of_the_encoders(subject, chosen, tmp_path):
         expected = alone[NAMES[best[voxel]]].loc[voxel, "p"]
         assert chosen["p"][voxel] == pytest.approx(expected, rel=1e-3)
     np.testing.assert_array_equal(chosen["significant"], stats.fdr(chosen["p"], HOW["fdr"]))
-    wins = (chosen["significant"] & chosen["clear"]).to_numpy()
-    np.testing.assert_array_equal(chosen["winner"], np.where(wins, best, np.nan))
+    np.testing.assert_array_equal(chosen["winner"], np.where(chosen["significant"], best, np.nan))
+    # Corrected over the voxels that training images choose, by hand.
+    tested = chosen[[f"cv_{name}" for name in NAMES]].max(axis=1) > 0
+    p = np.sort(chosen["p_clear"][tested])
+    passing = np.flatnonzero(p <= HOW["fdr"] * np.arange(1, len(p) + 1) / len(p))
+    clear = tested & (chosen["p_clear"] <= p[passing[-1]]) & chosen["significant"]
+    np.testing.assert_array_equal(chosen["clear"], clear)
 
 
 def test_the_map_holds_the_table(subject, chosen):
@@ -124,7 +171,7 @@ def test_blocks_of_voxels_do_not_change_the_results(subject, chosen, tmp_path, m
     assert f"mid {counts['mid']}" in caplog.text
 
 
-def test_clear_is_an_interval_above_zero():
+def test_winners_are_tested_by_sign_flips():
     rng = np.random.default_rng(3)
     observed = rng.standard_normal((60, 40)).astype(np.float32)
     quality = np.linspace(0, 1, 40)
@@ -132,14 +179,100 @@ def test_clear_is_an_interval_above_zero():
     predictions = np.stack([near + quality * rng.standard_normal((60, 40)), near, 5 + near])
     predictions = predictions.astype(np.float32)
     ranks = np.tile([[1], [0]], 40)
-    draws = blocks.draw_resamples(2000, 60, 0)
-    assert (draws.sum(axis=1) == 60).all()
+    signs = draw_signs(1999, 60, 0)
     ridge.set_device("cpu")
-    clear = blocks.compare_best(observed, predictions, ranks, 0.9, draws, memory=5 * 2000 * 7)
-    errors = np.square(observed - predictions)
-    sums = draws.astype(float) @ (errors[0] - errors[1])
-    np.testing.assert_array_equal(clear, np.quantile(sums, 0.05, axis=0) > 0)
-    assert 0.1 < clear.mean() < 0.9
+    p = blocks.compare_best(observed, predictions, ranks, signs, memory=5 * 2000 * 7)
+    errors = np.square(observed - predictions).astype(float)
+    differences = errors[0] - errors[1]
+    flipped = signs[1:].astype(float) @ differences
+    expected = (1 + (flipped >= differences.sum(axis=0)).sum(axis=0)) / 2000
+    np.testing.assert_allclose(p, expected, atol=1e-3)
+    assert (p < 0.05).sum() > 10 and (p > 0.1).sum() > 3
+
+
+@pytest.fixture(scope="module")
+def two(subject, chosen, tmp_path_factory):
+    """Two subjects with the same regions, one a fold for every planted block."""
+    folder = tmp_path_factory.mktemp("two")
+    before = get_backend().name
+    choose(subject, folder, seed=1)
+    set_backend(before)
+    inside, order = load_mask(subject / "mask.nii.gz"), np.zeros(len(chosen), int)
+    order[: len(TRUTH)], order[len(TRUTH) :] = TRUTH, 5
+    for number, name in enumerate([*NAMES, "noise"]):
+        region = np.zeros(inside.shape, bool)
+        region[inside] = order == number
+        save_volume(folder / f"{name}.nii.gz", region, np.eye(4))
+    folders = {"subj01": subject, "subj02": folder}
+    steps = {(name, 0.5): path for name, path in folders.items()}
+    output = folder / "regions.tsv"
+    block_regions.tabulate_blocks(
+        errors={key: path / "errors.npy" for key, path in steps.items()},
+        tables={key: path / "blocks.tsv" for key, path in steps.items()},
+        images=dict.fromkeys(folders, subject / "images.tsv"),
+        masks={(s, roi): folder / f"{roi}.nii.gz" for s in folders for roi in [*NAMES, "noise"]},
+        blocks=list(NAMES),
+        output=output,
+        repeats=500,
+        seed=0,
+    )
+    return load_table(output)
+
+
+def test_the_planted_block_wins_its_region(two):
+    planted = two[two["roi"] != "noise"]
+    assert (planted["block"] == planted["roi"]).all()
+    assert (planted["ci_low"] > 0).all() and (planted["lead"] < planted["ci_high"]).all()
+    assert planted["n_images"].eq(N_TEST).all()
+    mean = planted[planted["subject"] == "mean"]
+    assert len(mean) == len(NAMES)
+    assert mean["n_agree"].eq(2).all() and mean["n_clear"].eq(2).all()
+    assert mean["n_voxels"].eq(2 * N_EACH).all()
+
+
+def test_regions_have_r2_and_intervals_of_numpy(subject, chosen, two):
+    """R² from correlations of another function, and the interval of a bootstrap by hand."""
+    row = two.set_index(["subject", "roi"]).loc[("subj01", "mid")]
+    errors = np.load(subject / "errors.npy").astype(float)[:, :, 2 * N_EACH : 3 * N_EACH]
+    np.testing.assert_allclose(
+        [row[f"r2_{name}"] for name in NAMES], 1 - errors.mean(axis=(1, 2)), atol=1e-4
+    )
+    second = NAMES.index(row["second"])
+    lead = (errors[second] - errors[2]).mean(axis=1)
+    assert row["lead"] == pytest.approx(lead.mean(), abs=1e-4)
+    rng = np.random.default_rng(9)
+    drawn = lead[rng.integers(0, N_TEST, (4000, N_TEST))].mean(axis=1)
+    np.testing.assert_allclose(
+        [row["ci_low"], row["ci_high"]], np.quantile(drawn, [0.025, 0.975]), rtol=0.1
+    )
+
+
+def test_errors_give_the_r2_of_the_encoders(subject, tmp_path):
+    kernels = name_kernels(subject, ("mid",))
+    encoding.fit_encoders(
+        kernels=kernels,
+        maps={"mid": tmp_path / "mid.nii.gz"},
+        tables={"mid": tmp_path / "mid.tsv"},
+        **name_inputs(subject),
+        **HOW,
+    )
+    choose(subject, tmp_path, ("mid", "up1"))
+    errors = np.load(tmp_path / "errors.npy")
+    assert errors.dtype == np.float16 and errors.shape[:2] == (2, N_TEST)
+    found = 1 - errors[0].mean(axis=0, dtype=float)
+    np.testing.assert_allclose(found, load_table(tmp_path / "mid.tsv")["r2"], atol=2e-3)
+
+
+def test_errors_of_other_voxels_are_refused(subject, tmp_path):
+    np.save(tmp_path / "errors.npy", np.zeros((5, N_TEST, 3), np.float16))
+    with pytest.raises(InputError, match=r"blocks, images, voxels, found \(5, 150, 3\)"):
+        block_regions.read_regions(
+            tmp_path / "errors.npy",
+            subject / "blocks.tsv",
+            subject / "images.tsv",
+            {},
+            list(NAMES),
+        )
 
 
 def test_ranks_prefer_the_first_of_equals():

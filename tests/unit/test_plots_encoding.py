@@ -77,15 +77,26 @@ def test_figure_8_is_a_journal_figure(tmp_path):
 
 @pytest.fixture(scope="module")
 def winners(tmp_path_factory):
-    """Figure 9: block k // 4 wins, nothing is significant in front, undecided where i < 4."""
-    folder, tables = tmp_path_factory.mktemp("fig9"), {}
+    """Figure 9: block k // 4 wins, nothing is significant in front, not clear where i < 4.
+
+    On average mid is best and up1 the second, by 0.02 of the variance.
+    """
+    folder, given = tmp_path_factory.mktemp("fig9"), {"blocks": BLOCKS, "repeats": 200, "seed": 0}
+    images = pd.DataFrame({"nsd_id": np.arange(40), "split": ["train", "test"] * 20})
+    save_table(folder / "images.tsv", images)
+    tables, errors = {}, {}
     for share in (0.25, 1.0):
-        table = pd.DataFrame({"i": X, "j": Y, "k": Z, "significant": Y < 15})
-        table["winner"] = np.where(X < 4, np.nan, Z // 4)
-        tables[share] = folder / f"{share}.tsv"
+        table = pd.DataFrame({"i": X, "j": Y, "k": Z, "significant": Y < 15, "clear": X >= 4})
+        table["winner"] = np.where(Y < 15, Z // 4, np.nan)
+        for number, block in enumerate(BLOCKS):
+            table[f"cv_{block}"] = (0.1, 0.1, 0.3, 0.2, 0.1)[number]
+        tables[share], errors[share] = folder / f"{share}.tsv", folder / f"{share}.npy"
         save_table(tables[share], table)
-    given = write_inputs(folder) | {"tables": tables, "blocks": BLOCKS}
-    return run(fig9, fig9.plot_fig9, folder, **given)
+        values = np.full((5, 20, len(VOXELS)), 0.75, np.float16)
+        values[2] -= 0.02
+        save_array(errors[share], values)
+    given |= write_inputs(folder) | {"tables": tables, "errors": errors}
+    return run(fig9, fig9.plot_fig9, folder, images=folder / "images.tsv", **given)
 
 
 def images_of(figure):
@@ -208,33 +219,46 @@ def test_figure_9_is_a_journal_figure(winners):
     check_journal(outputs["png"], figure)
     words = [text.get_text() for text in all_texts(figure)]
     known, found = 19 * 15 * 20, 22 * 15 * 20
-    assert words.count(f"best block known in {known:,} of {found:,} significant voxels") == 2
+    assert words.count(f"clearly best in {known:,} of {found:,} significant voxels") == 2
 
 
 def test_the_counts_are_those_of_the_tables(winners):
     table = load_table(winners[0]["tsv"])
-    assert list(dict.fromkeys(table["block"])) == [*BLOCKS, "undecided"]
+    assert list(dict.fromkeys(table["block"])) == BLOCKS
     sums = table.groupby(["share", "roi"])["n_voxels"].sum()
     assert (sums == table.groupby(["share", "roi"])["n_significant"].first()).all()
     counts = table.set_index(["share", "roi", "block"])["n_voxels"]
-    assert counts[1.0, "cortex", "mid"] == 19 * 15 * 4
-    assert counts[1.0, "early", "undecided"] == 3 * 9 * 20
+    assert counts[1.0, "cortex", "mid"] == 22 * 15 * 4
+    clear = table.set_index(["share", "roi", "block"])["n_clear"]
+    assert clear[1.0, "cortex", "mid"] == 19 * 15 * 4
     bars = next(axes for axes in winners[1].axes if axes.patches).patches
-    drawn = [bar.get_width() for bar in bars]
-    early_and_high = counts[0.25].unstack("block", sort=False)[[*BLOCKS, "undecided"]]
-    assert drawn == early_and_high.drop("cortex").to_numpy().T.ravel().tolist()
+    drawn = np.reshape([bar.get_width() for bar in bars], (2 * len(BLOCKS), -1))
+    for column, roi in enumerate(("early", "high")):
+        full, pale = drawn[::2, column], drawn[1::2, column]
+        assert full.tolist() == clear[0.25, roi].tolist()
+        assert (full + pale).tolist() == counts[0.25, roi].tolist()
+
+
+def test_regions_are_named_with_their_best_block(winners):
+    table = load_table(winners[0]["tsv"])
+    best = table.dropna(subset="lead")
+    assert len(best) == 2 * 3 and (best["block"] == "mid").all() and (best["second"] == "up1").all()
+    np.testing.assert_allclose(best[["lead", "ci_low", "ci_high"]], 0.02, atol=5e-4)
+    axes = next(axes for axes in winners[1].axes if axes.patches)
+    names = [text.get_text() for text in axes.get_yticklabels()]
+    assert names == [f"{roi}\nmid +0.020\n0.020 to 0.020" for roi in ("early", "high")]
 
 
 def test_classes_are_never_mixed(winners):
-    """Each coloured pixel of a flat map has the colour of one block, or of undecided."""
-    shades = [fig9.choose_colours(len(BLOCKS)).to_rgba(n)[:3] for n in range(len(BLOCKS) + 1)]
+    """Each coloured pixel of a flat map has the colour of one block, full or pale."""
+    shades = [fig9.choose_colours(len(BLOCKS)).to_rgba(n)[:3] for n in range(2 * len(BLOCKS))]
     image = images_of(winners[1])[0]
     pixels = image[image[..., 3] == 255][:, :3].astype(int)
     pixels = pixels[np.ptp(pixels, axis=1) > 20]
     away = np.abs(pixels[:, None] - 255 * np.array(shades)).max(axis=2).min(axis=1)
     assert len(pixels) > 1000 and away.max() <= 2
     nearest = np.abs(pixels[:, None] - 255 * np.array(shades)).max(axis=2).argmin(axis=1)
-    assert set(nearest) == set(range(len(BLOCKS) + 1))
+    assert set(nearest) == set(range(2 * len(BLOCKS)))
 
 
 def test_snapping_takes_the_nearest_vertex_with_a_value():
@@ -249,9 +273,9 @@ def test_snapping_takes_the_nearest_vertex_with_a_value():
 def test_the_page_of_figure_9_has_the_colours_of_the_blocks(winners):
     text = winners[0]["html"].read_text(encoding="utf-8")
     frames = re.findall(r'srcdoc="(.*?)"></iframe>', text, re.S)
-    assert len(frames) == 2 and all(f"</span> {name}" in text for name in [*BLOCKS, "undecided"])
+    assert len(frames) == 2 and all(f"</span> {name}" in text for name in BLOCKS)
     coords, colours, _ = decode(unescape(frames[0]))
-    shades = 255 * np.array([fig9.choose_colours(5).to_rgba(n)[:3] for n in range(6)])
+    shades = 255 * np.array([fig9.choose_colours(5).to_rgba(n)[:3] for n in range(10)])
     coloured = np.ptp(colours, axis=1) > 20
     away = np.abs(colours[coloured][:, None] - shades).max(axis=2).min(axis=1)
     assert coloured.sum() > 50 and away.max() <= 3
@@ -259,7 +283,7 @@ def test_the_page_of_figure_9_has_the_colours_of_the_blocks(winners):
 
 
 def test_a_winner_that_is_no_block_is_refused(tmp_path):
-    row = {"i": 1, "j": 1, "k": 1, "winner": 5, "significant": True}
+    row = {"i": 1, "j": 1, "k": 1, "winner": 5, "significant": True, "clear": False}
     save_table(tmp_path / "b.tsv", pd.DataFrame([row]))
     with pytest.raises(InputError, match="winners from 0 to 4"):
         fig9._read(tmp_path / "b.tsv", BLOCKS)

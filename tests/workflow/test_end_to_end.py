@@ -111,7 +111,9 @@ def test_unique_variance_and_blocks(finished, subject):
     for percent in ("050", "100"):
         table = pd.read_csv(folder / f"blocks-s{percent}.tsv", sep="\t")
         assert set(table["winner"].dropna()) <= {0, 1, 2}
-        assert {"r_down", "cv_mid", "r_up"} <= set(table)
+        assert {"r_down", "cv_mid", "r_up", "clear"} <= set(table)
+        errors = np.load(folder / f"blocks-s{percent}-errors.npy")
+        assert errors.shape[::2] == (3, len(table))
     assert not (finished / f"results/{subject}/trajectories").exists() or not list(
         (finished / f"results/{subject}/trajectories").iterdir()
     )
@@ -124,7 +126,7 @@ def test_figures_of_the_encoding_half(finished, subject):
     steps = pd.read_csv(folder / "fig8.tsv", sep="\t")
     assert set(steps["space"]) == {"z", "zc-s050", "zc-s100"}
     blocks = pd.read_csv(folder / "fig9.tsv", sep="\t")
-    assert set(blocks["block"]) == {"down", "mid", "up", "undecided"}
+    assert set(blocks["block"]) == {"down", "mid", "up"}
     assert set(blocks["share"]) == {0.5, 1.0}
     for figure in ("fig7", "fig8", "fig9"):
         assert (folder / f"{figure}.png").stat().st_size > 50_000

@@ -22,7 +22,7 @@ def test_fresh_demo(tmp_path, tiny_demo):
         *("simulate_stimuli", "tabulate_encoding", "tabulate_protocols", "tabulate_metrics"),
         *("plot_fig4", "plot_fig5", "publish_fig3", "publish_fig6", "write_gallery"),
         *("publish_fig7", "publish_fig8", "publish_fig9"),
-        *("tabulate_group", "tabulate_noise", "plot_group"),
+        *("tabulate_group", "tabulate_noise", "tabulate_blocks", "plot_group"),
     )
     chain = {
         "simulate_subject": 1,

@@ -30,9 +30,12 @@ FITTED = MAPS | {
     "fit_variant_pairs": 1,
     "choose_blocks": 1,
 }
-UNIQUE = {
+FLIPPED = {
     key: FITTED[key]
-    for key in ("fit_pairs", "fit_step_pairs", "fit_variant_pairs", "plot_fig7", "plot_fig8")
+    for key in (
+        *("fit_pairs", "fit_step_pairs", "fit_variant_pairs", "choose_blocks"),
+        *("plot_fig7", "plot_fig8", "plot_fig9"),
+    )
 }
 DECODED = {"fit_decoders": 1, "compare_protocols": 1}
 PICTURES = {
@@ -44,7 +47,7 @@ PICTURES = {
 # subj01 is the figure subject.
 FIRST = {f"publish_fig{number}": 1 for number in range(6, 10)}
 FIRST_PICTURES = {"publish_fig3": 1}
-COMPARED = {"tabulate_group": 1, "tabulate_noise": 1, "plot_group": 1}
+COMPARED = {"tabulate_group": 1, "tabulate_noise": 1, "tabulate_blocks": 1, "plot_group": 1}
 GROUP = COMPARED | {"tabulate_encoding": 1}
 GROUP_DECODED = {"tabulate_protocols": 1}
 GROUP_PICTURES = {"tabulate_metrics": 1, "plot_fig4": 1, "plot_fig5": 1, "write_gallery": 1}
@@ -90,9 +93,9 @@ CHANGES = {
     "sign flips": (
         {"encoding": {"flips": 600}},
         expect(
-            COMPARED | {"publish_fig7": 1, "publish_fig8": 1},
-            subj01=UNIQUE,
-            subj02=UNIQUE,
+            COMPARED | {f"publish_fig{number}": 1 for number in (7, 8, 9)},
+            subj01=FLIPPED,
+            subj02=FLIPPED,
         ),
     ),
     "decoders' alphas": (
