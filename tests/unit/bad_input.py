@@ -64,6 +64,7 @@ from nsdldm.nsd.surfaces import (
 from nsdldm.nsd.trials import read_design, read_responses, read_stim_info
 from nsdldm.plots.pictures import open_pictures, rank_samples, read_test_images
 from nsdldm.settings import check_consistency, check_schema
+from nsdldm.slurm import Asked, check_jobs, read_partitions
 
 PROJECT = Path(__file__).resolve().parents[2]
 PAGE = PROJECT / "docs/bad_input.md"
@@ -767,6 +768,33 @@ for _kind, (_function, _settings) in SPACE_CASES.items():
             _settings,
         )
     )
+
+
+# What jobs ask a cluster for.
+
+CLUSTER = "A Slurm cluster"
+LIMITS = "PartitionName=gpu Default=NO MaxTime=04:00:00 MaxMemPerNode=UNLIMITED\n"
+
+
+def ask(job, partition, minutes, megabytes):
+    """Hold a job against a cluster of one partition with 4 hours on nodes of 256 GB."""
+    allowed = read_partitions(LIMITS, "gpu|256000|64\n")
+    return check_jobs([Asked(job, partition, minutes, megabytes, 8)], allowed)
+
+
+@case(CLUSTER, "a group of rules whose times add up to more than the partition allows")
+def _(folder):
+    return ask("fits_subj01", "gpu", 780, 8000)
+
+
+@case(CLUSTER, "more memory than any node has")
+def _(folder):
+    return ask("fit_encoders", "gpu", 60, 300000)
+
+
+@case(CLUSTER, "a partition that is not there")
+def _(folder):
+    return ask("features_subj01", "gpus", 60, 8000)
 
 
 # What earlier steps of the workflow wrote.
