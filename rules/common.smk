@@ -553,7 +553,7 @@ def unknown_targets():
             whole = whole and rules[target].has_wildcards()
             return "a rule of which one file must be named" if whole else None
         path = target if os.path.isabs(target) else os.path.relpath(target)
-        if any(rule.is_producer(path) for rule in rules.values()):
+        if any(each.is_producer(path) for each in rules.values()):
             return None
         return "a file that no rule makes" if Path(target).exists() else "neither"
 
