@@ -144,6 +144,10 @@ def test_report(finished):
         assert f"{name}.png" in page
     for words in ("Decoding", "Encoding", "Group", "Tables"):
         assert words in page
+    # It opens on a figure that it holds, not on the diagram of jobs.
+    opening = re.search(r"const figure = results\['([^']+)'\]", page).group(1)
+    assert f'"{opening}": {{"name": "fig3.png"' in page
+    assert "app.setView({content: 'metadata'})" in page
 
 
 def test_a_feature_space_by_a_config_block(finished, nsd_config):
