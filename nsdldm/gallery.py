@@ -13,6 +13,7 @@ from PIL import Image
 
 from nsdldm.errors import Finding, InputError, reading
 from nsdldm.files import replacing
+from nsdldm.metrics.tables import CEILING
 from nsdldm.nsd.captions import read_captions
 from nsdldm.nsd.stimuli import read_images
 from nsdldm.plots.pictures import (
@@ -221,6 +222,7 @@ def _describe_method(method, subjects, orders):
         "label": name_method(method, mathematics=False),
         "words": describe_method(method),
         "samples": max(counts),
+        "ceiling": method == CEILING,
     }
 
 
@@ -350,5 +352,6 @@ def _describe_page(data, kept, most, best_by, size, quality, max_megabytes):
         "<p>Scores under a picture are its own, or with a score “of the image” those of all its "
         "samples. The score of an image, by which it is sorted and limited, is the mean over the "
         "subjects shown of the best sample’s score of the method chosen, or of all methods "
-        "shown. A dash means that a score is undefined or was not computed.</p>",
+        "shown but the ceiling, which knows the image. A dash means that a score is undefined or "
+        "was not computed. NSD numbers count from 0.</p>",
     ]

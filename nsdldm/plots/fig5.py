@@ -7,6 +7,7 @@ import pandas as pd
 
 from nsdldm.errors import Finding, InputError
 from nsdldm.files import save_table
+from nsdldm.metrics.tables import CEILING
 from nsdldm.plots.pictures import (
     DEMO,
     DEMO_NOTE,
@@ -33,11 +34,15 @@ from nsdldm.plots.style import (
 
 logger = logging.getLogger(__name__)
 
+HEADING = "Recognising the seen image from its reconstruction"
 CHANCE = 0.5
-CEILING = "true-zc"
 MEAN = "mean"
 KIND = "2way"
-FLOORS = ("floor_random", "floor_mean", "floor_shuffled")
+FLOORS = {
+    "floor_random": "a random pair of images",
+    "floor_mean": "the mean image",
+    "floor_shuffled": "shuffled reconstructions",
+}
 SUMMARY = ("metric", "value", "ci_low", "ci_high", *FLOORS, "n_images", "n_samples")
 # Okabe and Ito's colours, which the colour-blind can tell apart, and shapes for print in grey.
 LOOKS = {
@@ -46,8 +51,10 @@ LOOKS = {
     "c": ("#d55e00", "^"),
     "zc": ("#009e73", "o"),
 }
+CEILING_LOOK = (INK, "p")
 OTHERS = (("#cc79a7", "v"), ("#e69f00", "P"), ("#7f6000", "X"))
-FLOOR = "0.86"
+FLOOR_LINE = {"color": "0.5", "linewidth": 0.8}
+LOWEST = 0.4  # of the axis, unless values lie below
 # The intervals of more subjects than this would hide each other.
 MOST_WHISKERS = 4
 CHANCE_LINE = {"color": INK, "linewidth": 0.6, "linestyle": (0, (4, 3))}
@@ -62,7 +69,7 @@ def plot_fig5(
 
     Subjects are small symbols, their mean a large one with a 95 % confidence interval: images are
     drawn with replacement, the same ones for all subjects, since subjects saw the same images.
-    Floors are what chance alone gives: a range over three kinds, averaged over subjects.
+    What needs no signal reaches is drawn as ticks: three baselines, averaged over subjects.
 
     Parameters
     ----------
@@ -80,7 +87,7 @@ def plot_fig5(
     repeats, seed : int
         Of the bootstrap.
     protocol : str, optional
-        For the title.
+        For the notes.
 
     Raises
     ------
@@ -91,10 +98,10 @@ def plot_fig5(
     computed = list(dict.fromkeys(numbers["metric"]))
     wanted = metrics or _list_metrics(summaries)
     missing = [metric for metric in wanted if metric not in computed]
-    title = "Two-way identification" + (f" – {protocol}" if protocol else "")
+    title = HEADING + (f" – {DEMO}" if demo else "")
     with journal_style():
-        title += f" – {DEMO}" if demo else ""
-        save_figure((png, pdf), draw_fig5(title, numbers, _notes(numbers, missing, demo)))
+        figure = draw_fig5(title, numbers, _notes(numbers, missing, protocol, demo))
+        save_figure((png, pdf), figure)
     logger.info("%d metrics drawn, not computed: %s", len(computed), ", ".join(missing) or "none")
     save_table(tsv, numbers)
 
@@ -202,8 +209,7 @@ def draw_fig5(title, numbers, notes):
     for metric in dict.fromkeys(numbers["metric"]):
         networks.setdefault(metric.split(":")[1], []).append(metric)
     looks = choose_looks(numbers["method"])
-    lowest = numbers[["value", "ci_low", *FLOORS]].min().min()
-    limits = (min(0.4, np.floor((lowest - 0.02) * 20) / 20), 1.02)
+    limits = (find_lower_end(numbers), 1.02)
     left, top = pixels(LEFT), pixels(TITLE) + pixels(NAMES)
     room = width - left - pixels(RIGHT) - (len(networks) - 1) * pixels(BETWEEN)
     for number, (network, metrics) in enumerate(networks.items()):
@@ -217,22 +223,29 @@ def draw_fig5(title, numbers, notes):
         else:
             axes.set_ylabel("Identification accuracy")
         left += span + pixels(BETWEEN)
-    _draw_legend(figure, numbers, looks, top + pixels(PLOT) + pixels(TICKS) + pixels(LEGEND) // 2)
+    _draw_legend(figure, looks, top + pixels(PLOT) + pixels(TICKS) + pixels(LEGEND) // 2)
     for number, line in enumerate(lines):
         start = top + pixels(PLOT) + below - (len(lines) - number) * pixels(LINE)
         write(figure, pixels(1.5), start, line, size=SMALL, color=FAINT, va="top")
     return figure
 
 
+def find_lower_end(numbers):
+    """Find where the axis starts: at `LOWEST`, or below all values and their intervals."""
+    lowest = numbers[["value", "ci_low"]].min().min()
+    return LOWEST if lowest >= LOWEST else np.floor((lowest - 0.02) * 20) / 20
+
+
 def choose_looks(methods):
-    """Colour and shape of each method except the ceiling, in the order they are drawn."""
+    """Colour and shape of each method in the order they are drawn; the ceiling comes last."""
     names = [name for name in dict.fromkeys(methods) if name != CEILING]
     known = [name for name in LOOKS if name in names]
     others = [name for name in names if name not in LOOKS]
     if len(others) > len(OTHERS):
         expected = f"at most {len(OTHERS)} methods besides {', '.join(LOOKS)}"
         raise InputError(Finding("methods", expected, ", ".join(others), "Draw fewer of them"))
-    return {name: LOOKS[name] for name in known} | dict(zip(others, OTHERS, strict=False))
+    looks = {name: LOOKS[name] for name in known} | dict(zip(others, OTHERS, strict=False))
+    return looks | ({CEILING: CEILING_LOOK} if CEILING in set(methods) else {})
 
 
 def _draw_network(axes, numbers, metrics, looks):
@@ -241,7 +254,6 @@ def _draw_network(axes, numbers, metrics, looks):
     axes.axhline(CHANCE, zorder=1, **CHANCE_LINE)
     for position, metric in enumerate(metrics):
         own = numbers[numbers["metric"] == metric]
-        _draw_ceiling(axes, position, own)
         for index, (method, look) in enumerate(looks.items()):
             at = position + (index - (len(looks) - 1) / 2) * slot
             _draw_method(axes, at, slot, own[own["method"] == method], look)
@@ -254,25 +266,14 @@ def _draw_network(axes, numbers, metrics, looks):
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _draw_ceiling(axes, position, own):
-    """Draw what the true latents reach, with its interval, over the width of a layer."""
-    mean = own[(own["method"] == CEILING) & (own["subject"] == MEAN)]
-    for row in mean.itertuples():
-        reach = (position - 0.46, position + 0.46)
-        axes.fill_between(reach, row.ci_low, row.ci_high, color="0.75", linewidth=0, zorder=1.5)
-        axes.plot(reach, [row.value] * 2, color=INK, linewidth=1, zorder=2)
-
-
 def _draw_method(axes, at, slot, own, look):
-    """Draw one method at one layer: floors, subjects, mean with interval."""
+    """Draw one method at one layer: baselines, subjects, mean with interval."""
     colour, shape = look
     mean, subjects = own[own["subject"] == MEAN], own[own["subject"] != MEAN]
     for row in mean.itertuples():
-        floors = np.array([getattr(row, name) for name in FLOORS])
-        floors = floors[np.isfinite(floors)]
-        if floors.size:
-            bottom, high = floors.min(), max(floors.max(), floors.min() + 0.004)
-            axes.bar(at, high - bottom, 0.9 * slot, bottom, color=FLOOR, zorder=1.2)
+        if row.method != CEILING:
+            floors = [getattr(row, name) for name in FLOORS]
+            axes.hlines(floors, at - 0.36 * slot, at + 0.36 * slot, zorder=1.2, **FLOOR_LINE)
         whiskers = [[row.value - row.ci_low], [row.ci_high - row.value]]
         style = {"color": colour, "elinewidth": 1, "capsize": 1.6, "capthick": 1}
         at_mean = at - 0.2 * slot if len(subjects) > 1 else at
@@ -286,8 +287,8 @@ def _draw_method(axes, at, slot, own, look):
             axes.vlines(places, *ends, color=colour, linewidth=0.4, alpha=0.4)
 
 
-def _draw_legend(figure, numbers, looks, middle):
-    """Name the methods, the ceiling and the floors in one line."""
+def _draw_legend(figure, looks, middle):
+    """Name the methods, the ceiling and the baselines in one line."""
     axes = figure.add_axes(place(figure, 0, middle, pixels(WIDTH_MM), 1))
     axes.set_axis_off()
     handles = []
@@ -296,10 +297,7 @@ def _draw_legend(figure, numbers, looks, middle):
         label = f"{name_method(method)} ({words})" if words else method
         style = {"color": colour, "elinewidth": 1, "markersize": 3.6, "capsize": 1.6}
         handles.append(axes.errorbar([], [], [], fmt=shape, label=label, **style))
-    if CEILING in set(numbers["method"]):
-        label = f"{name_method(CEILING)} (ceiling)"
-        handles.append(axes.plot([], [], color=INK, linewidth=1, label=label)[0])
-    handles.append(axes.bar([0], [0], color=FLOOR, label="floors (range)"))
+    handles.append(axes.plot([], [], label="without a signal", **FLOOR_LINE)[0])
     handles.append(axes.plot([], [], label="chance", **CHANCE_LINE)[0])
     axes.legend(
         handles=handles,
@@ -313,28 +311,42 @@ def _draw_legend(figure, numbers, looks, middle):
     )
 
 
-def _notes(numbers, missing, demo):
+def _notes(numbers, missing, protocol, demo):
     """Say what is drawn."""
     subjects = [name for name in dict.fromkeys(numbers["subject"]) if name != MEAN]
     images = sorted({int(n) for n in numbers["n_images"]})
     samples = sorted({int(n) for n in numbers["n_samples"]})
-    whose = f"mean of {len(subjects)} subjects" if len(subjects) > 1 else subjects[0]
-    draws = "; the same draws for all subjects" if len(subjects) > 1 else ""
+    several = len(subjects) > 1
+    whose = f"mean of {len(subjects)} subjects" if several else subjects[0]
     notes = [
-        f"{'Large symbols' if draws else 'Symbols'}: {whose}, with 95 % confidence intervals over "
-        f"images (bootstrap{draws})."
+        "Accuracy: how often a seen image is closer to its own reconstruction than to that of "
+        "another image, in the features of a layer (below) of a network (above).",
+        f"{'Large symbols' if several else 'Symbols'}: {whose}, with 95 % confidence intervals "
+        f"over images (bootstrap{'; the same draws for all subjects' if several else ''}).",
     ]
-    if len(subjects) > 1:
-        order = ", ".join(subjects)
+    if several:
         whiskers = " with theirs" if len(subjects) <= MOST_WHISKERS else ""
-        notes.append(f"Small symbols: {order}, left to right{whiskers}.")
-    notes.append(
-        f"{_range(images)} test images, {_range(samples)} samples an image. Floors: a random pair, "
-        "the mean image and shuffled reconstructions, from least to most."
-    )
-    if missing:
-        notes.append(f"Not computed: {', '.join(missing)}.")
+        notes.append(f"Small symbols: {', '.join(subjects)}, left to right{whiskers}.")
+    notes += [
+        f"{_range(images)} test images, {_range(samples)} samples per image.",
+        *_note_floors(numbers),
+        *([f"Protocol: {protocol}."] if protocol else []),
+        *([f"Not computed: {', '.join(missing)}."] if missing else []),
+    ]
     return notes + ([DEMO_NOTE] if demo else [])
+
+
+def _note_floors(numbers):
+    """Say what the baselines are, and where the axis hides one or starts lower than usual."""
+    start, means = find_lower_end(numbers), numbers[numbers["subject"] == MEAN]
+    notes = [f"Without a signal: {', '.join(FLOORS.values())}."]
+    lowest = {words: means[name].min() for name, words in FLOORS.items()}
+    hidden = [f"{words} (from {low:.2f})" for words, low in lowest.items() if low < start]
+    if hidden:
+        notes.append(f"Below the axis: {', '.join(hidden)}.")
+    if start < LOWEST:
+        notes.append(f"The axis starts at {start:.2f}, since some values lie below {LOWEST}.")
+    return notes
 
 
 def _range(numbers):

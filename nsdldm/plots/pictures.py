@@ -46,6 +46,7 @@ METHODS = {
 COHORT = re.compile(r"-(joint|subj\d\d)$")
 DEMO = "simulated NSD (demo)"
 DEMO_NOTE = "Demo: simulated brain and a small model; nothing about real brains follows from it."
+NUMBERED = "NSD numbers count from 0."
 PRESENTED = "Presented"
 FRAME = "#d01c1c"  # the paper frames what was presented in red
 
@@ -420,7 +421,7 @@ def describe_best(metric, counts):
 
 
 def describe_choice(chosen, n_images, by):
-    """Say how the images were chosen.
+    """Say how the images were chosen, and how they are numbered.
 
     Parameters
     ----------
@@ -438,13 +439,14 @@ def describe_choice(chosen, n_images, by):
     n_best = int((chosen["group"] == "best").sum())
     n_spread = int((chosen["group"] == "spread").sum())
     if not n_best + n_spread:
-        return f"Images named in the configuration; ranks among {n_images} test images by {by}."
+        words = f"Images named in the configuration; ranks among {n_images} test images by {by}"
+        return f"{words}. {NUMBERED}"
     words = f"Images by rule: the {'best' if n_best == 1 else f'{n_best} best'} of {n_images} test "
     words += f"images by {by}"
     if n_spread:
         parts = "of the rest" if n_spread == 1 else f"of each {_ordinal(n_spread)} of the rest"
         words += f", then the middle one {parts}"
-    return f"{words}."
+    return f"{words}. {NUMBERED}"
 
 
 def _ordinal(n):

@@ -439,6 +439,37 @@ def test_controls_work_in_a_browser(page, tmp_path):
 
 
 @browser
+def test_the_score_of_an_image_leaves_out_the_ceiling(page, tmp_path):
+    script = """
+    const found = {};
+    for (const hash of ["", "#method=c,true-zc", "#method=true-zc", "#of=true-zc"]) {
+      history.replaceState(null, "", hash || location.pathname);
+      readHash(); draw();
+      found[hash] = cards.querySelector("article[data-nsd='9']").dataset.score;
+    }
+    report(found);"""
+    # 0.1 + 0.05 x 9 + 0.02 k of the best sample of method k; k is 0 to 3, of the ceiling 4.
+    expected = {"": "0.580", "#method=c,true-zc": "0.590"}
+    expected |= {"#method=true-zc": "0.630", "#of=true-zc": "0.630"}
+    assert act(page, tmp_path, script) == expected
+
+
+@browser
+def test_scores_have_equal_decimals_and_selects_room_for_their_arrow(page, tmp_path):
+    script = """
+    const selects = [...form.querySelectorAll("select")].map(getComputedStyle);
+    const metric = { decimals: data.metrics[0].decimals };
+    report({ written: [0.05, 1 / 3, 1, 0, null].map((value) => written(value, metric)),
+      digits: getComputedStyle(cards).fontVariantNumeric,
+      room: selects.map((own) =>
+        [own.appearance, own.textOverflow, parseFloat(own.paddingRight) > 20]) });"""
+    found = act(page, tmp_path, script)
+    assert found["written"] == ["0.050", "0.333", "1.000", "0.000", "–"]
+    assert found["digits"] == "tabular-nums"
+    assert found["room"] == [["none", "ellipsis", True]] * 5
+
+
+@browser
 def test_pages_turn(page, tmp_path):
     text = page.read_text(encoding="utf-8").replace("PER_PAGE = 24", "PER_PAGE = 3")
     path = tmp_path / "small.html"

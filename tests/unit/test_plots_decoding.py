@@ -220,7 +220,9 @@ def test_what_figures_say_of_their_choice():
     assert "the best of 20 test images" in describe_choice(choose_images(scores, 1), 20, "r")
     words = describe_choice(choose_images(scores, 8), 20, "r")
     assert "the 4 best of 20 test images by r, then the middle one of each quarter" in words
-    assert "named in the configuration" in describe_choice(choose_images(scores, 1, [3]), 20, "r")
+    named = describe_choice(choose_images(scores, 1, [3]), 20, "r")
+    assert "named in the configuration" in named
+    assert words.endswith("NSD numbers count from 0.") and named.endswith("count from 0.")
 
 
 # Pictures
@@ -477,7 +479,7 @@ def test_the_table_of_figure_5_has_every_subject_and_the_mean(drawn):
     assert ("subj01", "zc") in summaries
 
 
-def test_symbols_lines_and_bars_are_where_the_numbers_are(drawn):
+def test_symbols_and_lines_are_where_the_numbers_are(drawn):
     figure, table, _, _ = drawn
     axes = next(each for each in figure.axes if each.get_title() == "demo-clip")
     assert [label.get_text() for label in axes.get_xticklabels()] == ["early", "embedding"]
@@ -485,18 +487,47 @@ def test_symbols_lines_and_bars_are_where_the_numbers_are(drawn):
     drawn_means = [
         (line.get_xdata()[0], line.get_ydata()[0])
         for line in axes.lines
-        if line.get_marker() in "Ds^o" and 0.5 < line.get_xdata()[0] < 1.5
+        if line.get_marker() in "Ds^op" and 0.5 < line.get_xdata()[0] < 1.5
     ]
-    order = ["z-coarse", "z", "c", "zc"]  # left to right
+    order = ["z-coarse", "z", "c", "zc", "true-zc"]  # left to right, the ceiling beside them
     np.testing.assert_allclose([y for _, y in sorted(drawn_means)], mean.loc[order, "value"], 1e-4)
     levels = [tuple(line.get_ydata()) for line in axes.lines if len(set(line.get_ydata())) == 1]
-    assert (0.5, 0.5) in levels
-    ceiling = mean.loc["true-zc", "value"]
-    assert any(np.allclose(level, ceiling, atol=1e-4) and len(level) == 2 for level in levels)
-    bars = [bar for bar in axes.patches if bar.get_width() > 0]
-    assert len(bars) == 8
-    for bar in bars:
-        assert (bar.get_y(), bar.get_y() + bar.get_height()) == pytest.approx((0.47, 0.51))
+    assert levels.count((0.5, 0.5)) == 1
+
+
+def find_ticks(axes):
+    """Level of each short horizontal line."""
+    lines = [each for each in axes.collections if hasattr(each, "get_segments")]
+    lines = [path for each in lines for path in each.get_segments()]
+    return [line[0][1] for line in lines if line[0][1] == line[1][1]]
+
+
+def test_baselines_are_ticks_and_no_bars_that_look_like_results(drawn):
+    figure, _, _, _ = drawn
+    for axes in figure.axes:
+        assert not [bar for bar in axes.patches if bar.get_width() > 0 and bar.get_height() > 0]
+    axes = next(each for each in figure.axes if each.get_title() == "demo-clip")
+    # Of four methods in two layers; the ceiling has none.
+    assert sorted(find_ticks(axes)) == pytest.approx(sorted(8 * FLOORS))
+    assert axes.get_ylim()[0] == 0.4
+    assert "Below the axis" not in said(figure) and "The axis starts" not in said(figure)
+    title = figure.texts[0].get_text()
+    assert "wo-way" not in title and "corrected" not in title
+
+
+@pytest.mark.parametrize(
+    ("low", "floor", "start", "words"),
+    [
+        (0.45, 0.0, 0.4, "Below the axis: the mean image (from 0.00)"),
+        (0.31, 0.47, 0.25, "The axis starts at 0.25, since some values lie below 0.4"),
+    ],
+)
+def test_the_axis_goes_below_its_usual_start_for_values_only(low, floor, start, words):
+    row = {"subject": "mean", "method": "z", "metric": WAYS[0], "value": 0.7, "ci_low": low}
+    row |= {"ci_high": 0.9, "floor_random": 0.5, "floor_mean": floor, "floor_shuffled": 0.5}
+    numbers = pd.DataFrame([row | {"n_images": 9, "n_samples": 1}, row | {"subject": "subj01"}])
+    assert fig5.find_lower_end(numbers) == pytest.approx(start)
+    assert words in " ".join(fig5._note_floors(numbers))
 
 
 def test_bootstrap_is_that_of_a_mean():
