@@ -1,6 +1,7 @@
 """One form for everything that is wrong with an input."""
 
 import math
+import os
 import re
 import zlib
 from contextlib import contextmanager
@@ -74,9 +75,16 @@ def suggest_number(value, whole=False):
     return f", which YAML takes for text: write {text} without quotes"
 
 
+class Damaged(Unexpected):
+    """The same where part of an intact file is lost or changed."""
+
+
+INTACT = "Replace it by an intact copy"
+OTHER_FILE = "Put the right file there"
 # What libraries say of damaged files, and how a user would say it; {0} is the pattern's group.
 SAYINGS = (
     (r"eof = (\d+),.*stored_eof = (\d+)", "truncated after {0} of {1} bytes"),
+    (r"unable to lock file", "its file system refuses the lock that was asked for"),
     (r"file signature not found", "no HDF5 file"),
     (r"object '(.*?)' doesn't exist", "nothing named {0}"),
     (r"too many (?:soft )?links", "a link that leads to itself"),
@@ -94,6 +102,12 @@ SAYINGS = (
         r"(\S+) expected shape torch.Size\(\[(.*?)\]\), but got torch.Size\(\[(.*?)\]\)",
         "{0} of shape ({2}) instead of ({1})",
     ),
+)
+# Of them, what an intact file of another kind says.
+OTHERS = re.compile(
+    r"signature not found|object '.*?' doesn't exist|too many (soft )?links|can't open file"
+    r"|matlab v7.3",
+    re.IGNORECASE,
 )
 # The same for kinds of errors whose own words say less.
 KINDS = (
@@ -126,13 +140,32 @@ def explain(error):
     for pattern, words in SAYINGS:
         if match := re.search(pattern, text):
             return words.format(*match.groups())
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno).lower()
     line = text.strip().partition("\n")[0] or type(error).__name__
     printable = "".join(letter if letter.isprintable() else "?" for letter in line)
     return printable if len(printable) <= 200 else printable[:197] + "..."
 
 
+def _advise(error, remedy):
+    """What to do about a file that could not be read; an intact copy helps a damaged one only."""
+    if "unable to lock file" in str(error):
+        return "Unset HDF5_USE_FILE_LOCKING, which asks for locks"
+    if isinstance(error, PermissionError):
+        return "Make it readable for you"
+    if isinstance(error, IsADirectoryError):
+        return "Correct the path"
+    # Libraries that dislike the content of a file give no number.
+    if isinstance(error, OSError) and error.errno is not None:
+        return "See whether its file system is in order, then give the same command again"
+    if remedy is None:
+        other = isinstance(error, Unexpected | UnicodeDecodeError) or OTHERS.search(str(error))
+        return OTHER_FILE if other and not isinstance(error, Damaged) else INTACT
+    return remedy
+
+
 @contextmanager
-def reading(path, expected, remedy="Replace it by an intact copy", small=False):
+def reading(path, expected, remedy=None, small=False):
     """Report whatever goes wrong while a file is read as an `InputError` about that file.
 
     Only for blocks that do nothing but read `path`, since a damaged file makes the libraries raise
@@ -144,8 +177,8 @@ def reading(path, expected, remedy="Replace it by an intact copy", small=False):
     path : str or Path
     expected : str
         What the file should be, such as "an HDF5 file".
-    remedy : str
-        What to do about a file that cannot be read.
+    remedy : str, optional
+        What to do about a file with other content, instead of replacing it.
     small : bool
         An intact file is so small that lack of memory is its fault. Otherwise `MemoryError` passes.
     """
@@ -162,4 +195,4 @@ def reading(path, expected, remedy="Replace it by an intact copy", small=False):
         found = f"one that cannot be read ({explain(error)})"
         if isinstance(error, Unexpected):
             found = str(error)
-        raise InputError(Finding(str(path), expected, found, remedy)) from error
+        raise InputError(Finding(str(path), expected, found, _advise(error, remedy))) from error

@@ -141,6 +141,26 @@ def _reserve(path, n_bytes):
         os.posix_fallocate(file.fileno(), 0, n_bytes)
 
 
+def open_hdf5(path, mode="r", **options):
+    """Open an HDF5 file without a lock.
+
+    Many network file systems refuse locks, and none is needed: what is being written has a name of
+    its own (`replacing`), and what is read is finished.
+
+    Parameters
+    ----------
+    path : str, Path or binary file object
+    mode : str
+    **options
+        Of `h5py.File`.
+
+    Returns
+    -------
+    h5py.File
+    """
+    return h5py.File(path, mode, locking=False, **options)
+
+
 @contextmanager
 def create_hdf5(path, n_bytes, **options):
     """Yield a new HDF5 file that appears when the block succeeds.
@@ -163,7 +183,7 @@ def create_hdf5(path, n_bytes, **options):
         There is no space for it.
     """
     with replacing(path) as part:
-        with h5py.File(part, "w", locking="best-effort", **options) as file:
+        with open_hdf5(part, "w", **options) as file:
             # HDF5 that cannot write can bring down the process when the file is closed.
             _reserve(part, n_bytes + n_bytes // 100 + HDF5_OVERHEAD)
             yield file

@@ -7,7 +7,6 @@ computed from what was written.
 
 import logging
 
-import h5py
 import numpy as np
 from scipy.io import loadmat
 
@@ -16,6 +15,7 @@ from nsdldm.demo.atlases import LABELS
 from nsdldm.demo.behaviour import simulate_behaviour, write_responses
 from nsdldm.demo.scenes import describe_scene
 from nsdldm.errors import reading
+from nsdldm.files import open_hdf5
 from nsdldm.nsd import layout
 from nsdldm.nsd.surfaces import INVALID, write_patch
 from nsdldm.nsd.trials import read_design
@@ -285,6 +285,6 @@ def _write_ncsnr(files, nsd_ids, brainmask, grid):
 
 def _read_plane(path, plane, inside):
     """Percent signal change of a plane's voxels of the brain, shape (n_trials, n_voxels)."""
-    with h5py.File(path, "r") as file:
+    with open_hdf5(path) as file:
         values = file["betas"][:, plane].transpose(0, 2, 1)[:, inside]
     return values.astype(np.float32) / formats.SCALE

@@ -7,7 +7,6 @@ import zlib
 from contextlib import contextmanager
 from multiprocessing import get_context
 
-import h5py
 import numpy as np
 import pandas as pd
 from scipy.io import savemat
@@ -16,7 +15,7 @@ from nsdldm.demo.captions import write_captions
 from nsdldm.demo.design import REPEATS, count_within_sessions, make_design, plan_slots
 from nsdldm.demo.drawing import draw_scene
 from nsdldm.demo.scenes import describe_scene
-from nsdldm.files import replacing
+from nsdldm.files import open_hdf5, replacing
 from nsdldm.logs import progress
 from nsdldm.nsd.layout import COCO_SPLITS, IMAGE_PIXELS, N_IMAGES, SUBJECTS, TRIALS_PER_SESSION
 
@@ -212,7 +211,7 @@ def _save_pictures(path, shown, seed, threads):
     """Draw pictures in several processes and write them, compressed there, in this one."""
     shape = (N_IMAGES, IMAGE_PIXELS, IMAGE_PIXELS, 3)
     jobs = [(seed, int(nsd_id)) for nsd_id in shown]
-    with replacing(path) as part, _drawing(threads) as draw, h5py.File(part, "w") as file:
+    with replacing(path) as part, _drawing(threads) as draw, open_hdf5(part, "w") as file:
         bricks = file.create_dataset(
             "imgBrick",
             shape,

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 
 from nsdldm.errors import Finding, InputError, reading
-from nsdldm.files import create_array, create_hdf5, load_table
+from nsdldm.files import create_array, create_hdf5, load_table, open_hdf5
 from nsdldm.resume import LEDGER, read_done, record_done
 
 logger = logging.getLogger(__name__)
@@ -201,7 +201,7 @@ def open_reconstructions(path):
     """
     with ExitStack() as stack:
         with reading(path, "an HDF5 file of reconstructions", REMEDY):
-            file = stack.enter_context(h5py.File(path, "r", locking="best-effort"))
+            file = stack.enter_context(open_hdf5(path))
             images, nsd_ids, attrs = file["images"], file["nsd_id"][:], dict(file.attrs)
         _check_reconstructions(path, images, nsd_ids, attrs)
         try:

@@ -18,7 +18,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from nsdldm.errors import Finding, InputError, Unexpected, reading
+from nsdldm.errors import Damaged, Finding, InputError, reading
 from nsdldm.files import load_mask
 from nsdldm.logs import progress
 from nsdldm.nsd.hdf5 import open_dataset
@@ -134,7 +134,7 @@ def _require_values(dataset):
     """Stop at an array whose values are not in the file: HDF5 would give zeros."""
     # Asked only of small files, since HDF5 looks up every chunk to answer.
     if dataset.file.id.get_filesize() < dataset.nbytes and dataset.id.get_storage_size() == 0:
-        raise Unexpected(f"{DATASET} of shape {dataset.shape} without any values in the file")
+        raise Damaged(f"{DATASET} of shape {dataset.shape} without any values in the file")
 
 
 @contextmanager
@@ -333,7 +333,7 @@ def read_surface_betas(path):
         image = nib.load(path)
         claimed = math.prod(map(int, image.shape)) * image.get_data_dtype().itemsize
         if claimed > Path(path).stat().st_size:
-            raise Unexpected(f"a header that claims {claimed} bytes in a shorter file")
+            raise Damaged(f"a header that claims {claimed} bytes in a shorter file")
         data = np.asanyarray(image.dataobj)
     expected = (len(data), 1, 1, TRIALS_PER_SESSION)
     if data.shape != expected:

@@ -3,7 +3,7 @@
 import json
 from collections import defaultdict
 
-from nsdldm.errors import Finding, InputError, Unexpected, reading
+from nsdldm.errors import Damaged, Finding, InputError, Unexpected, reading
 
 
 def read_captions(paths, coco_ids):
@@ -52,7 +52,7 @@ def read_captions(paths, coco_ids):
 def _require_writable(image, text):
     """Stop at half of a pair of surrogates, which JSON can hold and no text file."""
     if any("\ud800" <= letter <= "\udfff" for letter in text):
-        raise Unexpected(f"half a character in a caption of image {image}")
+        raise Damaged(f"half a character in a caption of image {image}")
 
 
 def _list_annotations(content):

@@ -5,6 +5,7 @@ from contextlib import ExitStack, contextmanager
 import h5py
 
 from nsdldm.errors import Unexpected, reading
+from nsdldm.files import open_hdf5
 from nsdldm.nsd.remote import is_remote, open_ranges
 
 
@@ -31,10 +32,8 @@ def open_dataset(path, name, storage=None):
     """
     with ExitStack() as stack:
         with reading(path, f"an HDF5 file with the dataset {name}"):
-            # Read-only and network file systems often cannot lock.
-            options = {} if is_remote(path) else {"locking": "best-effort"}
             source = stack.enter_context(open_ranges(path, storage)) if is_remote(path) else path
-            dataset = stack.enter_context(h5py.File(source, "r", **options))[name]
+            dataset = stack.enter_context(open_hdf5(source))[name]
             if not isinstance(dataset, h5py.Dataset) or dataset.shape is None:
                 raise Unexpected(f"{name} that is no array")
         yield dataset

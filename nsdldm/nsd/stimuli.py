@@ -7,11 +7,10 @@ import math
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from nsdldm.errors import Finding, InputError, reading
-from nsdldm.files import create_hdf5, load_table, replacing
+from nsdldm.files import create_hdf5, load_table, open_hdf5, replacing
 from nsdldm.logs import progress
 from nsdldm.nsd.hdf5 import open_dataset
 from nsdldm.nsd.layout import IMAGE_PIXELS
@@ -148,7 +147,7 @@ def fetch_stimuli(*, stimuli, images, output, partial, storage):
         remove_parts(partial)
         _create_copy(copy, nsd_ids)
         done = 0
-    with h5py.File(copy, "r", locking="best-effort") as file:
+    with open_hdf5(copy) as file:
         place = file[DATASET].id.get_offset()
     left = nsd_ids[done:]
     fetched = progress(read_images(stimuli, left, storage), len(left), "pictures")

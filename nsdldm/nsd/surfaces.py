@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 from scipy.ndimage import map_coordinates
 
-from nsdldm.errors import Finding, InputError, Unexpected, reading
+from nsdldm.errors import Damaged, Finding, InputError, Unexpected, reading
 from nsdldm.files import replacing
 
 INVALID = 9999
@@ -46,9 +46,9 @@ def read_surface(path):
         _check_counts(path)
         coords, faces = nib.freesurfer.read_geometry(path)
         if faces.min() < 0 or faces.max() >= len(coords):
-            raise Unexpected(f"triangles of vertices {faces.min()} to {faces.max()}")
+            raise Damaged(f"triangles of vertices {faces.min()} to {faces.max()}")
         if not np.isfinite(coords).all():
-            raise Unexpected("coordinates that are not finite")
+            raise Damaged("coordinates that are not finite")
     return coords.astype(np.float32), faces.astype(np.int64)
 
 
@@ -62,7 +62,7 @@ def _check_counts(path):
         start = stream.tell()
         held = stream.seek(0, 2) - start
     if min(counts) < 1 or 12 * sum(counts) > held:
-        raise Unexpected(f"{counts[0]} vertices and {counts[1]} triangles in {held} bytes")
+        raise Damaged(f"{counts[0]} vertices and {counts[1]} triangles in {held} bytes")
 
 
 def read_morph(path):
@@ -88,10 +88,10 @@ def read_morph(path):
         # nibabel takes what is there; files of today's format say how many values there should be.
         n_vertices = int.from_bytes(header[3:7], "big", signed=True)
         if header[:3] == MORPH_MAGIC and not 0 < n_vertices <= n_values:
-            raise Unexpected(f"{n_values} of {n_vertices} values")
+            raise Damaged(f"{n_values} of {n_vertices} values")
         values = nib.freesurfer.read_morph_data(path)
         if not np.isfinite(values).all():
-            raise Unexpected("values that are not finite")
+            raise Damaged("values that are not finite")
     return values.astype(np.float32)
 
 

@@ -2,12 +2,11 @@
 
 import logging
 
-import h5py
 import numpy as np
 import pandas as pd
 
 from nsdldm.errors import Unexpected, reading
-from nsdldm.files import save_table
+from nsdldm.files import open_hdf5, save_table
 from nsdldm.plots.pictures import (
     DEMO,
     DEMO_NOTE,
@@ -117,7 +116,7 @@ def read_filled(path):
         Something is missing or of another shape.
     """
     expected = "responses true, visible, model, mean and neighbour of one shape, and nsd_id"
-    with reading(path, expected, "Make it again"), h5py.File(path) as file:
+    with reading(path, expected, "Make it again"), open_hdf5(path) as file:
         filled = {name: file[name][:] for name in ("true", "visible", *PREDICTORS, "nsd_id")}
         shapes = {values.shape for name, values in filled.items() if name != "nsd_id"}
         if len(shapes) > 1 or filled["true"].shape[:1] != filled["nsd_id"].shape:

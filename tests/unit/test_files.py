@@ -1,14 +1,18 @@
+import ast
 import errno
+import fcntl
 import gzip
 import logging
 import os
 import subprocess
+from pathlib import Path
 
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
 
-from nsdldm.errors import Finding, InputError
+from nsdldm.errors import Finding, InputError, reading
 from nsdldm.files import (
     copy_file,
     create_array,
@@ -17,6 +21,7 @@ from nsdldm.files import (
     load_mask,
     load_table,
     load_volume,
+    open_hdf5,
     replacing,
     save_array,
     save_table,
@@ -221,3 +226,68 @@ def test_a_success_removes_the_traceback_of_before(tmp_path):
 def test_interrupts_pass(tmp_path, error):
     with pytest.raises(error), logged(tmp_path / "rule.log"):
         raise error
+
+
+def test_hdf5_is_opened_in_one_place_and_without_a_lock():
+    """Every other call could ask for a lock, which NFS and Lustre refuse."""
+    package = Path(__file__).resolve().parents[2] / "nsdldm"
+    calls = []
+    for path in package.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("h5py.File"):
+                calls.append((path.relative_to(package).as_posix(), ast.unparse(node)))
+    assert calls == [("files.py", "h5py.File(path, mode, locking=False, **options)")]
+
+
+def test_hdf5_is_read_and_written_where_a_lock_is_refused(tmp_path):
+    """Refused here because somebody else holds it; the library asks in the same way."""
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["x"] = [1, 2]
+    with path.open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(OSError, match="unable to lock"), h5py.File(path):
+            pass
+        with open_hdf5(path) as file:
+            np.testing.assert_array_equal(file["x"][:], [1, 2])
+        with open_hdf5(path, "a") as file:
+            file["y"] = 3
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, 524, errno.EOPNOTSUPP, errno.EIO, errno.ESTALE])
+def test_a_file_system_that_fails_is_not_called_a_damaged_file(tmp_path, number):
+    with pytest.raises(InputError) as caught, reading(tmp_path / "a.h5", "an HDF5 file"):
+        raise OSError(number, f"unable to open file (errno = {number})")
+    assert "intact copy" not in str(caught.value)
+    assert os.strerror(number).lower() in str(caught.value)
+    assert "file system" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [(PermissionError(errno.EACCES, "no"), "readable"), (IsADirectoryError(21, "no"), "the path")],
+)
+def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path, error, words):
+    with pytest.raises(InputError, match=words) as caught, reading(tmp_path / "a", "a file"):
+        raise error
+    assert "intact copy" not in str(caught.value)
+
+
+def test_only_damage_asks_for_an_intact_copy(tmp_path):
+    """Files as a library sees them: cut off, or whole and of another kind."""
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["x"] = np.zeros(100)
+    whole = path.read_bytes()
+    said = {}
+    for kind, content in {"cut": whole[:-50], "web page": b"<html>" * 100}.items():
+        path.write_bytes(content)
+        with pytest.raises(InputError) as caught, reading(path, "an HDF5 file"):
+            open_hdf5(path)
+        said[kind] = str(caught.value)
+    path.write_bytes(whole)
+    with pytest.raises(InputError) as caught, reading(path, "x"), open_hdf5(path) as file:
+        file["betas"]
+    assert "intact copy" in said["cut"]
+    assert "intact copy" not in said["web page"] + str(caught.value)
+    assert "right file" in said["web page"] and "right file" in str(caught.value)
