@@ -237,16 +237,35 @@ def load_table(path):
         return pd.read_csv(StringIO(text), sep="\t")
 
 
-def save_volume(path, data, affine):
-    """Write an array of shape (X, Y, Z) or (X, Y, Z, n) as NIfTI; booleans become uint8."""
+def save_volume(path, data, affine, zooms=None):
+    """Write a volume as NIfTI.
+
+    Parameters
+    ----------
+    path : str or Path
+    data : array of shape (X, Y, Z) or (X, Y, Z, n)
+        Booleans become uint8.
+    affine : array of shape (4, 4) or None
+        None leaves the header's codes at 0, which say that it is unknown.
+    zooms : sequence of three float, optional
+        Sides of a voxel in millimetres, where there is no affine to say them.
+    """
     data = np.asarray(data)
     image = nib.Nifti1Image(data.astype(np.uint8) if data.dtype == bool else data, affine)
+    if affine is None and zooms is not None:
+        image.header.set_zooms((*zooms, *image.header.get_zooms()[3:]))
     with replacing(path) as part:
         nib.save(image, part)
 
 
-def load_volume(path, remedy=REMAKE):
-    """Read a NIfTI volume as stored.
+def find_nifti_class(start):
+    """The class of nibabel for a NIfTI file, of version 1 or 2, by its first four bytes."""
+    sizes = {int.from_bytes(start[:4], order) for order in ("little", "big")}
+    return nib.Nifti2Image if nib.Nifti2Header.sizeof_hdr in sizes else nib.Nifti1Image
+
+
+def load_image(path, remedy=REMAKE):
+    """Read a NIfTI volume, of version 1 or 2, with its header.
 
     Parameters
     ----------
@@ -256,8 +275,8 @@ def load_volume(path, remedy=REMAKE):
 
     Returns
     -------
-    data : array of shape (X, Y, Z) or (X, Y, Z, n)
-    affine : array of shape (4, 4)
+    nibabel.Nifti1Image or Nifti2Image
+        Held in memory.
 
     Raises
     ------
@@ -269,8 +288,22 @@ def load_volume(path, remedy=REMAKE):
         # nibabel stops before gzip's checksum, so that damage would pass.
         if str(path).endswith(".gz"):
             content = gzip.decompress(content)
-        image = nib.Nifti1Image.from_bytes(content)
-        return np.asanyarray(image.dataobj), image.affine
+        image = find_nifti_class(content).from_bytes(content)
+        # Values that are not there would be missed only when they are asked for.
+        np.asanyarray(image.dataobj)
+    return image
+
+
+def load_volume(path, remedy=REMAKE):
+    """Read a NIfTI volume as stored; see `load_image`.
+
+    Returns
+    -------
+    data : array of shape (X, Y, Z) or (X, Y, Z, n)
+    affine : array of shape (4, 4)
+    """
+    image = load_image(path, remedy)
+    return np.asanyarray(image.dataobj), image.affine
 
 
 def load_mask(path):

@@ -2,7 +2,8 @@
 
 import pandas as pd
 
-from nsdldm.files import load_mask, load_table, save_table
+from nsdldm.files import load_table, save_table
+from nsdldm.grids import load_masks
 
 # Volumes of the 4-D maps of an encoder, in order, and columns of its table besides i, j and k.
 MAPS = ("r", "r2", "p", "significant", "ceiling", "ncsnr", "alpha")
@@ -27,7 +28,7 @@ def summarize_encoding(*, subject, tables, masks, min_ncsnr=(0,)):
         Columns subject, feature, roi, min_ncsnr, median_r, median_ceiling, n_voxels and
         share_significant (NaN without voxels).
     """
-    inside = {roi: load_mask(path) for roi, path in masks.items()}
+    inside, _ = load_masks(masks)
     rows = []
     for feature, path in tables.items():
         table = load_table(path)

@@ -12,7 +12,8 @@ from snakemake.utils import validate
 
 from nsdldm.demo.atlases import LABELS, check_regions
 from nsdldm.nsd import layout
-from nsdldm.nsd.preflight import check_model, preflight
+from nsdldm.nsd.places import find_place
+from nsdldm.nsd.preflight import check_model, find_table, preflight
 from nsdldm.nsd.remote import is_remote
 from nsdldm.provenance import digest, digest_file, digest_function
 from nsdldm.settings import check_consistency, check_schema, plan_trajectories
@@ -174,6 +175,7 @@ ROOT = "results/demo" if config["dataset"] == "demo" else str(config["nsd"]["roo
 # Whether some of it lies in a bucket, and how the package reads that.
 REMOTE = any(is_remote(path) for path in (ROOT, config["nsd"]["captions"]))
 STORAGE = {key: config["nsd"][key] for key in ("endpoint", "signed")}
+PLACE = find_place(ROOT.rstrip("/"), STORAGE)
 DEMO_ATLASES = sorted(LABELS)
 
 
@@ -270,9 +272,36 @@ def roi_volumes(wildcards):
     return [source(layout.ROI, atlas=atlas) for atlas in roi_atlases(wildcards)]
 
 
+def label_tables(subject, atlases):
+    """Label tables of a subject's atlases, as far as the release has any."""
+    if config["dataset"] == "demo":
+        found = {
+            atlas: layout.LABEL_TABLE.format(subject=subject, atlas=atlas)
+            for atlas in atlases
+        }
+    else:
+        found = {atlas: find_table(PLACE, subject, atlas) for atlas in atlases}
+    return {atlas: stored(locate(name)) for atlas, name in found.items() if name}
+
+
 def roi_tables(wildcards):
-    """Their label tables."""
-    return [source(layout.LABEL_TABLE, atlas=atlas) for atlas in roi_atlases(wildcards)]
+    """Tables of a region's atlases."""
+    return [*label_tables(wildcards.subject, roi_atlases(wildcards)).values()]
+
+
+def roi_tabled(wildcards):
+    """The atlases of a region that have one."""
+    return [*label_tables(wildcards.subject, roi_atlases(wildcards))]
+
+
+def cortex_tables(wildcards):
+    """Tables of the atlases that the cortex is made of."""
+    return [*label_tables(wildcards.subject, CORTEX_ATLASES).values()]
+
+
+def cortex_tabled(wildcards):
+    """Those that have one."""
+    return [*label_tables(wildcards.subject, CORTEX_ATLASES)]
 
 
 def min_ncsnr(wildcards):

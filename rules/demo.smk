@@ -8,6 +8,11 @@ rule simulate_stimuli:
         stim_info=source(layout.STIM_INFO),
         stimuli=source(layout.STIMULI),
         captions=caption_files(),
+        # Public tools read an atlas' names there, whoever's atlas it is.
+        tables=[
+            source(layout.LABEL_TABLE, subject=layout.AVERAGE, atlas=atlas)
+            for atlas in DEMO_ATLASES
+        ],
     log:
         "logs/demo/simulate_stimuli.log",
     benchmark:

@@ -21,7 +21,7 @@ rule check_release:
         captions=caption_files(),
         betas=beta_files,
         volumes=[source(layout.ROI, atlas=atlas) for atlas in CORTEX_ATLASES],
-        tables=[source(layout.LABEL_TABLE, atlas=atlas) for atlas in CORTEX_ATLASES],
+        tables=cortex_tables,
         transforms=transforms(),
         surfaces=surfaces(),
     output:
@@ -36,6 +36,8 @@ rule check_release:
     params:
         sessions=sessions,
         atlases=CORTEX_ATLASES,
+        tabled=cortex_tabled,
+        reorient=lookup("nsd/reorient", within=config),
         cortex=lookup("rois/cortex", within=config),
         storage=STORAGE,
         code=digest("workflow_scripts/check_release.py"),
@@ -71,6 +73,8 @@ rule make_mask:
     input:
         checked="results/{subject}/release.tsv",
         volumes=roi_volumes,
+        # Whose grid all regions must be on.
+        reference=source(layout.ROI, atlas=CORTEX_ATLASES[0]),
         tables=roi_tables,
         ncsnr=ncsnr_file,
     output:
@@ -84,6 +88,8 @@ rule make_mask:
         runtime=growing(10),
     params:
         atlases=roi_atlases,
+        tabled=roi_tabled,
+        reorient=lookup("nsd/reorient", within=config),
         parts=roi_parts,
         min_ncsnr=min_ncsnr,
         code=digest("workflow_scripts/make_mask.py"),

@@ -1,7 +1,7 @@
 """Atlases of the simulated release. No heavy imports: the Snakefile's."""
 
 from nsdldm.errors import Finding, InputError
-from nsdldm.nsd.labels import find_label, parse_roi
+from nsdldm.nsd.labels import find_labels, parse_roi
 
 # The numbers of NSD's streams atlas.
 STREAMS = {
@@ -54,7 +54,7 @@ def _find_missing(label, atlas, name):
     """A finding, as a list, if an atlas lacks a label."""
     labels = {0: "Unknown"} | {number: known for known, number in LABELS[atlas].items()}
     try:
-        find_label(label, labels, name, f"the atlas {atlas} of the simulated release")
+        find_labels(label, labels, name, f"the atlas {atlas} of the simulated release")
     except InputError as error:
         return list(error.findings)
     return []

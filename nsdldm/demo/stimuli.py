@@ -1,4 +1,4 @@
-"""Write the files of the simulated release that all subjects share: design, pictures, captions."""
+"""Write what all subjects of the simulated release share: design, pictures, captions, names."""
 
 import ast
 import json
@@ -11,9 +11,11 @@ import numpy as np
 import pandas as pd
 from scipy.io import savemat
 
+from nsdldm.demo.atlases import LABELS
 from nsdldm.demo.captions import write_captions
 from nsdldm.demo.design import REPEATS, count_within_sessions, make_design, plan_slots
 from nsdldm.demo.drawing import draw_scene
+from nsdldm.demo.formats import write_label_table
 from nsdldm.demo.scenes import describe_scene
 from nsdldm.files import open_hdf5, replacing
 from nsdldm.logs import progress
@@ -41,6 +43,7 @@ def simulate_stimuli(
     sessions,
     shared_images,
     unique_images,
+    tables=None,
     threads=1,
 ):
     """Write design, table of stimuli, pictures and captions of a simulated release.
@@ -62,6 +65,8 @@ def simulate_stimuli(
     seed : int
     sessions, shared_images, unique_images : int
         See `nsdldm.demo.design.make_design`.
+    tables : dict of str to (str or Path), optional
+        Outputs, the label table of each atlas on the average brain, which public tools read.
     threads : int
         Processes that draw.
 
@@ -79,6 +84,8 @@ def simulate_stimuli(
         table.to_csv(part)
     for split, path in captions.items():
         _save_captions(path, table, shown[table["cocoSplit"].to_numpy()[shown] == split], seed)
+    for atlas, path in (tables or {}).items():
+        write_label_table(path, LABELS[atlas])
     _save_pictures(stimuli, shown, seed, threads)
 
 

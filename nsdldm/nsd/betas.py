@@ -19,7 +19,8 @@ import nibabel as nib
 import numpy as np
 
 from nsdldm.errors import Damaged, Finding, InputError, reading
-from nsdldm.files import load_mask
+from nsdldm.files import find_nifti_class
+from nsdldm.grids import check_axes, compare_grids, find_grid, load_masks
 from nsdldm.logs import progress
 from nsdldm.nsd.hdf5 import open_dataset
 from nsdldm.nsd.layout import TRIALS_PER_SESSION
@@ -36,7 +37,7 @@ THREADS = 2
 VOXELS_AT_ONCE = 1024
 
 
-def read_session(path, mask):
+def read_session(path, mask, grid=None):
     """Read the betas of one session inside a mask.
 
     Besides the result, the same values are held as stored, half as large, and one plane or trial
@@ -47,6 +48,8 @@ def read_session(path, mask):
     path : str or Path
         ``betas_sessionYY.hdf5`` or ``betas_sessionYY.nii.gz``.
     mask : bool array of shape (X, Y, Z)
+    grid : nsdldm.grids.Grid, optional
+        Of the mask, to be compared with what the file says of its own.
 
     Returns
     -------
@@ -63,7 +66,7 @@ def read_session(path, mask):
     """
     read = _read_hdf5 if str(path).endswith(".hdf5") else _read_nifti
     stored = np.empty((np.count_nonzero(mask), TRIALS_PER_SESSION), "<i2")
-    read(path, mask, stored)
+    read(path, mask, grid, stored)
     values = np.empty(stored.shape[::-1], np.float32)
     starts = range(0, len(stored), VOXELS_AT_ONCE)
     with ThreadPoolExecutor(THREADS) as pool:
@@ -150,7 +153,7 @@ def open_nifti(path, storage=None):
 
     Yields
     ------
-    nibabel.Nifti1Image
+    nibabel.Nifti1Image or Nifti2Image
         (X, Y, Z, trials); its file stays open, so that trials are decompressed once and in order.
 
     Raises
@@ -164,7 +167,9 @@ def open_nifti(path, storage=None):
                 stream = stack.enter_context(open_ranges(path, storage))
                 if str(path).endswith(".gz"):
                     stream = stack.enter_context(gzip.open(stream))
-                image = nib.Nifti1Image.from_stream(stream)
+                kind = find_nifti_class(stream.read(4))
+                stream.seek(0)
+                image = kind.from_stream(stream)
             else:
                 image = nib.load(path, keep_file_open=True)
             slope, intercept = image.dataobj.slope, image.dataobj.inter
@@ -175,8 +180,10 @@ def open_nifti(path, storage=None):
         yield image
 
 
-def _read_hdf5(path, mask, stored):
+def _read_hdf5(path, mask, grid, stored):
     """Fill int16 (n_voxels, 750) with the voxels of a mask."""
+    if grid is not None:
+        check_axes(grid, path)
     with open_hdf5(path) as dataset:
         check_betas(path, dataset.shape[::-1], dataset.dtype, mask.shape)
         with reading(path, "betas"):
@@ -226,9 +233,11 @@ def _read_planes(dataset, mask, stored):
         stored[positions[:, :, z][plane]] = values[plane[box]]
 
 
-def _read_nifti(path, mask, stored):
+def _read_nifti(path, mask, grid, stored):
     """Fill int16 (n_voxels, 750) with the voxels of a mask, trial by trial."""
     with open_nifti(path) as image:
+        if grid is not None and (finding := compare_grids(find_grid(path, image), grid)):
+            raise InputError(finding)
         check_betas(path, image.shape, image.get_data_dtype(), mask.shape)
         for trial in range(TRIALS_PER_SESSION):
             with reading(path, "betas"):
@@ -263,11 +272,7 @@ def extract_betas(*, sessions, masks, outputs, partial, storage=None):
     InputError
         As `read_session`, the masks are on different grids, or an object cannot be fetched.
     """
-    loaded = {name: load_mask(masks[name]) for name in outputs}
-    if len({mask.shape for mask in loaded.values()}) > 1:
-        found = ", ".join(f"{name} {mask.shape}" for name, mask in loaded.items())
-        remedy = "Make the masks from atlases of one subject and space"
-        raise InputError(Finding("masks", "one grid", found, remedy))
+    loaded, grid = load_masks({name: masks[name] for name in outputs})
     union = np.logical_or.reduce(list(loaded.values()))
     members = {name: np.flatnonzero(mask[union]) for name, mask in loaded.items()}
     n_trials = TRIALS_PER_SESSION * len(sessions)
@@ -279,7 +284,7 @@ def extract_betas(*, sessions, masks, outputs, partial, storage=None):
         written = writer.submit(int)
         for index, path in enumerate(sessions, done):
             with fetched(path, partial, storage) as local:
-                values, n_saturated = read_session(local, union)
+                values, n_saturated = read_session(local, union, grid)
             n_invalid = np.count_nonzero(np.isnan(values[0]))
             message = "%s: %d of %d voxels without data, %d saturated values"
             logger.info(message, path, n_invalid, values.shape[1], n_saturated)

@@ -13,19 +13,22 @@ import pandas as pd
 
 from nsdldm.errors import Finding, InputError, reading
 from nsdldm.files import save_table
+from nsdldm.grids import check_axes, compare_grids, find_grid
 from nsdldm.nsd.betas import check_betas, open_hdf5, open_nifti
 from nsdldm.nsd.captions import read_captions
-from nsdldm.nsd.labels import find_label, parse_roi, read_label_table
+from nsdldm.nsd.labels import find_labels, parse_roi, read_label_table
 from nsdldm.nsd.layout import TRIALS_PER_SESSION
 from nsdldm.nsd.remote import is_remote, open_ranges
-from nsdldm.nsd.rois import different_grid, read_volume
+from nsdldm.nsd.rois import read_labels, read_volume
 from nsdldm.nsd.stimuli import open_stimuli, outside_stimuli
-from nsdldm.nsd.surfaces import read_morph, read_patch, read_surface
+from nsdldm.nsd.surfaces import read_morph, read_patch, read_surface, read_transform
 from nsdldm.nsd.trials import compare_accounts, read_design, read_responses, read_stim_info
 
 logger = logging.getLogger(__name__)
 
-NIFTI_HEADER = 352
+# Least share of vertices that must lie in the volume, and of those in mid-cortex in its ribbon:
+# nearly all do. A volume that is stored otherwise than the transforms say has two thirds at most.
+IN_VOLUME, IN_RIBBON = 0.9, 0.75
 MORPHS = ("sulc", "curv", "thickness", "area")
 
 
@@ -46,6 +49,7 @@ def check_release(
     sessions,
     report,
     ncsnr=None,
+    reorient=False,
     storage=None,
 ):
     """Check a subject's files of the release; report all that is wrong, or write what was seen.
@@ -76,6 +80,8 @@ def check_release(
     report : str or Path
         Output, a table with columns path, what and value.
     ncsnr : str or Path, optional
+    reorient : bool
+        Turn atlases and ncsnr whose axes run another way than the release's.
     storage : dict, optional
         How to read a bucket, as `nsdldm.nsd.remote.connect` takes it.
 
@@ -87,13 +93,16 @@ def check_release(
         picture or caption, surfaces whose vertices do not match.
     """
     rows, findings = [], []
-    grid = _check_volumes(rows, findings, atlases, ncsnr)
+    volume = _check_volumes(rows, findings, atlases, ncsnr, reorient)
+    grid = volume[1] if volume else None
     _check_betas(rows, findings, betas, sessions, grid, storage)
     _check_labels(rows, findings, tables, rois)
     shown = _check_trials(rows, findings, subject, sessions, responses, design, stim_info)
     _check_images(rows, findings, shown, stimuli, captions, storage)
     for hemi in transforms:
         _check_vertices(rows, findings, transforms[hemi], surfaces[hemi])
+    if volume:
+        _check_places(findings, transforms, *volume)
     if findings:
         raise InputError(*findings)
     save_table(report, pd.DataFrame(rows, columns=["path", "what", "value"]))
@@ -109,20 +118,17 @@ def _catch(findings, function, *arguments, **named):
         return None
 
 
-def _check_volumes(rows, findings, atlases, ncsnr):
-    """The grid (X, Y, Z) of the first atlas that can be read, or None; the others must agree."""
-    grid = reference = None
-    for path in [*atlases.values(), *([ncsnr] if ncsnr else [])]:
-        volume = _catch(findings, read_volume, path)
-        if volume is None:
-            continue
-        shape = volume[0].shape
-        rows.append((path, "shape", "x".join(map(str, shape))))
-        if grid is None:
-            grid, reference = shape, path
-        elif shape != grid:
-            findings.append(different_grid(path, shape, reference, grid))
-    return grid
+def _check_volumes(rows, findings, atlases, ncsnr, reorient):
+    """Grid and labels of the first atlas that can be read, or None; the others must agree."""
+    volumes = [_catch(findings, read_labels, path, reorient) for path in atlases.values()]
+    volumes = list(filter(None, volumes))
+    first = volumes[0] if volumes else None
+    if ncsnr:
+        volumes += filter(None, [_catch(findings, read_volume, ncsnr, reorient)])
+    grids = [grid for _, grid in volumes]
+    rows += [(grid.path, "shape", "x".join(map(str, grid.shape))) for grid in grids]
+    findings += filter(None, (compare_grids(grid, grids[0]) for grid in grids))
+    return first
 
 
 def _check_betas(rows, findings, betas, sessions, grid, storage):
@@ -131,6 +137,8 @@ def _check_betas(rows, findings, betas, sessions, grid, storage):
         remedy = "Give the betas of each session"
         found = f"{len(betas)} files"
         findings.append(Finding("betas", f"{len(sessions)} sessions", found, remedy))
+    if grid is not None and betas and str(betas[0]).endswith(".hdf5"):
+        _catch(findings, check_axes, grid, betas[0])
     for path in betas:
         inspect = _inspect_hdf5 if str(path).endswith(".hdf5") else _inspect_nifti
         shape = _catch(findings, inspect, path, grid, storage)
@@ -142,7 +150,7 @@ def _inspect_hdf5(path, grid, storage):
     """Shape (X, Y, Z, trials) of a session's HDF5 file; HDF5 itself refuses one cut short."""
     with open_hdf5(path, storage) as dataset:
         shape = dataset.shape[::-1]
-        check_betas(path, shape, dataset.dtype, grid or shape[:3])
+        check_betas(path, shape, dataset.dtype, grid.shape if grid else shape[:3])
         with reading(path, "betas"):
             dataset[:, -1, -1, -1]
     return shape
@@ -151,9 +159,12 @@ def _inspect_hdf5(path, grid, storage):
 def _inspect_nifti(path, grid, storage):
     """Shape of a session's NIfTI file; the length that gzip notes at its end must be right."""
     with open_nifti(path, storage) as image:
-        shape, dtype = image.shape, image.get_data_dtype()
-    check_betas(path, shape, dtype, grid or shape[:3])
-    needed = NIFTI_HEADER + 2 * int(np.prod(shape, dtype=np.int64))
+        shape, dtype, start = image.shape, image.get_data_dtype(), image.dataobj.offset
+        own = find_grid(path, image)
+    check_betas(path, shape, dtype, grid.shape if grid else shape[:3])
+    if grid and (finding := compare_grids(own, grid)):
+        raise InputError(finding)
+    needed = start + 2 * int(np.prod(shape, dtype=np.int64))
     with reading(path, "a whole file"), open_ranges(path, storage) as stream:
         held = _count_bytes(path, stream, needed)
     if held < needed:
@@ -186,8 +197,10 @@ def _check_labels(rows, findings, tables, rois):
     rows += [(tables[atlas], "labels", len(labels)) for atlas, labels in known.items() if labels]
     for name, parts in rois.items():
         for atlas, label in _catch(findings, parse_roi, name, parts) or []:
-            if known[atlas] is not None:
-                _catch(findings, find_label, label, known[atlas], name, tables[atlas])
+            # Of a table that cannot be read this is said already.
+            if atlas not in tables or known[atlas] is not None:
+                labels = known.get(atlas), name, tables.get(atlas)
+                _catch(findings, find_labels, label, *labels)
 
 
 def _check_trials(rows, findings, subject, sessions, responses, design, stim_info):
@@ -271,6 +284,40 @@ def _count_transform(path):
         remedy = "Use the file of the release"
         raise InputError(Finding(str(path), "shape (n, 1, 1, 3)", f"{shape}", remedy))
     return shape[0]
+
+
+def _check_places(findings, transforms, labels, grid):
+    """Transforms have no header: vertices must lie in the volume, on their side, in the ribbon."""
+    sides, remedy = {}, "Use transforms and atlases of the same subject and space, as released"
+    for hemi, paths in transforms.items():
+        # What cannot be read, or has another shape, is said already.
+        places = {path: _catch([], read_transform, path) for path in paths}
+        places = {path: found for path, found in places.items() if found is not None}
+        for path, coords in places.items():
+            found = _miss(coords, labels)
+            if found:
+                expected = f"places in the volume of {grid.path} ({grid})"
+                findings.append(Finding(str(path), expected, found, remedy))
+        if places:
+            sides[hemi] = np.nanmedian(np.concatenate(list(places.values()))[:, 0])
+    rightward = 1 if grid.affine is None else np.sign(grid.affine[0, 0])
+    if len(sides) == 2 and rightward * (sides["lh"] - sides["rh"]) > 1:
+        expected = f"the left hemisphere left of the right one in {grid.path} ({grid})"
+        found = "it right of the other"
+        findings.append(Finding(str(transforms["lh"][0]), expected, found, remedy))
+
+
+def _miss(coords, labels):
+    """How the vertices of a depth miss a volume, or None."""
+    coords = coords[np.isfinite(coords).all(axis=1)]
+    inside = ((coords >= -0.5) & (coords <= np.array(labels.shape) - 0.5)).all(axis=1)
+    if len(coords) and inside.mean() < IN_VOLUME:
+        return f"{inside.mean():.0%} of the vertices there"
+    voxels = tuple(np.rint(np.clip(coords[inside], 0, np.array(labels.shape) - 1)).astype(int).T)
+    ribbon = labels >= 0
+    if len(coords) and not ribbon.all() and ribbon[voxels].mean() < IN_RIBBON:
+        return f"{ribbon[voxels].mean():.0%} of the vertices in its cortical ribbon"
+    return None
 
 
 def _count_surface(name, path):

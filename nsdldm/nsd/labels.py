@@ -4,7 +4,8 @@ import re
 
 from nsdldm.errors import Finding, InputError, Unexpected, reading
 
-RIBBON = "ribbon"
+# Every voxel of an atlas' cortical ribbon, and every voxel that has a label.
+RIBBON, ALL = "ribbon", "all"
 # Far more than any table has: a larger file is something else.
 MOST_CHARACTERS = 1_000_000
 # A number, as int32 has them, and a name; further fields are colours.
@@ -24,6 +25,7 @@ def read_label_table(path):
     Returns
     -------
     dict of int to str
+        A name may belong to several numbers, as where left and right are numbered apart.
 
     Raises
     ------
@@ -56,8 +58,8 @@ def parse_roi(name, parts):
     name : str
         The region's name in the config.
     parts : list of str
-        ``atlas:label`` each; the label is a name, a number, or ``ribbon`` for every voxel of the
-        atlas' cortical ribbon.
+        ``atlas:label`` each; the label is a name, a number, ``ribbon`` for every voxel of the
+        atlas' cortical ribbon, or ``all`` for every voxel with a label.
 
     Returns
     -------
@@ -79,35 +81,46 @@ def parse_roi(name, parts):
     return pairs
 
 
-def find_label(label, labels, name, table):
-    """Find the number of a label.
+def is_named(label):
+    """Whether a label is a name, which only a table can turn into numbers."""
+    return label not in (RIBBON, ALL) and not label.isdecimal()
+
+
+def find_labels(label, labels, name, table):
+    """Find the numbers of a label.
 
     Parameters
     ----------
     label : str
         Name or number of a label.
-    labels : dict of int to str
-        As returned by `read_label_table`.
+    labels : dict of int to str or None
+        As returned by `read_label_table`; None where there is no table.
     name : str
         The region that asks for it.
-    table : str or Path
+    table : str or Path or None
         The file `labels` was read from.
 
     Returns
     -------
-    int or None
-        None for ``ribbon``.
+    list of int or None
+        All numbers with this name; None for ``ribbon`` and ``all``.
 
     Raises
     ------
     InputError
-        The table has no such label.
+        The table has no such label, or there is none to look up a name in.
     """
-    if label == RIBBON:
+    if label in (RIBBON, ALL):
         return None
-    for number, known in labels.items():
-        if label in (known, str(number)):
-            return number
+    if labels is None:
+        if label.isdecimal():
+            return [int(label)]
+        expected = "the number of a label, since no label table says its name"
+        remedy = "Write the number, or all for every label of the atlas"
+        raise InputError(Finding(f"rois.{name}", expected, repr(label), remedy))
+    found = [number for number, known in labels.items() if label in (known, str(number))]
+    if found:
+        return found
     listed = ", ".join(f"{n} {known}" for n, known in sorted(labels.items())[:MOST_LISTED])
     if len(labels) > MOST_LISTED:
         listed += f" and {len(labels) - MOST_LISTED} more"

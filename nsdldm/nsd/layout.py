@@ -31,6 +31,14 @@ ROI = FUNC + "/roi/{atlas}.nii.gz"
 HEMISPHERE_ROI = FUNC + "/roi/{hemi}.{atlas}.nii.gz"
 FREESURFER = "nsddata/freesurfer/{subject}"
 LABEL_TABLE = FREESURFER + "/label/{atlas}.mgz.ctab"
+# Where an atlas' names may be: of its own subject, of the average brain it was drawn on, or beside
+# the release's templates, for atlases drawn in the volume.
+AVERAGE = "fsaverage"
+LABEL_TABLES = (
+    LABEL_TABLE,
+    LABEL_TABLE.replace("{subject}", AVERAGE),
+    "nsddata/templates/{atlas}.ctab",
+)
 SURFACE_LABELS = FREESURFER + "/label/{hemi}.{atlas}.mgz"
 SURFACE = FREESURFER + "/surf/{hemi}.{name}"
 FLAT_PATCH = FREESURFER + "/surf/{hemi}.full.flat.patch.3d"

@@ -9,7 +9,7 @@ from pathlib import Path
 from nsdldm.errors import Finding, InputError
 from nsdldm.hub import FETCH, find_snapshot, is_offline
 from nsdldm.nsd import layout
-from nsdldm.nsd.labels import find_label, parse_roi, read_label_table
+from nsdldm.nsd.labels import find_labels, is_named, parse_roi, read_label_table
 from nsdldm.nsd.places import Folder, find_place
 
 BUCKET = "s3://natural-scenes-dataset"
@@ -142,18 +142,47 @@ def _find_atlases(place, values, atlases):
     return findings
 
 
+def find_table(place, subject, atlas):
+    """Find the table of an atlas' names: the subject's, else the average brain's or a template's.
+
+    Parameters
+    ----------
+    place : nsdldm.nsd.places.Folder or Bucket
+    subject, atlas : str
+
+    Returns
+    -------
+    str or None
+        Its path below the release's root; None if there is none.
+    """
+    names = (name.format(subject=subject, atlas=atlas) for name in layout.LABEL_TABLES)
+    return next(filter(place.has_file, names), None)
+
+
 def _find_labels(place, values, atlases):
-    """Findings about the label tables and about labels that they lack."""
+    """Findings about labels that the tables lack; only names need a table."""
     findings = []
     for atlas, asked in atlases.items():
         if not place.has_file(layout.ROI.format(atlas=atlas, **values)):
             continue  # The atlas itself is missing, which is said already.
-        findings += _missing(place, layout.LABEL_TABLE, atlas=atlas, **values)
-        table = layout.LABEL_TABLE.format(atlas=atlas, **values)
-        known = _catch(findings, _read_table, place, table) if place.has_file(table) else None
+        table = find_table(place, values["subject"], atlas)
+        if table is None:
+            named = [label for label, _ in asked if is_named(label)]
+            findings += _missing_table(place, values["subject"], atlas, named) if named else []
+            continue
+        known = _catch(findings, _read_table, place, table)
         for label, name in asked if known is not None else ():
-            _catch(findings, find_label, label, known, name, place.where(table))
+            _catch(findings, find_labels, label, known, name, place.where(table))
     return findings
+
+
+def _missing_table(place, subject, atlas, named):
+    """A finding, as a list, about an atlas of which regions ask labels by name."""
+    names = [name.format(subject=subject, atlas=atlas) for name in layout.LABEL_TABLES]
+    expected = f"the names of the labels of {atlas}, there or in {names[1]}"
+    remedy = f"Copy it from {BUCKET}/{names[0]}, or write numbers for {', '.join(named)} in rois"
+    remedy += f" ({atlas}:all is every label)"
+    return [Finding(place.where(names[0]), expected, place.describe(names[0]), remedy)]
 
 
 def _read_table(place, name):
@@ -174,7 +203,7 @@ def _find_transforms(place, values):
 
 
 def _find_surfaces(place, values, atlases):
-    """Findings about the surfaces that maps are drawn on, and about the label tables."""
+    """Findings about the surfaces that maps are drawn on, and about labels."""
     findings = _find_labels(place, values, atlases)
     for hemi in layout.HEMISPHERES:
         for template, name in layout.DRAWN_SURFACES:

@@ -6,131 +6,155 @@ import math
 import nibabel as nib
 import numpy as np
 
-from nsdldm.errors import Finding, InputError, reading
-from nsdldm.files import load_volume, save_volume
-from nsdldm.nsd.labels import find_label, parse_roi, read_label_table
+from nsdldm.errors import INTACT, Finding, InputError, reading
+from nsdldm.files import load_image, save_volume
+from nsdldm.grids import compare_grids, find_grid, turn
+from nsdldm.nsd.labels import ALL, RIBBON, find_labels, parse_roi, read_label_table
+from nsdldm.nsd.whole import round_whole
 
 logger = logging.getLogger(__name__)
 
 # A brain in voxels of half a millimetre. More is not allocated on a header's word.
 MOST_VOXELS = 2**26
+NEAREST = "Resample labels to the nearest voxel, and store them as integers"
 
 
-def read_volume(path):
+def read_volume(path, reorient=False):
     """Read a small three-dimensional volume of the release.
 
     Parameters
     ----------
     path : str or Path
-        Such as ``streams.nii.gz`` or ``ncsnr.nii.gz``.
+        Such as ``ncsnr.nii.gz``.
+    reorient : bool
+        Put its axes into the order and directions of the release's, R, A, S.
 
     Returns
     -------
     data : array of shape (X, Y, Z)
-        As stored. In atlases -1 is off the cortical ribbon, 0 unlabelled cortex, 1 and above a
-        label; the atlases drawn in the volume have no -1.
-    affine : array of shape (4, 4)
+        As stored.
+    grid : nsdldm.grids.Grid
 
     Raises
     ------
     InputError
         The file is missing, damaged, not three-dimensional, or not of real numbers.
     """
-    remedy = "Use the file of the release"
     with reading(path, "a NIfTI volume", small=True):
         image = nib.load(path)
         shape, dtype = tuple(map(int, image.shape)), image.get_data_dtype()
     # Python's integers do not overflow.
     if len(shape) != 3 or not 0 < math.prod(shape) <= MOST_VOXELS or dtype.kind not in "iuf":
         expected = f"three dimensions of numbers, at most {MOST_VOXELS:,}"
+        remedy = "Use the file of the release"
         raise InputError(Finding(str(path), expected, f"{dtype} of shape {shape}", remedy))
     with reading(path, "a NIfTI volume", small=True):
-        data, affine = load_volume(path, remedy="Replace it by an intact copy")
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine)) < 1e-6:
-        expected, found = "an affine that places voxels in space", "one that does not"
-        raise InputError(Finding(str(path), expected, found, remedy))
-    return data, affine
+        image = load_image(path, INTACT)
+    data, grid = np.asanyarray(image.dataobj), find_grid(path, image)
+    return turn(data, grid) if reorient else (data, grid)
 
 
-def different_grid(path, shape, reference, grid):
-    """Describe a volume that is not on the grid of another.
+def read_labels(path, reorient=False):
+    """Read an atlas.
 
     Parameters
     ----------
-    path, reference : str or Path
-        The volume and the other.
-    shape, grid : tuple of int
-        Their shapes (X, Y, Z).
+    path, reorient
+        As `read_volume`; such as ``streams.nii.gz``.
 
     Returns
     -------
-    Finding
-    """
-    remedy = "Use files of the same subject and space (func1pt8mm or func1mm)"
-    expected = f"the grid {tuple(grid)} of {reference}"
-    return Finding(str(path), expected, f"{tuple(shape)}", remedy)
-
-
-def make_masks(*, atlases, tables, rois, outputs, ncsnr=None, min_ncsnr=None):
-    """Write the mask of each region.
-
-    A region is the union of its parts: where the atlas equals the label, or is 0 or more for
-    ``ribbon``.
-
-    Parameters
-    ----------
-    atlases, tables : dict of str to path
-        Volume and label table of each atlas.
-    rois : dict of str to list of str
-        Parts (``atlas:label``) of each region.
-    outputs : dict of str to path
-        The mask of each region, a uint8 NIfTI of shape (X, Y, Z).
-    ncsnr : str or Path, optional
-        The volume of noise-ceiling signal-to-noise ratios; needed for `min_ncsnr`.
-    min_ncsnr : float, optional
-        Voxels below this, or without a value, are left out of every region.
+    labels : int32 array of shape (X, Y, Z)
+        -1 is off the cortical ribbon, 0 unlabelled cortex, 1 and above a label; atlases drawn in
+        the volume have no -1. Within 1e-3 of a whole number is that number.
+    grid : nsdldm.grids.Grid
 
     Raises
     ------
     InputError
-        Volumes on different grids, a label that its table lacks, a region without voxels.
+        As `read_volume`, or labels that are not whole numbers.
     """
-    volumes = {atlas: read_volume(path) for atlas, path in atlases.items()}
-    first = next(iter(atlases))
-    shape, affine = volumes[first][0].shape, volumes[first][1]
-    paths = dict(atlases)
+    data, grid = read_volume(path, reorient)
+    with reading(path, "labels that are whole numbers", NEAREST):
+        return round_whole(data, "the label"), grid
+
+
+def make_masks(
+    *,
+    atlases,
+    tables,
+    rois,
+    outputs,
+    reference=None,
+    ncsnr=None,
+    min_ncsnr=None,
+    reorient=False,
+):
+    """Write the mask of each region.
+
+    A region is the union of its parts: where the atlas equals the label, is 0 or more for
+    ``ribbon``, or above 0 for ``all``.
+
+    Parameters
+    ----------
+    atlases : dict of str to path
+        Volume of each atlas.
+    tables : dict of str to path
+        Label table of each atlas that has one; labels given by number need none.
+    rois : dict of str to list of str
+        Parts (``atlas:label``) of each region.
+    outputs : dict of str to path
+        The mask of each region, a uint8 NIfTI of shape (X, Y, Z) on the grid of `reference`.
+    reference : path, optional
+        The volume whose grid the others must be on; by default that of the first atlas.
+    ncsnr : str or Path, optional
+        The volume of noise-ceiling signal-to-noise ratios; needed for `min_ncsnr`.
+    min_ncsnr : float, optional
+        Voxels below this, or without a value, are left out of every region.
+    reorient : bool
+        Turn volumes whose axes run another way than the release's.
+
+    Raises
+    ------
+    InputError
+        Volumes on different grids, labels that are not whole, a label that its table lacks, a
+        region without voxels.
+    """
+    volumes = {atlas: read_labels(path, reorient) for atlas, path in atlases.items()}
+    grids = [grid for _, grid in volumes.values()]
+    if reference is not None:
+        grids.insert(0, read_volume(reference, reorient)[1])
     if min_ncsnr is not None:
-        volumes[None], paths[None] = read_volume(ncsnr), ncsnr
-    findings = [
-        different_grid(paths[key], data.shape, atlases[first], shape)
-        for key, (data, _) in volumes.items()
-        if data.shape != shape
-    ]
-    if findings:
-        raise InputError(*findings)
+        noise, grid = read_volume(ncsnr, reorient)
+        grids.append(grid)
+    # A header that says nothing is no reference for one that does.
+    known = next((grid for grid in grids if grid.affine is not None), grids[0])
+    findings = [compare_grids(grid, known) for grid in grids]
+    if any(findings):
+        raise InputError(*filter(None, findings))
     labels = {atlas: read_label_table(path) for atlas, path in tables.items()}
     for name, output in outputs.items():
         mask = _combine(name, rois[name], volumes, labels, atlases, tables)
         if min_ncsnr is not None:
-            mask = _drop_noisy(name, mask, volumes[None][0], ncsnr, min_ncsnr)
+            mask = _drop_noisy(name, mask, noise, ncsnr, min_ncsnr)
         logger.info("%s: %d voxels", name, mask.sum())
-        save_volume(output, mask, affine)
+        save_volume(output, mask, known.affine, known.zooms)
 
 
 def _combine(name, parts, volumes, labels, atlases, tables):
     """Union of a region's parts, bool of shape (X, Y, Z)."""
     masks = []
     for atlas, label in parse_roi(name, parts):
-        number = find_label(label, labels[atlas], name, tables[atlas])
+        numbers = find_labels(label, labels.get(atlas), name, tables.get(atlas))
         data = volumes[atlas][0]
-        if number is None:
+        if label == RIBBON:
             if not (data < 0).any():
                 remedy = "Take the ribbon from an atlas of the surface, such as streams"
                 expected = "a cortical ribbon, with -1 off it"
                 raise InputError(Finding(str(atlases[atlas]), expected, "no -1", remedy))
             masks.append(data >= 0)
         else:
-            masks.append(data == number)
+            masks.append(data > 0 if label == ALL else np.isin(data, numbers))
         if not masks[-1].any():
             logger.warning("%s: no voxel of %s:%s in this subject", name, atlas, label)
     mask = np.logical_or.reduce(masks)

@@ -13,6 +13,7 @@ from scipy.ndimage import map_coordinates
 
 from nsdldm.errors import Damaged, Finding, InputError, Unexpected, reading
 from nsdldm.files import replacing
+from nsdldm.nsd.whole import round_whole
 
 INVALID = 9999
 SURFACE_MAGIC = b"\xff\xff\xfe"
@@ -234,10 +235,13 @@ def read_index_map(path):
         The file is missing, damaged, of another shape, or has numbers that are no vertices.
     """
     numbers = _read_vertices(path, 1)[:, 0]
-    if not ((numbers >= 1) & (numbers <= MOST_VERTICES)).all():
-        expected, found = "numbers of vertices from 1", f"{numbers.min():g} to {numbers.max():g}"
-        raise InputError(Finding(str(path), expected, found, "Use the file of the release"))
-    return np.rint(numbers).astype(np.int64) - 1
+    remedy = "Use the file of the release"
+    with reading(path, "whole numbers of vertices", remedy):
+        whole = round_whole(numbers, "the number")
+    if not ((whole >= 1) & (whole <= MOST_VERTICES)).all():
+        expected, found = "numbers of vertices from 1", f"{whole.min()} to {whole.max()}"
+        raise InputError(Finding(str(path), expected, found, remedy))
+    return whole.astype(np.int64) - 1
 
 
 def sample_volume(volume, coords, order):

@@ -12,6 +12,7 @@ from matplotlib.colors import Normalize
 
 from nsdldm.errors import Finding, InputError
 from nsdldm.files import load_array, load_mask, save_table
+from nsdldm.grids import load_masks
 from nsdldm.nsd.layout import HEMISPHERES
 from nsdldm.plots.cortex import read_hemisphere
 from nsdldm.plots.page import write_page
@@ -290,7 +291,7 @@ def summarize_unique(subject, tables, masks):
         Columns subject, pair, space, roi, median_unique and median_r (of the joint model) over all
         voxels, median_ceiling, n_voxels, n_significant and median_unique_significant.
     """
-    inside = {roi: load_mask(path) for roi, path in masks.items()}
+    inside, _ = load_masks(masks)
     rows = []
     for pair, table in tables.items():
         voxels = tuple(table[axis] for axis in "ijk")

@@ -17,6 +17,7 @@ from nilearn.plotting import view_surf
 from nsdldm.block_regions import read_regions, summarise_regions
 from nsdldm.errors import Finding, InputError
 from nsdldm.files import load_mask, save_table
+from nsdldm.grids import load_masks
 from nsdldm.nsd.layout import HEMISPHERES
 from nsdldm.nsd.surfaces import project
 from nsdldm.plots.cortex import read_hemisphere, sulcal_grey
@@ -178,7 +179,7 @@ def count_winners(subject, tables, masks, blocks):
         Columns subject, share, roi, block, n_voxels, n_clear (of these, clearly better than the
         second best), and n_significant of the region, which n_voxels sum to.
     """
-    inside = {roi: load_mask(path) for roi, path in masks.items()}
+    inside, _ = load_masks(masks)
     rows = []
     for share, table in tables.items():
         voxels = tuple(table[axis] for axis in "ijk")

@@ -21,6 +21,7 @@ import torch
 import yaml
 from ldm_models import save_model
 from nsd_files import (
+    AFFINE,
     FACES,
     GRID,
     OCTAHEDRON,
@@ -52,7 +53,7 @@ from nsdldm.nsd.captions import read_captions
 from nsdldm.nsd.check import check_release
 from nsdldm.nsd.labels import parse_roi, read_label_table
 from nsdldm.nsd.preflight import check_model, preflight
-from nsdldm.nsd.rois import make_masks, read_volume
+from nsdldm.nsd.rois import make_masks, read_labels, read_volume
 from nsdldm.nsd.stimuli import read_images
 from nsdldm.nsd.surfaces import (
     read_index_map,
@@ -226,6 +227,12 @@ def _(folder):
     return look(folder, lambda: table.write_text("0 Unknown\n5 ventral\n"))
 
 
+@case(MISSING, "the names of an atlas' labels")
+def _(folder):
+    table = folder / "nsddata/freesurfer/subj01/label/streams.mgz.ctab"
+    return look(folder, table.unlink)
+
+
 # Damaged files of the release.
 
 DAMAGED = "Damaged files of the release"
@@ -330,6 +337,12 @@ def _(folder):
 def _(folder):
     write_nifti(folder / "streams.nii.gz", np.zeros((*GRID, 2), "i2"))
     read_volume(folder / "streams.nii.gz")
+
+
+@case(DAMAGED, "atlas: labels that were interpolated")
+def _(folder):
+    write_nifti(folder / "streams.nii.gz", np.where(make_atlas() == 5, 4.98, 1))
+    read_labels(folder / "streams.nii.gz")
 
 
 @case(DAMAGED, "label table: no number")
@@ -554,6 +567,42 @@ def check(folder, change):
     release["rois"] = {"cortex": ["streams:ribbon"]}
     change(release)
     check_release(**release)
+
+
+def move(path, affine):
+    """Store a volume with another affine."""
+    nib.save(nib.Nifti1Image(np.asanyarray(nib.load(path).dataobj), affine), path)
+
+
+@case(APART, "a volume whose axes run another way")
+def _(folder):
+    affine = np.array([[-1.8, 0, 0, 2.7], *AFFINE[1:]])
+    check(folder, lambda release: move(release["ncsnr"], affine))
+
+
+@case(APART, "a volume with another origin")
+def _(folder):
+    affine = AFFINE + np.pad([[5.4]], ((0, 3), (3, 0)))
+    check(folder, lambda release: move(release["ncsnr"], affine))
+
+
+@case(APART, "an atlas whose axes run another way than those of betas in HDF5")
+def _(folder):
+    def turn(release):
+        del release["ncsnr"]
+        path = release["atlases"]["streams"]
+        move(path, np.array([[-1.8, 0, 0, 2.7], *AFFINE[1:]]))
+
+    check(folder, turn)
+
+
+@case(APART, "transforms to another volume")
+def _(folder):
+    def change(release):
+        for path in release["transforms"]["lh"][:1]:
+            write_mgh(path, np.full((6, 1, 1, 3), 80.0))
+
+    check(folder, change)
 
 
 def change_responses(edit, release):

@@ -12,6 +12,8 @@ import pandas as pd
 from scipy.io import savemat
 
 GRID = (4, 5, 3)
+# Of the release's volumes on this grid: axes R, A, S, the origin at the centre of the slab.
+AFFINE = np.array([[1.8, 0, 0, -2.7], [0, 1.8, 0, -3.6], [0, 0, 1.8, -1.8], [0, 0, 0, 1]])
 OCTAHEDRON = np.array(
     [[1, 0, 0], [-1, 0, 0], [0, 1, 0], [0, -1, 0], [0, 0, 1], [0, 0, -1]], dtype=np.float32
 )

@@ -31,6 +31,10 @@ def simulate(folder, **settings):
         "stim_info": folder / "nsd_stim_info_merged.csv",
         "stimuli": folder / "nsd_stimuli.hdf5",
         "captions": {split: folder / f"captions_{split}.json" for split in SPLITS},
+        "tables": {
+            atlas: folder / f"nsddata/freesurfer/fsaverage/label/{atlas}.mgz.ctab"
+            for atlas in ("streams", "nsdgeneral", "control")
+        },
     }
     simulate_stimuli(**paths, **{"seed": SEED, **SIZES, **settings})
     return paths
@@ -195,3 +199,24 @@ def test_the_same_settings_give_the_same_bytes(release, tmp_path, monkeypatch):
         assert again[name].read_bytes() == release[name].read_bytes()
     for split in SPLITS:
         assert again["captions"][split].read_bytes() == release["captions"][split].read_bytes()
+
+
+def read_as_nsd_access(folder, atlas):
+    """Names of an atlas' labels as nsd_access reads them, for any subject and space.
+
+    By its read_atlas_results: pandas, a single blank, no header.
+    """
+    path = folder / f"nsddata/freesurfer/fsaverage/label/{atlas}.mgz.ctab"
+    table = pd.read_csv(path, delimiter=" ", header=None, index_col=0)
+    return {table[1][number]: number for number in table.index}
+
+
+def test_nsd_access_reads_the_names_of_our_atlases(release):
+    folder = release["design"].parent
+    assert read_as_nsd_access(folder, "streams") == {
+        "Unknown": 0,
+        **{"early": 1, "midventral": 2, "midlateral": 3, "midparietal": 4},
+        **{"ventral": 5, "lateral": 6, "parietal": 7},
+    }
+    assert read_as_nsd_access(folder, "nsdgeneral") == {"Unknown": 0, "nsdgeneral": 1}
+    assert read_as_nsd_access(folder, "control") == {"Unknown": 0, "frontal": 1}

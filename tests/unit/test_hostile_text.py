@@ -11,7 +11,7 @@ from test_settings import SCHEMA, merge, shipped
 
 from nsdldm.errors import InputError
 from nsdldm.nsd.captions import read_captions
-from nsdldm.nsd.labels import find_label, parse_roi, read_label_table
+from nsdldm.nsd.labels import find_labels, parse_roi, read_label_table
 from nsdldm.nsd.trials import read_responses, read_stim_info
 from nsdldm.settings import check_consistency, check_schema
 
@@ -69,7 +69,7 @@ def test_label_tables(tmp_path, table, end):
     for number, name in (labels or {}).items():
         assert -(10**9) < number < 10**9
         assert name.isprintable() and name == name.strip() != ""
-        assert find_label(str(number), labels, "roi", path) == number
+        assert find_labels(str(number), labels, "roi", path) == [number]
 
 
 @pytest.mark.parametrize("text", ["0 Unknown\n1 early\n", "\ufeff0 Unknown\r\n1 early\t  \r\n"])

@@ -4,7 +4,15 @@ import h5py
 import nibabel as nib
 import numpy as np
 import pytest
-from nsd_files import GRID, make_atlas, make_betas, write_betas, write_mgh, write_nifti
+from nsd_files import (
+    AFFINE,
+    GRID,
+    make_atlas,
+    make_betas,
+    write_betas,
+    write_mgh,
+    write_nifti,
+)
 
 from nsdldm.errors import InputError
 from nsdldm.files import load_array, save_volume
@@ -161,7 +169,7 @@ def regions(tmp_path):
     """Overlapping masks and where their matrices go, as keywords of extract_betas."""
     names = "ribbon", "early", "corner"
     for name in names:
-        save_volume(tmp_path / f"{name}.nii.gz", MASKS[name], np.eye(4))
+        save_volume(tmp_path / f"{name}.nii.gz", MASKS[name], AFFINE)
     return {
         "masks": {name: tmp_path / f"{name}.nii.gz" for name in names},
         "outputs": {name: tmp_path / f"betas/{name}.npy" for name in names},
@@ -195,7 +203,7 @@ def interrupted(regions, tmp_path, monkeypatch):
     files = [write(tmp_path / f"s{n}.hdf5", make_betas(n)) for n in range(3)]
     read = []
 
-    def read_two(path, mask):
+    def read_two(path, mask, grid):
         if len(read) == 2:
             raise KeyboardInterrupt
         read.append(path.name)
@@ -223,7 +231,7 @@ def test_sessions_done_are_not_read_again(regions, interrupted):
 def test_other_masks_or_sessions_begin_anew(regions, interrupted, change):
     files, read = interrupted
     if change == "mask":
-        save_volume(regions["masks"]["early"], ~MASKS["early"], np.eye(4))
+        save_volume(regions["masks"]["early"], ~MASKS["early"], AFFINE)
     else:
         write(files[0], make_betas(7))
     with pytest.raises(KeyboardInterrupt):
@@ -232,8 +240,10 @@ def test_other_masks_or_sessions_begin_anew(regions, interrupted, change):
 
 
 def test_masks_on_different_grids_are_named(regions, tmp_path):
-    save_volume(regions["masks"]["early"], np.ones((2, 2, 2), bool), np.eye(4))
-    with pytest.raises(InputError, match=r"ribbon \(4, 5, 3\), early \(2, 2, 2\)"):
+    save_volume(regions["masks"]["early"], np.ones((2, 2, 2), bool), AFFINE)
+    with pytest.raises(
+        InputError, match=r"early.nii.gz.*ribbon.nii.gz \(\(4, 5, 3\).*found \(2, 2, 2\)"
+    ):
         extract_betas(sessions=[], **regions)
 
 

@@ -9,6 +9,7 @@ from nsd_files import (
     FACES,
     GRID,
     OCTAHEDRON,
+    make_atlas,
     make_betas,
     write_betas,
     write_captions,
@@ -185,6 +186,57 @@ def test_subject_without_surfaces(release):
 def test_transform_of_another_shape(release):
     write_mgh(release["transforms"]["lh"][0], np.ones((6, 1, 1)))
     find_one(release, "lh.func1pt8-to-layerB1.mgz", "(n, 1, 1, 3)", "(6, 1, 1)")
+
+
+def test_volume_whose_axes_run_the_other_way(release):
+    """As another program stores the same voxels: from right to left, the affine saying so."""
+    path = release["ncsnr"]
+    turned = np.diag([-1.8, 1.8, 1.8, 1.0])
+    turned[:3, 3] = 2.7, -3.6, -1.8
+    image = nib.Nifti1Image(np.full(GRID, 0.4, "f4"), turned)
+    nib.save(image, path)
+    find_one(release, "ncsnr.nii.gz", "axes R-A-S", "axes L-A-S", "nsd.reorient")
+    check_release(**release | {"reorient": True})
+    release["report"].unlink()
+    image = nib.Nifti1Image(make_atlas()[::-1], turned)
+    nib.save(image, release["atlases"]["streams"])
+    find_one(release, "streams.nii.gz", "R-A-S", "betas_session01.hdf5", "nsd.reorient")
+    check_release(**release | {"reorient": True})
+
+
+def test_nifti_betas_whose_axes_run_the_other_way(release, nifti):
+    image = nib.load(nifti)
+    affine = image.affine.copy()
+    affine[0] *= -1
+    nib.save(nib.Nifti1Image(np.asanyarray(image.dataobj)[::-1], affine), nifti)
+    find_one(release, nifti.name, "axes R-A-S", "axes L-A-S")
+
+
+def place(release, ribbon, left, right):
+    """A ribbon, and the voxel (from 0) that all vertices of a hemisphere lie in."""
+    grid = (12, 10, 8)
+    write_nifti(release["atlases"]["streams"], np.where(ribbon(np.indices(grid)), 1.0, -1.0))
+    write_nifti(release["ncsnr"], np.ones(grid, "f4"))
+    for number, path in enumerate(release["betas"]):
+        write_betas(path, make_betas(number, grid))
+    release["rois"] = {"cortex": ["streams:ribbon"]}
+    for hemi, voxel in (("lh", left), ("rh", right)):
+        for path in release["transforms"][hemi]:
+            write_mgh(path, np.tile(np.add(voxel, 1.0), (6, 1))[:, None, None])
+
+
+def test_transforms_to_another_grid(release):
+    place(release, lambda places: places[1] > 4, (3, 6, 4), (9, 6, 4))
+    check_release(**release)
+    release["report"].unlink()
+    place(release, lambda places: places[1] > 4, (3, 16, 4), (9, 6, 4))
+    findings = check(release)
+    assert [where for where, _ in findings] == [f"lh.func1pt8-to-layerB{n}.mgz" for n in (1, 2, 3)]
+    assert "found 0% of the vertices there" in findings[0][1]
+    place(release, lambda places: places[1] > 4, (3, 3, 4), (9, 6, 4))
+    assert "0% of the vertices in its cortical ribbon" in check(release)[0][1]
+    place(release, lambda places: places[1] > 4, (9, 6, 4), (3, 6, 4))
+    find_one(release, "lh.func1pt8-to-layerB1.mgz", "left of the right one", "right of the other")
 
 
 def test_everything_wrong_is_reported_at_once(release):

@@ -4,9 +4,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from nsd_files import make_design, write_nifti, write_subject
+from nsd_files import make_atlas, make_design, write_nifti, write_subject
 
-from nsdldm.nsd.preflight import check_model, preflight
+from nsdldm.nsd.places import Folder
+from nsdldm.nsd.preflight import check_model, find_table, preflight
 
 PROJECT = Path(__file__).resolve().parents[2]
 BETAS = "nsddata_betas/ppdata/subj{0:02d}/func1pt8mm/betas_fithrf_GLMdenoise_RR"
@@ -138,6 +139,45 @@ def test_label_that_the_table_lacks(config, root):
     assert [Path(finding.where).name for finding in findings] == ["streams.mgz.ctab"] * 2
     assert "'lateral'" in str(findings[0])
     assert "subj03" in findings[1].where
+
+
+@pytest.fixture
+def tables(root):
+    """Where the names of streams may be: the subject's own, fsaverage's, the templates'."""
+    names = "freesurfer/subj01/label/streams.mgz", "freesurfer/fsaverage/label/streams.mgz"
+    paths = [root / f"nsddata/{name}.ctab" for name in (*names, "templates/streams")]
+    paths[0].unlink()
+    for path in paths[1:]:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    return paths
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_names_come_from_the_first_table_that_is_there(config, root, tables, place):
+    config["rois"]["early"] = ["streams:early"]
+    for path in tables[place:]:
+        path.write_text("0 Unknown\n1 other\n")
+    tables[place].write_text("0 Unknown\n1 early\n")
+    assert find(config, root, subj01=[1]) == []
+    assert find_table(Folder(root), "subj01", "streams") == str(tables[place].relative_to(root))
+
+
+def test_numbers_and_all_labels_need_no_table(config, root, tables):
+    """Such as nsdgeneral, a mask of 0 and 1."""
+    write_nifti(root / "nsddata/ppdata/subj01/func1pt8mm/roi/nsdgeneral.nii.gz", make_atlas())
+    config["rois"] = {"cortex": ["streams:ribbon"], "early": ["streams:1", "streams:5"]}
+    config["rois"]["nsdgeneral"] = ["nsdgeneral:all", "nsdgeneral:1"]
+    assert find(config, root, subj01=[1]) == []
+    config["rois"]["ventral"] = ["streams:ventral", "streams:1"]
+    words = (
+        "found nothing",
+        "fsaverage/label/streams.mgz.ctab",
+        "numbers for ventral",
+        "streams:all",
+    )
+    find_one(find(config, root, subj01=[1]), "subj01/label/streams.mgz.ctab", *words)
+    tables[0].touch()
+    find_one(find(config, root, subj01=[1]), "streams.mgz.ctab", "found an empty file")
 
 
 def test_region_of_another_form_is_found_once(config, root):

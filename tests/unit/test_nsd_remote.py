@@ -7,10 +7,19 @@ import numpy as np
 import pandas as pd
 import pytest
 from bucket import serve_bucket
-from nsd_files import GRID, make_atlas, make_betas, write_betas, write_nifti, write_stimuli
+from nsd_files import (
+    AFFINE,
+    GRID,
+    make_atlas,
+    make_betas,
+    write_betas,
+    write_nifti,
+    write_stimuli,
+)
 
 from nsdldm.errors import InputError
 from nsdldm.files import load_array, save_table, save_volume
+from nsdldm.grids import Grid
 from nsdldm.nsd import remote, stimuli
 from nsdldm.nsd.betas import extract_betas, open_hdf5, open_nifti, read_session
 from nsdldm.nsd.check import _inspect_hdf5, _inspect_nifti
@@ -147,7 +156,7 @@ def test_headers_are_read_without_the_rest(bucket, storage, tmp_path, suffix):
     (write_betas if suffix == "hdf5" else write_nifti)(path, betas)
     bucket.put(path.name, path)
     inspect = _inspect_hdf5 if suffix == "hdf5" else _inspect_nifti
-    assert inspect(f"s3://nsd/{path.name}", GRID, storage) == (*GRID, 750)
+    assert inspect(f"s3://nsd/{path.name}", Grid("streams", GRID), storage) == (*GRID, 750)
     opened = open_hdf5 if suffix == "hdf5" else open_nifti
     with opened(f"s3://nsd/{path.name}", storage) as data:
         assert 750 in data.shape
@@ -159,7 +168,7 @@ def sessions(bucket, tmp_path):
     for number, path in enumerate(files):
         write_betas(path, make_betas(number))
         bucket.put(f"betas/{path.name}", path)
-    save_volume(tmp_path / "early.nii.gz", make_atlas() == 1, np.eye(4))
+    save_volume(tmp_path / "early.nii.gz", make_atlas() == 1, AFFINE)
     bucket.requests.clear()
     return files
 
@@ -177,7 +186,7 @@ def extract(folder, names, storage):
 def test_sessions_are_fetched_one_at_a_time(sessions, bucket, storage, tmp_path, monkeypatch):
     present = []
 
-    def look(path, mask):
+    def look(path, mask, grid):
         present.append(sorted(each.name for each in (tmp_path / "partial").glob("*.hdf5")))
         return read_session(path, mask)
 

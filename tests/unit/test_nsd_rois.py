@@ -8,7 +8,7 @@ from nsd_files import GRID, STREAMS, make_atlas, write_nifti
 
 from nsdldm.errors import InputError
 from nsdldm.files import load_volume
-from nsdldm.nsd.labels import find_label, parse_roi, read_label_table
+from nsdldm.nsd.labels import find_labels, parse_roi, read_label_table
 from nsdldm.nsd.rois import make_masks
 
 WORDS = st.text(st.characters(codec="ascii", exclude_categories=["C", "Z"]), min_size=1)
@@ -74,8 +74,8 @@ def test_region_of_another_form_is_refused(parts):
 
 def test_label_by_name_number_and_ribbon():
     labels = {0: "Unknown", 7: "early", 72: "10d"}
-    found = [find_label(label, labels, "region", "a.ctab") for label in ("early", "72", "ribbon")]
-    assert found == [7, 72, None]
+    found = [find_labels(each, labels, "region", "a.ctab") for each in ("early", "72", "ribbon")]
+    assert found == [[7], [72], None]
 
 
 @pytest.mark.parametrize("label", ["earli", "9", "Early"])
@@ -105,6 +105,26 @@ def test_mask_is_where_the_atlas_says(release, tmp_path, parts, expected):
     assert mask.dtype == np.uint8
     np.testing.assert_allclose(np.diag(affine), [1.8, 1.8, 1.8, 1], rtol=1e-6)
     np.testing.assert_allclose(affine[:3, 3], [-2.7, -3.6, -1.8], rtol=1e-6)
+
+
+def test_a_name_that_a_table_lists_twice_means_both_numbers(release, tmp_path):
+    """As where left and right are numbered apart; by number each alone can be had."""
+    release["tables"]["streams"].write_text("0 Unknown\n1 V1\n2 V2\n3 V1\n4 V2\n5 V3\n")
+    atlas = make_atlas()
+    mask, _ = make(release, tmp_path, ["streams:V1"])
+    np.testing.assert_array_equal(mask, (atlas == 1) | (atlas == 3))
+    mask, _ = make(release, tmp_path, ["streams:3"])
+    np.testing.assert_array_equal(mask, atlas == 3)
+
+
+def test_numbers_ribbon_and_all_without_any_table(release, tmp_path):
+    release["tables"] = {}
+    atlas = make_atlas()
+    for label, expected in {"1": atlas == 1, "all": atlas > 0, "ribbon": atlas >= 0}.items():
+        mask, _ = make(release, tmp_path, [f"streams:{label}"])
+        np.testing.assert_array_equal(mask, expected)
+    with pytest.raises(InputError, match=r"rois\.region: expected the number.*found 'early'"):
+        make(release, tmp_path, ["streams:early"])
 
 
 def test_union_over_atlases(release, tmp_path):
