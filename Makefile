@@ -6,6 +6,13 @@ STAGE ?= all
 RUN = .venv/bin/snakemake --cores $(CORES)
 SUDO = $(if $(filter-out 0,$(shell id -u)),sudo)
 
+# Where HOME cannot be written, caches (Snakemake's, matplotlib's, models') go into the project.
+CACHES = $${XDG_CACHE_HOME:-$$HOME/.cache}/snakemake
+ifneq ($(shell mkdir -p "$(CACHES)" 2> /dev/null && test -w "$(CACHES)" && echo writable),writable)
+export XDG_CACHE_HOME := $(CURDIR)/.cache
+export MPLCONFIGDIR := $(CURDIR)/.cache/matplotlib
+endif
+
 .PHONY: demo trained demo-model test test-finished test-others test-slurm test-kills lint plan benchmark bad-input envs lock clean
 
 # Two jobs at a time, each on half of the cores: these jobs are so small that starting them is much of

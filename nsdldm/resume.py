@@ -4,11 +4,13 @@ import json
 import logging
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
 from nsdldm.files import create_array, load_array, replacing
+from nsdldm.listing import list_files
 
 logger = logging.getLogger(__name__)
 
@@ -102,9 +104,10 @@ def remove_parts(folder):
     """Remove what `open_parts` made, and the folder if that was all it held."""
     folder = Path(folder)
     # The ledger first: arrays without one are never taken up.
-    for path in (folder / LEDGER, *folder.glob("*.npy"), *folder.glob(".part-*")):
+    for path in (folder / LEDGER, *list_files(folder, "*.npy"), *folder.glob(".part-*")):
         path.unlink(missing_ok=True)
-    if folder.is_dir() and not any(folder.iterdir()):
+    # What a system left there keeps the folder, which then holds nothing of ours.
+    with suppress(OSError):
         folder.rmdir()
 
 

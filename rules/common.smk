@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from snakemake.cli import get_argument_parser
 from snakemake.utils import validate
 
 from nsdldm.demo.atlases import LABELS, check_regions
+from nsdldm.listing import list_files, list_weights
 from nsdldm.nsd import layout
 from nsdldm.nsd.places import find_place
 from nsdldm.nsd.preflight import check_model, find_table, preflight
@@ -19,7 +21,17 @@ from nsdldm.provenance import digest, digest_file, digest_function
 from nsdldm.settings import check_consistency, check_schema, plan_trajectories
 from nsdldm.targets import find_unknown
 from nsdldm.trained.presets import resolve
-from nsdldm.workfolder import check_writable, claim, mend_times
+from nsdldm.workfolder import (
+    check_name,
+    check_writable,
+    claim,
+    find_foreign,
+    find_late,
+    mend_times,
+)
+
+# Snakemake puts this path into shell commands as it is, also where it has blanks or quotes.
+sys.executable = shlex.quote(sys.executable)
 
 SCHEMA = Path(workflow.basedir) / "schemas/config.schema.yaml"
 
@@ -359,7 +371,7 @@ def clip_path(wildcards):
 
 def clip_files():
     """Its weights, where they are local."""
-    return [str(path) for path in local_weights(TRAINED["clip"]["path"])]
+    return list_weights(TRAINED["clip"]["path"])
 
 
 def variant_noise(wildcards):
@@ -425,25 +437,17 @@ def reconstructions(runs):
     ]
 
 
-def local_weights(path):
-    """Files of weights at a path, as far as it is local."""
-    path = Path(path or "-")
-    if path.is_dir():
-        return [*path.glob("*.safetensors"), *path.glob("*/model.safetensors")]
-    return [path] if path.is_file() else []
-
-
 def network_files():
     """Files of the networks that compare pictures."""
     networks = config["evaluation"]["networks"].values()
-    files = [local_weights((settings or {}).get("weights")) for settings in networks]
-    return sorted({str(path) for paths in files for path in paths})
+    files = [list_weights((settings or {}).get("weights")) for settings in networks]
+    return sorted({path for paths in files for path in paths})
 
 
 def space_weights(wildcards):
     """Files of the network that computes a feature space."""
     settings = config["feature_spaces"][wildcards.space]["settings"]
-    return sorted(map(str, local_weights(settings.get("weights"))))
+    return sorted(list_weights(settings.get("weights")))
 
 
 def cohort_subjects(wildcards):
@@ -561,12 +565,16 @@ def demo_root(wildcards):
 
 def model_files():
     """The files of a model folder as inputs; a hub id has none and is pinned by its revision."""
-    folder = Path(config["model"]["path"])
-    return (
-        sorted(str(path) for path in folder.glob("*/*.[js]*"))
-        if folder.is_dir()
-        else []
-    )
+    return list(map(str, list_files(config["model"]["path"], "*/*.[js]*")))
+
+
+def network_inputs():
+    """Local files of all networks."""
+    weights = [
+        each["settings"].get("weights") for each in config["feature_spaces"].values()
+    ]
+    own = [path for each in weights for path in list_weights(each)]
+    return sorted({*model_files(), *network_files(), *clip_files(), *own})
 
 
 def unknown_targets():
@@ -600,12 +608,15 @@ def stop_on_missing_inputs():
     """Report everything the configured run lacks, at once and before the first job."""
     if not workflow.is_main_process:
         return
+    stop_on("Nothing can be run here:", check_name(workflow.basedir))
     stop_on("What was asked for cannot be made:", unknown_targets())
     dry = workflow.output_settings.dryrun
     # Even a dry run writes Snakemake's own state.
     written = WRITTEN[-1:] if dry else WRITTEN
     stop_on("Nothing can be written:", check_writable(written))
     if not dry:
+        noted = [".snakemake/metadata", ".snakemake/incomplete"]
+        stop_on("Nothing can be written:", find_foreign([*WRITTEN[:-1], *noted]))
         take_over()
         # Snakemake takes a benchmark for one of a job's outputs.
         if n := mend_times(["results", "benchmarks"]):
@@ -613,9 +624,10 @@ def stop_on_missing_inputs():
     findings = check_model(config["model"]["path"], config["model"]["revision"])
     if config["dataset"] == "demo":
         findings += check_regions(config["rois"])
+        findings += find_late(network_inputs())
     else:
         numbers = {subject: subject_sessions(subject) for subject in SUBJECTS}
-        findings += preflight(config, ROOT, numbers)
+        findings += preflight(config, ROOT, numbers, network_inputs())
     stop_on("The run cannot start; nothing was computed:", findings)
 
 

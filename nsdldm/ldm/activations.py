@@ -27,6 +27,7 @@ from nsdldm.ldm.loading import load_denoiser, load_text
 from nsdldm.ldm.parts import plan_bytes, read_rows, row_blocks, write_rows
 from nsdldm.ldm.text import embed_texts
 from nsdldm.ldm.trajectories import NOISES, denoise, open_feature, plan_steps
+from nsdldm.listing import list_model_files
 from nsdldm.logs import progress
 from nsdldm.resume import finish_parts, open_parts, record_done
 from nsdldm.spaces import LATENTS, plan_spaces
@@ -38,7 +39,6 @@ REDUCTIONS = ("exact", "projection", "pooling")
 PROJECTION_SEED = 0
 # What identifies the model in a folder, as far as it is used here.
 MODEL_PARTS = ("unet", "text_encoder", "tokenizer", "scheduler")
-MODEL_FILES = (".json", ".txt", ".safetensors")
 
 
 def collect_trajectories(
@@ -440,12 +440,10 @@ def _digest(settings, nsd_ids, features, part, model):
         for values in _finite_blocks(path, nsd_ids, part):
             text.update(values.tobytes())
     # A hub's model is identified by its revision.
-    for folder in MODEL_PARTS:
-        for path in sorted((Path(model) / folder).glob("*")):
-            if path.suffix in MODEL_FILES:
-                with path.open("rb") as file:
-                    name = f"{folder}/{path.name}".encode()
-                    text.update(name + file_digest(file, sha256).digest())
+    for path in list_model_files(model, MODEL_PARTS):
+        with path.open("rb") as file:
+            name = f"{path.parent.name}/{path.name}".encode()
+            text.update(name + file_digest(file, sha256).digest())
     return text.hexdigest()
 
 

@@ -19,6 +19,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from nsdldm.devices import check_choice
 from nsdldm.errors import Finding, InputError, Unexpected, reading
 from nsdldm.hub import FETCH, is_offline
+from nsdldm.listing import list_files
 
 logger = logging.getLogger(__name__)
 
@@ -223,7 +224,7 @@ def _check_claims(kind, path, revision, part):
         # Only diffusers waits for the weights before it makes room for them.
         with reading(_name(path, part), "the configuration of a text tower"), torch.device("meta"):
             claimed = kind(config).num_parameters()
-        held = sum(file.stat().st_size for file in (Path(path) / part).glob("*.safetensors"))
+        held = sum(file.stat().st_size for file in list_files(Path(path) / part, "*.safetensors"))
         expected = f"at least {claimed} bytes of weights for what its configuration describes"
         _require(claimed <= held or not held, path, part, expected, held)
 

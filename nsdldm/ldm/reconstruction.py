@@ -4,7 +4,6 @@ import functools
 import json
 import logging
 from hashlib import file_digest, sha256
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +27,7 @@ from nsdldm.ldm.latents import encode_pictures, latent_shape, prepare_pictures
 from nsdldm.ldm.loading import load_autoencoder, load_denoiser, load_text
 from nsdldm.ldm.text import embed_texts
 from nsdldm.ldm.trajectories import denoise, open_feature, plan_steps
+from nsdldm.listing import list_model_files
 from nsdldm.resume import record_done
 
 logger = logging.getLogger(__name__)
@@ -51,7 +51,6 @@ IN_EFFECT = {
 ONE_BY_ONE = 256
 # What identifies a model in a folder.
 MODEL_PARTS = ("vae", "unet", "text_encoder", "tokenizer", "scheduler")
-MODEL_FILES = (".json", ".txt", ".safetensors")
 
 
 @torch.inference_mode()
@@ -329,21 +328,11 @@ def digest_inputs(code, settings, arrays, model):
     text.update(provenance.digest(code).encode())
     for array in arrays:
         text.update(array.reshape(-1).view(np.uint8))
-    for path in list_model_files(model):
+    for path in list_model_files(model, MODEL_PARTS):
         with path.open("rb") as file:
             name = f"{path.parent.name}/{path.name}"
             text.update(name.encode() + file_digest(file, sha256).digest())
     return text.hexdigest()
-
-
-def list_model_files(model):
-    """Files that identify a model in a folder, in a fixed order; none of a hub's model."""
-    return [
-        path
-        for part in MODEL_PARTS
-        for path in sorted((Path(model) / part).glob("*"))
-        if path.suffix in MODEL_FILES
-    ]
 
 
 def _make_pictures(settings, networks, nsd_ids, features, device, batch_size, done):

@@ -5,6 +5,7 @@ from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from nsdldm.listing import is_stray, list_files
 from nsdldm.nsd.remote import fetched, has_objects, identify, is_remote, list_folder
 
 
@@ -18,6 +19,8 @@ class Folder:
 
     def __init__(self, root):
         self.root = Path(root)
+        # Files that were looked at.
+        self.files = []
 
     def where(self, name):
         """Path of a file or folder of the release, as a string."""
@@ -39,7 +42,10 @@ class Folder:
     def has_file(self, name):
         """Whether a file is there and not empty."""
         path = self.root / name
-        return path.is_file() and path.stat().st_size > 0
+        if not path.is_file():
+            return False
+        self.files.append(path)
+        return path.stat().st_size > 0
 
     def has_folder(self, name):
         """Whether a folder is there."""
@@ -47,7 +53,7 @@ class Folder:
 
     def list_names(self, folder):
         """Names of the files in a folder."""
-        return sorted(path.name for path in (self.root / folder).glob("*"))
+        return [path.name for path in list_files(self.root / folder)]
 
     def open_copy(self, name):
         """Context that yields a local path of a file."""
@@ -68,6 +74,8 @@ class Bucket:
     def __init__(self, root, storage):
         self.root = str(root).rstrip("/")
         self.storage = storage
+        # No local ones; jobs' copies are of the time they are made.
+        self.files = []
         self._folders, self._readable = {}, set()
 
     @cached_property
@@ -111,7 +119,7 @@ class Bucket:
 
     def list_names(self, folder):
         """Names of the objects in a folder."""
-        return sorted(self._sizes(folder))
+        return sorted(name for name in self._sizes(folder) if not is_stray(name))
 
     def open_copy(self, name):
         """Context that yields a local copy of an object, removed afterwards."""

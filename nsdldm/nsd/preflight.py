@@ -11,6 +11,7 @@ from nsdldm.hub import FETCH, find_snapshot, is_offline
 from nsdldm.nsd import layout
 from nsdldm.nsd.labels import find_labels, is_named, parse_roi, read_label_table
 from nsdldm.nsd.places import Folder, find_place
+from nsdldm.workfolder import find_late
 
 BUCKET = "s3://natural-scenes-dataset"
 WEIGHTS = {
@@ -18,11 +19,13 @@ WEIGHTS = {
     "text_encoder": "model",
     "unet": "diffusion_pytorch_model",
 }
+# What is missing where a subject has nothing in a space.
+IN_SPACE = (layout.ROI, layout.TRANSFORM, layout.BETAS)
 LAYOUT = "Set model.path to a model in the layout of diffusers, saved as safetensors"
 
 
-def preflight(config, root, sessions):
-    """List what a run on the release lacks.
+def preflight(config, root, sessions, others=()):
+    """List what a run on the release lacks, and time stamps ahead of the clock.
 
     Parameters
     ----------
@@ -32,6 +35,8 @@ def preflight(config, root, sessions):
         The release's folder, or its address in a bucket, whose folders are then listed.
     sessions : dict of str to list of int
         The subjects of the run and the sessions of each, from 1.
+    others : iterable of str or Path
+        Local files besides the release's whose time stamps matter.
 
     Returns
     -------
@@ -47,10 +52,12 @@ def preflight(config, root, sessions):
             where = f"nsd.root {root}"
             return [Finding(where, "the release's folder", place.describe(), remedy)]
         folder = config["nsd"]["captions"] or place.where(layout.ANNOTATIONS)
-        findings = _find_shared(place, find_place(folder, storage))
+        captions = find_place(folder, storage)
+        findings = _find_shared(place, captions)
         atlases = _list_atlases(config, findings)
         for subject, numbers in sessions.items():
             findings += _find_subject(config, place, subject, numbers, atlases)
+        findings += find_late([*place.files, *captions.files, *others])
     except InputError as error:
         # A bucket that refuses or cannot be reached; nothing else can be said then.
         return list(error.findings)
@@ -107,6 +114,14 @@ def _find_subject(config, place, subject, numbers, atlases):
         remedy = f"Copy its folders from {BUCKET}, or take {subject} out of subjects"
         return [Finding(where, f"folders such as {folders[absent[0]]}", "nothing", remedy)]
     findings = []
+    if layout.BETAS in absent:
+        kinds = _list_kinds(place, subject)
+        findings += _wrong_kind(place, values, kinds)
+        if kinds and nsd["space"] not in (space for space, _ in kinds):
+            # All that lies in a space is missing for one reason.
+            finders = {key: find for key, find in finders.items() if key not in IN_SPACE}
+        elif kinds:
+            del finders[layout.BETAS]
     for template, find in finders.items():
         folder = folders[template]
         if template in absent:
@@ -115,6 +130,34 @@ def _find_subject(config, place, subject, numbers, atlases):
         else:
             findings += find()
     return findings
+
+
+def _list_kinds(place, subject):
+    """Pairs of a space and a version of the betas that the release has of a subject."""
+    return [
+        (space, version)
+        for space in layout.SPACES
+        for version in layout.BETA_VERSIONS
+        if place.has_folder(
+            layout.BETAS_FOLDER.format(subject=subject, space=space, version=version)
+        )
+    ]
+
+
+def _wrong_kind(place, values, kinds):
+    """A finding, as a list, if betas of other spaces or versions are there than those asked for."""
+    if not kinds:
+        return []
+    space, version = values["space"], values["version"]
+    folder = layout.BETAS_FOLDER.format(**values)
+    versions = [known for where, known in kinds if where == space]
+    there = dict.fromkeys(where for where, _ in kinds)
+    key, asked, known = ("betas", version, versions) if versions else ("space", space, there)
+    found = f"only {', '.join(known)}"
+    remedy = f"Set nsd.{key} to what is there, or copy {folder} from {BUCKET}"
+    expected = f"the {'version' if versions else 'space'} that nsd.{key} names, {asked}"
+    where = place.where(layout.BETAS_FOLDER.split("/{space}")[0].format(**values))
+    return [Finding(where, expected, found, remedy)]
 
 
 def _catch(findings, function, *arguments):

@@ -14,7 +14,8 @@ from torch.nn import functional
 from nsdldm.devices import choose_device
 from nsdldm.errors import Finding, InputError
 from nsdldm.ldm.loading import count_tokens, load_denoiser
-from nsdldm.ldm.reconstruction import check_channels, list_model_files
+from nsdldm.ldm.reconstruction import MODEL_PARTS, check_channels
+from nsdldm.listing import list_model_files
 from nsdldm.trained.checkpoints import check_subjects, insert_weights, load_encoder, load_weights
 from nsdldm.trained.data import TrainingSet
 from nsdldm.trained.loop import (
@@ -289,7 +290,7 @@ def fine_tune_diffusion(
         key=identify(
             CODE,
             [settings, seed, str(model), revision],
-            [encoder, *files, *list_model_files(model)],
+            [encoder, *files, *list_model_files(model, MODEL_PARTS)],
         ),
         device=device,
         precision=choose_precision(precision, device),

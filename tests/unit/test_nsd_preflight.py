@@ -1,6 +1,8 @@
+import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -193,6 +195,52 @@ def test_ncsnr_is_needed_only_where_it_is_used(config, root, where):
     find_one(find(config, root), "subj01/func1pt8mm/betas_fithrf_GLMdenoise_RR/ncsnr.nii.gz")
     config["overrides"] = {"subj01": {"min_ncsnr": None}}
     assert find(config, root) == []
+
+
+@pytest.mark.parametrize(
+    ("key", "asked", "there"),
+    [
+        ("betas", "betas_fithrf", "found only betas_fithrf_GLMdenoise_RR. Set nsd.betas to what"),
+        ("space", "func1mm", "found only func1pt8mm. Set nsd.space to what is there"),
+    ],
+)
+def test_other_versions_and_spaces_of_the_betas_are_told_once(config, root, key, asked, there):
+    """A space that is missing takes regions, transforms and betas with it: one reason."""
+    config["nsd"][key] = asked
+    findings = find(config, root)
+    where = [finding.where.removeprefix(f"{root}/") for finding in findings]
+    assert where == ["nsddata_betas/ppdata/subj01", "nsddata_betas/ppdata/subj03"]
+    assert all(there in str(finding) and asked in finding.expected for finding in findings)
+
+
+def test_two_versions_that_are_there_are_both_told(config, root):
+    config["nsd"]["betas"] = "betas_fithrf"
+    shutil.copytree(root / BETAS.format(1), (root / BETAS.format(1)).with_name("betas_assumehrf"))
+    (finding,) = find(config, root, subj01=[1])
+    assert finding.found == "only betas_assumehrf, betas_fithrf_GLMdenoise_RR"
+
+
+@pytest.mark.parametrize("name", [SHARED[2], SHARED[4], BETAS.format(3) + "/betas_session02.hdf5"])
+def test_time_stamps_ahead_of_the_clock(config, root, name, tmp_path):
+    os.utime(root / name, (time.time() + 10_803,) * 2)
+    find_one(find(config, root), "time stamps of inputs", f"{root / name} by 3 h. Wait until")
+    # Files that lie elsewhere are in the same report.
+    (tmp_path / "weights").touch()
+    os.utime(tmp_path / "weights", (time.time() + 3605,) * 2)
+    findings = preflight(config, root, {"subj03": [1, 2]}, [tmp_path / "weights"])
+    find_one(findings, "time stamps of inputs", f"{root / name} by 3 h, {tmp_path}/weights by 60")
+    # What docs/faults.md says of a release that cannot be written: cp -rs.
+    links = tmp_path / "links"
+    shutil.copytree(root, links, copy_function=lambda a, b: os.symlink(a, b))
+    assert find(config, links) == []
+
+
+def test_strays_are_no_atlases(config, root):
+    roi = root / "nsddata/ppdata/subj01/func1pt8mm/roi"
+    for name in ("._streams.nii.gz", "Icon\r", ".AppleDouble.nii.gz"):
+        (roi / name).write_text("stray")
+    config["rois"]["frontal"] = ["control:frontal"]
+    find_one(find(config, root, subj01=[1]), "control.nii.gz", "(there are: streams)")
 
 
 def test_subject_that_is_not_there_is_one_finding(config, root):

@@ -5,7 +5,14 @@ import time
 
 import pytest
 
-from nsdldm.workfolder import check_writable, claim, mend_times
+from nsdldm.workfolder import (
+    check_name,
+    check_writable,
+    claim,
+    find_foreign,
+    find_late,
+    mend_times,
+)
 
 CLAIM = """
 import sys
@@ -115,3 +122,104 @@ def test_times_of_the_future_become_now_in_their_order(tmp_path):
     assert stamps["past"] == pytest.approx(times["past"])
     assert stamps["c"] <= time.time()
     assert mend_times([tmp_path]) == 0
+
+
+def test_strays_are_no_results_of_the_future(tmp_path):
+    ahead = time.time() + 1000
+    for name in (".DS_Store", "._a.tsv", "Icon\r", "sub/.AppleDouble/a.tsv"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (ahead, ahead))
+    assert mend_times([tmp_path]) == 0
+
+
+def test_a_file_of_another_user_gets_the_time_of_now(tmp_path, monkeypatch):
+    """As the system has it: only the owner may choose a time, whoever may write can set it now."""
+    paths = [tmp_path / "made-last", tmp_path / "made-first"]
+    for path, ahead in zip(paths, (300, 100), strict=True):
+        path.touch()
+        os.utime(path, (time.time() + ahead,) * 2)
+    utime = os.utime
+
+    def refuse(path, times=None, *, ns=None):
+        if times or ns:
+            raise PermissionError(1, "Operation not permitted")
+        utime(path)
+
+    monkeypatch.setattr(os, "utime", refuse)
+    before = time.time_ns()
+    assert mend_times([tmp_path]) == 2
+    last, first = (path.stat().st_mtime_ns for path in paths)
+    assert before - 10**8 < first <= last <= time.time_ns()
+
+
+def test_a_link_to_a_disk_that_is_not_mounted_is_found(tmp_path):
+    (tmp_path / "results").symlink_to(tmp_path / "mnt/disk")
+    for folder in ("results", "results/subj01"):
+        (finding,) = check_writable([tmp_path / folder])
+        assert finding.where == str(tmp_path / "results")
+        assert finding.found == f"a link to {tmp_path / 'mnt/disk'}, where nothing is"
+        assert finding.remedy.startswith("Mount the disk")
+    (tmp_path / "mnt/disk").mkdir(parents=True)
+    assert check_writable([tmp_path / "results"]) == []
+
+
+def test_a_file_where_a_folder_should_be_is_found(tmp_path):
+    (tmp_path / "logs").touch()
+    (finding,) = check_writable([tmp_path / "logs"])
+    assert finding.found == "a file"
+
+
+def test_files_of_others_that_cannot_be_written_are_found(tmp_path, monkeypatch):
+    """Rights as their bits say, since root may do all; the files are of nobody but the tests."""
+    for name in ("a/closed", "a/open", "a/._closed", "b/inside"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch(0o444 if "closed" in name else 0o644)
+    (tmp_path / "b").chmod(0o555)
+    try:
+        monkeypatch.setattr(os, "access", lambda path, mode: bool(os.stat(path).st_mode & 0o200))
+        assert find_foreign([tmp_path / "a", tmp_path / "b"]) == [], "our own"
+        monkeypatch.setattr(os, "geteuid", lambda: 54321)
+        (finding,) = find_foreign([tmp_path / "a", tmp_path / "b", tmp_path / "none"])
+    finally:
+        (tmp_path / "b").chmod(0o755)
+    assert finding.where == str(tmp_path / "a/closed")
+    assert finding.found.endswith("who does not let you, and so for 1 more")
+    assert "chmod -R g+w" in finding.remedy
+
+
+def test_braces_in_the_path_of_a_project_are_found():
+    assert check_name('/home/me/My project [x] & y\'s "z"') == []
+    (finding,) = check_name("/home/me/{old}/nsd-ldm")
+    assert finding.where == "/home/me/{old}/nsd-ldm"
+
+
+def test_inputs_ahead_of_the_clock_are_listed_by_how_much(tmp_path):
+    ahead = {"now": -5, "jitter": 0.3, "minute": 61, "hours": 3 * 3600 + 5, "days": 3 * 86400}
+    paths = [tmp_path / name for name in ahead]
+    for path in paths:
+        path.touch()
+        os.utime(path, (time.time() + ahead[path.name],) * 2)
+    (finding,) = find_late(paths)
+    listed = "{0}/days by 3 days, {0}/hours by 3 h, {0}/minute by 61 s"
+    assert finding.found.replace("60 s", "61 s") == listed.format(tmp_path)
+    until = time.strptime(finding.remedy[11:30], "%Y-%m-%d %H:%M:%S")
+    assert time.mktime(until) == pytest.approx(time.time() + 3 * 86400, abs=10)
+    assert find_late(paths[:2]) == []
+
+
+def test_of_a_link_its_own_time_counts(tmp_path):
+    """So that a release that cannot be written can be read through links of its own."""
+    (tmp_path / "late").touch()
+    os.utime(tmp_path / "late", (time.time() + 1e4,) * 2)
+    (tmp_path / "link").symlink_to(tmp_path / "late")
+    assert find_late([tmp_path / "link"]) == []
+
+
+def test_many_late_inputs_are_one_short_finding(tmp_path):
+    for number in range(400):
+        (tmp_path / str(number)).touch()
+        os.utime(tmp_path / str(number), (time.time() + 1000 + number,) * 2)
+    (finding,) = find_late(tmp_path.iterdir())
+    assert finding.found.count(" by ") == 6
+    assert finding.found.endswith(" and 395 more by less")

@@ -1,0 +1,82 @@
+"""List the files of a folder without what systems leave there. Standard library only."""
+
+from pathlib import Path
+
+# What macOS and Windows put into folders; hidden names (._x, .DS_Store, .nfs0001) are never ours.
+STRAYS = {"Icon\r", "Icon", "__MACOSX", "Thumbs.db", "ehthumbs.db", "desktop.ini"}
+MODEL_FILES = (".json", ".txt", ".safetensors")
+
+
+def is_stray(name):
+    """Whether a file or folder of this name is none of ours.
+
+    Parameters
+    ----------
+    name : str
+        Last part of a path.
+
+    Returns
+    -------
+    bool
+    """
+    return name.startswith(".") or name in STRAYS
+
+
+def list_files(folder, pattern="*"):
+    """List a folder's files, but for strays and what lies in folders of such names.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Need not exist.
+    pattern : str
+        As `pathlib.Path.glob` takes it; ``**/*`` for all files below the folder.
+
+    Returns
+    -------
+    list of Path
+        Sorted.
+    """
+    folder = Path(folder)
+    return sorted(
+        path
+        for path in folder.glob(pattern)
+        if not any(map(is_stray, path.relative_to(folder).parts)) and path.is_file()
+    )
+
+
+def list_model_files(model, parts):
+    """List the files that identify a model.
+
+    Parameters
+    ----------
+    model : str or Path
+        A folder in the layout of diffusers, or a hub id, which has none.
+    parts : iterable of str
+        Folders of the model, in the order wanted.
+
+    Returns
+    -------
+    list of Path
+    """
+    files = [path for part in parts for path in list_files(Path(model) / part)]
+    return [path for path in files if path.suffix in MODEL_FILES]
+
+
+def list_weights(path):
+    """List the weights at a path, as far as it is local.
+
+    Parameters
+    ----------
+    path : str or None
+        A file, a folder of a model or of its parts, a hub id or an address.
+
+    Returns
+    -------
+    list of str
+    """
+    path = Path(path or "-")
+    if path.is_file():
+        return [str(path)]
+    patterns = ("*.safetensors", "*/model.safetensors")
+    return [str(file) for pattern in patterns for file in list_files(path, pattern)]
