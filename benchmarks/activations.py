@@ -38,12 +38,12 @@ def parse_arguments():
     parser.add_argument("--images", type=int, nargs=2, default=[200, 2000], help="200 2000")
     for name, default, what in (
         ("steps", 10, "steps of the chain, at least 5, of which 80 %% are run"),
-        ("width", 6400, "numbers kept of a block and step"),
+        ("width", 6400, "numbers that a projection or pooling keeps of a block and step"),
         ("batch-size", 16, "images at once"),
         ("latent-resolution", 320, "side of the picture that z stands for"),
     ):
         parser.add_argument(f"--{name}", type=int, default=default, help=f"{what} ({default})")
-    parser.add_argument("--reduction", default="projection", help="projection or pooling")
+    parser.add_argument("--reduction", default="exact", help="exact (default), projection, pooling")
     parser.add_argument("--device", default="auto", help="auto (default), cpu or cuda")
     parser.add_argument("--dtype", default="auto", help="precision (auto)")
     parser.add_argument("--folder", type=Path, help="where to make the scratch folder")

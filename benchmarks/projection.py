@@ -6,8 +6,8 @@ reads a finished demo (its images, features, responses and masks), collects one 
 whole, and chooses the best block of each voxel by training cross-validation alone: from exact Gram
 matrices, from these cut to a number of components, and from projections to some widths. Printed is
 the share of voxels that keep the exact winner, among those that it predicts in cross-validation,
-and how many voxels each block wins. 515 of the 9,216 numbers of the demo's widest block are as few
-as 6,400 of the 115,000 or so of an average block of Stable Diffusion 1.4.
+and how many voxels each block wins. 515 is to the demo's 792 training images as 6,400, the width of
+config.nsd.yaml, to NSD's 9,841 images.
 """
 
 import argparse

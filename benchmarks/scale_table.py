@@ -21,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from nsdldm.decoding import plan_targets
+from nsdldm.ldm.activations import Networks, plan_reduction, probe_blocks
 from nsdldm.nsd.layout import IMAGE_PIXELS, N_IMAGES, TRIALS_PER_SESSION
 from nsdldm.ridge import plan_batches
 from nsdldm.settings import plan_trajectories
@@ -58,7 +59,7 @@ AUTOENCODER = {
 TEXT = {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12}
 TEXT |= {"num_hidden_layers": 12, "projection_dim": 768}
 TOKENS, WIDTH, CHANNELS = 77, 768, 4
-FLOAT = 4
+FLOAT, HALF = 4, 2
 NETWORK_RULES = (
     *("encode_latents", "embed_captions", "denoise_latents", "collect_trajectories"),
     *("collect_variants", "reconstruct_images"),
@@ -67,7 +68,7 @@ ORDER = (
     *("extract_betas", "encode_latents", "embed_captions", "denoise_latents"),
     *("collect_trajectories", "gather_features", "collect_variants", "gather_variants"),
     *("fit_decoders", "compare_protocols", "reconstruct_images", "gather_reconstructions"),
-    *("compute_kernel", "compute_path_kernels", "compute_variant_kernels"),
+    *("compute_kernel", "compute_grams", "compute_path_kernels", "compute_variant_kernels"),
     *("fit_encoders", "fit_pairs", "fit_step_pairs", "fit_variant_pairs", "choose_blocks"),
 )
 
@@ -224,25 +225,51 @@ def count_decoders(config, decomposition):
     return total, max(peaks)
 
 
-def count_row_bytes(config):
-    """Bytes an image of each space of which a rule computes kernels."""
-    latent = CHANNELS * (config["model"]["resolution"] // 8) ** 2 * FLOAT
-    width = config["trajectories"]["width"] * FLOAT
-    planned = plan_trajectories(config)
-    steps = len(config["trajectories"]["step_shares"])
+def count_activations(config):
+    """Numbers that are kept of an image and step, by the name of the block."""
+    settings, side = config["trajectories"], config["model"]["resolution"] // 8
+    paths = {path: name for name, path in settings["blocks"].items()}
+    empty = torch.zeros(1, TOKENS, WIDTH, device="meta")
+    networks = Networks(build_networks("meta")["unet"], None, empty)
+    kept = {}
+    for path, shape in probe_blocks(networks, paths, (CHANNELS, side, side)).items():
+        how = settings["reduction"], settings["width"], lambda n: None
+        kept[paths[path]] = plan_reduction(shape, *how, paths[path])[1]
+    return kept
+
+
+def count_columns(config):
+    """Columns of the spaces of which each rule computes Gram matrices, one subject."""
+    latent = CHANNELS * (config["model"]["resolution"] // 8) ** 2
+    steps, variants = (len(config["trajectories"][key]) for key in ("step_shares", "variants"))
+    latents = [name for name in plan_trajectories(config) if name.startswith("zc")]
     return {
-        "compute_kernel": [latent, TOKENS * WIDTH * FLOAT, latent],
-        "compute_path_kernels": [width if s.startswith("unet") else latent for s in planned],
-        "compute_variant_kernels": [latent] * steps * len(config["trajectories"]["variants"]),
+        "compute_kernel": [latent, TOKENS * WIDTH, latent],
+        "compute_grams": list(count_activations(config).values()) * steps,
+        "compute_path_kernels": [latent] * len(latents),
+        "compute_variant_kernels": [latent] * steps * variants,
     }
+
+
+def count_kernels(config, columns, decomposition):
+    """Operations of Gram matrices and of cutting them to principal components, by rule."""
+    n, kept = N_IMAGES_SEEN, config["encoding"]["max_components"]
+    cut = decomposition * 9 * TRAIN_IMAGES**3 + 2 * n * TRAIN_IMAGES * kept + 2 * n**2 * kept
+    work = {rule: 2 * n**2 * sum(sizes) for rule, sizes in columns.items()}
+    for rule, sizes in columns.items():
+        where = "compute_path_kernels" if rule == "compute_grams" else rule
+        work[where] += cut * sum(size > kept for size in sizes)
+    return work
 
 
 def count_bytes(config, n_voxels):
     """Bytes of the large results of one subject, by rule."""
     side, n = config["model"]["resolution"] // 8, N_IMAGES_SEEN
     latent, embedding = CHANNELS * side**2 * FLOAT, TOKENS * WIDTH * FLOAT
-    rows = count_row_bytes(config)
-    path, variants = rows["compute_path_kernels"], rows["compute_variant_kernels"]
+    columns = count_columns(config)
+    path, variants = columns["compute_path_kernels"], columns["compute_variant_kernels"]
+    activations = columns["compute_grams"]
+    number = HALF if config["trajectories"]["reduction"] == "exact" else FLOAT
     picture = config["reconstruction"]["resolution"] ** 2 * 3
     samples = sum(
         1 if method == "z-coarse" else config["reconstruction"]["samples"]
@@ -255,11 +282,14 @@ def count_bytes(config, n_voxels):
         "encode_latents": 2 * n * latent,
         "embed_captions": n * embedding,
         "denoise_latents": n * latent,
-        "gather_features": n * sum(path),
-        "gather_variants": n * sum(variants),
+        "collect_trajectories": n * (FLOAT * sum(path) + number * sum(activations)),
+        "gather_features": n * sum(path) * FLOAT,
+        "gather_variants": n * sum(variants) * FLOAT,
         "compute_kernel": 3 * n**2 * FLOAT,
-        "compute_path_kernels": len(path) * n**2 * FLOAT,
+        "compute_grams": len(activations) * n**2 * FLOAT,
+        "compute_path_kernels": (len(path) + len(activations)) * n**2 * FLOAT,
         "compute_variant_kernels": len(variants) * n**2 * FLOAT,
+        "choose_blocks": len(activations) * TEST_IMAGES * n_voxels * HALF,
         "fit_decoders": protocols * TEST_IMAGES * (latent + embedding),
         "gather_reconstructions": protocols * TEST_IMAGES * samples * picture,
     }
@@ -282,7 +312,7 @@ def tabulate(config, rates, decomposition):
     jobs["reconstruct_images"] = chunked * len(config["reconstruction"]["methods"])
     jobs["gather_reconstructions"] = n * protocols * len(config["reconstruction"]["methods"])
     scratch = {
-        "collect_trajectories": "gather_features",
+        "collect_trajectories": "collect_trajectories",
         "collect_variants": "gather_variants",
         "reconstruct_images": "gather_reconstructions",
     }
@@ -290,8 +320,8 @@ def tabulate(config, rates, decomposition):
     decoding, decoder_peak = count_decoders(config, decomposition)
     work["fit_decoders"], work["compare_protocols"] = protocols * n * decoding, 7 * n * decoding
     memory |= dict.fromkeys(("fit_decoders", "compare_protocols"), decoder_peak / 1e9)
-    for rule, sizes in count_row_bytes(config).items():
-        work[rule] = n * 2 * N_IMAGES_SEEN**2 * sum(sizes) / FLOAT
+    kernels = count_kernels(config, count_columns(config), decomposition)
+    work |= {rule: n * count for rule, count in kernels.items()}
     fits = count_kernel_fits(config)
     for rule, number in fits.items():
         counted = [count_kernel_fit(config, VOXELS[s][1], decomposition) for s in subjects]
@@ -304,7 +334,8 @@ def tabulate(config, rates, decomposition):
     cpu["extract_betas"] = n * config["nsd"]["sessions"] * SESSION_SECONDS
     rows = []
     for rule in ORDER:
-        results = sum(sizes.get(rule, 0) for sizes in made) / 1e9
+        kept = rule != scratch.get(rule)
+        results = sum(sizes.get(rule, 0) for sizes in made) / 1e9 * kept
         passing = sum(sizes.get(scratch.get(rule), 0) for sizes in made) / 1e9
         hours = [work.get(rule, 0) / 1e12 / _rate(rule, rate) / 3600 for rate in rates.values()]
         asked = memory.get(rule) or requests[rule]
@@ -324,6 +355,7 @@ def describe(config, rows, flops, rates, decomposition):
     for (name, side), count in sorted(flops.items()):
         where = f"{side} tokens" if name == "text" else f"{side} x {side}, {8 * side} px"
         lines.append(f"| {name} | {where} | {count / 1e9:,.0f} |")
+    lines += describe_activations(config)
     betas = sum(
         VOXELS[subject][0] * (2 * TRIALS_PER_SESSION + INDEX) for subject in config["subjects"]
     )
@@ -353,6 +385,15 @@ def describe(config, rows, flops, rates, decomposition):
     )
     lines += ["", f"TFLOP/s, assumed: {assumed}; decompositions {decomposition:g} times slower."]
     return "\n".join(lines)
+
+
+def describe_activations(config):
+    """Scratch that the activations of each block and step take, one subject."""
+    lines = ["", "| block | numbers an image and step | GB a step on scratch |", "|---|---|---|"]
+    number = HALF if config["trajectories"]["reduction"] == "exact" else FLOAT
+    for name, count in count_activations(config).items():
+        lines.append(f"| {name} | {count:,} | {N_IMAGES_SEEN * count * number / 1e9:.1f} |")
+    return lines
 
 
 def _round(value):
