@@ -129,6 +129,13 @@ def write_config(folder, **changes):
     (folder / "config.yaml").write_text(yaml.safe_dump(changes))
 
 
+def copy_project(folder):
+    """Copy what a run needs of the project into a folder."""
+    for name in COPIED:
+        copier = shutil.copytree if (PROJECT / name).is_dir() else shutil.copy
+        copier(PROJECT / name, folder / name)
+
+
 @pytest.fixture(scope="session")
 def tiny_demo():
     """Configuration of a demo small enough for tests."""
@@ -155,10 +162,7 @@ def nsd_config(release, tiny_demo):
 def finished(tmp_path_factory, nsd_config):
     """A copy of the project in which the whole workflow has run on the tiny release."""
     folder = tmp_path_factory.mktemp("finished")
-    for name in COPIED:
-        source = PROJECT / name
-        copier = shutil.copytree if source.is_dir() else shutil.copy
-        copier(source, folder / name)
+    copy_project(folder)
     write_config(folder, **nsd_config)
     run_snakemake(folder)
     return folder

@@ -6,11 +6,20 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections import Counter
 
 import pytest
 import yaml
-from conftest import PROJECT, SMALL, TINY_DEMO, plan, run_snakemake, write_config
+from conftest import (
+    PROJECT,
+    SMALL,
+    TINY_DEMO,
+    copy_project,
+    plan,
+    run_snakemake,
+    write_config,
+)
 from snakemake.utils import validate
 
 from nsdldm.settings import check_consistency, check_schema
@@ -92,9 +101,13 @@ def test_a_region_that_decoders_need_must_have_a_matrix(tmp_path, tiny_demo):
 
 
 def test_shipped_configuration_plans(tmp_path):
+    """Without options, since the profile beside the Snakefile says how many cores."""
     shutil.copy(PROJECT / "config.yaml", tmp_path)
     (tmp_path / "resources").symlink_to(PROJECT / "resources")
-    assert sum(plan(tmp_path, project=PROJECT).values()) > 20
+    command = [sys.executable, "-m", "snakemake", "-s", PROJECT / "Snakefile", "--dry-run"]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert re.search(r"total +\d\d", result.stdout + result.stderr)
 
 
 def test_plan_by_subject(tmp_path, tiny_demo):
@@ -158,6 +171,42 @@ def test_region_of_an_atlas_that_the_demo_lacks(tmp_path, tiny_demo):
     rois = tiny_demo["rois"] | {"V1": ["prf-visualrois:V1v"]}
     write_config(tmp_path, **tiny_demo | {"rois": rois})
     assert "rois.V1: expected an atlas of the simulated release" in refuse(tmp_path)
+
+
+def test_results_on_a_disk_that_is_not_mounted(tmp_path, tiny_demo):
+    write_config(tmp_path, **tiny_demo)
+    (tmp_path / "results").symlink_to(tmp_path / "mnt/disk")
+    text = refuse(tmp_path)
+    assert f"results: expected a folder that can be written, found a link to {tmp_path}/mnt" in text
+
+
+def test_a_model_ahead_of_the_clock(tmp_path, tiny_demo):
+    model = shutil.copytree(PROJECT / "resources/demo_model", tmp_path / "model")
+    late = time.time() + 3 * 3600 + 60
+    os.utime(model / "unet/config.json", (late, late))
+    # What a copy from a Mac brings along is none of the model's files, whatever its time.
+    (model / "unet/._config.json").touch()
+    os.utime(model / "unet/._config.json", (late + 3600, late + 3600))
+    write_config(tmp_path, **tiny_demo | {"model": {"path": str(model)}})
+    text = refuse(tmp_path, "--dry-run")
+    assert f"found {model}/unet/config.json by 3 h. Wait until" in text
+
+
+def test_a_project_in_a_folder_of_any_name(tmp_path, tiny_demo):
+    """With a Python of its own there, whose path Snakemake gives to the shell. The job starts, and
+    ends at once for another reason: it does not take these numbers."""
+    folder = tmp_path / """My project [x] & y's "z"; (1)"""
+    too_few = {"demo": tiny_demo["demo"] | {"unique_images": 210}}
+    write_config(folder, **tiny_demo | too_few)
+    copy_project(folder)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder / ".venv"], check=True)
+    packages = next(path for path in sys.path if path.endswith("site-packages"))
+    links = next((folder / ".venv/lib").glob("python*/site-packages")) / "ours.pth"
+    links.write_text(packages)
+    command = [folder / ".venv/bin/python", "-m", "snakemake", "--cores", "1"]
+    target = "results/demo/nsddata/experiments/nsd/nsd_expdesign.mat"
+    result = subprocess.run([*command, target], capture_output=True, text=True, cwd=folder)
+    assert "demo.unique_images: expected 214 to" in result.stdout + result.stderr
 
 
 def test_root_that_does_not_exist(tmp_path, tiny_demo):
