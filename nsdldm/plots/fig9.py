@@ -47,13 +47,13 @@ NOTE = (
     "Colour: block with the best cross-validated prediction, where it predicts held-out images "
     "significantly; pale where these do not show it to be better than the second best."
 )
-# Under the regions' names.
+# Beside the bars.
 NOTE_REGIONS = (
-    "Under a region's name: its best block on average, its lead in R² over the second best on "
-    "held-out images, and a 95 % interval over these."
+    "With a region's name: its best block on average, and the lead of that in R² over the second "
+    "best on held-out images, with a 95 % interval over these."
 )
 # Strips around the maps, gaps, the margin and the bars with their labels, in millimetres.
-HEAD, ROW_TITLE, FOOT, GAP, MARGIN, BARS, NAMES, AXIS = 7, 6, 16, 4, 2, 32, 16, 6
+HEAD, ROW_TITLE, FOOT, GAP, MARGIN, BARS, NAMES, AXIS = 7, 6, 16, 4, 2, 30, 20, 6
 
 
 def plot_fig9(
@@ -296,14 +296,15 @@ def _draw_bars(axes, counts, colours, highest):
 
 
 def _name_region(roi, counts):
-    """Name of a region, and under it its best block on average where there is one."""
+    """Name of a region, and its best block on average where there is one."""
     best = counts.dropna(subset="lead")
     if best.empty:
         return roi
     row = best.iloc[0]
-    interval = f"{row['ci_low']:.3f} to {row['ci_high']:.3f}".replace("-", "\N{MINUS SIGN}")
-    lead = f"{row['lead']:+.3f}".replace("-", "\N{MINUS SIGN}")
-    return f"{roi}\n{row['block']} {lead}\n{interval}"
+    # Adding 0 leaves no minus before what is rounded to 0.
+    lead, low, high = (round(row[name], 3) + 0.0 for name in ("lead", "ci_low", "ci_high"))
+    text = f"{lead:+.3f} [{low:.3f}, {high:.3f}]".replace("0.", ".").replace("-", "\N{MINUS SIGN}")
+    return f"{roi}: {row['block']}\n{text}"
 
 
 def _draw_foot(figure, blocks, colours, plan, top):

@@ -246,7 +246,7 @@ def test_regions_are_named_with_their_best_block(winners):
     np.testing.assert_allclose(best[["lead", "ci_low", "ci_high"]], 0.02, atol=5e-4)
     axes = next(axes for axes in winners[1].axes if axes.patches)
     names = [text.get_text() for text in axes.get_yticklabels()]
-    assert names == [f"{roi}\nmid +0.020\n0.020 to 0.020" for roi in ("early", "high")]
+    assert names == [f"{roi}: mid\n+.020 [.020, .020]" for roi in ("early", "high")]
 
 
 def test_classes_are_never_mixed(winners):
