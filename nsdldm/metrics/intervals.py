@@ -74,6 +74,32 @@ def bootstrap_group(groups, n_bootstrap, seed):
     return take_interval(np.mean(means, axis=0))
 
 
+def bootstrap_runs(values, n_bootstrap, seed):
+    """Confidence interval of the mean over repeated runs and the images that all of them show.
+
+    Runs and images are drawn independently of each other, each with replacement. Few runs make the
+    interval too narrow: their variance is estimated with the number of runs as divisor.
+
+    Parameters
+    ----------
+    values : float array of shape (n_runs, n_images)
+    n_bootstrap : int
+    seed : int
+
+    Returns
+    -------
+    low, high : float
+    """
+    n_runs, n_images = values.shape
+    images = draw_counts(n_images, n_bootstrap, seed)
+    # Another stream than that of the images.
+    runs = np.random.default_rng([seed, 1]).multinomial(
+        n_runs, np.full(n_runs, 1 / n_runs), size=n_bootstrap
+    )
+    means = np.einsum("br,br->b", images @ values.T, runs) / (n_runs * n_images)
+    return take_interval(means)
+
+
 def take_interval(means):
     """The middle 95 % of bootstrap means along the first axis."""
     tail = (1 - LEVEL) / 2

@@ -2,7 +2,12 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap, norm
 
-from nsdldm.metrics.intervals import bootstrap_group, bootstrap_interval, draw_counts
+from nsdldm.metrics.intervals import (
+    bootstrap_group,
+    bootstrap_interval,
+    bootstrap_runs,
+    draw_counts,
+)
 
 
 def test_interval_is_that_of_scipy_and_of_the_normal_law():
@@ -46,3 +51,19 @@ def test_subjects_count_alike_however_many_images_they_saw():
     many, few = (np.arange(100), np.zeros(100)), (np.arange(3), np.ones(3))
     low, high = bootstrap_group([many, few], 500, 0)
     assert low == high == pytest.approx(0.5)
+
+
+def test_an_interval_over_runs_and_images_has_the_variance_of_a_crossed_design():
+    rng = np.random.default_rng(0)
+    runs, images = rng.normal(0, 0.5, 12), rng.normal(0, 2, 300)
+    values = 1 + runs[:, None] + images + rng.normal(0, 0.1, (12, 300))
+    low, high = bootstrap_runs(values, 20000, 1)
+    # Of a mean over independent runs and images, whose own noise hardly counts.
+    width = norm.ppf(0.975) * np.sqrt(runs.var() / 12 + images.var() / 300)
+    assert (low, high) == pytest.approx((values.mean() - width, values.mean() + width), abs=0.03)
+
+
+def test_runs_that_are_all_alike_have_the_interval_of_one():
+    values = np.random.default_rng(0).normal(size=200)
+    alone = np.ravel(bootstrap_interval(values[:, None], 2000, 0))
+    np.testing.assert_allclose(bootstrap_runs(np.stack([values] * 3), 2000, 0), alone)
