@@ -1,6 +1,6 @@
 """Scores of trained decoders on another simulated release, with several seeds of training.
 
-    python benchmarks/trained_seeds.py --folder /tmp/nsdldm-seeds --demo-seed 43 \\
+    PYTHONPATH=. python benchmarks/trained_seeds.py --folder /tmp/nsdldm-seeds --demo-seed 43 \\
         --training-seeds 42 43 44
 
 runs the workflow for one subject in a folder of its own. The release, features, betas and ridge
@@ -45,8 +45,8 @@ def parse_arguments():
     return parser.parse_args()
 
 
-def run_workflow(options, seed):
-    """Bring all evaluations up to date with a seed of training; return their paths."""
+def run_workflow(options, seed, names):
+    """Let Snakemake evaluate methods with a seed of training; returns the tables' paths."""
     if not (options.folder / "resources").exists():
         (options.folder / "resources").symlink_to(PROJECT / "resources")
     changes = {
@@ -57,11 +57,10 @@ def run_workflow(options, seed):
         "trained": {"subjects": [options.subject], "seed": seed},
     }
     (options.folder / "changes.yaml").write_text(yaml.safe_dump(changes))
-    paths = {
-        **{name: f"corrected/evaluation/{name}.tsv" for name in options.ridge},
-        **{name: f"trained/evaluation/{name}.tsv" for name in options.methods},
-    }
-    paths = {name: f"results/{options.subject}/{path}" for name, path in paths.items()}
+    paths = {}
+    for name in names:
+        kind = "corrected" if name in options.ridge else "trained"
+        paths[name] = f"results/{options.subject}/{kind}/evaluation/{name}.tsv"
     command = [sys.executable, "-m", "snakemake", "--snakefile", PROJECT / "Snakefile"]
     command += ["--directory", options.folder, "--cores", options.cores, "--max-threads", "1"]
     command += ["--resources", f"gpu={options.cores}", "--configfile"]
@@ -76,8 +75,9 @@ def collect_runs(options):
     names = [*options.ridge, *options.methods]
     for seed in options.training_seeds:
         kept = {name: options.folder / f"kept/{seed}/{name}.tsv" for name in names}
-        if not all(path.exists() for path in kept.values()):
-            for name, path in run_workflow(options, seed).items():
+        missing = [name for name, path in kept.items() if not path.exists()]
+        if missing:
+            for name, path in run_workflow(options, seed, missing).items():
                 kept[name].parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(path, kept[name])
         tables[seed] = {name: load_table(path) for name, path in kept.items()}

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from himalaya.backend import get_backend
 from himalaya.ridge import RidgeCV
-from himalaya.scoring import l2_neg_loss, r2_score
+from himalaya.scoring import l2_neg_loss
 from sklearn.preprocessing import StandardScaler
 
 from nsdldm import ridge, stats
@@ -28,6 +28,8 @@ PUBLISHED_FOLDS = 5
 EDGE_SHARE = 0.05
 TARGETS_AT_ONCE = 4096
 LEAST_TARGETS = 64
+# Of the training images, so that the gain does not rest on a few.
+LEAST_SHARE = 0.1
 
 
 class Protocol(NamedTuple):
@@ -45,6 +47,10 @@ class Protocol(NamedTuple):
         z is the mean of the autoencoder's posterior; else one random sample.
     session_zscore : bool
         Responses are z-scored in each session; else over all training trials.
+    gain : bool
+        Predictions are fitted to single trials, which are noisier than the averages that they are
+        made of, so they vary too little: their deviations from the mean are multiplied by
+        `find_gain`.
     """
 
     intercept: bool
@@ -52,9 +58,34 @@ class Protocol(NamedTuple):
     wide_alphas: bool
     posterior_mean: bool
     session_zscore: bool
+    gain: bool
 
 
-PROTOCOLS = {"corrected": Protocol(*[True] * 5), "takagi2023": Protocol(*[False] * 5)}
+PROTOCOLS = {
+    "corrected": Protocol(*[True] * len(Protocol._fields)),
+    "takagi2023": Protocol(*[False] * len(Protocol._fields)),
+}
+
+
+class Decoded(NamedTuple):
+    """What is found of a target.
+
+    Parameters
+    ----------
+    predicted : array of shape (n_test, n_dimensions)
+    alphas : float64 array of shape (n_dimensions,)
+    weights : array of shape (n_voxels, n_dimensions)
+    features : array of shape (n_images, ...)
+        True features of all images.
+    gain : float
+        By which deviations from the mean were multiplied.
+    """
+
+    predicted: np.ndarray
+    alphas: np.ndarray
+    weights: np.ndarray
+    features: np.ndarray
+    gain: float
 
 
 def prepare_responses(betas, trials, images, zscore):
@@ -123,8 +154,7 @@ def fit_decoder(X, Y, X_test, alphas, folds, intercept, targets=None):
     folds : list of (train, test), or int
         As `make_folds` returns them.
     intercept : bool
-        With one the penalty is chosen by R², averaged over folds; without by the squared error,
-        himalaya's own choice and so the published one.
+        Fit one. The penalty is chosen by the squared error, averaged over folds, either way.
     targets : int, optional
         Handled at once; halved where the memory of the GPU runs out.
 
@@ -144,7 +174,7 @@ def fit_decoder(X, Y, X_test, alphas, folds, intercept, targets=None):
             # On a CPU they are there anyway, and himalaya 0.4.11 fails to say so.
             Y_in_cpu=get_backend().name == "torch_cuda",
             solver_params={
-                "score_func": r2_score if intercept else l2_neg_loss,
+                "score_func": l2_neg_loss,
                 "n_targets_batch": batches["targets"],
                 "n_targets_batch_refit": batches["targets"],
                 "n_alphas_batch": batches["alphas"],
@@ -159,6 +189,102 @@ def fit_decoder(X, Y, X_test, alphas, folds, intercept, targets=None):
     grid = np.asarray(alphas, np.float64)
     chosen = np.abs(np.log(grid)[:, None] - np.log(to_numpy(model.best_alphas_))).argmin(axis=0)
     return to_numpy(predictions), grid[chosen], to_numpy(model.coef_)
+
+
+def choose_repeats(nsd_ids, n_trials):
+    """Choose the training images whose averages are as noisy as those of the test images.
+
+    Parameters
+    ----------
+    nsd_ids : int array of shape (n_train_trials,)
+        The image of each training trial.
+    n_trials : int array of shape (n_test_images,)
+        Trials of each test image.
+
+    Returns
+    -------
+    int array
+        nsd_ids of the training images shown as often as most test images, or nearly so if these
+        are less than a tenth of them.
+    """
+    images, counts = np.unique(nsd_ids, return_counts=True)
+    often = np.flatnonzero(np.bincount(counts) >= LEAST_SHARE * len(images))
+    wanted = np.bincount(n_trials).argmax()
+    return images[counts == often[np.abs(often - wanted).argmin()]]
+
+
+def compare_left_out(X, Y, nsd_ids, chosen, alphas, folds, intercept):
+    """Predict averages of training images that the decoder did not see, and compare.
+
+    Parameters
+    ----------
+    X, Y, alphas, intercept
+        As `fit_decoder`, but a penalty for each target.
+    nsd_ids : int array of shape (n_train,)
+        The image of each trial.
+    chosen : int array
+        Images that are predicted, each from the average of its trials.
+    folds : list of (train, test)
+        All trials of an image on one side.
+
+    Returns
+    -------
+    products, squares : float64 arrays of shape (n_targets,)
+        Sums over images of prediction times truth and of squared predictions, both as deviations
+        from the training mean in units of the target's standard deviation; 0 of a constant target.
+    """
+    backend = get_backend()
+
+    def compare(batches):
+        sums = np.zeros((2, Y.shape[1]))
+        for train, left_out in folds:
+            images = np.intersect1d(chosen, nsd_ids[left_out])
+            averages, _ = stats.average_trials(X, nsd_ids, images)
+            truth = np.searchsorted(nsd_ids, images, sorter=order)
+            middle = X[train].mean(axis=0) if intercept else 0
+            U, singular, Vt = backend.svd(backend.asarray(X[train] - middle), full_matrices=False)
+            components = backend.asarray(averages - middle) @ Vt.T
+            for start in range(0, Y.shape[1], batches["targets"]):
+                batch = slice(start, start + batches["targets"])
+                mean = Y[train, batch].mean(axis=0)
+                fitted = backend.asarray(Y[train, batch] - (mean if intercept else 0))
+                penalties = backend.asarray(alphas[batch], dtype=fitted.dtype)
+                shrunk = singular[:, None] / (singular[:, None] ** 2 + penalties)
+                predicted = backend.to_numpy(components @ (shrunk * (U.T @ fitted)))
+                deviation = Y[order[truth], batch] - mean
+                sums[0, batch] += np.einsum("ij,ij->j", predicted, deviation, dtype=np.float64)
+                sums[1, batch] += np.einsum("ij,ij->j", predicted, predicted, dtype=np.float64)
+        return sums
+
+    order = np.argsort(nsd_ids, kind="stable")
+    n = min(TARGETS_AT_ONCE, Y.shape[1])
+    sums = ridge.fit_batched(compare, {"targets": n, "alphas": 1})
+    for start in range(0, Y.shape[1], n):
+        batch = slice(start, start + n)
+        varies = np.ptp(Y[:, batch], axis=0) > 0
+        variance = Y[:, batch].var(axis=0, dtype=np.float64)
+        sums[:, batch] = np.where(varies, sums[:, batch] / np.where(varies, variance, 1), 0)
+    return sums
+
+
+def find_gain(products, squares):
+    """Slope of truth on prediction for all dimensions of a target together.
+
+    Parameters
+    ----------
+    products, squares : arrays of shape (n_dimensions,)
+        As `compare_left_out` returns them.
+
+    Returns
+    -------
+    float
+        1 where predictions of unseen images do not go with the truth at all.
+    """
+    product, square = np.sum(products), np.sum(squares)
+    if not product > 0:
+        logger.warning("predictions of left-out images do not go with the truth: no gain")
+        return 1.0
+    return float(product / square)
 
 
 def plan_targets(n_train, n_test, n_voxels, n_targets, n_folds, memory_gb):
@@ -263,6 +389,8 @@ class _Study:
         self.test = (self.images["split"] == "test").to_numpy()
         fitted = self.trials["split"] == "train"
         self.nsd_ids = self.trials.loc[fitted, "nsd_id"].to_numpy()
+        n_trials = self.images.loc[self.test, "n_trials"].to_numpy()
+        self.repeated = choose_repeats(self.nsd_ids, n_trials)
         self.rows = pd.Series(np.arange(len(self.images)), self.images["nsd_id"])[
             self.nsd_ids
         ].to_numpy()
@@ -291,42 +419,71 @@ class _Study:
 
 
 def _decode(study, protocol, alphas, n_folds, memory_gb, seed):
-    """Predictions, penalties, weights and true features of all targets under a protocol."""
-    alphas = alphas if protocol.wide_alphas else PUBLISHED_ALPHAS
-    folds = make_folds(protocol, study.nsd_ids, n_folds, seed)
+    """Decode all targets under a protocol; returns a `Decoded` by target."""
     features = study.targets(protocol, seed)
     results = {}
     for region in sorted(set(study.regions.values())):
         names = [name for name, wanted in study.regions.items() if wanted == region]
-        X, X_test = study.responses(region, protocol.session_zscore)
         flat = [features[name].reshape(len(study.images), -1) for name in names]
-        widths = [values.shape[1] for values in flat]
+        edges = np.cumsum([values.shape[1] for values in flat])[:-1]
+        responses = study.responses(region, protocol.session_zscore)
+        X, X_test = responses
+        n_targets = sum(values.shape[1] for values in flat)
         block, peak = plan_targets(
-            *(len(X), len(X_test), X.shape[1], sum(widths), n_folds, memory_gb)
+            *(len(X), len(X_test), X.shape[1], n_targets, n_folds, memory_gb)
         )
         message = "%s from %s: %d trials, %d voxels, %d dimensions, predicted peak %.1f GB"
-        logger.info(message, " and ".join(names), region, *X.shape, sum(widths), peak / 1e9)
+        logger.info(message, " and ".join(names), region, *X.shape, n_targets, peak / 1e9)
         # All targets of a region in as few fits as memory allows: each repeats the decompositions.
         stacked = np.concatenate(flat, axis=1)
-        parts = []
-        for start in range(0, stacked.shape[1], block):
-            Y = stacked[:, start : start + block][study.rows]
-            parts.append(fit_decoder(X, Y, X_test, alphas, folds, protocol.intercept))
+        parts = [
+            _fit_block(study, protocol, responses, block, alphas, n_folds, seed)
+            for block in np.split(stacked, np.arange(block, n_targets, block), axis=1)
+        ]
         joined = [np.concatenate(part, axis=-1) for part in zip(*parts, strict=True)]
-        edges = np.cumsum(widths)[:-1]
         split = [np.split(part, edges, axis=-1) for part in joined]
-        for name, *result in zip(names, *split, strict=True):
-            results[name] = (*result, features[name])
+        for name, *found in zip(names, *split, strict=True):
+            results[name] = _rescale(name, protocol, study, features[name], *found)
     return results
+
+
+def _fit_block(study, protocol, responses, features, alphas, n_folds, seed):
+    """Predictions, penalties and weights of some dimensions, and how left-out images compare."""
+    X, X_test = responses
+    Y = features[study.rows]
+    folds = make_folds(protocol, study.nsd_ids, n_folds, seed)
+    alphas = alphas if protocol.wide_alphas else PUBLISHED_ALPHAS
+    predicted, best, weights = fit_decoder(X, Y, X_test, alphas, folds, protocol.intercept)
+    if not protocol.gain:
+        return predicted, best, weights, np.ones((2, Y.shape[1]))
+    left_out = compare_left_out(
+        *(X, Y, study.nsd_ids, study.repeated, best),
+        ridge.group_folds(study.nsd_ids, n_folds, seed),
+        protocol.intercept,
+    )
+    return predicted, best, weights, left_out
+
+
+def _rescale(name, protocol, study, features, predicted, alphas, weights, left_out):
+    """Multiply what a target's predictions deviate from the training mean by its gain."""
+    gain = 1.0
+    if protocol.gain:
+        gain = find_gain(*left_out)
+        logger.info("%s: gain %.3f, from %d training images", name, gain, len(study.repeated))
+        # Of the training trials, as the fit's own.
+        shares = np.bincount(study.rows, minlength=len(features)) / len(study.rows)
+        flat = features.reshape(len(features), -1)
+        middle = shares.astype(flat.dtype) @ flat if protocol.intercept else 0
+        predicted, weights = middle + gain * (predicted - middle), gain * weights
+    return Decoded(predicted, alphas, weights, features, gain)
 
 
 def _score(study, name, result, alphas):
     """Tables of a target's scores, by dimension and by image."""
-    predicted, chosen, _, features = result
-    flat = features.reshape(len(features), -1)
+    predicted, flat = result.predicted, result.features.reshape(len(result.features), -1)
     true, train = flat[study.test], flat[~study.test]
     dimensions = score_dimensions(true, predicted)
-    dimensions["alpha"] = chosen
+    dimensions["alpha"] = result.alphas
     dimensions["constant"] = np.ptp(train, axis=0) == 0
     dimensions.loc[dimensions["constant"], ["r", "r2"]] = np.nan
     mean, deviation = train.mean(axis=0, dtype=np.float64), train.std(axis=0, dtype=np.float64)
@@ -416,12 +573,12 @@ def decode_features(
     results = _decode(study, chosen, alphas, n_folds, memory_gb, seed)
     for name, result in results.items():
         tables = _score(study, name, result, alphas if chosen.wide_alphas else PUBLISHED_ALPHAS)
-        predicted, _, coefficients, values = result
-        save_array(decoded[name], predicted.reshape(-1, *values.shape[1:]).astype(np.float32))
+        shape = (-1, *result.features.shape[1:])
+        save_array(decoded[name], result.predicted.reshape(shape).astype(np.float32))
         save_table(dimensions[name], tables[0])
         save_table(by_image[name], tables[1])
         if weights:
-            save_array(weights[name], coefficients.astype(np.float32))
+            save_array(weights[name], result.weights.astype(np.float32))
 
 
 def compare_protocols(
@@ -446,8 +603,8 @@ def compare_protocols(
     betas, trials, images, features, z_logvar, regions, alphas, n_folds, memory_gb, seed, device
         As `decode_features`.
     table : path
-        Output, a row a variant and target: variant, target, r (median over dimensions), r_image
-        (mean over images, the published score), r_pattern and alpha (median).
+        Output, a row per variant and target: variant, target, r and r2 (medians over dimensions),
+        r_image (mean over images, the published score), r_pattern, alpha (median) and gain.
     """
     ridge.set_device(device)
     study = _Study(betas, trials, images, features, z_logvar, regions)
@@ -469,9 +626,11 @@ def compare_protocols(
                     "variant": variant,
                     "target": name,
                     "r": dimensions["r"].median(),
+                    "r2": dimensions["r2"].median(),
                     "r_image": by_image["r"].mean(),
                     "r_pattern": by_image["r_pattern"].mean(),
                     "alpha": dimensions["alpha"].median(),
+                    "gain": result.gain,
                 }
             )
     save_table(table, pd.DataFrame(rows))

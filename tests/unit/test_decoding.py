@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from himalaya.backend import set_backend
+from sklearn.metrics import r2_score
 
 from nsdldm import decoding, ridge
 from nsdldm.decoding import PROTOCOLS, PUBLISHED_ALPHAS
@@ -126,6 +127,132 @@ def test_published_arithmetic_in_float32_is_close_to_it():
     assert error.max() < 1e-3
 
 
+def solve(X, Y, alpha):
+    """Ridge with an intercept, for one penalty; returns weights and the means of X and Y."""
+    x, y = X.mean(axis=0), Y.mean(axis=0)
+    centred = X - x
+    return np.linalg.solve(centred.T @ centred + alpha * np.eye(X.shape[1]), centred.T @ (Y - y)), (
+        x,
+        y,
+    )
+
+
+def test_penalties_are_chosen_by_the_squared_error_with_an_intercept_too():
+    """R² of a fold in which a target hardly varies outweighs all others."""
+    ridge.set_device("cpu")
+    X, Y, X_test = simulate(n_targets=40)
+    Y[:36] = Y[:36].mean(axis=0) + 0.1 * (Y[:36] - Y[:36].mean(axis=0))
+    folds = [(np.setdiff1d(np.arange(180), part), part) for part in np.split(np.arange(180), 5)]
+    errors = np.zeros((2, len(ALPHAS), 40))
+    for train, left_out in folds:
+        for i, alpha in enumerate(ALPHAS):
+            weights, (x, y) = solve(X[train], Y[train], alpha)
+            residual = np.square(Y[left_out] - y - (X[left_out] - x) @ weights).mean(axis=0)
+            errors[:, i] += residual, residual / Y[left_out].var(axis=0)
+    by_error, by_r2 = np.array(ALPHAS)[errors.argmin(axis=1)]
+    assert (by_error != by_r2).mean() > 0.2
+    _, chosen, _ = decoding.fit_decoder(X, Y, X_test, ALPHAS, folds, True)
+    np.testing.assert_array_equal(chosen, by_error)
+
+
+def test_gain_is_the_slope_of_truth_on_predictions_of_left_out_averages():
+    ridge.set_device("cpu")
+    rng = np.random.default_rng(3)
+    true = rng.normal(size=(90, 8)) * [1, 1, 1, 1, 5, 5, 5, 0] + 4
+    # 60 images are shown three times, 30 once.
+    nsd_ids = rng.permutation(np.r_[np.repeat(np.arange(60), 3), np.arange(60, 90)]) + 100
+    Y = true[nsd_ids - 100]
+    X = (Y - 4) @ rng.normal(size=(8, 30)) + 25 * rng.normal(size=(210, 30))
+    alphas = np.array([1e3, 1e4, 1e5, 1e6] * 2)
+    folds = ridge.group_folds(nsd_ids, 4, 0)
+    chosen = decoding.choose_repeats(nsd_ids, np.array([3, 3, 2]))
+    np.testing.assert_array_equal(chosen, np.arange(60) + 100)
+
+    predicted, deviation = np.zeros((210, 8)), np.zeros((210, 8))
+    for train, left_out in folds:
+        for j, alpha in enumerate(alphas):
+            weights, (x, y) = solve(X[train], Y[train][:, [j]], alpha)
+            predicted[left_out, j] = ((X[left_out] - x) @ weights)[:, 0]
+            deviation[left_out, j] = Y[left_out, j] - y
+    pairs = np.array(
+        [
+            (predicted[nsd_ids == i].mean(axis=0), deviation[nsd_ids == i].mean(axis=0))
+            for i in chosen
+        ]
+    )[..., :7]
+    pairs /= Y[:, :7].std(axis=0)
+    expected = (pairs[:, 0] * pairs[:, 1]).sum() / np.square(pairs[:, 0]).sum()
+
+    for targets in (8, 3):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(decoding, "TARGETS_AT_ONCE", targets)
+            sums = decoding.compare_left_out(X, Y, nsd_ids, chosen, alphas, folds, True)
+        assert sums[:, 7].tolist() == [0, 0]
+        assert decoding.find_gain(*sums) == pytest.approx(expected, abs=1e-9)
+    assert expected > 1.2
+
+
+def simulate_trials(images, mixing, rng):
+    """Responses of 10 voxels to three trials of each image, with noise twice the signal."""
+    signal = np.repeat(images @ mixing, 3, axis=0)
+    return signal + 2 * mixing.shape[0] ** 0.5 * rng.normal(size=signal.shape)
+
+
+def test_a_gain_brings_predictions_from_averages_to_the_size_of_the_truth():
+    ridge.set_device("cpu")
+    rng = np.random.default_rng(5)
+    train, test = rng.normal(size=(400, 6)), rng.normal(size=(300, 6))
+    mixing = rng.normal(size=(6, 10))
+    X, X_test = (simulate_trials(images, mixing, rng) for images in (train, test))
+    X_test = X_test.reshape(300, 3, 10).mean(axis=1)
+    nsd_ids, Y = np.repeat(np.arange(400), 3), np.repeat(train, 3, axis=0)
+    folds = ridge.group_folds(nsd_ids, 5, 0)
+    predicted, alphas, _ = decoding.fit_decoder(X, Y, X_test, ALPHAS, folds, True)
+    sums = decoding.compare_left_out(X, Y, nsd_ids, np.arange(400), alphas, folds, True)
+    gain, mean = decoding.find_gain(*sums), train.mean(axis=0)
+    slope = ((predicted - mean) * (test - mean)).sum() / np.square(predicted - mean).sum()
+    assert slope > 1.4
+    assert gain == pytest.approx(slope, rel=0.1)
+    scores = [
+        r2_score(test, mean + factor * (predicted - mean), multioutput="raw_values")
+        for factor in (1, gain)
+    ]
+    assert (scores[1] - scores[0]).min() > 0.03
+
+
+def test_decoded_features_and_weights_have_the_gain(subject, tmp_path):
+    rng = np.random.default_rng(5)
+    for path in subject["betas"].values():
+        save_array(path, load_array(path) + 8 * rng.normal(size=(240, N_VOXELS)).astype("f4"))
+    plain = PROTOCOLS["corrected"]._replace(gain=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(PROTOCOLS, "plain", plain)
+        results = [decode(subject, tmp_path, name, True) for name in ("corrected", "plain")]
+    images, trials = load_table(subject["images"]), load_table(subject["trials"])
+    rows = images.reset_index().set_index("nsd_id")["index"]
+    shown = rows[trials.loc[trials["split"] == "train", "nsd_id"]]
+    for name in ("z", "c"):
+        weights, without = (each["weights"][name] for each in results)
+        gain = (weights * without).sum() / np.square(without).sum()
+        assert gain > 1.2
+        np.testing.assert_allclose(weights, gain * without, rtol=1e-4, atol=1e-6)
+        mean = load_array(subject["features"][name])[shown].mean(axis=0)
+        decoded, without = (each["decoded"][name] for each in results)
+        np.testing.assert_allclose(decoded, mean + gain * (without - mean), atol=1e-4)
+
+
+def test_images_as_often_shown_as_the_test_images_give_the_gain():
+    """Hardly any are shown three times: the next number that a tenth of the images has."""
+    nsd_ids = np.r_[np.repeat(np.arange(50), 1), np.repeat(np.arange(50, 70), 2), [99] * 3]
+    chosen = decoding.choose_repeats(nsd_ids, np.array([3, 3, 3, 1]))
+    np.testing.assert_array_equal(chosen, np.arange(50, 70))
+
+
+def test_predictions_of_nothing_have_no_gain(caplog):
+    assert decoding.find_gain(np.array([-1.0, 0.5]), np.ones(2)) == 1
+    assert "no gain" in caplog.text
+
+
 def test_batches_of_targets_change_nothing():
     set_backend("torch")
     X, Y, X_test = simulate()
@@ -232,20 +359,26 @@ def test_posterior_is_sampled_by_the_published_protocol_only(subject):
 def test_comparison_gives_up_one_choice_at_a_time(subject, tmp_path):
     decoding.compare_protocols(**subject | HOW, table=tmp_path / "protocols.tsv")
     table = load_table(tmp_path / "protocols.tsv")
-    assert len(table) == 7 * 2
+    assert len(table) == 8 * 2
     scores = table[table["target"] == "z"].set_index("variant")
     whole = decode(subject, tmp_path)["dimensions"]["z"]["r"].median()
     assert scores.loc["corrected", "r"] == pytest.approx(whole, abs=1e-5)
     # Without an intercept the mean is lost, which the published score sees.
     lost = scores.loc["corrected", "r_image"] - scores.loc["corrected, intercept off", "r_image"]
     assert lost > 0.05
+    # A gain changes how large predictions are, never how they correlate.
+    same = scores.loc[["corrected", "corrected, gain off"]]
+    assert np.ptp(same["r"]) < 1e-5
+    assert (table["gain"] == 1).tolist() == table["variant"].isin(
+        ["corrected, gain off", "takagi2023"]
+    ).tolist()
     decoding.tabulate_protocols(
         tables={"subj01": tmp_path / "protocols.tsv", "subj02": tmp_path / "protocols.tsv"},
         demo=True,
         output=tmp_path / "group.tsv",
     )
     group = load_table(tmp_path / "group.tsv")
-    assert group["subject"].value_counts().to_dict() == {"subj01": 14, "subj02": 14, "mean": 14}
+    assert group["subject"].value_counts().to_dict() == {"subj01": 16, "subj02": 16, "mean": 16}
     assert set(group["data"]) == {"demo"}
     mean = group[(group["subject"] == "mean") & (group["variant"] == "corrected")]
     assert mean["r"].tolist() == pytest.approx(table.loc[:1, "r"].tolist(), abs=1e-5)
