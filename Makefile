@@ -4,6 +4,11 @@ PYTHON ?= python3.11
 CORES ?= 2
 STAGE ?= all
 RUN = .venv/bin/snakemake --cores $(CORES)
+# Another build of the pinned torch: the address of an index that has it. See docs/gpu.md.
+TORCH_INDEX ?=
+PIP = .venv/bin/python -m pip install --quiet
+INSTALL_TORCH = $(PIP) $(if $(TORCH_INDEX),--index-url "$(TORCH_INDEX)") \
+    $(shell grep "^torch==" envs/requirements.txt)
 SUDO = $(if $(filter-out 0,$(shell id -u)),sudo)
 
 # Where HOME cannot be written, caches (Snakemake's, matplotlib's, models') go into the project.
@@ -13,7 +18,7 @@ export XDG_CACHE_HOME := $(CURDIR)/.cache
 export MPLCONFIGDIR := $(CURDIR)/.cache/matplotlib
 endif
 
-.PHONY: demo trained demo-model test test-finished test-others test-slurm test-kills lint plan benchmark bad-input envs lock clean
+.PHONY: demo trained demo-model test test-finished test-others test-slurm test-kills lint plan benchmark bad-input envs lock check-gpu torch clean
 
 # Two jobs at a time, each on half of the cores: these jobs are so small that starting them is much of
 # their time.
@@ -86,6 +91,16 @@ demo-model: .venv/installed
 	    MALLOC_TOP_PAD_=100000000 .venv/bin/python -m nsdldm.demo.training --folder build/demo_model \
 	    --output resources/demo_model --stage $(STAGE)
 
+# Whether torch can compute on a GPU here, and if not, why.
+check-gpu: .venv/installed
+	@.venv/bin/python -m nsdldm.devices
+
+# Another build of torch into an environment that is there: itself first, then what it lacks.
+torch: .venv/installed
+	$(INSTALL_TORCH) --force-reinstall --no-deps
+	$(INSTALL_TORCH)
+	@.venv/bin/python -m nsdldm.devices
+
 # The conda files follow the pinned versions.
 envs: .venv/installed
 	.venv/bin/python envs/write_conda.py
@@ -96,7 +111,9 @@ lock: .venv/installed
 
 .venv/installed: envs/requirements.txt
 	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --requirement envs/requirements.txt
+	$(if $(TORCH_INDEX),$(INSTALL_TORCH))
+	$(PIP) --requirement envs/requirements.txt
+	$(PIP) --no-deps --no-build-isolation --editable .
 	touch $@
 
 clean:

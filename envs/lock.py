@@ -20,6 +20,7 @@ NEEDS = "# [needs]"
 OF_TORCH = ("nvidia-", "cuda-", "triton")
 # Parts of every virtual environment.
 OF_PYTHON = ("pip", "setuptools", "wheel")
+OURS = ("nsdldm",)
 
 
 def list_names(text):
@@ -51,13 +52,13 @@ def renew(text, versions):
     -------
     str
         The same sections with these versions; [needs] has all packages that the others do not
-        name, sorted, but those of Python and of torch's build.
+        name, sorted, but those of Python and of torch's build, and this project's.
     """
     found = {_normalise(name): version.partition("+")[0] for name, version in versions.items()}
     named, _, rest = text.partition(NEEDS)
     heading = NEEDS + rest.partition("\n")[0]
     names = list_names(text)
-    needed = sorted(set(found) - set(names) - set(OF_PYTHON))
+    needed = sorted(set(found) - set(names) - set(OF_PYTHON) - set(OURS))
     needed = [name for name in needed if not name.startswith(OF_TORCH)]
     pinned = re.sub(
         r"^([\w.-]+)==.*$",

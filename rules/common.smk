@@ -33,6 +33,10 @@ from nsdldm.workfolder import (
 # Snakemake puts this path into shell commands as it is, also where it has blanks or quotes.
 sys.executable = shlex.quote(sys.executable)
 
+# Jobs use the package beside the Snakefile, which their digests are of, whichever is installed.
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    filter(None, [str(workflow.basedir), os.environ.get("PYTHONPATH")])
+)
 SCHEMA = Path(workflow.basedir) / "schemas/config.schema.yaml"
 
 
@@ -187,6 +191,10 @@ ROOT = "results/demo" if config["dataset"] == "demo" else str(config["nsd"]["roo
 # Whether some of it lies in a bucket, and how the package reads that.
 REMOTE = any(is_remote(path) for path in (ROOT, config["nsd"]["captions"]))
 STORAGE = {key: config["nsd"][key] for key in ("endpoint", "signed")}
+# Real data take days without a GPU: jobs that find none say so.
+DEVICE = config["model"]["device"]
+if config["dataset"] == "nsd" and DEVICE == "auto":
+    DEVICE = "prefer-cuda"
 PLACE = find_place(ROOT.rstrip("/"), STORAGE)
 DEMO_ATLASES = sorted(LABELS)
 

@@ -37,7 +37,7 @@ rule fit_decoders:
         n_folds=lookup("decoding/n_folds", within=config),
         memory_gb=lookup("decoding/memory_gb", within=config),
         seed=lookup("decoding/seed", within=config),
-        device=lookup("model/device", within=config),
+        device=DEVICE,
         code=digest("workflow_scripts/fit_decoders.py"),
     script:
         "../workflow_scripts/fit_decoders.py"
@@ -69,7 +69,7 @@ rule compare_protocols:
         n_folds=lookup("decoding/n_folds", within=config),
         memory_gb=lookup("decoding/memory_gb", within=config),
         seed=lookup("decoding/seed", within=config),
-        device=lookup("model/device", within=config),
+        device=DEVICE,
         code=digest("workflow_scripts/compare_protocols.py"),
     script:
         "../workflow_scripts/compare_protocols.py"

@@ -20,7 +20,7 @@ rule compute_kernel:
         runtime=growing(15),
     params:
         max_components=lookup("encoding/max_components", within=config),
-        device=lookup("model/device", within=config),
+        device=DEVICE,
         code=digest("workflow_scripts/compute_kernel.py"),
     script:
         "../workflow_scripts/compute_kernel.py"
@@ -91,7 +91,7 @@ rule fit_encoders:
         zscore=lookup("encoding/zscore", within=config),
         memory_gb=lookup("encoding/memory_gb", within=config),
         seed=lookup("encoding/seed", within=config),
-        device=lookup("model/device", within=config),
+        device=DEVICE,
         code=digest("workflow_scripts/fit_encoders.py"),
     script:
         "../workflow_scripts/fit_encoders.py"

@@ -27,7 +27,7 @@ rule evaluate_reconstructions:
         n_way=lookup("evaluation/n_way", within=config),
         n_bootstrap=lookup("evaluation/bootstrap", within=config),
         seed=lookup("evaluation/seed", within=config),
-        device=lookup("model/device", within=config),
+        device=DEVICE,
         batch_size=lookup("model/batch_size", within=config),
         code=digest("workflow_scripts/evaluate_reconstructions.py"),
     script:

@@ -24,7 +24,7 @@ rule encode_latents:
     params:
         model=model_path,
         revision=lookup("model/revision", within=config),
-        device=lookup("model/device", within=config),
+        device=DEVICE,
         dtype=lookup("model/dtype", within=config),
         batch_size=lookup("model/batch_size", within=config),
         resolution=lookup("model/resolution", within=config),
@@ -54,7 +54,7 @@ rule embed_captions:
     params:
         model=model_path,
         revision=lookup("model/revision", within=config),
-        device=lookup("model/device", within=config),
+        device=DEVICE,
         dtype=lookup("model/dtype", within=config),
         batch_size=lookup("model/batch_size", within=config),
         code=digest("workflow_scripts/embed_captions.py"),
@@ -84,7 +84,7 @@ rule denoise_latents:
     params:
         model=model_path,
         revision=lookup("model/revision", within=config),
-        device=lookup("model/device", within=config),
+        device=DEVICE,
         dtype=lookup("model/dtype", within=config),
         batch_size=lookup("model/batch_size", within=config),
         steps=lookup("denoising/steps", within=config),
@@ -128,7 +128,7 @@ rule collect_trajectories:
         spaces=PATH_SPACES,
         model=model_path,
         revision=lookup("model/revision", within=config),
-        device=lookup("model/device", within=config),
+        device=DEVICE,
         dtype=lookup("model/dtype", within=config),
         batch_size=lookup("model/batch_size", within=config),
         steps=lookup("denoising/steps", within=config),
@@ -239,7 +239,7 @@ rule compute_grams:
     params:
         spaces=BLOCK_SPACES,
         n_chunks=lookup("trajectories/chunks", within=config),
-        device=lookup("model/device", within=config),
+        device=DEVICE,
         code=digest("workflow_scripts/compute_grams.py"),
     script:
         "../workflow_scripts/compute_grams.py"
@@ -267,7 +267,7 @@ rule compute_features:
     params:
         function=lookup("feature_spaces/{space}/function", within=config),
         settings=lookup("feature_spaces/{space}/settings", within=config),
-        device=lookup("model/device", within=config),
+        device=DEVICE,
         batch_size=lookup("model/batch_size", within=config),
         function_code=function_code,
         code=digest("workflow_scripts/compute_features.py"),

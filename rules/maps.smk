@@ -80,7 +80,7 @@ rule decode_strip:
     params:
         model=model_path,
         revision=lookup("model/revision", within=config),
-        device=lookup("model/device", within=config),
+        device=DEVICE,
         dtype=lookup("model/dtype", within=config),
         n_images=3,
         code=digest("workflow_scripts/decode_strip.py"),

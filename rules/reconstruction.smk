@@ -27,7 +27,7 @@ rule reconstruct_images:
         partial="results/{subject}/{protocol}/partial/{method}.{chunk}",
         model=model_path,
         revision=lookup("model/revision", within=config),
-        device=lookup("model/device", within=config),
+        device=DEVICE,
         dtype=lookup("model/dtype", within=config),
         batch_size=lookup("model/batch_size", within=config),
         latent_resolution=lookup("model/resolution", within=config),

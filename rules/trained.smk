@@ -53,7 +53,7 @@ rule embed_clip:
     params:
         path=clip_path,
         revision=lookup("trained/clip/revision", within=config),
-        device=lookup("model/device", within=config),
+        device=DEVICE,
         batch_size=lookup("model/batch_size", within=config),
         code=digest("workflow_scripts/embed_clip.py"),
     script:
@@ -86,7 +86,7 @@ rule pretrain_encoder:
         # Not an output: Snakemake clears those of a job that was killed.
         partial="results/{cohort}/trained/partial/encoder.{encoder}.safetensors",
         precision=lookup("trained/precision", within=config),
-        device=lookup("model/device", within=config),
+        device=DEVICE,
         seed=lookup("trained/seed", within=config),
         code=digest("workflow_scripts/pretrain_encoder.py"),
     script:
@@ -121,7 +121,7 @@ rule align_encoder:
         settings=stage_settings("stage2"),
         partial="results/{cohort}/trained/partial/aligned.{method}.safetensors",
         precision=lookup("trained/precision", within=config),
-        device=lookup("model/device", within=config),
+        device=DEVICE,
         seed=lookup("trained/seed", within=config),
         code=digest("workflow_scripts/align_encoder.py"),
     script:
@@ -157,7 +157,7 @@ rule fine_tune_diffusion:
         revision=lookup("model/revision", within=config),
         partial="results/{cohort}/trained/partial/diffusion.{method}.safetensors",
         precision=lookup("trained/precision", within=config),
-        device=lookup("model/device", within=config),
+        device=DEVICE,
         seed=lookup("trained/seed", within=config),
         code=digest("workflow_scripts/fine_tune_diffusion.py"),
     script:
@@ -188,7 +188,7 @@ rule reconstruct_trained:
         partial="results/{subject}/trained/partial/{method}.{chunk}",
         model=model_path,
         revision=lookup("model/revision", within=config),
-        device=lookup("model/device", within=config),
+        device=DEVICE,
         dtype=lookup("model/dtype", within=config),
         batch_size=lookup("model/batch_size", within=config),
         image_resolution=lookup("model/resolution", within=config),
@@ -238,7 +238,7 @@ rule evaluate_encoders:
         before={method: DECODERS[method]["encoder"] for method in ALIGNED},
         n_bootstrap=lookup("evaluation/bootstrap", within=config),
         seed=lookup("evaluation/seed", within=config),
-        device=lookup("model/device", within=config),
+        device=DEVICE,
         code=digest("workflow_scripts/evaluate_encoders.py"),
     script:
         "../workflow_scripts/evaluate_encoders.py"

@@ -37,7 +37,7 @@ rule fit_pairs:
         zscore=lookup("encoding/zscore", within=config),
         memory_gb=lookup("encoding/memory_gb", within=config),
         seed=lookup("encoding/seed", within=config),
-        device=lookup("model/device", within=config),
+        device=DEVICE,
         code=digest("workflow_scripts/fit_pairs.py"),
     script:
         "../workflow_scripts/fit_pairs.py"
@@ -127,7 +127,7 @@ rule choose_blocks:
         zscore=lookup("encoding/zscore", within=config),
         memory_gb=lookup("encoding/memory_gb", within=config),
         seed=lookup("encoding/seed", within=config),
-        device=lookup("model/device", within=config),
+        device=DEVICE,
         code=digest("workflow_scripts/choose_blocks.py"),
     script:
         "../workflow_scripts/choose_blocks.py"

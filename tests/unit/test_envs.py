@@ -1,7 +1,13 @@
 """One pinned set of versions, and everything that must follow it."""
 
+import os
 import re
 import runpy
+import shutil
+import subprocess
+import sys
+import zipfile
+from email import message_from_string
 from importlib.metadata import distributions, version
 from pathlib import Path
 
@@ -53,7 +59,7 @@ def test_locking_what_is_installed_changes_nothing():
 def test_locking_renews_versions_and_what_they_need():
     text = "# Head.\n\n# [a] first\nzeta==1.0\ntorch==2.0\n\n# [needs] rest\nold==3\nkept==4\n"
     versions = {"Zeta": "1.1", "torch": "2.0+cpu", "kept": "5", "New_One": "6", "pip": "7"}
-    versions |= {"triton": "8", "nvidia-cublas": "9"}
+    versions |= {"triton": "8", "nvidia-cublas": "9", "nsdldm": "0.1"}
     renewed = (
         "# Head.\n\n# [a] first\nzeta==1.1\ntorch==2.0\n\n# [needs] rest\nkept==5\nnew-one==6\n"
     )
@@ -73,3 +79,53 @@ def test_container_has_the_same_python_and_packages():
     assert "==" not in text.replace("'^torch=='", "")
     assert "http" not in text
     assert text.index("USER nsdldm") < text.index("ENTRYPOINT")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """What an editable installation of a copy puts into an environment."""
+    project, wheels = tmp_path_factory.mktemp("project"), tmp_path_factory.mktemp("wheels")
+    for name in ("nsdldm", "envs"):
+        shutil.copytree(PROJECT / name, project / name)
+    shutil.copy(PROJECT / "pyproject.toml", project)
+    build = f"from setuptools import build_meta; build_meta.build_editable({str(wheels)!r})"
+    subprocess.run([sys.executable, "-c", build], cwd=project, check=True, capture_output=True)
+    (wheel,) = wheels.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(wheels / "site")
+    return wheels / "site"
+
+
+def make(*arguments):
+    """What make would run, not as part of the make that runs this."""
+    env = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
+    command = ["make", "--dry-run", *arguments]
+    result = subprocess.run(command, cwd=PROJECT, env=env, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_the_package_needs_the_pinned_versions(site):
+    (path,) = site.glob("*.dist-info/METADATA")
+    needed = message_from_string(path.read_text()).get_all("Requires-Dist")
+    lines = REQUIREMENTS.read_text().splitlines()
+    assert sorted(needed) == sorted(line for line in lines if line and not line.startswith("#"))
+
+
+def test_the_installed_package_is_found_from_elsewhere(site, tmp_path):
+    code = f"import site; site.addsitedir({str(site)!r}); import nsdldm.nsd.rois as it; print(it)"
+    env = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    command = [sys.executable, "-P", "-c", code]
+    run = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=True)
+    assert "nsdldm/nsd/rois.py" in run.stdout
+    made = make("--always-make", ".venv/installed")
+    assert re.search(r"pip install .*--no-deps --no-build-isolation --editable \.$", made, re.M)
+
+
+def test_another_build_of_torch_is_one_command():
+    """The pinned version from the index given, then what that build needs, and nothing else."""
+    pin = next(line for line in REQUIREMENTS.read_text().splitlines() if line.startswith("torch=="))
+    made = make("--old-file", ".venv/installed", "torch", "TORCH_INDEX=file:///i")
+    installs = [line for line in made.splitlines() if "pip install" in line]
+    start = f'.venv/bin/python -m pip install --quiet --index-url "file:///i" {pin}'
+    assert installs == [f"{start} --force-reinstall --no-deps", start]

@@ -263,7 +263,7 @@ def check_pytest(command, folder, tiny_demo):
 def check_help(command, folder, tiny_demo):
     """Subcommands of `pip` and `hf`."""
     program, subcommand, *rest = shlex.split(bare(command))
-    if subcommand == "download" or subcommand == "install":
+    if subcommand in ("download", "install"):
         check_options(" ".join(rest), f"{program} {subcommand} --help", folder)
     else:
         pytest.fail(f"nobody looks at {program} {subcommand}")

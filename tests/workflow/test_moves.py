@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 import yaml
-from conftest import COPIED, PROJECT, plan, run_snakemake
+from conftest import COPIED, PROJECT, plan, run_snakemake, write_config
 
 pytestmark = pytest.mark.slow
 
@@ -38,3 +38,14 @@ def test_fresh_clone_beside_old_results(finished, tmp_path):
     newest = max(path.stat().st_mtime for path in (fresh / "results").rglob("*") if path.is_file())
     assert (fresh / model).stat().st_mtime > newest
     assert not plan(fresh)
+
+
+def test_jobs_use_the_package_beside_the_snakefile(nsd_config, tmp_path, monkeypatch):
+    """Whichever is installed in the environment, or named by PYTHONPATH."""
+    other = tmp_path / "installed/nsdldm/__init__.py"
+    other.parent.mkdir(parents=True)
+    other.write_text("raise ImportError('the package of another project')\n")
+    monkeypatch.setenv("PYTHONPATH", str(other.parents[1]))
+    folder = tmp_path / "run"
+    write_config(folder, **nsd_config)
+    run_snakemake(folder, "--", "results/subj01/release.tsv", project=PROJECT)
