@@ -20,7 +20,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from nsdldm.decoding import plan_targets
+from nsdldm.decoding import Protocol, plan_targets
 from nsdldm.ldm.activations import Networks, plan_reduction, probe_blocks
 from nsdldm.nsd.layout import IMAGE_PIXELS, N_IMAGES, TRIALS_PER_SESSION
 from nsdldm.ridge import plan_batches
@@ -208,21 +208,27 @@ def count_kernel_fit(config, n_voxels, decomposition):
 
 
 def count_decoders(config, decomposition):
-    """Operations of all decoders of one protocol, one subject, and their predicted peak memory."""
+    """Operations of `corrected` decoders and of their gains, one subject; predicted peak memory."""
     n, folds = TRAIN_TRIALS, config["decoding"]["n_folds"]
     n_alphas, held_out = len(config["decoding"]["alphas"]), TRAIN_TRIALS // folds
-    fitted, total, peaks = n - held_out, 0, []
+    fitted, total, gains, peaks = n - held_out, 0, 0, []
     side = config["model"]["resolution"] // 8
     for p, targets in ((EARLY, CHANNELS * side**2), (VENTRAL, TOKENS * WIDTH)):
         memory = config["decoding"]["memory_gb"]
         block, peak = plan_targets(n, TEST_IMAGES, p, targets, folds, memory)
         peaks.append(peak)
-        svd = sum(6 * rows * p**2 + 20 * p**3 for rows in (*[fitted] * folds, n))
+        svd, left_out = (
+            sum(6 * rows * p**2 + 20 * p**3 for rows in (*[fitted] * folds, *last))
+            for last in ([n], [])
+        )
         mapping = folds * n_alphas * (fitted * p**2 + held_out * p * fitted) + n_alphas * p**2 * n
         each = folds * n_alphas * held_out * fitted + n_alphas * p * n
         total += math.ceil(targets / block) * (decomposition * svd + 2 * mapping)
         total += 2 * each * targets
-    return total, max(peaks)
+        # A third of what is left out are images: averages of three trials.
+        gains += math.ceil(targets / block) * decomposition * left_out
+        gains += 2 * folds * (fitted + held_out // 3) * p * targets
+    return total, gains, max(peaks)
 
 
 def count_activations(config):
@@ -317,8 +323,12 @@ def tabulate(config, rates, decomposition):
         "reconstruct_images": "gather_reconstructions",
     }
     work, cpu, memory = {rule: n * count for rule, count in networks.items()}, {}, {}
-    decoding, decoder_peak = count_decoders(config, decomposition)
-    work["fit_decoders"], work["compare_protocols"] = protocols * n * decoding, 7 * n * decoding
+    decoding, gains, decoder_peak = count_decoders(config, decomposition)
+    corrected = "corrected" in config["decoding"]["protocols"]
+    work["fit_decoders"] = n * (protocols * decoding + corrected * gains)
+    # All choices, each but one, and none.
+    compared = len(Protocol._fields) + 2
+    work["compare_protocols"] = n * (compared * decoding + (compared - 2) * gains)
     memory |= dict.fromkeys(("fit_decoders", "compare_protocols"), decoder_peak / 1e9)
     kernels = count_kernels(config, count_columns(config), decomposition)
     work |= {rule: n * count for rule, count in kernels.items()}

@@ -1,11 +1,31 @@
 # How well reconstructions show what was seen.
 
 
+rule average_pictures:
+    input:
+        images="results/{subject}/images.tsv",
+        stimuli=seen_stimuli(),
+    output:
+        "results/{subject}/mean_picture.npy",
+    log:
+        "logs/{subject}/average_pictures.log",
+    conda:
+        "../envs/analysis.yaml"
+    resources:
+        mem_mb=growing(2000),
+        runtime=growing(30),
+    params:
+        code=digest("workflow_scripts/average_pictures.py"),
+    script:
+        "../workflow_scripts/average_pictures.py"
+
+
 rule evaluate_reconstructions:
     input:
         reconstructions="results/{subject}/{protocol}/reconstructions/{method}.h5",
         images="results/{subject}/images.tsv",
         stimuli=seen_stimuli(),
+        mean_picture="results/{subject}/mean_picture.npy",
         networks=network_files(),
     output:
         table="results/{subject}/{protocol}/evaluation/{method}.tsv",

@@ -14,7 +14,7 @@ import torch
 
 from nsdldm.devices import choose_device
 from nsdldm.errors import Finding, InputError, reading
-from nsdldm.files import load_table, save_table
+from nsdldm.files import load_array, load_table, save_table
 from nsdldm.ldm.batching import run_batched
 from nsdldm.ldm.chunks import open_reconstructions
 from nsdldm.logs import progress
@@ -34,6 +34,7 @@ from nsdldm.nsd.stimuli import read_images
 logger = logging.getLogger(__name__)
 
 DATASET = "images"
+NUMBERS = ("value", "ci_low", "ci_high", "ties_missed")
 FLOORS = ("floor_random", "floor_mean", "floor_shuffled")
 # What the table of samples has.
 SAMPLED = ("psm", "clipscore", "category", "background", "pixcorr", "ssim", "corr16")
@@ -50,12 +51,15 @@ class Score(NamedTuple):
         In the order of `FLOORS`.
     samples : float array of shape (n_images, n_samples) or None
     note : str
+    ties_missed : float
+        Of an identification, the mean with ties counted as in the published code; NaN of others.
     """
 
     values: np.ndarray
     floors: tuple
     samples: np.ndarray | None
     note: str
+    ties_missed: float = np.nan
 
 
 class Material(NamedTuple):
@@ -65,7 +69,7 @@ class Material(NamedTuple):
     ----------
     seen : uint8 array of shape (n_images, height, width, 3)
     mean : uint8 array of shape (height, width, 3)
-        Mean of the seen pictures.
+        Mean of the training pictures.
     made : h5py.Dataset
         uint8 of shape (n_images, n_samples, height, width, 3).
     unique : int array
@@ -89,6 +93,7 @@ def evaluate_reconstructions(
     reconstructions,
     images,
     stimuli,
+    mean_picture,
     networks,
     n_way,
     device,
@@ -103,13 +108,15 @@ def evaluate_reconstructions(
 
     Metrics are those of `nsdldm.metrics.names`. Every metric comes with three floors, what it says
     of reconstructions that know nothing of the image: another seen picture in its place
-    (``floor_random``), the mean of the seen test pictures for all images (``floor_mean``; with
-    ``2way`` all comparisons tie, which counts as not identified), and the reconstruction of another
-    image (``floor_shuffled``; of its first sample for metrics by pixel). The same seeded
-    permutation, which leaves no image in its place, serves all of them.
+    (``floor_random``), the mean of the training pictures for all images (``floor_mean``; with
+    ``2way`` all comparisons tie), and the reconstruction of another image (``floor_shuffled``; of
+    its first sample for metrics by pixel). The same seeded permutation, which leaves no image in
+    its place, serves all of them.
 
-    Correlations with a constant picture or feature vector are 0. Pictures that are equal to the
-    last bit have equal features, whatever batch they would fall into, so that they tie.
+    Correlations with a constant picture or feature vector are 0 as scores, and lost in
+    identification. A tie in identification counts one half; ``ties_missed`` is the same share with
+    ties lost, as published code counts them. Pictures that are equal to the last bit have equal
+    features, whatever batch they would fall into, so that they tie.
 
     Parameters
     ----------
@@ -121,6 +128,8 @@ def evaluate_reconstructions(
         ``nsd_stimuli.hdf5``. The seen test pictures are kept in memory, 0.54 MB each, and their
         features under one view of one network, float32: 2.1 MB each for both hidden states of CLIP
         ViT-L/14. Made pictures and their features come in batches.
+    mean_picture : path
+        As `nsdldm.metrics.baselines.average_pictures` writes it.
     networks : dict of str to dict or None
         Networks and where their weights are, as `nsdldm.metrics.networks.load_extractors` takes
         them. Of a network that cannot be had, metrics are listed as not computed.
@@ -140,8 +149,9 @@ def evaluate_reconstructions(
         Output: nsd_id, sample, metric, value, for ``psm``, ``clipscore``, ``category``,
         ``background``, ``pixcorr``, ``ssim`` and ``corr16``.
     summary : path
-        Output: metric, value, ci_low, ci_high, floor_random, floor_mean, floor_shuffled, n_images,
-        n_samples, note. Empty where not computed, with the reason as note.
+        Output: metric, value, ci_low, ci_high, ties_missed (of identification alone), floor_random,
+        floor_mean, floor_shuffled, n_images, n_samples, note. Empty where not computed, with the
+        reason as note.
 
     Raises
     ------
@@ -153,7 +163,8 @@ def evaluate_reconstructions(
     with open_test_reconstructions(reconstructions, images) as (made, nsd_ids):
         # All of them first, so that wrong weights are found before the long work.
         loaded = {name: load_network(name, networks[name], n_ways, device) for name in networks}
-        material, scores = compare_pixels(made, stimuli, nsd_ids, derange(len(nsd_ids), seed))
+        mean, partners = np.array(load_array(mean_picture)), derange(len(nsd_ids), seed)
+        material, scores = compare_pixels(made, stimuli, nsd_ids, mean, partners)
         for name, (extractors, reason) in loaded.items():
             missing = Score(np.array([]), (), None, reason)
             scores |= dict.fromkeys(list_metrics(name, n_ways), missing)
@@ -205,7 +216,7 @@ def read_made(made, place):
         return made[place]
 
 
-def compare_pixels(made, stimuli, nsd_ids, partners):
+def compare_pixels(made, stimuli, nsd_ids, mean, partners):
     """Compare seen and made pictures pixel by pixel.
 
     Parameters
@@ -214,6 +225,7 @@ def compare_pixels(made, stimuli, nsd_ids, partners):
         Read picture by picture.
     stimuli : path
     nsd_ids : int array of shape (n_images,)
+    mean : uint8 array of shape (height, width, 3)
     partners : int array of shape (n_images,)
 
     Returns
@@ -222,7 +234,6 @@ def compare_pixels(made, stimuli, nsd_ids, partners):
     scores : dict of str to Score
     """
     seen = np.stack(list(read_images(stimuli, nsd_ids)))
-    mean = np.round(seen.mean(axis=0)).astype(np.uint8)
     size = seen.shape[1:3]
     prepared_mean = pixels.prepare_picture(mean)
     first, inverse = {}, np.empty(made.shape[:2], np.int64)
@@ -393,17 +404,30 @@ def score_view(name, view, correlations, paired, n_ways):
     for metric, groups, rule in rules:
         floors = (rule(groups[floor]).mean() for floor in FLOORS)
         scores[metric] = _make_score(metric, rule(groups["made"]), floors)
+        if rule in IDENTIFICATIONS:
+            missed = rule(groups["made"], tie=0).mean()
+            scores[metric] = scores[metric]._replace(ties_missed=missed)
     return scores
 
 
 def _match(r):
     """Correlation of each seen picture with its own pictures, (n_images, n_samples)."""
-    return np.einsum("iis->is", r)
+    return np.nan_to_num(np.einsum("iis->is", r))
 
 
-def _identify_each(r):
+def _identify_original(r, tie=0.5):
+    """Share of others' pictures that lose, mean correlation over samples first, (n_images, 1)."""
+    return identify(r.mean(axis=2), tie)[0][:, None]
+
+
+def _identify_reconstruction(r, tie=0.5):
+    """Share of seen pictures that lose, mean correlation over samples first, (n_images, 1)."""
+    return identify(r.mean(axis=2), tie)[1][:, None]
+
+
+def _identify_each(r, tie=0.5):
     """Share of seen pictures that lose, for one sample at a time, (n_images, n_samples)."""
-    return np.stack([identify(r[..., s])[1] for s in range(r.shape[2])], axis=1)
+    return np.stack([identify(r[..., s], tie)[1] for s in range(r.shape[2])], axis=1)
 
 
 def _win_n_way(logits, seen, n_way):
@@ -434,10 +458,11 @@ def _match_direction(embeddings, seen, n_way):
 
 PSM = {
     "psm": _match,
-    "2way": lambda r: identify(r.mean(axis=2))[0][:, None],
-    "2way-reconstruction": lambda r: identify(r.mean(axis=2))[1][:, None],
+    "2way": _identify_original,
+    "2way-reconstruction": _identify_reconstruction,
 }
 COMMUNITY = {"2way": _identify_each, "distance": lambda r: 1 - _match(r)}
+IDENTIFICATIONS = (_identify_original, _identify_reconstruction, _identify_each)
 PAIRS = {
     "nway": _win_n_way,
     "category": _match_category,
@@ -466,16 +491,17 @@ def summarize(scores, n_samples, n_bootstrap, seed):
     low, high = bootstrap_interval(values, n_bootstrap, seed)
     rows = {}
     for metric, score, *ends in zip(computed, computed.values(), low, high, strict=True):
-        numbers = (score.values.mean(), *ends, *score.floors)
-        rows[metric] = [*(f"{x:.6g}" for x in numbers), len(values), n_samples, score.note]
-    empty = [""] * 6
+        numbers = (score.values.mean(), *ends, score.ties_missed, *score.floors)
+        shown = ("" if np.isnan(x) else f"{x:.6g}" for x in numbers)
+        rows[metric] = [*shown, len(values), n_samples, score.note]
+    empty = [""] * 7
     table = pd.DataFrame.from_dict(
         {
             metric: rows.get(metric, [*empty, len(values), n_samples, score.note])
             for metric, score in scores.items()
         },
         orient="index",
-        columns=("value", "ci_low", "ci_high", *FLOORS, "n_images", "n_samples", "note"),
+        columns=(*NUMBERS, *FLOORS, "n_images", "n_samples", "note"),
     )
     return table.rename_axis("metric").reset_index()
 

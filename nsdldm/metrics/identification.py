@@ -1,8 +1,9 @@
 """Correlate features of seen and made pictures, and tell from them which belongs to which.
 
 Everything follows from the matrix of correlations r[i, j] between seen picture i and the pictures
-made for image j. A comparison is won only by a strictly greater correlation; a tie counts as not
-identified, as in the published code.
+made for image j. A comparison is won by the greater correlation; a tie is half won, as guessing
+would have it, and in the published code lost. Constant features correlate with nothing: every
+comparison with them is lost, as in the published code, where NaN is never greater.
 """
 
 import numpy as np
@@ -57,7 +58,7 @@ def correlate_rows(a, b, moments=None):
     Returns
     -------
     float64 array of shape (n, m)
-        0 where either row is constant.
+        NaN where either row is constant.
 
     Raises
     ------
@@ -77,7 +78,7 @@ def correlate_rows(a, b, moments=None):
         squares_b += np.einsum("ij,ij->i", centred_b, centred_b)
     with np.errstate(invalid="ignore", divide="ignore"):
         r = products / np.sqrt(squares_a)[:, None] / np.sqrt(squares_b)
-    r[~varies_a], r[:, ~varies_b] = 0, 0
+    r[~varies_a], r[:, ~varies_b] = np.nan, np.nan
     return np.clip(r, -1, 1)
 
 
@@ -94,7 +95,8 @@ def correlate_features(original, generated):
     Returns
     -------
     float64 array of shape (n, n)
-        Row: seen picture. Column: image the pictures were made for.
+        Row: seen picture. Column: image the pictures were made for; NaN where features of any of
+        them are constant.
 
     Raises
     ------
@@ -106,13 +108,15 @@ def correlate_features(original, generated):
     return r.reshape(len(original), n, n_samples).mean(axis=2)
 
 
-def identify(r):
+def identify(r, tie=0.5):
     """Two-way identification in both directions, against all other images.
 
     Parameters
     ----------
     r : float array of shape (n, n)
         As `correlate_features` returns it; n of at least 2.
+    tie : float
+        What a tie counts: 0 in the published code.
 
     Returns
     -------
@@ -123,11 +127,13 @@ def identify(r):
         seen picture (Brain-Diffuser and later work).
     """
     true = np.diag(r)
-    others = len(r) - 1
-    # The diagonal ties with itself.
-    original = (true[:, None] - r > TIE).sum(axis=1) / others
-    reconstruction = (true - r > TIE).sum(axis=0) / others
-    return original, reconstruction
+
+    def share(margins):
+        # NaN is neither more nor less than anything. The diagonal does not count.
+        points = (margins > TIE) + tie * (np.abs(margins) <= TIE)
+        return (points.sum(axis=1) - np.diag(points)) / (len(r) - 1)
+
+    return share(true[:, None] - r), share((true - r).T)
 
 
 def score_n_way(scores, labels, n_way):

@@ -1,6 +1,6 @@
 """What the metrics are called and how each is defined. Light imports: tables and figures use it."""
 
-CHANCE = "chance 0.5"
+CHANCE = "ties half, chance 0.5"
 DEFINITIONS = {
     "pixcorr": "Pearson r of RGB values, reconstruction resized to the seen picture",
     "ssim": "structural similarity of grey pictures (scikit-image >= 0.20)",

@@ -8,7 +8,10 @@ from nsdldm.metrics.intervals import bootstrap_group
 from nsdldm.metrics.published import list_published
 
 CEILING = "true-zc"
-NUMBERS = ("value", "ci_low", "ci_high", "floor_random", "floor_mean", "floor_shuffled", "ceiling")
+NUMBERS = (
+    *("value", "ci_low", "ci_high", "ties_missed"),
+    *("floor_random", "floor_mean", "floor_shuffled", "ceiling"),
+)
 COLUMNS = (
     *("data", "protocol", "subject", "method", "metric", *NUMBERS, "n_images", "n_samples"),
     *("definition", "evidence", "source", "note"),
@@ -32,7 +35,9 @@ def tabulate_metrics(*, summaries, tables, data, n_bootstrap, seed, output):
     output : path
         Table with `COLUMNS`. `data` is that of the scores, or ``published``. A row a subject and
         one for their mean (subject ``mean``), with a 95 % interval over images: an image is drawn
-        for all subjects at once. `ceiling` is the same metric of the method ``true-zc``.
+        for all subjects at once. `ties_missed` is an identification with ties lost instead of
+        half won, as published code counts them; `ceiling` is the same metric of the method
+        ``true-zc``.
         `definition` says whether a published metric is defined as ours: "same", "similar" or
         "unknown"; `note` says what differs, and `evidence` how the value is known.
 

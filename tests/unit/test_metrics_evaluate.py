@@ -9,11 +9,12 @@ from PIL import Image
 from skimage.metrics import structural_similarity
 
 from nsdldm.errors import InputError
-from nsdldm.files import load_table
+from nsdldm.files import load_array, load_table, save_array
 from nsdldm.ldm.chunks import ATTRIBUTES
 from nsdldm.metrics import evaluate, pixels
+from nsdldm.metrics.baselines import average_pictures
 from nsdldm.metrics.evaluate import Score, evaluate_reconstructions, summarize
-from nsdldm.metrics.identification import derange
+from nsdldm.metrics.identification import correlate_rows, derange
 from nsdldm.metrics.networks import View, load_extractors
 
 CPU = torch.device("cpu")
@@ -45,9 +46,24 @@ def pictures():
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, pictures):
+def training():
+    """Training pictures of gradients, of which no test picture has any."""
+    x, y = np.meshgrid(*[np.linspace(0, 254, 425)] * 2)
+    return np.stack([np.stack(c, -1).astype("u1") for c in ((x, y, x + 1), (y, y, 255 - x))])
+
+
+@pytest.fixture(scope="module")
+def mean(training):
+    """Their mean."""
+    return np.round((training[0].astype(float) + training[1]) / 2).astype("u1")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, pictures, training, mean):
     folder = tmp_path_factory.mktemp("evaluation")
-    write_stimuli(folder / "stimuli.hdf5", dict(zip(TEST, pictures[0], strict=True)), 12)
+    shown = dict(zip([*TEST, *TRAIN], [*pictures[0], *training], strict=True))
+    write_stimuli(folder / "stimuli.hdf5", shown, 12)
+    save_array(folder / "mean.npy", mean)
     table = {"nsd_id": [*TRAIN, *TEST], "split": ["train"] * len(TRAIN) + ["test"] * N}
     pd.DataFrame(table).iloc[[2, 0, 3, 4, 5, 1, 6]].to_csv(
         folder / "images.tsv", sep="\t", index=False
@@ -71,6 +87,7 @@ def run(folder, output, made, networks=(), absent=(), **changes):
         "reconstructions": write_made(output / "made.h5", made),
         "images": folder / "images.tsv",
         "stimuli": folder / "stimuli.hdf5",
+        "mean_picture": folder / "mean.npy",
         "networks": {name: {"weights": folder / "model"} for name in networks} | dict(absent),
     }
     evaluate_reconstructions(**inputs | BATCH | files | changes)
@@ -112,7 +129,7 @@ def test_columns_of_the_three_tables(tables):
     assert list(tables["table"]) == ["nsd_id", "metric", "value"]
     assert list(tables["samples"]) == ["nsd_id", "sample", "metric", "value"]
     assert tables["summary"].reset_index().columns.tolist() == [
-        *("metric", "value", "ci_low", "ci_high", "floor_random", "floor_mean"),
+        *("metric", "value", "ci_low", "ci_high", "ties_missed", "floor_random", "floor_mean"),
         *("floor_shuffled", "n_images", "n_samples", "note"),
     ]
     assert (tables["summary"]["n_images"] == N).all()
@@ -230,11 +247,10 @@ def no_pixels(monkeypatch):
 
 @pytest.mark.parametrize("floor", evaluate.FLOORS)
 def test_floors_are_the_scores_of_what_knows_nothing(
-    folder, tables, pictures, tmp_path, no_pixels, floor
+    folder, tables, pictures, mean, tmp_path, no_pixels, floor
 ):
     seen, made = pictures
     partners = derange(N, BATCH["seed"])
-    mean = np.round(seen.mean(0)).astype("u1")
     pretended = {
         "floor_random": seen[partners][:, None],
         "floor_mean": np.broadcast_to(mean, seen.shape)[:, None],
@@ -246,10 +262,9 @@ def test_floors_are_the_scores_of_what_knows_nothing(
         assert floors[metric] == pytest.approx(found[metric], rel=1e-4, abs=1e-5), metric
 
 
-def test_floors_of_metrics_by_pixel(tables, pictures):
+def test_floors_of_metrics_by_pixel(tables, pictures, mean):
     seen, made = pictures
     partners = derange(N, BATCH["seed"])
-    mean = np.round(seen.mean(0)).astype("u1")
     pretended = (seen[partners], [mean] * N, made[partners, 0])
     for floor, others in zip(evaluate.FLOORS, pretended, strict=True):
         values = [
@@ -263,11 +278,24 @@ def test_floors_of_metrics_by_pixel(tables, pictures):
             assert found == pytest.approx(value, rel=1e-4, abs=1e-5), metric
 
 
-def test_mean_picture_ties_and_is_not_identified(tables):
+def test_mean_picture_of_the_training_images_ties(folder, tables, mean, tmp_path):
+    average_pictures(
+        images=folder / "images.tsv", stimuli=folder / "stimuli.hdf5", output=tmp_path / "mean.npy"
+    )
+    np.testing.assert_array_equal(load_array(tmp_path / "mean.npy"), mean)
     floors = tables["summary"]["floor_mean"]
     for layer in ("image_embeds", "hidden_1"):
-        assert floors[f"2way:demo-clip:{layer}"] == 0
+        assert floors[f"2way:demo-clip:{layer}"] == 0.5
         assert floors[f"2way-reconstruction:demo-clip:{layer}"] == 0.5
+
+
+def test_a_mean_of_no_training_picture_is_refused(folder, tmp_path):
+    table = load_table(folder / "images.tsv").assign(split="test")
+    table.to_csv(tmp_path / "images.tsv", sep="\t", index=False)
+    with pytest.raises(InputError, match="expected training images, found none"):
+        average_pictures(
+            images=tmp_path / "images.tsv", stimuli=folder / "stimuli.hdf5", output=tmp_path / "x"
+        )
 
 
 def test_summary_is_the_mean_with_an_interval(tables):
@@ -282,6 +310,7 @@ def test_summary_is_the_mean_with_an_interval(tables):
 
 def test_what_cannot_be_computed_says_so(tables):
     rows = tables["summary"].loc[["alexnet2", "2way:alexnet:features.5"]]
+    assert rows["ties_missed"].isna().all()
     assert (rows["note"] == "not computed: no weights are given").all()
     assert rows[["value", "ci_low", "floor_mean"]].isna().all().all()
     assert "alexnet2" not in set(tables["table"]["metric"])
@@ -290,8 +319,11 @@ def test_what_cannot_be_computed_says_so(tables):
 def test_equal_pictures_tie_whatever_batch_they_fall_into(folder, tmp_path, pictures, no_pixels):
     made = np.repeat(pictures[1][:1, :1], N, axis=0)
     summary = run(folder, tmp_path, made, DEMO, batch_size=1)["summary"]
-    assert (summary.filter(regex="^2way:", axis=0)["value"] == 0).all()
-    assert (summary.filter(regex="^2way-rec", axis=0)["value"] == 0.5).all()
+    ties = summary.filter(regex="^2way:", axis=0)
+    assert (ties["value"] == 0.5).all() and (ties["ties_missed"] == 0).all()
+    others = summary.filter(regex="^2way-rec", axis=0)
+    assert (others["value"] == 0.5).all() and (others["ties_missed"] == 0.5).all()
+    assert summary.filter(regex="^(?!2way)", axis=0)["ties_missed"].isna().all()
 
 
 def test_constant_reconstructions_have_defined_scores(folder, tmp_path, pictures):
@@ -300,15 +332,17 @@ def test_constant_reconstructions_have_defined_scores(folder, tmp_path, pictures
     found = run(folder, tmp_path, made, DEMO)
     for metric in ("pixcorr", "corr16"):
         np.testing.assert_array_equal(by_image(found, metric)[[2, 3]], 0)
-    assert np.isfinite(found["summary"].drop(columns="note").to_numpy(float)).all()
+    numbers = found["summary"].drop(columns=["note", "ties_missed"])
+    assert np.isfinite(numbers.to_numpy(float)).all()
 
 
 def test_reconstructions_that_are_all_black_have_defined_scores(
     folder, tmp_path, pictures, no_pixels
 ):
     found = run(folder, tmp_path, np.zeros_like(pictures[1]), DEMO)["summary"]
-    assert np.isfinite(found.drop(columns="note").to_numpy(float)).all()
-    assert (found.filter(regex="^2way:", axis=0)["value"] == 0).all()
+    assert np.isfinite(found.drop(columns=["note", "ties_missed"]).to_numpy(float)).all()
+    # Their features are equal, and in these networks not constant.
+    assert (found.filter(regex="^2way:", axis=0)["value"] == 0.5).all()
 
 
 def test_results_do_not_depend_on_the_batch(folder, tmp_path, pictures, tables, no_pixels):
@@ -339,6 +373,26 @@ def test_community_scores_take_one_sample_at_a_time():
     np.testing.assert_allclose(scores["inception"].values, expected)
     distance = 1 - np.einsum("iis->is", made).mean(1)
     np.testing.assert_allclose(scores["swav"].values, distance)
+
+
+def test_identification_with_constant_features_is_lost_and_their_correlation_is_zero():
+    """A network that sees nothing in picture 1, and the published loop in numpy."""
+    rng = np.random.default_rng(0)
+    seen = rng.standard_normal((4, 50))
+    made = -0.3 * seen[:, None] + rng.standard_normal((4, 2, 50))
+    made[1] = 0.25
+    with np.errstate(invalid="ignore"):
+        r = np.array([[np.corrcoef(o, g)[0, 1:] for g in made] for o in seen])
+    mean = r.mean(axis=2)
+    published = [np.mean([mean[i, i] > mean[i, j] for j in range(4) if j != i]) for i in range(4)]
+    parts = {"made": correlate_rows(seen, made.reshape(8, 50)).reshape(4, 4, 2)}
+    parts |= dict.fromkeys(evaluate.FLOORS, parts["made"])
+    view = View(None, None, None, {"a": "a"}, psm=("a",))
+    scores = evaluate.score_view("x", view, {"a": parts}, {}, [2])
+    np.testing.assert_array_equal(scores["2way:x:a"].values, published)
+    assert published[1] == 0 and scores["2way:x:a"].ties_missed == np.mean(published)
+    assert scores["psm:x:a"].values[1] == 0
+    assert np.isfinite(scores["psm:x:a"].values).all()
 
 
 def test_summary_keeps_the_order_of_the_metrics():
@@ -382,9 +436,8 @@ def test_one_test_image_is_too_few(tmp_path, pictures):
         run(tmp_path, tmp_path, pictures[1], images=tmp_path / "images.tsv")
 
 
-def test_ssim_floor_of_the_mean_picture_is_scikit_images(tables, pictures):
+def test_ssim_floor_of_the_mean_picture_is_scikit_images(tables, pictures, mean):
     seen, _ = pictures
-    mean = np.round(seen.mean(0)).astype("u1")
     grey = [pixels.prepare_picture(p).grey for p in (*seen, mean)]
     options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
     values = [structural_similarity(g, grey[-1], data_range=1, **options) for g in grey[:-1]]

@@ -91,24 +91,38 @@ def test_direction_is_what_stays_fixed():
     assert (r < np.diag(r)).sum(0).mean() / 2 == reconstruction.mean()  # Brain-Diffuser's formula
 
 
-def test_ties_are_not_identified():
+def test_ties_are_half_identified_and_missed_as_published():
     original, generated = make_features()
     same = np.repeat(generated[:1], len(generated), axis=0)
     # Another order of the samples changes the last bit of their mean.
     same[1] = same[1, ::-1]
-    original_fixed, reconstruction_fixed = identify(correlate_features(original, same))
-    np.testing.assert_array_equal(original_fixed, 0)
+    r = correlate_features(original, same)
+    original_fixed, reconstruction_fixed = identify(r)
+    np.testing.assert_array_equal(original_fixed, 0.5)
     assert reconstruction_fixed.mean() == 0.5
+    np.testing.assert_array_equal(identify(r, tie=0)[0], 0)
+    # Of three others one loses, one ties and one wins.
+    r = np.array([[0.5, 0.4, 0.5, 0.6], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    assert identify(r)[0][0] == (1 + 0.5 + 0) / 3
+    assert identify(r, tie=0)[0][0] == 1 / 3
 
 
-def test_constant_features_correlate_with_nothing():
-    original, generated = make_features()
-    original[2], generated[3] = 0.1, 0
-    generated[4, 0] = 1e30
+@pytest.mark.parametrize("seen", [True, False])
+def test_constant_features_are_missed_as_in_the_published_loop(seen):
+    """Also where another's are constant, and where only one sample is: NaN is never greater."""
+    original, generated = make_features(signal=-0.3)
+    if seen:
+        original[2] = 0.1
+    generated[3], generated[4, 0] = 0, 7
+    generated[5, 0] = 1e30 * generated[5, 1]
+    with np.errstate(invalid="ignore"):
+        loop = published_correlations(original, generated)
+    assert np.isnan(loop).any() and (loop[0, 1:3] < 0).any()
     r = correlate_features(original, generated)
-    assert np.isfinite(r).all()
-    assert not r[2].any() and not r[:, 3].any()
-    assert r[4, 4] != 0
+    np.testing.assert_array_equal(np.isnan(r), np.isnan(loop))
+    for found, fixed in zip(identify(r), (True, False), strict=True):
+        np.testing.assert_array_equal(found, published_identification(loop, fixed))
+        assert not found[[3, 4]].any()
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])

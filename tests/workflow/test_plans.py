@@ -37,6 +37,7 @@ def test_fresh_demo(tmp_path, tiny_demo):
         "simulate_subject": 1,
         "check_release": 1,
         "tabulate_trials": 1,
+        "average_pictures": 1,
         "make_mask": 4,
         "extract_betas": 1,
         "encode_latents": 1,

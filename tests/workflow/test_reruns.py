@@ -10,7 +10,7 @@ pytestmark = pytest.mark.slow
 
 ROIS = 4
 MASKED = {"make_mask": ROIS, "extract_betas": 1}
-CHECKED = {"check_release": 1, "tabulate_trials": 1}
+CHECKED = {"check_release": 1, "tabulate_trials": 1, "average_pictures": 1}
 FEATURES = {"encode_latents": 1, "embed_captions": 1, "denoise_latents": 1, "compute_kernel": 3}
 PATHS = {
     "collect_trajectories": 1,
