@@ -191,8 +191,8 @@ def fit_decoder(X, Y, X_test, alphas, folds, intercept, targets=None):
     return to_numpy(predictions), grid[chosen], to_numpy(model.coef_)
 
 
-def choose_repeats(nsd_ids, n_trials):
-    """Choose the training images whose averages are as noisy as those of the test images.
+def weigh_images(nsd_ids, n_trials):
+    """Weigh training images so that their averages are as noisy as those of the test images.
 
     Parameters
     ----------
@@ -203,17 +203,19 @@ def choose_repeats(nsd_ids, n_trials):
 
     Returns
     -------
-    int array
-        nsd_ids of the training images shown as often as most test images, or nearly so if these
-        are less than a tenth of them.
+    float64 array of shape (n_train_images,)
+        In the order of the nsd_ids: numbers of trials then have the shares that they have among
+        test images. Those of less than a tenth of the training images count nothing, so that no
+        few images decide; all images count alike if nothing is left.
     """
-    images, counts = np.unique(nsd_ids, return_counts=True)
-    often = np.flatnonzero(np.bincount(counts) >= LEAST_SHARE * len(images))
-    wanted = np.bincount(n_trials).argmax()
-    return images[counts == often[np.abs(often - wanted).argmin()]]
+    _, shown = np.unique(nsd_ids, return_counts=True)
+    most = max(shown.max(), n_trials.max()) + 1
+    trained, tested = (np.bincount(n, minlength=most) / len(n) for n in (shown, n_trials))
+    weights = np.divide(tested, trained, out=np.zeros(most), where=trained >= LEAST_SHARE)
+    return weights[shown] if weights.any() else np.ones(len(shown))
 
 
-def compare_left_out(X, Y, nsd_ids, chosen, alphas, folds, intercept):
+def compare_left_out(X, Y, nsd_ids, weights, alphas, folds, intercept):
     """Predict averages of training images that the decoder did not see, and compare.
 
     Parameters
@@ -222,25 +224,29 @@ def compare_left_out(X, Y, nsd_ids, chosen, alphas, folds, intercept):
         As `fit_decoder`, but a penalty for each target.
     nsd_ids : int array of shape (n_train,)
         The image of each trial.
-    chosen : int array
-        Images that are predicted, each from the average of its trials.
+    weights : array of shape (n_train_images,)
+        Of the images in the order of their numbers; each is predicted from the average of its
+        trials.
     folds : list of (train, test)
         All trials of an image on one side.
 
     Returns
     -------
     products, squares : float64 arrays of shape (n_targets,)
-        Sums over images of prediction times truth and of squared predictions, both as deviations
-        from the training mean in units of the target's standard deviation; 0 of a constant target.
+        Weighted sums over images of prediction times truth and of squared predictions, both as
+        deviations from the training mean in units of the target's standard deviation; 0 of a
+        constant target.
     """
     backend = get_backend()
 
     def compare(batches):
         sums = np.zeros((2, Y.shape[1]))
         for train, left_out in folds:
-            images = np.intersect1d(chosen, nsd_ids[left_out])
+            images = np.unique(nsd_ids[left_out])
+            images = images[weights[np.searchsorted(known, images)] > 0]
+            weight = weights[np.searchsorted(known, images), None]
             averages, _ = stats.average_trials(X, nsd_ids, images)
-            truth = np.searchsorted(nsd_ids, images, sorter=order)
+            truth = first[np.searchsorted(known, images)]
             middle = X[train].mean(axis=0) if intercept else 0
             U, singular, Vt = backend.svd(backend.asarray(X[train] - middle), full_matrices=False)
             components = backend.asarray(averages - middle) @ Vt.T
@@ -251,12 +257,11 @@ def compare_left_out(X, Y, nsd_ids, chosen, alphas, folds, intercept):
                 penalties = backend.asarray(alphas[batch], dtype=fitted.dtype)
                 shrunk = singular[:, None] / (singular[:, None] ** 2 + penalties)
                 predicted = backend.to_numpy(components @ (shrunk * (U.T @ fitted)))
-                deviation = Y[order[truth], batch] - mean
-                sums[0, batch] += np.einsum("ij,ij->j", predicted, deviation, dtype=np.float64)
-                sums[1, batch] += np.einsum("ij,ij->j", predicted, predicted, dtype=np.float64)
+                for row, other in enumerate((Y[truth, batch] - mean, predicted)):
+                    sums[row, batch] += (weight * predicted * other).sum(axis=0)
         return sums
 
-    order = np.argsort(nsd_ids, kind="stable")
+    known, first = np.unique(nsd_ids, return_index=True)
     n = min(TARGETS_AT_ONCE, Y.shape[1])
     sums = ridge.fit_batched(compare, {"targets": n, "alphas": 1})
     for start in range(0, Y.shape[1], n):
@@ -390,7 +395,7 @@ class _Study:
         fitted = self.trials["split"] == "train"
         self.nsd_ids = self.trials.loc[fitted, "nsd_id"].to_numpy()
         n_trials = self.images.loc[self.test, "n_trials"].to_numpy()
-        self.repeated = choose_repeats(self.nsd_ids, n_trials)
+        self.weights = weigh_images(self.nsd_ids, n_trials)
         self.rows = pd.Series(np.arange(len(self.images)), self.images["nsd_id"])[
             self.nsd_ids
         ].to_numpy()
@@ -457,7 +462,7 @@ def _fit_block(study, protocol, responses, features, alphas, n_folds, seed):
     if not protocol.gain:
         return predicted, best, weights, np.ones((2, Y.shape[1]))
     left_out = compare_left_out(
-        *(X, Y, study.nsd_ids, study.repeated, best),
+        *(X, Y, study.nsd_ids, study.weights, best),
         ridge.group_folds(study.nsd_ids, n_folds, seed),
         protocol.intercept,
     )
@@ -469,7 +474,7 @@ def _rescale(name, protocol, study, features, predicted, alphas, weights, left_o
     gain = 1.0
     if protocol.gain:
         gain = find_gain(*left_out)
-        logger.info("%s: gain %.3f, from %d training images", name, gain, len(study.repeated))
+        logger.info("%s: gain %.3f", name, gain)
         # Of the training trials, as the fit's own.
         shares = np.bincount(study.rows, minlength=len(features)) / len(study.rows)
         flat = features.reshape(len(features), -1)

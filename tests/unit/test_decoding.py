@@ -165,31 +165,33 @@ def test_gain_is_the_slope_of_truth_on_predictions_of_left_out_averages():
     X = (Y - 4) @ rng.normal(size=(8, 30)) + 25 * rng.normal(size=(210, 30))
     alphas = np.array([1e3, 1e4, 1e5, 1e6] * 2)
     folds = ridge.group_folds(nsd_ids, 4, 0)
-    chosen = decoding.choose_repeats(nsd_ids, np.array([3, 3, 2]))
-    np.testing.assert_array_equal(chosen, np.arange(60) + 100)
+    # A quarter of the test images is shown once.
+    weights = decoding.weigh_images(nsd_ids, np.array([3, 3, 1, 3]))
+    np.testing.assert_allclose(weights, [0.75 / (2 / 3)] * 60 + [0.25 / (1 / 3)] * 30)
 
     predicted, deviation = np.zeros((210, 8)), np.zeros((210, 8))
     for train, left_out in folds:
         for j, alpha in enumerate(alphas):
-            weights, (x, y) = solve(X[train], Y[train][:, [j]], alpha)
-            predicted[left_out, j] = ((X[left_out] - x) @ weights)[:, 0]
+            fitted, (x, y) = solve(X[train], Y[train][:, [j]], alpha)
+            predicted[left_out, j] = ((X[left_out] - x) @ fitted)[:, 0]
             deviation[left_out, j] = Y[left_out, j] - y
     pairs = np.array(
         [
             (predicted[nsd_ids == i].mean(axis=0), deviation[nsd_ids == i].mean(axis=0))
-            for i in chosen
+            for i in np.arange(90) + 100
         ]
     )[..., :7]
     pairs /= Y[:, :7].std(axis=0)
-    expected = (pairs[:, 0] * pairs[:, 1]).sum() / np.square(pairs[:, 0]).sum()
+    each = weights[:, None]
+    expected = (each * pairs[:, 0] * pairs[:, 1]).sum() / (each * pairs[:, 0] ** 2).sum()
 
     for targets in (8, 3):
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(decoding, "TARGETS_AT_ONCE", targets)
-            sums = decoding.compare_left_out(X, Y, nsd_ids, chosen, alphas, folds, True)
+            sums = decoding.compare_left_out(X, Y, nsd_ids, weights, alphas, folds, True)
         assert sums[:, 7].tolist() == [0, 0]
         assert decoding.find_gain(*sums) == pytest.approx(expected, abs=1e-9)
-    assert expected > 1.2
+    assert expected > 1.05
 
 
 def simulate_trials(images, mixing, rng):
@@ -208,7 +210,7 @@ def test_a_gain_brings_predictions_from_averages_to_the_size_of_the_truth():
     nsd_ids, Y = np.repeat(np.arange(400), 3), np.repeat(train, 3, axis=0)
     folds = ridge.group_folds(nsd_ids, 5, 0)
     predicted, alphas, _ = decoding.fit_decoder(X, Y, X_test, ALPHAS, folds, True)
-    sums = decoding.compare_left_out(X, Y, nsd_ids, np.arange(400), alphas, folds, True)
+    sums = decoding.compare_left_out(X, Y, nsd_ids, np.ones(400), alphas, folds, True)
     gain, mean = decoding.find_gain(*sums), train.mean(axis=0)
     slope = ((predicted - mean) * (test - mean)).sum() / np.square(predicted - mean).sum()
     assert slope > 1.4
@@ -241,11 +243,12 @@ def test_decoded_features_and_weights_have_the_gain(subject, tmp_path):
         np.testing.assert_allclose(decoded, mean + gain * (without - mean), atol=1e-4)
 
 
-def test_images_as_often_shown_as_the_test_images_give_the_gain():
-    """Hardly any are shown three times: the next number that a tenth of the images has."""
-    nsd_ids = np.r_[np.repeat(np.arange(50), 1), np.repeat(np.arange(50, 70), 2), [99] * 3]
-    chosen = decoding.choose_repeats(nsd_ids, np.array([3, 3, 3, 1]))
-    np.testing.assert_array_equal(chosen, np.arange(50, 70))
+def test_images_shown_as_often_as_test_images_weigh_most_in_the_gain():
+    nsd_ids = np.r_[np.arange(50), np.repeat(np.arange(50, 70), 2), [99] * 3]
+    # One image of three trials is too few, and no test image is shown once.
+    weights = decoding.weigh_images(nsd_ids, np.array([3, 3, 3, 2]))
+    np.testing.assert_allclose(weights, [0] * 50 + [0.25 / (20 / 71)] * 20 + [0])
+    np.testing.assert_array_equal(decoding.weigh_images(nsd_ids, np.array([3, 3])), np.ones(71))
 
 
 def test_predictions_of_nothing_have_no_gain(caplog):
