@@ -11,6 +11,7 @@ if __name__ == "__main__":
             summaries=dict(zip(runs, given.summaries, strict=True)),
             tables=dict(zip(runs, given.tables, strict=True)),
             weights=dict(zip(params.trained, given.weights, strict=True)),
-            **{key: params[key] for key in ("alignments", "data", "n_bootstrap", "seed")},
+            **{key: params[key] for key in ("alignments", "presets", "size")},
+            **{key: params[key] for key in ("data", "n_bootstrap", "seed")},
             output=snakemake.output[0],
         )

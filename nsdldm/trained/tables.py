@@ -15,8 +15,8 @@ from nsdldm.trained.checkpoints import REMEDY, read_metadata
 logger = logging.getLogger(__name__)
 
 COLUMNS = (
-    *("data", "metric", "method", "encoder", "modalities", "subject", *NUMBERS, "chance"),
-    *("parameters", "counted", "n_images", "n_samples", "protocol"),
+    *("data", "metric", "method", "encoder", "modalities", "tuned", "subject", *NUMBERS),
+    *("chance", "parameters", "counted", "n_images", "n_samples", "protocol"),
     *("definition", "evidence", "source", "note"),
 )
 PIXELS = ("mse", "mse-signed", "pixcorr", "ssim")
@@ -35,13 +35,24 @@ MODALITIES = {
     "cross_mae": "F+I",
 }
 # Methods that are not trained: z is of the images, c of the captions.
-RIDGE = {"encoder": "ridge", "modalities": "F+I+T", "parameters": "", "counted": ""}
+RIDGE = {
+    "encoder": "ridge",
+    "modalities": "F+I+T",
+    "tuned": "penalties, by cross-validation on training images",
+    "parameters": "",
+    "counted": "",
+}
+# Whose settings were chosen for our data: at the sizes of the demo those of these presets alone.
+TUNED_PRESETS = ("fcae", "fcae-base")
+TUNED = "stages 2 and 3, by held-back losses with test scores in sight"
+NOT_TUNED = {"demo": "no; settings chosen for fcae", "full": "no; published or usual settings"}
+NOT_STATED = "not stated"
 # In the metadata of weights beside the counts of parts.
 TRAINED = "trained"
 
 
 def tabulate_fcae_table2(
-    *, summaries, tables, weights, alignments, data, n_bootstrap, seed, output
+    *, summaries, tables, weights, alignments, presets, size, data, n_bootstrap, seed, output
 ):
     """Compare trained decoders and the ridge baseline: error, correlation, SSIM and CLIP score.
 
@@ -56,13 +67,18 @@ def tabulate_fcae_table2(
         parts. With a map for each patch they depend on the subject.
     alignments : dict of str
         Of every trained method, what its second stage aligns (key of `MODALITIES`).
+    presets : dict of str
+        Of every trained method, the preset that it comes from.
+    size : {"full", "demo"}
+        Of its networks.
     data : {"demo", "nsd"}
     n_bootstrap, seed : int
         Of the intervals of means over subjects.
     output : path
         Table with `COLUMNS`, for each metric and method a row a subject, one for their mean (with
         a 95 % interval over images), then the paper's, with data ``published``. `definition` says
-        whether theirs is defined as ours and `note` what is not known; `counted` is what
+        whether theirs is defined as ours and `note` what is not known; `tuned` whose settings were
+        chosen on these data; `counted` is what
         `parameters` is the sum of; `chance` is empty where only the floors tell it.
 
     Raises
@@ -72,12 +88,12 @@ def tabulate_fcae_table2(
     """
     metrics = [*PIXELS, *LIKENESS[data]]
     rows = collect_scores(summaries, tables, n_bootstrap, seed, metrics)
-    models = _describe(weights, alignments)
+    models = _describe(weights, alignments, presets, size)
     _save(output, rows.assign(data=data), metrics, models, list_trained(FCAE.source))
 
 
 def tabulate_fcae_table3(
-    *, summaries, tables, weights, alignments, data, n_bootstrap, seed, output
+    *, summaries, tables, weights, alignments, presets, size, data, n_bootstrap, seed, output
 ):
     """Compare the full model, its ablations and the ridge baseline by n-way top-1 accuracy.
 
@@ -86,7 +102,7 @@ def tabulate_fcae_table3(
 
     Parameters
     ----------
-    summaries, tables, weights, alignments, data, n_bootstrap, seed, output
+    summaries, tables, weights, alignments, presets, size, data, n_bootstrap, seed, output
         As `tabulate_fcae_table2`; of parameters those of the encoder and the regressor count, as
         in the paper's table. Its rows stand with ours of 50 classes, though it does not say how
         many it takes.
@@ -107,7 +123,7 @@ def tabulate_fcae_table3(
     if not metrics:
         expected, remedy = f"n-way accuracy by {JUDGES[data]}", "Add it to evaluation.networks"
         raise InputError(Finding("evaluations of trained decoders", expected, "none", remedy))
-    models = _describe(weights, alignments, ("encoder", "regressor"))
+    models = _describe(weights, alignments, presets, size, ("encoder", "regressor"))
     published = list_trained(FCAE_TOP1.source)
     _save(output, rows[ways].assign(data=data), metrics, models, published)
 
@@ -131,8 +147,8 @@ def tabulate_encoders(*, inputs, outputs, data):
         save_table(outputs[name], table)
 
 
-def _describe(weights, alignments, parts=None):
-    """What the columns encoder, modalities, parameters and counted say of each trained method."""
+def _describe(weights, alignments, presets, size, parts=None):
+    """What the columns encoder to tuned, parameters and counted say of each trained method."""
     models = {}
     for method, path in weights.items():
         with reading(path, "weights of a first stage, with parameters by part", REMEDY):
@@ -140,9 +156,11 @@ def _describe(weights, alignments, parts=None):
             kind, counts = about["encoder"]["encoder"], about["parameters"]
             counts = {k: n for k, n in counts.items() if k != TRAINED and (not parts or k in parts)}
             words = ", ".join(f"{part} {n / 1e6:.3g} M" for part, n in counts.items())
+        tuned = size == "demo" and presets[method] in TUNED_PRESETS
         models[method] = {
             "encoder": kind,
             "modalities": MODALITIES[alignments[method]],
+            "tuned": TUNED if tuned else NOT_TUNED[size],
             "parameters": sum(counts.values()),
             "counted": words,
         }
@@ -164,7 +182,7 @@ def _save(output, rows, metrics, models, published):
     known = pd.DataFrame([models.get(method, RIDGE) for method in rows["method"]])
     chance = [f"{x:.6g}" if (x := find_chance(metric)) else "" for metric in rows["metric"]]
     ours = pd.concat([rows, known], axis=1).assign(chance=chance, model=rows["method"])
-    theirs = pd.DataFrame(published).assign(data="published")
+    theirs = pd.DataFrame(published).assign(data="published", tuned=NOT_STATED)
     table = pd.concat([ours, theirs], ignore_index=True)
     methods = list(dict.fromkeys(rows["method"]))
     order = {name: place for place, name in enumerate([*metrics, *methods])}

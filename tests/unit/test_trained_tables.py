@@ -17,7 +17,8 @@ METRICS = (
     *("nway:demo-judge", "nway-4:demo-judge", "nway-2:demo-judge", "nway-4:vit-h-14"),
 )
 MISSING = ("clipscore:clip-b32", "nway-50:vit-h-14")
-NUMBERS = ("value", "ci_low", "ci_high", "floor_random", "floor_mean", "floor_shuffled")
+NUMBERS = ("value", "ci_low", "ci_high", "ties_missed")
+NUMBERS += ("floor_random", "floor_mean", "floor_shuffled")
 PARTS = {"encoder": 900, "regressor": 90, "decoder": 9, "trained": 999}
 BENCHMARKS = ("fcae", "mind-vis", "vis-dec")
 ALIGNMENTS = {"fcae": "image+text", "fcae-f": "none", "fcae-fi": "image", "fcae-ft": "text"}
@@ -33,12 +34,12 @@ def write_run(folder, key):
     table, summary = folder / f"{'_'.join(key)}.tsv", folder / f"{'_'.join(key)}_summary.tsv"
     frame.melt("nsd_id", var_name="metric").to_csv(table, sep="\t", index=False)
     rows = [
-        (name, row.mean(), row.min(), row.max(), 0.1, 0.2, 0.3, len(IDS), 3, "how")
+        (name, row.mean(), row.min(), row.max(), "", 0.1, 0.2, 0.3, len(IDS), 3, "how")
         for name, row in zip(METRICS, values, strict=True)
     ]
     for name in MISSING:
         if name not in METRICS:
-            rows.append((name, *[""] * 6, len(IDS), 3, "not computed: why"))
+            rows.append((name, *[""] * 7, len(IDS), 3, "not computed: why"))
     columns = ["metric", *NUMBERS, "n_images", "n_samples", "note"]
     pd.DataFrame(rows, columns=columns).to_csv(summary, sep="\t", index=False)
     return summary, table
@@ -69,6 +70,8 @@ def tabulate(folder, function, methods, ridge=("zc", "true-zc"), **changes):
         "tables": {key: table for key, (_, table) in files.items()},
         "weights": {method: folder / f"{method}.safetensors" for method in methods},
         "alignments": ALIGNMENTS,
+        "presets": {name: name for name in methods} | {"fcae": "fcae-base"},
+        "size": "demo",
     }
     settings = {"data": "demo", "n_bootstrap": 100, "seed": 0, "output": output}
     function(**given | settings | changes)
@@ -146,6 +149,18 @@ def test_parameters_are_those_of_the_weights(table2, table3):
     assert row["counted"] == "encoder 0.0009 M, regressor 9e-05 M"
 
 
+def test_tables_say_who_was_tuned(folder, table2, table3):
+    tuned = table2.drop_duplicates("method").set_index("method")["tuned"]
+    assert "test scores in sight" in tuned["fcae"]
+    assert tuned["zc"] == "penalties, by cross-validation on training images"
+    assert set(tuned[["mind-vis", "vis-dec"]]) == {"no; settings chosen for fcae"}
+    assert set(table2.loc[table2["data"] == "published", "tuned"]) == {"not stated"}
+    own = table3[table3["data"] == "demo"]
+    assert set(own.loc[~own["tuned"].str.startswith("no;"), "method"]) == {"fcae", "zc"}
+    full = tabulate(folder, tabulate_fcae_table2, BENCHMARKS, size="full")
+    assert set(full.loc[full["method"] == "fcae", "tuned"]) == {"no; published or usual settings"}
+
+
 def test_table_3_has_every_model_and_number_of_classes(table3):
     ours = table3[table3["data"] == "demo"]
     assert list(dict.fromkeys(ours["metric"])) == ["nway-4:demo-judge", "nway-2:demo-judge"]
@@ -173,7 +188,7 @@ def test_our_50_classes_stand_beside_the_published_rows(folder, monkeypatch):
 
 def test_models_are_what_their_weights_and_the_configuration_say(folder):
     weights = {"mine": folder / "mae-f.safetensors"}
-    given = {"weights": weights, "alignments": {"mine": "text"}}
+    given = {"weights": weights, "alignments": {"mine": "text"}, "presets": {"mine": "mae-f"}}
     table = tabulate(folder, tabulate_fcae_table3, ("mine",), **given)
     row = table[table["method"] == "mine"].iloc[0]
     assert (row["encoder"], row["modalities"], row["parameters"]) == ("mae", "F+T", 900)
