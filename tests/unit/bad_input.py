@@ -12,6 +12,8 @@ import struct
 import tempfile
 from functools import cache, partial
 from pathlib import Path
+from types import SimpleNamespace
+from unittest import mock
 
 import h5py
 import nibabel as nib
@@ -46,6 +48,7 @@ from scipy.io import savemat
 
 from nsdldm.errors import InputError
 from nsdldm.features import compute_features
+from nsdldm.ldm import activations
 from nsdldm.ldm.loading import load_autoencoder, load_denoiser, load_text
 from nsdldm.metrics.networks import load_extractors
 from nsdldm.nsd.betas import read_session
@@ -770,6 +773,21 @@ def _(folder):
 def _(folder):
     settings = {"weights": str(write_text(folder / "alexnet.safetensors", "x")), "sha256": "0" * 64}
     load_extractors("alexnet", settings, CPU)
+
+
+@case(MODEL, "activations beyond what whole ones are kept as")
+def _(_folder):
+    given = {"unet-up2-s100": np.full((4, 9), 7e5, np.float32)}
+    kinds = {"unet-up2-s100": np.dtype(np.float16)}
+    next(activations._run(lambda batch: given, 4, 4, CPU, 0, kinds))
+
+
+@case(MODEL, "a disk too small for activations")
+def _(folder):
+    with mock.patch("shutil.disk_usage", return_value=SimpleNamespace(free=int(5e9))):
+        (folder / "partial").mkdir()
+        sizes = {"unet-up2-s100": 10_077_184_000}
+        activations._plan_disk(9841, slice(0, 9841), sizes, folder / "partial/trajectories.0")
 
 
 # Feature spaces of one's own.
