@@ -17,9 +17,30 @@ WIDTH_MM = 180
 SMALL, NORMAL, LARGE = 6, 7, 8  # points, at the printed width
 INK, FAINT = "0.1", "0.4"
 GYRUS, SULCUS = 0.90, 0.76  # greys
-ACCURACY = "inferno"  # sequential and perceptually uniform
-# The same without its black, which many small values would turn into blots.
-UNIQUE = ListedColormap(mpl.colormaps[ACCURACY](np.linspace(0.2, 1, 256)))
+
+
+def shades(name, start=0, stop=1):
+    """Take a part of a matplotlib colour map.
+
+    Parameters
+    ----------
+    name : str
+    start, stop : float
+        Shares of its range.
+
+    Returns
+    -------
+    matplotlib ListedColormap
+        Of 256 colours, whatever ``image.lut`` of a matplotlibrc has made of the map.
+    """
+    colours = mpl.colormaps[name].resampled(256)
+    return ListedColormap(colours(np.linspace(start, stop, 256)))
+
+
+# Sequential and perceptually uniform, without the black in which outlines would vanish.
+ACCURACY = shades("inferno", 0.3)
+# Many small values would turn into blots.
+UNIQUE = shades("inferno", 0.2)
 
 RC = {
     # Comes with matplotlib, so that a figure is the same on every machine.

@@ -30,6 +30,7 @@ from nsdldm.plots.style import (
     new_figure,
     pixels,
     save_figure,
+    shades,
 )
 
 logger = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ PREDICTORS = {"model": "", "mean": "training mean", "neighbour": "nearest voxel"
 MODEL, BASELINE = "#009e73", "#d55e00"
 ERRORS = ("encoder", "predictor", "n_images", "mse", "ci_low", "ci_high")
 GAINS = ("gain", "gain_low", "gain_high")
-RESPONSES = "RdBu_r"
+RESPONSES, COUNTS = shades("RdBu_r"), shades("Greys")
 HIDDEN = "0.88"
 # Millimetres: strips and what is around them, and the plots at their right.
 LEFT, STRIPS, STRIP, STRIP_GAP, RESPONSE_GAP = 15, 99, 4.2, 0.5, 4.2
@@ -266,7 +267,7 @@ def _draw_scatter(figure, filled, bound, top):
     axes = figure.add_axes(box)
     reach = (-1.5 * bound, 1.5 * bound)
     axes.hist2d(
-        true, model, bins=60, range=[reach, reach], cmap="Greys", norm="log", rasterized=True
+        true, model, bins=60, range=[reach, reach], cmap=COUNTS, norm="log", rasterized=True
     )
     axes.plot(reach, reach, color=INK, linewidth=0.5, linestyle=(0, (4, 3)))
     r = np.corrcoef(true, model)[0, 1]

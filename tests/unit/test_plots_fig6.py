@@ -7,6 +7,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import to_rgb
 from PIL import Image
 
 from nsdldm.files import load_table, save_table, save_volume
@@ -162,6 +163,24 @@ def test_colours_are_where_voxels_are_significant(drawn):
         # Posterior, the significant third, is at the inner edge of the left hemisphere's map.
         middle = (known[0] + known[-1]) // 2
         assert coloured[:, middle:].any() and not coloured[:, :middle].any()
+
+
+def lightness(colour):
+    """L* of the CIE, from sRGB."""
+    light = np.array(to_rgb(colour))
+    light = np.where(light <= 0.04045, light / 12.92, ((light + 0.055) / 1.055) ** 2.4)
+    luminance = light @ [0.2126, 0.7152, 0.0722]
+    small = luminance <= 216 / 24389
+    return luminance * 24389 / 27 if small else 116 * np.cbrt(luminance) - 16
+
+
+def test_outlines_are_darker_than_every_colour_of_the_scale(drawn):
+    _, figure = drawn
+    colours = figure.axes[-1].collections[0].cmap(np.linspace(0, 1, 20))
+    lines = [each for axes in figure.axes[:18] for each in axes.collections]
+    outline = lightness(lines[0].get_color()[0][:3])
+    values = [lightness(colour[:3]) for colour in colours]
+    assert (np.diff(values) > 0).all() and min(values) > outline + 15
 
 
 def test_values_of_vertices_are_r_and_only_where_significant(tmp_path):

@@ -1,5 +1,11 @@
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
+from textwrap import dedent
 
+import hostile_style
 import numpy as np
 import pytest
 from PIL import Image
@@ -20,6 +26,39 @@ from nsdldm.plots.style import journal_style, new_figure, pixels, save_figure, u
 )
 def test_scales_end_at_the_next_step_above_nearly_all_values(values, limit):
     assert upper_limit(values) == pytest.approx(limit)
+
+
+def draw_with(folder, written="", backend=None):
+    """Digests of figures as a program draws them that finds a matplotlibrc, in a new process."""
+    folder.mkdir(exist_ok=True)
+    (folder / "matplotlibrc").write_text(dedent(written))
+    script = Path(hostile_style.__file__)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "PYTHONHASHSEED": "random",
+    }
+    environment.pop("MPLBACKEND", None)
+    environment |= {"MPLBACKEND": backend} if backend else {}
+    command = [sys.executable, str(script)]
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    assert not done.returncode, done.stderr
+    return done.stdout.split("\n")
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    return draw_with(tmp_path_factory.mktemp("plain"))
+
+
+@pytest.mark.parametrize("name", hostile_style.FILES)
+def test_a_matplotlibrc_changes_no_byte_of_a_figure(plain, name, tmp_path):
+    # As a notebook leaves it to the programs that it starts, in an environment without notebooks.
+    backend = "module://matplotlib_inline.backend_inline" if name == "backend" else None
+    names = ["fig3.pdf", "fig3.png", "fig3.tsv", "fig5.pdf", "fig5.png", "fig5.tsv"]
+    names += ["fig6.html", "fig6.pdf", "fig6.png", "fig6.tsv"]
+    assert [line.split()[0] for line in plain if line] == names
+    assert draw_with(tmp_path, hostile_style.FILES[name], backend) == plain
 
 
 def draw_text(*paths):
