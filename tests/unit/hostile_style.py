@@ -4,8 +4,10 @@ matplotlib reads a matplotlibrc that lies there.
 """
 
 import hashlib
+import json
 from pathlib import Path
 
+import pytest
 from reconstruction_files import METHODS, PSM, write_all
 from test_plots_decoding import write_evaluation
 from test_plots_fig6 import write_subject
@@ -86,13 +88,18 @@ FILES = {
 }
 
 
-def main():
-    folder = Path.cwd()
-    cortex.SUPERSAMPLING = 1  # for speed
+def draw(folder):
+    """Draw one figure of pictures, one of axes, and one of a brain.
+
+    Returns
+    -------
+    dict of str
+        Digest of each file by its name.
+    """
     inputs = folder / "inputs"
-    inputs.mkdir()
-    files = write_all(inputs)
-    summaries, tables = write_evaluation(inputs)
+    inputs.mkdir(parents=True)
+    files = write_all(inputs, subjects=("subj01",))
+    summaries, tables = write_evaluation(inputs, ("subj01",), ("z", "true-zc"))
     subject = write_subject(inputs, reach=9)
     subject["maps"] = {"z": subject["maps"]["z"]}
     runs = {
@@ -109,10 +116,12 @@ def main():
         **runs | outputs("fig3"),
     )
     fig5.plot_fig5(summaries=summaries, tables=tables, demo=True, **outputs("fig5"))
-    fig6.plot_fig6(**subject, heading="Figure 6", demo=True, **outputs("fig6", "html"))
-    for path in sorted(folder.glob("fig*")):
-        print(path.name, hashlib.sha256(path.read_bytes()).hexdigest())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cortex, "SUPERSAMPLING", 1)  # for speed
+        fig6.plot_fig6(**subject, heading="Figure 6", demo=True, **outputs("fig6", "html"))
+    drawn = [path for path in folder.iterdir() if path.is_file() and path.name != "matplotlibrc"]
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in drawn}
 
 
 if __name__ == "__main__":
-    main()
+    print(json.dumps(draw(Path.cwd())))

@@ -7,6 +7,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.collections import QuadMesh
 from matplotlib.colors import to_rgb
 from PIL import Image
 
@@ -176,7 +177,8 @@ def lightness(colour):
 
 def test_outlines_are_darker_than_every_colour_of_the_scale(drawn):
     _, figure = drawn
-    colours = figure.axes[-1].collections[0].cmap(np.linspace(0, 1, 20))
+    (bar,) = (each for each in figure.axes[-1].collections if isinstance(each, QuadMesh))
+    colours = bar.cmap(np.linspace(0, 1, 20))
     lines = [each for axes in figure.axes[:18] for each in axes.collections]
     outline = lightness(lines[0].get_color()[0][:3])
     values = [lightness(colour[:3]) for colour in colours]
