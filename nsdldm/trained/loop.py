@@ -387,7 +387,7 @@ def train(network, fetch, rows, plan, *, held_back, partial, key, device, precis
     fetch : callable
         Takes an int array of rows, returns a dict of CPU tensors with a row each.
     rows, held_back : int array
-        Rows to train on, and rows on which losses are only watched.
+        Rows to train on, and rows whose loss is watched, by which `keep` may choose weights.
     plan : Plan
     partial : str or Path
         File of the checkpoint, for the caller to remove when the weights are safe.

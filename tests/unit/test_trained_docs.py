@@ -55,3 +55,17 @@ def test_presets_exist():
     table = PAGE.partition("## Presets")[2].partition("All of them")[0]
     cells = [row.split("|")[1] for row in table.splitlines() if row.startswith("| `")]
     assert {name for cell in cells for name in re.findall(r"`([\w-]+)`", cell)} == set(PRESETS)
+
+
+def test_pages_claim_what_the_demo_is_and_what_chooses_weights():
+    """The demo's dissociation is planted, and held-back images choose weights."""
+    shown = ("README.md", "docs/demo.md", "report/workflow.rst")
+    words = {name: " ".join((PROJECT / name).read_text().split()) for name in shown}
+    for text in words.values():
+        assert "positive control" in text and "not planted" not in text
+    for name in ("config.yaml", "schemas/config.schema.yaml", "nsdldm/trained/loop.py"):
+        assert "only watched" not in (PROJECT / name).read_text(), name
+    page = " ".join((PROJECT / "docs/choices.md").read_text().split())
+    assert "`takagi2023` is the arithmetic of the published decoders alone" in page
+    for left in ("t = 801", "same noise for every image", "random sample when the enlarged"):
+        assert left in page.partition("It does not cover")[2]
