@@ -3,6 +3,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 from textwrap import dedent
 
 import hostile_style
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from nsdldm.plots import style
 from nsdldm.plots.style import journal_style, new_figure, pixels, save_figure, upper_limit
 
 
@@ -58,6 +60,13 @@ def test_a_new_process_with_all_of_that_and_the_backend_of_a_notebook_draws_the_
     found = json.loads(done.stdout)
     # matplotlib takes image.lut once, when it is imported: the page has as many greys.
     assert found.pop("fig6.html") and found == {k: v for k, v in plain.items() if "html" not in k}
+
+
+def test_only_one_module_makes_and_writes_figures():
+    words = re.compile(r"pyplot|savefig|matplotlib\.figure|rcParams|rc_context|rcdefaults")
+    sources = Path(style.__file__).parent.glob("*.py")
+    using = {path.name for path in sources if words.search(path.read_text(encoding="utf-8"))}
+    assert using == {"style.py", "__init__.py"}
 
 
 def draw_text(*paths):
