@@ -173,9 +173,8 @@ def find_late(paths):
     found = ", ".join(f"{path} by {_span(ahead)}" for path, ahead in listed)
     if len(late) > len(listed):
         found += f" and {len(late) - len(listed)} more by less"
-    until = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(now + max(late.values()) + 1))
-    remedy = f"Wait until {until}, or give them the present time with touch; if you cannot, see "
-    remedy += "Time stamps ahead of the clock in docs/faults.md"
+    remedy = f"Wait {_span(max(late.values()))}, or give them the present time with touch; "
+    remedy += "if you cannot, see Time stamps ahead of the clock in docs/faults.md"
     expected = "none ahead of this machine's clock"
     return [Finding("time stamps of inputs", expected, found, remedy)]
 

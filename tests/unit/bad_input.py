@@ -6,10 +6,12 @@ Every case makes the bad input in a folder of its own and hands it to the functi
 
 import gzip
 import json
+import os
 import re
 import shutil
 import struct
 import tempfile
+import time
 from functools import cache, partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -46,6 +48,8 @@ from nsd_files import (
 )
 from scipy.io import savemat
 
+from nsdldm import workfolder
+from nsdldm.demo.atlases import check_regions
 from nsdldm.errors import InputError
 from nsdldm.features import compute_features
 from nsdldm.ldm import activations
@@ -69,6 +73,8 @@ from nsdldm.nsd.trials import read_design, read_responses, read_stim_info
 from nsdldm.plots.pictures import open_pictures, rank_samples, read_test_images
 from nsdldm.settings import check_consistency, check_schema
 from nsdldm.slurm import Asked, check_jobs, read_partitions
+from nsdldm.targets import find_unknown
+from nsdldm.workfolder import check_name, check_writable, find_foreign
 
 PROJECT = Path(__file__).resolve().parents[2]
 PAGE = PROJECT / "docs/bad_input.md"
@@ -172,6 +178,9 @@ ASKED = {
 }
 
 
+ASKED_RESPONSES = "nsddata/ppdata/subj01/behav/responses.tsv"
+
+
 def look(folder, change=None, sessions=(1, 2)):
     """Preflight of a release that is whole but for what a case takes away."""
     for file in ("experiments/nsd/nsd_expdesign.mat", "experiments/nsd/nsd_stim_info_merged.csv"):
@@ -218,6 +227,34 @@ def _(folder):
     return look(folder, sessions=(1, 41))
 
 
+@case(MISSING, "another version of the betas")
+def _(folder):
+    betas = folder / "nsddata_betas/ppdata/subj01/func1pt8mm/betas_fithrf_GLMdenoise_RR"
+    return look(folder, lambda: betas.rename(betas.with_name("betas_assumehrf")))
+
+
+@case(MISSING, "the space that is asked for")
+def _(folder):
+    space = folder / "nsddata_betas/ppdata/subj01/func1pt8mm"
+    return look(folder, lambda: space.rename(space.with_name("func1mm")))
+
+
+@case(MISSING, "an atlas that the simulated release does not have")
+def _(_folder):
+    return check_regions({"V1": ["prf-visualrois:V1v"]})
+
+
+@case(MISSING, "a rule or file that was asked for")
+def _(_folder):
+    rules = {"all": ["results/figures/fig6.png", "results/subj01/figures/fig6.png"]}
+    return find_unknown({"resulsts/figures/fig6.png": "neither"}, rules, ["subj01"])
+
+
+@case(MISSING, "a subject that was asked for")
+def _(_folder):
+    return find_unknown({"results/subj05/figures/fig6.png": "neither"}, {}, ["subj01", "subj02"])
+
+
 @case(MISSING, "an empty file")
 def _(folder):
     atlas = folder / "nsddata/ppdata/subj01/func1pt8mm/roi/streams.nii.gz"
@@ -234,6 +271,44 @@ def _(folder):
 def _(folder):
     table = folder / "nsddata/freesurfer/subj01/label/streams.mgz.ctab"
     return look(folder, table.unlink)
+
+
+# The folder of the work, and times.
+
+PLACE = "The folder of the work"
+
+
+@case(PLACE, "results on a disk that is not mounted")
+def _(folder):
+    (folder / "results").symlink_to(folder / "mnt/disk")
+    return check_writable([folder / "results"])
+
+
+@case(PLACE, "a file in place of a folder")
+def _(folder):
+    return check_writable([write_text(folder / "logs", "")])
+
+
+@case(PLACE, "files of another user")
+def _(folder):
+    write_text(folder / "results/subj01/trials.tsv", "")
+    with (
+        mock.patch.object(os, "access", lambda *_: False),
+        mock.patch.object(os, "geteuid", lambda: -1),
+        mock.patch.object(workfolder, "_name_user", lambda _: "alice"),
+    ):
+        return find_foreign([folder / "results/subj01"])
+
+
+@case(PLACE, "a project whose path has braces")
+def _(folder):
+    return check_name(folder / "{old}")
+
+
+@case(PLACE, "inputs with time stamps ahead of the clock")
+def _(folder):
+    late = time.time() + 3 * 3600 + 60
+    return look(folder, lambda: os.utime(folder / ASKED_RESPONSES, (late, late)))
 
 
 # Damaged files of the release.

@@ -223,7 +223,7 @@ def test_two_versions_that_are_there_are_both_told(config, root):
 @pytest.mark.parametrize("name", [SHARED[2], SHARED[4], BETAS.format(3) + "/betas_session02.hdf5"])
 def test_time_stamps_ahead_of_the_clock(config, root, name, tmp_path):
     os.utime(root / name, (time.time() + 10_803,) * 2)
-    find_one(find(config, root), "time stamps of inputs", f"{root / name} by 3 h. Wait until")
+    find_one(find(config, root), "time stamps of inputs", f"{root / name} by 3 h. Wait 3 h, or")
     # Files that lie elsewhere are in the same report.
     (tmp_path / "weights").touch()
     os.utime(tmp_path / "weights", (time.time() + 3605,) * 2)

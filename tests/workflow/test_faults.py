@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from conftest import PROJECT, run_snakemake
+from conftest import PROJECT, run_snakemake, write_config
 
 sys.path.insert(0, str(PROJECT / "tests/faults"))
 
@@ -193,6 +193,30 @@ def test_unforeseen_failure_is_one_line(copied, monkeypatch):
     monkeypatch.setenv("NSDLDM_VERBOSE", "1")
     result = run_snakemake(copied, f"{SUBJECT}/figures/fig6.png", check=False)
     assert "Traceback" in result.stdout + result.stderr
+
+
+def test_a_late_release_is_read_through_links(finished, tmp_path, nsd_config):
+    """As docs/faults.md says: a job on it succeeds, and its results are not made again."""
+    late = tmp_path / "release"
+    shutil.copytree(
+        nsd_config["nsd"]["root"], late, ignore=lambda *_: ["subj02", "subj03"], symlinks=True
+    )
+    responses = late / "nsddata/ppdata/subj01/behav/responses.tsv"
+    os.utime(responses, (time.time() + 10_860,) * 2)
+    folder, target = tmp_path / "run", f"{SUBJECT}/trials.tsv"
+    changed = {"root": str(late), "sessions": [1]}
+    one = nsd_config | {"subjects": ["subj01"], "nsd": changed}
+    write_config(folder, **one)
+    text = run(folder, target, project=finished, ends_well=False)
+    assert f"{responses} by 3 h" in text
+    links = tmp_path / "links"
+    subprocess.run(["cp", "-rs", late, links], check=True)
+    write_config(folder, **one | {"nsd": changed | {"root": str(links)}})
+    contents = ("--max-checksum-file-size", "1000000000000")
+    run(folder, target, *contents, project=finished)
+    assert same(folder, finished, target)
+    again = run(folder, target, *contents, "--dry-run", project=finished)
+    assert "Nothing to be done" in again
 
 
 def test_clock_set_back(copied):
