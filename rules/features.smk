@@ -235,7 +235,7 @@ rule compute_grams:
     resources:
         gpu=1,
         mem_mb=growing(16000),
-        runtime=growing(60),
+        runtime=growing(30),
     params:
         spaces=BLOCK_SPACES,
         n_chunks=lookup("trajectories/chunks", within=config),
