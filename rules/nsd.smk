@@ -30,6 +30,7 @@ rule check_release:
         "logs/{subject}/check_release.log",
     conda:
         "../envs/analysis.yaml"
+    priority: 1
     resources:
         mem_mb=growing(4000),
         runtime=growing(15),
@@ -83,6 +84,8 @@ rule make_mask:
         "logs/{subject}/make_mask.{roi}.log",
     conda:
         "../envs/analysis.yaml"
+    # A region that cannot be used is found before anything long begins, whoever needs it.
+    priority: 1
     resources:
         mem_mb=growing(2000),
         runtime=growing(10),
