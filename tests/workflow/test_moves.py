@@ -48,4 +48,4 @@ def test_jobs_use_the_package_beside_the_snakefile(nsd_config, tmp_path, monkeyp
     monkeypatch.setenv("PYTHONPATH", str(other.parents[1]))
     folder = tmp_path / "run"
     write_config(folder, **nsd_config)
-    run_snakemake(folder, "--", "results/subj01/release.tsv", project=PROJECT)
+    run_snakemake(folder, "results/subj01/release.tsv", project=PROJECT)
