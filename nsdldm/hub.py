@@ -1,9 +1,18 @@
 """Where huggingface-hub keeps models, and whether it may fetch them. Standard library only."""
 
 import os
+from http.client import HTTPException
 from pathlib import Path
+from threading import Thread
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+from nsdldm.errors import Finding
 
 FETCH = "Fetch it once where there is a network (docs/offline.md), or unset HF_HUB_OFFLINE"
+CONNECT = "Fetch it once where there is a network (docs/offline.md), or give a folder as model.path"
+# For the hub to answer at all; its library would try again and again for half a minute.
+PATIENCE_SECONDS = 5
 
 
 def is_offline():
@@ -34,3 +43,44 @@ def find_snapshot(name, revision):
     reference = repository / "refs" / revision
     commit = reference.read_text().strip() if reference.is_file() else revision
     return repository / "snapshots" / commit
+
+
+def check_connection(name, revision):
+    """Look whether the hub can be reached, within a few seconds.
+
+    Parameters
+    ----------
+    name, revision : str
+        What is to be fetched, for the message.
+
+    Returns
+    -------
+    list of Finding
+        Empty where anything answers, be it with a refusal.
+    """
+    endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+    answers = []
+    # In a thread, since looking up a name obeys no time limit.
+    asking = Thread(target=lambda: answers.append(_find_obstacle(endpoint)), daemon=True)
+    asking.start()
+    asking.join(PATIENCE_SECONDS)
+    obstacle = answers[0] if answers else f"no answer within {PATIENCE_SECONDS} s"
+    if obstacle is None:
+        return []
+    folder = find_snapshot(name, revision)
+    expected = f"revision {revision} at {folder}, or a connection to {endpoint}"
+    return [Finding(f"model.path {name}", expected, f"neither ({obstacle})", CONNECT)]
+
+
+def _find_obstacle(endpoint):
+    """Why an address does not answer, or None; by way of a proxy, if there is one."""
+    try:
+        with urlopen(Request(endpoint, method="HEAD"), timeout=PATIENCE_SECONDS):
+            return None
+    except HTTPError:
+        return None
+    except URLError as error:
+        reason = error.reason
+        return getattr(reason, "strerror", None) or str(reason)
+    except (OSError, HTTPException, ValueError) as error:
+        return str(error)

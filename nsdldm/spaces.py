@@ -29,9 +29,11 @@ class Space(NamedTuple):
 
 
 def count_steps(steps, share):
-    """Steps in a share of a chain: rounded down as `nsdldm.ldm.trajectories.plan_steps`, >= 1."""
-    # 0.29 x 100 is 28.999999999999996.
-    return max(int(round(steps * share, 6)), 1)
+    """Steps in a share of a chain, rounded down as in diffusers' image-to-image, but at least 1.
+
+    Nothing is done about binary fractions there: 0.29 of 100 steps are 28.
+    """
+    return max(min(int(steps * share), steps), 1)
 
 
 def plan_spaces(steps, strengths, strength, step_shares, latent, blocks):

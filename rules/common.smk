@@ -12,10 +12,11 @@ from snakemake.cli import get_argument_parser
 from snakemake.utils import validate
 
 from nsdldm.demo.atlases import LABELS, check_regions
+from nsdldm.ldm.check import check_model
 from nsdldm.listing import list_files, list_weights
 from nsdldm.nsd import layout
 from nsdldm.nsd.places import find_place
-from nsdldm.nsd.preflight import check_model, find_table, preflight
+from nsdldm.nsd.preflight import find_table, preflight
 from nsdldm.nsd.remote import is_remote
 from nsdldm.provenance import digest, digest_file, digest_function
 from nsdldm.settings import check_consistency, check_schema, plan_trajectories
@@ -629,7 +630,10 @@ def stop_on_missing_inputs():
         # Snakemake takes a benchmark for one of a job's outputs.
         if n := mend_times(["results", "benchmarks"]):
             logger.warning(f"{n} results had times in the future; they are of now.")
-    findings = check_model(config["model"]["path"], config["model"]["revision"])
+    processes = {name: config[name] for name in ("denoising", "reconstruction")}
+    processes["trained.sampling"] = TRAINED["sampling"]
+    chains = [(name, own["scheduler"], own["steps"]) for name, own in processes.items()]
+    findings = check_model(config["model"]["path"], config["model"]["revision"], chains)
     if config["dataset"] == "demo":
         findings += check_regions(config["rois"])
         findings += find_late(network_inputs())

@@ -53,7 +53,7 @@ def encode_pictures(autoencoder, pictures):
     Returns
     -------
     mean, logvar : float32 arrays of shape (n, channels, height, width)
-        Of the posterior times `scaling_factor`, the latent that the U-Net sees. A `VQModel` has
+        Of the posterior as the U-Net sees it, see `scale_latents`. A `VQModel` has
         no posterior: the mean is the latent before quantisation, and the log-variance that of a
         standard deviation of 3e-7 before scaling.
     """
@@ -63,9 +63,23 @@ def encode_pictures(autoencoder, pictures):
         mean, logvar = encoded.latents, torch.full_like(encoded.latents, LEAST_LOGVAR)
     else:
         mean, logvar = encoded.latent_dist.mean, encoded.latent_dist.logvar
-    scale = autoencoder.config.scaling_factor
-    mean, logvar = mean.float() * scale, logvar.float() + 2 * np.log(scale)
-    return mean.cpu().numpy(), logvar.cpu().numpy()
+    logvar = logvar.float() + 2 * np.log(autoencoder.config.scaling_factor)
+    return scale_latents(autoencoder, mean.float()).cpu().numpy(), logvar.cpu().numpy()
+
+
+def scale_latents(autoencoder, latents):
+    """Latents as the U-Net sees them: (latent - shift_factor) x scaling_factor."""
+    return (latents - _shift_of(autoencoder)) * autoencoder.config.scaling_factor
+
+
+def unscale_latents(autoencoder, latents):
+    """Latents as the autoencoder decodes them, from those of `scale_latents`."""
+    return latents / autoencoder.config.scaling_factor + _shift_of(autoencoder)
+
+
+def _shift_of(autoencoder):
+    """A VQModel has no such setting, and Stable Diffusion's no value."""
+    return autoencoder.config.get("shift_factor") or 0.0
 
 
 def encode_latents(
@@ -92,8 +106,8 @@ def encode_latents(
     batch_size : int
         Images at once; halved when memory runs out.
     z : str or Path
-        Output, float32 of shape (n_images, channels, height, width): posterior mean times the
-        scaling factor, a row an image of the table.
+        Output, float32 of shape (n_images, channels, height, width): posterior mean as
+        `scale_latents` has it, a row an image of the table.
     z_logvar : str or Path
         Output of the same shape: log-variance of the scaled latent.
 

@@ -3,45 +3,28 @@
 import logging
 import math
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import torch
-from diffusers import (
-    AutoencoderKL,
-    DDIMScheduler,
-    DPMSolverMultistepScheduler,
-    PNDMScheduler,
-    UNet2DConditionModel,
-    VQModel,
-)
+from diffusers import AutoencoderKL, UNet2DConditionModel, VQModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from nsdldm.devices import check_choice
 from nsdldm.errors import Finding, InputError, Unexpected, reading
-from nsdldm.hub import FETCH, is_offline
+from nsdldm.hub import FETCH, check_connection, find_snapshot, is_offline
+from nsdldm.ldm.check import PARTS, check_kind, check_model, find_missing, lacks
+from nsdldm.ldm.samplers import SAMPLERS, make_sampler
 from nsdldm.listing import list_files
 
 logger = logging.getLogger(__name__)
 
-# Ten times Stable Diffusion's; the samplers make room for all.
-MOST_TIMESTEPS = 10_000
 # Of a kind; Stable Diffusion XL has 32. The libraries build all before they look at the weights.
 MOST_LAYERS = 200
 LAYERS = ("num_hidden_layers", "layers_per_block", "transformer_layers_per_block")
 # What a file of the text tower may hold besides.
 REST_OF_CLIP = ("vision_model.", "visual_projection.", "text_projection.", "logit_scale")
-
-# With what the image-to-image pipeline sets where an old checkpoint says otherwise: latents are
-# not pictures, so nothing is clipped to -1 and 1, and the last timestep is 1.
-SCHEDULERS = {
-    "ddim": (DDIMScheduler, {"clip_sample": False, "steps_offset": 1}),
-    "dpmsolver++": (
-        DPMSolverMultistepScheduler,
-        {"algorithm_type": "dpmsolver++", "steps_offset": 1},
-    ),
-    # Linear multistep, as in latent diffusion's code, without Runge-Kutta steps to begin with.
-    "plms": (PNDMScheduler, {"skip_prk_steps": True, "steps_offset": 1}),
-}
+SAME = "Take weights and config.json from the same model, whole"
 
 
 def load_autoencoder(path, revision, device, dtype):
@@ -67,11 +50,10 @@ def load_autoencoder(path, revision, device, dtype):
     Raises
     ------
     InputError
-        No such model, a hub id without a revision, or a damaged file.
+        No such model, a hub id without a revision, a damaged file, or a part of a kind that is not
+        supported.
     """
     config = _load(AutoencoderKL.load_config, path, revision, "vae")
-    scaling = config.get("scaling_factor", 1)
-    _require(_is_number(scaling) and scaling > 0, path, "vae", "a scaling_factor above 0", scaling)
     kind = VQModel if config.get("_class_name") == "VQModel" else AutoencoderKL
     # A configuration without the key stands for True, as Stable Diffusion 1's does.
     upcast = kind is VQModel or (dtype == torch.float16 and config.get("force_upcast", True))
@@ -143,27 +125,20 @@ def load_denoiser(path, revision, device, dtype, scheduler):
     Returns
     -------
     unet : UNet2DConditionModel
-    scheduler : DDIMScheduler, DPMSolverMultistepScheduler or PNDMScheduler
-        With the noise schedule and the prediction type (epsilon or v) of the checkpoint.
+    scheduler : Ddim, DpmSolver or Plms
+        As `nsdldm.ldm.samplers.make_sampler`, with the noise schedule, spacing and prediction type
+        of the checkpoint.
 
     Raises
     ------
     InputError
         As `load_autoencoder`.
     """
-    check_choice("denoising.scheduler", scheduler, SCHEDULERS)
-    kind, options = SCHEDULERS[scheduler]
-    config = _load(kind.load_config, path, revision, "scheduler")
-    steps = config.get("num_train_timesteps", 1000)
-    expected = f"num_train_timesteps from 1 to {MOST_TIMESTEPS}"
-    fits = type(steps) is int and 1 <= steps <= MOST_TIMESTEPS
-    _require(fits, path, "scheduler", expected, steps)
-    if kind is PNDMScheduler:
-        predicted = config.get("prediction_type", "epsilon")
-        expected = "a prediction_type that plms knows: epsilon or v_prediction"
-        _require(predicted in ("epsilon", "v_prediction"), path, "scheduler", expected, predicted)
+    check_choice("denoising.scheduler", scheduler, SAMPLERS)
+    config = _load(SAMPLERS[scheduler][0].load_config, path, revision, "scheduler")
+    _stop_at_kind(path, revision, ["scheduler"], [("denoising", scheduler, None)])
     with reading(_name(path, "scheduler"), "the configuration of a scheduler"):
-        sampler = kind.from_config(config, **options)
+        sampler = make_sampler(scheduler, config)
     unet = _load_network(UNet2DConditionModel, path, revision, "unet", dtype)
     return unet.to(device, memory_format=torch.channels_last), sampler
 
@@ -171,6 +146,18 @@ def load_denoiser(path, revision, device, dtype, scheduler):
 def _name(path, part):
     """A part of a checkpoint, for messages."""
     return f"{path}/{part}"
+
+
+def _folder(path, revision):
+    """Where a checkpoint lies on this machine, if it does."""
+    return Path(path) if Path(path).is_dir() else find_snapshot(str(path), revision)
+
+
+def _stop_at_kind(path, revision, parts, chains=()):
+    """Stop at a checkpoint of a kind that is not supported."""
+    findings = check_kind(path, _folder(path, revision), chains, parts)
+    if findings:
+        raise InputError(*findings)
 
 
 def _is_number(value):
@@ -187,6 +174,8 @@ def _require(fits, path, part, expected, found):
 def _load(method, path, revision, part, **options):
     """One part of a checkpoint by a method of its class."""
     local = Path(path).is_dir()
+    if Path(path).is_file():
+        raise InputError(*check_model(path))
     if not local and not revision:
         expected = "a folder, or a hub id with a revision"
         remedy = "Correct model.path, or set model.revision to a commit if it is a hub id"
@@ -195,13 +184,15 @@ def _load(method, path, revision, part, **options):
         raise InputError(Finding(f"model.path {path}", expected, found, remedy))
     expected = f"the {part} of a latent diffusion model"
     if local and not (Path(path) / part).is_dir():
-        remedy = "Set model.path to a model in the layout of diffusers, saved as safetensors"
-        raise InputError(Finding(_name(path, part), expected, "nothing", remedy))
-    remedy = "Replace it by an intact copy" if local else "Check the id, revision and connection"
+        raise InputError(*find_missing(Path(path), [part]))
+    remedy, held = "Replace it by an intact copy", True
     if not local:
         expected += f" at revision {revision}"
-        remedy = FETCH if is_offline() else remedy
-    options |= {"subfolder": part, "local_files_only": local}
+        remedy = FETCH if is_offline() else "Check the id, revision and connection"
+        held = is_offline() or not lacks(find_snapshot(str(path), revision), part)
+        if not held and (findings := check_connection(path, revision)):
+            raise InputError(*findings)
+    options |= {"subfolder": part, "local_files_only": held}
     with reading(_name(path, part), expected, remedy):
         loaded = method(path, revision=None if local else revision, **options)
         if isinstance(loaded, list | str | int | float | None):
@@ -214,6 +205,8 @@ def _check_claims(kind, path, revision, part):
     text = kind is CLIPTextModel
     method = CLIPTextConfig.from_pretrained if text else kind.load_config
     config = _load(method, path, revision, part)
+    # How parts belong together is asked where the last of them is loaded.
+    _stop_at_kind(path, revision, PARTS if part == "unet" else [part])
     settings = config.to_dict() if text else config
     for name in LAYERS:
         counts = settings.get(name) or 0
@@ -231,17 +224,23 @@ def _check_claims(kind, path, revision, part):
 
 def _load_network(kind, path, revision, part, dtype):
     """A network for inference with all of its weights."""
+    if Path(path).is_dir() and (findings := find_missing(Path(path), [part])):
+        raise InputError(*findings)
     _check_claims(kind, path, revision, part)
     options = {"dtype": dtype, "use_safetensors": True, "output_loading_info": True}
-    network, report = _load(kind.from_pretrained, path, revision, part, **options)
+    try:
+        network, report = _load(kind.from_pretrained, path, revision, part, **options)
+    except InputError as error:
+        # Of another size, which is no damage.
+        others = [replace(f, remedy=SAME) for f in error.findings if " of shape (" in f.found]
+        raise InputError(*others or error.findings) from error
     # The libraries only warn, leave the first random and make too small a network of the second.
     missing, excess = sorted(report["missing_keys"]), sorted(report["unexpected_keys"])
     excess = [name for name in excess if not name.startswith(REST_OF_CLIP)]
     for names, found in ((missing, "none for"), (excess, "others besides them,")):
         if names:
             expected, found = "the weights of its configuration", f"{found} {', '.join(names[:3])}"
-            remedy = "Replace it by an intact copy"
-            raise InputError(Finding(_name(path, part), expected, found, remedy))
+            raise InputError(Finding(_name(path, part), expected, found, SAME))
     logger.info("loaded %s", _name(path, part))
     return network.requires_grad_(False).eval()
 

@@ -23,7 +23,7 @@ from nsdldm.ldm.chunks import (
     remove_partial,
     save_reconstructions,
 )
-from nsdldm.ldm.latents import encode_pictures, latent_shape, prepare_pictures
+from nsdldm.ldm.latents import encode_pictures, latent_shape, prepare_pictures, unscale_latents
 from nsdldm.ldm.loading import load_autoencoder, load_denoiser, load_text
 from nsdldm.ldm.text import embed_texts
 from nsdldm.ldm.trajectories import denoise, open_feature, plan_steps
@@ -62,7 +62,7 @@ def decode_pictures(autoencoder, latents):
     autoencoder : AutoencoderKL or VQModel
         One that quantises does so first.
     latents : float32 tensor of shape (n, channels, height, width)
-        As the U-Net sees them: times `scaling_factor`.
+        As the U-Net sees them, see `nsdldm.ldm.latents.scale_latents`.
 
     Returns
     -------
@@ -74,7 +74,7 @@ def decode_pictures(autoencoder, latents):
     InputError
         Values that are not finite.
     """
-    latents = (latents / autoencoder.config.scaling_factor).to(
+    latents = unscale_latents(autoencoder, latents).to(
         autoencoder.device, autoencoder.dtype, memory_format=torch.channels_last
     )
     decoded = autoencoder.decode(latents).sample.float()

@@ -11,6 +11,7 @@ from nsdldm.files import create_array, load_array, load_table
 from nsdldm.ldm.batching import draw_noise, run_images
 from nsdldm.ldm.loading import load_denoiser, load_text
 from nsdldm.ldm.text import embed_texts
+from nsdldm.spaces import count_steps
 
 logger = logging.getLogger(__name__)
 
@@ -26,12 +27,12 @@ def plan_steps(scheduler, steps, strength):
 
     Parameters
     ----------
-    scheduler : DDIMScheduler, DPMSolverMultistepScheduler or PNDMScheduler
-        Changed in place; forgets what an earlier run left.
+    scheduler : SchedulerMixin
+        Of `nsdldm.ldm.loading.load_denoiser`. Changed in place; forgets what an earlier run left.
     steps : int
         Steps of the whole chain.
     strength : float
-        Share of the chain that is run, rounded down to whole steps but at least one.
+        Share of the chain that is run, as `nsdldm.spaces.count_steps` makes it whole steps.
 
     Returns
     -------
@@ -41,16 +42,20 @@ def plan_steps(scheduler, steps, strength):
     Raises
     ------
     InputError
-        A strength outside (0, 1], or below 1 with a sampler that cannot begin midway.
+        A strength outside (0, 1], or below 1 with a sampler that cannot begin midway; more steps
+        than in training.
     """
     if not 0 < strength <= 1:
         remedy = "Set it to the share of the steps to run"
         raise InputError(
             Finding("denoising.strength", "above 0 and at most 1", str(strength), remedy)
         )
+    most = scheduler.config.num_train_timesteps
+    if not 1 <= steps <= most:
+        expected = f"1 to {most}, the num_train_timesteps of the model's scheduler_config.json"
+        raise InputError(Finding("denoising.steps", expected, str(steps), "Correct it"))
     scheduler.set_timesteps(steps)
-    # 0.29 x 100 is 28.999999999999996.
-    n = max(int(round(steps * strength, 6)), 1)
+    n = count_steps(steps, strength)
     if len(scheduler.timesteps) != steps:
         # PLMS takes its second step twice, and that only where it begins.
         if n < steps:
@@ -68,7 +73,7 @@ def denoise(unet, scheduler, latents, timesteps, c, unconditional, guidance, shi
     Parameters
     ----------
     unet : UNet2DConditionModel
-    scheduler : DDIMScheduler, DPMSolverMultistepScheduler or PNDMScheduler
+    scheduler : SchedulerMixin
         Set up by `plan_steps`. All are deterministic (DDIM's eta is 0).
     latents : float32 tensor of shape (n, channels, height, width)
         Noised to the level of the first timestep.

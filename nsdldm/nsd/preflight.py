@@ -4,24 +4,15 @@ Imported by the Snakefile, so that one report names all that is missing, of all 
 at names and sizes and reads label tables; `nsdldm.nsd.check` looks inside the other files.
 """
 
-from pathlib import Path
-
 from nsdldm.errors import Finding, InputError
-from nsdldm.hub import FETCH, find_snapshot, is_offline
 from nsdldm.nsd import layout
 from nsdldm.nsd.labels import find_labels, is_named, parse_roi, read_label_table
-from nsdldm.nsd.places import Folder, find_place
+from nsdldm.nsd.places import find_place
 from nsdldm.workfolder import find_late
 
 BUCKET = "s3://natural-scenes-dataset"
-WEIGHTS = {
-    "vae": "diffusion_pytorch_model",
-    "text_encoder": "model",
-    "unet": "diffusion_pytorch_model",
-}
 # What is missing where a subject has nothing in a space.
 IN_SPACE = (layout.ROI, layout.TRANSFORM, layout.BETAS)
-LAYOUT = "Set model.path to a model in the layout of diffusers, saved as safetensors"
 
 
 def preflight(config, root, sessions, others=()):
@@ -292,50 +283,3 @@ def _missing_betas(place, absent, n_wanted, kind):
     if len(absent) > 1:
         found += f", and so for {len(absent)} sessions of {n_wanted}"
     return Finding(place.where(absent[0]), "the betas of a session", found, remedy)
-
-
-def check_model(path, revision=None):
-    """List what a latent diffusion model lacks to be loaded.
-
-    Parameters
-    ----------
-    path : str
-        A local folder in the layout of diffusers, or a hub id (owner/name).
-    revision : str, optional
-        Commit of the hub repository. A hub id must have one; it is looked up on this machine, and
-        only where HF_HUB_OFFLINE says that it must be there.
-
-    Returns
-    -------
-    list of Finding
-    """
-    folder, remedy = Path(path), LAYOUT
-    if not folder.is_dir():
-        if not revision:
-            remedy = "Correct model.path, or set model.revision to a commit if it is a hub id"
-            expected = "a folder, or a hub id with a revision"
-            return [Finding(f"model.path {path}", expected, "no folder, no revision", remedy)]
-        if not is_offline():
-            return []
-        folder, remedy = find_snapshot(path, revision), FETCH
-        if not folder.is_dir():
-            expected = f"revision {revision} at {folder}, since HF_HUB_OFFLINE is set"
-            return [Finding(f"model.path {path}", expected, "nothing", remedy)]
-    findings = []
-    for part, weights in WEIGHTS.items():
-        names = f"{weights}.safetensors", f"{weights}.safetensors.index.json"
-        findings += _find_part(folder / part, [("config.json",), names], remedy)
-    vocabulary = ("tokenizer.json", "vocab.json")
-    findings += _find_part(folder / "tokenizer", [("tokenizer_config.json",), vocabulary], remedy)
-    return findings + _find_part(folder / "scheduler", [("scheduler_config.json",)], remedy)
-
-
-def _find_part(folder, needed, remedy):
-    """A finding, as a list, if a part of a model lacks a file; `needed` lists equivalent names."""
-    has_file = Folder(folder).has_file
-    absent = [names[0] for names in needed if not any(map(has_file, names))]
-    if not absent:
-        return []
-    found = "a folder without " + " and ".join(absent) if folder.is_dir() else "nothing"
-    expected = f"the {folder.name} of a latent diffusion model"
-    return [Finding(str(folder), expected, found, remedy)]

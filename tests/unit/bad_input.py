@@ -21,6 +21,7 @@ import h5py
 import nibabel as nib
 import numpy as np
 import pandas as pd
+import pytest
 import torch
 import yaml
 from ldm_models import save_model
@@ -53,13 +54,14 @@ from nsdldm.demo.atlases import check_regions
 from nsdldm.errors import InputError
 from nsdldm.features import compute_features
 from nsdldm.ldm import activations
+from nsdldm.ldm.check import check_model
 from nsdldm.ldm.loading import load_autoencoder, load_denoiser, load_text
 from nsdldm.metrics.networks import load_extractors
 from nsdldm.nsd.betas import read_session
 from nsdldm.nsd.captions import read_captions
 from nsdldm.nsd.check import check_release
 from nsdldm.nsd.labels import parse_roi, read_label_table
-from nsdldm.nsd.preflight import check_model, preflight
+from nsdldm.nsd.preflight import preflight
 from nsdldm.nsd.rois import make_masks, read_labels, read_volume
 from nsdldm.nsd.stimuli import read_images
 from nsdldm.nsd.surfaces import (
@@ -800,7 +802,10 @@ MODEL_CASES = {
     "truncated weights": ("unet", lambda part: cut(weights(part))),
     "weights whose header claims too much": ("vae", claim_header),
     "weights as a pickle, which could run code": ("unet", pickle_weights),
-    "weights of other shapes": ("unet", partial(set_config, "config.json", {"in_channels": 9})),
+    "weights of other shapes": (
+        "unet",
+        partial(set_config, "config.json", {"block_out_channels": [4, 16]}),
+    ),
     "weights that the configuration leaves out": (
         "text_encoder",
         partial(set_config, "config.json", {"num_hidden_layers": 0}),
@@ -817,6 +822,64 @@ MODEL_CASES = {
     "a factor that is no number": (
         "vae",
         partial(set_config, "config.json", {"scaling_factor": "0.18"}),
+    ),
+    "a shift that is no number": (
+        "vae",
+        partial(set_config, "config.json", {"shift_factor": "0.1"}),
+    ),
+    "a mean for each channel of the latents": (
+        "vae",
+        partial(set_config, "config.json", {"latents_mean": [0, 0, 0, 0]}),
+    ),
+    "an autoencoder of another kind": (
+        "vae",
+        partial(set_config, "config.json", {"_class_name": "AutoencoderTiny"}),
+    ),
+    "a quantising autoencoder without layers around its codebook": (
+        "vae",
+        partial(set_config, "config.json", {"_class_name": "VQModel", "use_quant_conv": False}),
+    ),
+    "Stable Diffusion XL": (
+        "unet",
+        partial(set_config, "config.json", {"addition_embed_type": "text_time"}),
+    ),
+    "a U-Net conditioned on classes": (
+        "unet",
+        partial(set_config, "config.json", {"num_class_embeds": 1000}),
+    ),
+    "a U-Net for inpainting": ("unet", partial(set_config, "config.json", {"in_channels": 9})),
+    "a U-Net for depth": ("unet", partial(set_config, "config.json", {"in_channels": 5})),
+    "a U-Net for another text tower": (
+        "unet",
+        partial(set_config, "config.json", {"cross_attention_dim": 1024}),
+    ),
+    "a U-Net for another autoencoder": (
+        "unet",
+        partial(set_config, "config.json", {"in_channels": 16, "out_channels": 16}),
+    ),
+    "a text tower that is not CLIP's": (
+        "text_encoder",
+        partial(set_config, "config.json", {"model_type": "t5"}),
+    ),
+    "a scheduler without a noise schedule, as of flow matching": (
+        "scheduler",
+        partial(set_config, "scheduler_config.json", {"beta_schedule": None}),
+    ),
+    "timesteps placed in an unknown way": (
+        "scheduler",
+        partial(set_config, "scheduler_config.json", {"timestep_spacing": "karras"}),
+    ),
+    "a prediction of another type": (
+        "scheduler",
+        partial(set_config, "scheduler_config.json", {"prediction_type": "flow_prediction"}),
+    ),
+    "noise that is predicted where all is noise": (
+        "scheduler",
+        partial(set_config, "scheduler_config.json", {"rescale_betas_zero_snr": True}),
+    ),
+    "noise levels outside 0 and 1": (
+        "scheduler",
+        partial(set_config, "scheduler_config.json", {"beta_end": 12}),
     ),
     "a scheduler of too many steps": (
         "scheduler",
@@ -842,6 +905,45 @@ def _(_folder):
 def _(folder):
     write_text(folder / "sd/model.ckpt", "x")
     return check_model(folder / "sd")
+
+
+@case(MODEL, "weights for half precision only")
+def _(folder):
+    model = shutil.copytree(whole_model(), folder / "model")
+    file = weights(model / "unet")
+    file.rename(file.with_suffix(".fp16.safetensors"))
+    return check_model(model)
+
+
+@case(MODEL, "a transformer instead of a U-Net")
+def _(folder):
+    model = shutil.copytree(whole_model(), folder / "model")
+    (model / "unet").rename(model / "transformer")
+    return check_model(model)
+
+
+@case(MODEL, "a second text tower")
+def _(folder):
+    model = shutil.copytree(whole_model(), folder / "model")
+    shutil.copytree(model / "text_encoder", model / "text_encoder_2")
+    return check_model(model)
+
+
+@case(MODEL, "more steps than in training")
+def _(_folder):
+    return check_model(whole_model(), None, [("denoising", "ddim", 1001)])
+
+
+@case(MODEL, "a hub's model, and no network")
+def _(folder):
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_HUB_CACHE"):
+            patch.delenv(name, raising=False)
+        patch.setenv("HF_HOME", str(folder))
+        patch.setenv("no_proxy", "*")
+        # A port that nothing listens on.
+        patch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+        return check_model("CompVis/stable-diffusion-v1-4", "133a221b")
 
 
 @case(MODEL, "weights of another publisher")

@@ -18,14 +18,26 @@ START, END = N_WORDS - 2, N_WORDS - 1
 NETWORK = {"revision": None, "device": "cpu", "dtype": "float32"}
 
 
-def save_model(folder, prediction="epsilon", force_upcast=True, scheduler=None, quantised=False):
-    """Random weights in the real classes; the words are those of the model that ships."""
+def save_model(
+    folder,
+    prediction="epsilon",
+    force_upcast=True,
+    scheduler=None,
+    quantised=False,
+    width=WIDTH,
+    vae=None,
+    unet=None,
+):
+    """Random weights in the real classes; the words are those of the model that ships.
+
+    `width` is the text tower's, `scheduler`, `vae` and `unet` are settings of theirs that differ.
+    """
     torch.manual_seed(0)
     shutil.copytree(DEMO_MODEL / "tokenizer", folder / "tokenizer")
     shutil.copy(DEMO_MODEL / "model_index.json", folder)
     text = CLIPTextConfig(
         vocab_size=N_WORDS,
-        hidden_size=WIDTH,
+        hidden_size=width,
         intermediate_size=16,
         num_hidden_layers=1,
         num_attention_heads=2,
@@ -36,7 +48,8 @@ def save_model(folder, prediction="epsilon", force_upcast=True, scheduler=None, 
     )
     CLIPTextModel(text).save_pretrained(folder / "text_encoder")
     own = {"num_vq_embeddings": 16} if quantised else {"latent_channels": 4}
-    channels = 3 if quantised else 4
+    own |= vae or {}
+    channels = 3 if quantised else own["latent_channels"]
     autoencoder = (VQModel if quantised else AutoencoderKL)(
         block_out_channels=(4, 8),
         down_block_types=["DownEncoderBlock2D"] * 2,
@@ -50,18 +63,19 @@ def save_model(folder, prediction="epsilon", force_upcast=True, scheduler=None, 
         # As far apart as latents are; they begin near 0.
         torch.nn.init.normal_(autoencoder.quantize.embedding.weight)
     autoencoder.save_pretrained(folder / "vae")
-    UNet2DConditionModel(
-        sample_size=8,
-        in_channels=channels,
-        out_channels=channels,
-        block_out_channels=(4, 8),
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"),
-        layers_per_block=1,
-        norm_num_groups=2,
-        attention_head_dim=2,
-        cross_attention_dim=WIDTH,
-    ).save_pretrained(folder / "unet")
+    network = {
+        "sample_size": 8,
+        "in_channels": channels,
+        "out_channels": channels,
+        "block_out_channels": (4, 8),
+        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+        "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
+        "layers_per_block": 1,
+        "norm_num_groups": 2,
+        "attention_head_dim": 2,
+        "cross_attention_dim": width,
+    }
+    UNet2DConditionModel(**network | (unet or {})).save_pretrained(folder / "unet")
     options = {"clip_sample": False, "set_alpha_to_one": False, "steps_offset": 1}
     DDIMScheduler(
         beta_start=0.00085,

@@ -11,6 +11,7 @@ from transformers import CLIPTokenizer
 
 from nsdldm.devices import choose_device, choose_dtype
 from nsdldm.errors import InputError
+from nsdldm.ldm import loading
 from nsdldm.ldm.loading import count_tokens, load_autoencoder, load_denoiser, load_text
 from nsdldm.ldm.trajectories import plan_steps
 
@@ -91,9 +92,12 @@ def test_a_quantising_autoencoder_is_always_float32(tmp_path):
         assert not autoencoder.training
 
 
-def test_plms_needs_noise_or_velocity(tmp_path):
-    folder = save_model(tmp_path / "model", "sample")
-    with pytest.raises(InputError, match=r"scheduler: .*plms knows.* found 'sample'"):
+def test_plms_cannot_begin_with_noise_alone(tmp_path):
+    zero = {"rescale_betas_zero_snr": True}
+    folder = save_model(tmp_path / "model", "v_prediction", scheduler=zero)
+    for name in ("ddim", "dpmsolver++"):
+        load_denoiser(folder, None, CPU, torch.float32, name)
+    with pytest.raises(InputError, match=r"scheduler_config.json: .*rescale_betas_zero_snr false"):
         load_denoiser(folder, None, CPU, torch.float32, "plms")
 
 
@@ -139,7 +143,7 @@ def test_missing_part_is_named(copied, part):
 @pytest.mark.parametrize("part", ["vae", "text_encoder", "unet"])
 @pytest.mark.parametrize("damage", ["cut", "gone", "incomplete"])
 def test_damaged_weights_are_named(copied, part, damage):
-    weights = next((copied / part).glob("*.safetensors"))
+    weights, name = next((copied / part).glob("*.safetensors")), ""
     if damage == "cut":
         weights.write_bytes(weights.read_bytes()[:-100])
     elif damage == "gone":
@@ -148,8 +152,12 @@ def test_damaged_weights_are_named(copied, part, damage):
         tensors = load_file(weights)
         name, _ = tensors.popitem()
         save_file(tensors, weights, metadata={"format": "pt"})
-    problem = f"none for {name}" if damage == "incomplete" else "cannot be read"
-    with pytest.raises(InputError, match=rf"/{part}: expected.*{problem}.*intact copy"):
+    problem = {
+        "cut": r"cannot be read.*intact copy",
+        "gone": r"a folder without \S+\.safetensors\. Set model.path",
+        "incomplete": f"none for {name}.*weights and config.json from the same model",
+    }[damage]
+    with pytest.raises(InputError, match=rf"/{part}: expected.*{problem}"):
         load_part(part, copied)
 
 
@@ -183,6 +191,7 @@ def test_hub_model_is_pinned_and_its_absence_explained(monkeypatch):
     monkeypatch.setattr(UNet2DConditionModel, "from_pretrained", fetch)
     for kind in (DDIMScheduler, UNet2DConditionModel):
         monkeypatch.setattr(kind, "load_config", lambda *_, **__: {})
+    monkeypatch.setattr(loading, "check_connection", lambda *_: [])
     with pytest.raises(
         InputError, match=r"nobody/nothing/unet: .*\(no connection\).*connection\.$"
     ):

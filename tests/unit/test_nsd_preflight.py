@@ -9,7 +9,7 @@ import pytest
 from nsd_files import make_atlas, make_design, write_nifti, write_subject
 
 from nsdldm.nsd.places import Folder
-from nsdldm.nsd.preflight import check_model, find_table, preflight
+from nsdldm.nsd.preflight import find_table, preflight
 
 PROJECT = Path(__file__).resolve().parents[2]
 BETAS = "nsddata_betas/ppdata/subj{0:02d}/func1pt8mm/betas_fithrf_GLMdenoise_RR"
@@ -261,7 +261,7 @@ def test_two_subjects_broken_in_two_ways_are_in_one_report(config, root):
 
 
 def test_needs_the_standard_library_only():
-    code = "import sys; import nsdldm.nsd.preflight; print(*sys.modules)"
+    code = "import sys; import nsdldm.ldm.check, nsdldm.nsd.preflight; print(*sys.modules)"
     # -I -S: neither site-packages nor the environment's paths.
     command = f"import sys; sys.path.append({str(PROJECT)!r}); {code}"
     run = subprocess.run(
@@ -269,46 +269,3 @@ def test_needs_the_standard_library_only():
     )
     first = {name.partition(".")[0] for name in run.stdout.split()}
     assert first - sys.stdlib_module_names <= {"__main__", "nsdldm"}
-
-
-@pytest.fixture
-def model(tmp_path):
-    """A model folder with the names of diffusers' layout."""
-    names = (
-        "vae/config.json",
-        "vae/diffusion_pytorch_model.safetensors",
-        "text_encoder/config.json",
-        "text_encoder/model.safetensors",
-        "unet/config.json",
-        "unet/diffusion_pytorch_model.safetensors.index.json",
-        "tokenizer/tokenizer_config.json",
-        "tokenizer/vocab.json",
-        "scheduler/scheduler_config.json",
-    )
-    for name in names:
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_text("{}")
-    return tmp_path
-
-
-def test_whole_model_has_no_findings(model):
-    assert check_model(model) == []
-    assert check_model(PROJECT / "resources/demo_model") == []
-
-
-@pytest.mark.parametrize("part", ["vae", "text_encoder", "unet", "tokenizer", "scheduler"])
-def test_model_without_a_part(model, part):
-    shutil.rmtree(model / part)
-    find_one(check_model(model), f"/{part}", f"the {part} of a latent", "found nothing")
-
-
-def test_model_with_pickled_weights_only(model):
-    weights = model / "vae/diffusion_pytorch_model.safetensors"
-    weights.rename(weights.with_suffix(".bin"))
-    words = "without diffusion_pytorch_model.safetensors", "safetensors"
-    find_one(check_model(model), "/vae", *words)
-
-
-def test_hub_id_needs_a_revision(tmp_path):
-    assert check_model("owner/a-model-that-is-no-folder", "133a221b") == []
-    find_one(check_model("owner/a-model-that-is-no-folder"), "no-folder", "model.revision")

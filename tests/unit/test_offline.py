@@ -5,15 +5,20 @@ import shutil
 import socket
 import subprocess
 import sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import torch
+from diffusers import AutoencoderKL
 from ldm_models import DEMO_MODEL, save_model
 
+from nsdldm import hub
+from nsdldm.errors import InputError
+from nsdldm.ldm.check import check_model
 from nsdldm.ldm.loading import load_autoencoder, load_denoiser, load_text
 from nsdldm.metrics.networks import load_extractors
-from nsdldm.nsd.preflight import check_model
 
 PROJECT = Path(__file__).resolve().parents[2]
 NAME, COMMIT = "owner/tiny", "0123456789abcdef0123456789abcdef01234567"
@@ -51,8 +56,8 @@ def home(tmp_path_factory):
     return home
 
 
-def load_offline(home, name, revision):
-    environment = os.environ | {"HF_HOME": str(home), "HF_HUB_OFFLINE": "1"}
+def load_offline(home, name, revision, offline="1"):
+    environment = os.environ | {"HF_HOME": str(home), "HF_HUB_OFFLINE": offline}
     environment["PYTHONPATH"] = str(PROJECT)
     command = [sys.executable, "-c", LOAD, name, revision]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -62,6 +67,11 @@ def test_a_fetched_commit_loads_without_sockets(home):
     result = load_offline(home, NAME, COMMIT)
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines()[::2] == ["0.4", "8"]
+
+
+def test_a_fetched_commit_needs_no_setting(home):
+    result = load_offline(home, NAME, COMMIT, offline="0")
+    assert result.returncode == 0, result.stderr
 
 
 def test_what_was_not_fetched_is_one_error_that_says_what_to_do(home):
@@ -74,15 +84,58 @@ def test_what_was_not_fetched_is_one_error_that_says_what_to_do(home):
 
 
 @pytest.mark.parametrize("revision", [COMMIT, "main"])
-def test_the_preflight_looks_for_the_snapshot_only_offline(home, monkeypatch, revision):
+def test_the_preflight_looks_for_the_snapshot(home, monkeypatch, revision):
     monkeypatch.setenv("HF_HOME", str(home))
-    assert check_model("owner/other", revision) == []
+    # What is there needs no hub, and none is there.
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    assert check_model(NAME, revision) == []
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert check_model(NAME, revision) == []
     (finding,) = check_model("owner/other", revision)
     assert "model.path owner/other" in str(finding)
     assert f"revision {revision} at {home}/hub/models--owner--other/snapshots/" in str(finding)
     assert "docs/offline.md" in finding.remedy
+
+
+class Refuse(BaseHTTPRequestHandler):
+    """A hub that answers, if only to say no."""
+
+    def do_HEAD(self):
+        self.send_response(403)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+def test_a_hub_that_answers_may_be_asked(home, monkeypatch):
+    monkeypatch.setenv("HF_HOME", str(home))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    monkeypatch.setenv("no_proxy", "*")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refuse) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+        assert check_model("owner/other", COMMIT) == []
+        server.shutdown()
+
+
+def test_without_a_network_it_is_one_line_and_nothing_is_tried_again(home, monkeypatch):
+    """The library is not even asked, which would try five times."""
+    monkeypatch.setenv("HF_HOME", str(home))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setattr(AutoencoderKL, "load_config", None)
+    # A port that nothing listens on, one that takes connections and says nothing, and no port.
+    monkeypatch.setattr(hub, "PATIENCE_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        for port in (9, mute.getsockname()[1], "none"):
+            monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{port}")
+            (finding,) = check_model("owner/other", COMMIT)
+            with pytest.raises(InputError) as caught:
+                load_autoencoder("owner/other", COMMIT, torch.device("cpu"), torch.float32)
+            assert caught.value.findings == (finding,)
+            assert f"or a connection to http://127.0.0.1:{port}, found neither (" in str(finding)
+            assert "docs/offline.md" in finding.remedy
 
 
 def test_the_preflight_names_parts_that_were_not_fetched(home, monkeypatch, tmp_path):
