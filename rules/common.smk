@@ -35,8 +35,10 @@ from nsdldm.workfolder import (
 sys.executable = shlex.quote(sys.executable)
 
 # Jobs use the package beside the Snakefile, which their digests are of, whichever is installed.
-os.environ["PYTHONPATH"] = os.pathsep.join(
-    filter(None, [str(workflow.basedir), os.environ.get("PYTHONPATH")])
+os.environ.update(
+    PYTHONPATH=os.pathsep.join(
+        filter(None, [str(workflow.basedir), os.getenv("PYTHONPATH")])
+    )
 )
 SCHEMA = Path(workflow.basedir) / "schemas/config.schema.yaml"
 

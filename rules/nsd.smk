@@ -28,9 +28,9 @@ rule check_release:
         "results/{subject}/release.tsv",
     log:
         "logs/{subject}/check_release.log",
+    priority: 1
     conda:
         "../envs/analysis.yaml"
-    priority: 1
     resources:
         mem_mb=growing(4000),
         runtime=growing(15),
@@ -82,10 +82,10 @@ rule make_mask:
         "results/{subject}/masks/{roi}.nii.gz",
     log:
         "logs/{subject}/make_mask.{roi}.log",
-    conda:
-        "../envs/analysis.yaml"
     # A region that cannot be used is found before anything long begins, whoever needs it.
     priority: 1
+    conda:
+        "../envs/analysis.yaml"
     resources:
         mem_mb=growing(2000),
         runtime=growing(10),
