@@ -304,12 +304,13 @@ def label_tables(subject, atlases):
         }
     else:
         found = {atlas: find_table(PLACE, subject, atlas) for atlas in atlases}
-    return {atlas: stored(locate(name)) for atlas, name in found.items() if name}
+    return {atlas: locate(name) for atlas, name in found.items() if name}
 
 
 def roi_tables(wildcards):
     """Tables of a region's atlases."""
-    return [*label_tables(wildcards.subject, roi_atlases(wildcards)).values()]
+    tables = label_tables(wildcards.subject, roi_atlases(wildcards))
+    return [stored(path) for path in tables.values()]
 
 
 def roi_tabled(wildcards):
@@ -319,7 +320,8 @@ def roi_tabled(wildcards):
 
 def cortex_tables(wildcards):
     """Tables of the atlases that the cortex is made of."""
-    return [*label_tables(wildcards.subject, CORTEX_ATLASES).values()]
+    tables = label_tables(wildcards.subject, CORTEX_ATLASES)
+    return [stored(path) for path in tables.values()]
 
 
 def cortex_tabled(wildcards):
