@@ -97,6 +97,7 @@ def run(options, folder):
         scheduler="ddim",
         noise="per-image",
         seed=42,
+        text="own",
         reduction=options.reduction,
         width=options.width,
         device=options.device,

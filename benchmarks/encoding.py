@@ -115,6 +115,8 @@ def run_fit(options, folder):
         trials=folder / "trials.tsv",
         images=folder / "images.tsv",
         mask=folder / "mask.nii.gz",
+        regions={"cortex": folder / "mask.nii.gz"},
+        sums=folder / "sums.npz",
         maps={"x": folder / "maps.nii.gz"},
         tables={"x": folder / "table.tsv"},
         alphas=penalties(options),

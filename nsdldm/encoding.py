@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from nsdldm import ridge, stats
+from nsdldm.cells import Collector, find_cells
 from nsdldm.errors import Finding, InputError
 from nsdldm.files import load_array, load_mask, load_table, load_volume, save_table, save_volume
 from nsdldm.summary import MAPS
@@ -81,14 +82,15 @@ def _prepare_targets(betas, columns, trials, images, train_on, zscore):
     return fitted, test, ratio, filled + filled_test
 
 
-def _prepare_block(betas, block, rows, step, **how):
+def _prepare_block(betas, block, rows, step, every, **how):
     """`_prepare_targets` for a block of voxels, a few at a time to save memory."""
     n_voxels = block.stop - block.start
     fitted, test = (np.empty((len(samples), n_voxels), np.float32) for samples in rows)
     ratio, filled = np.empty(n_voxels, np.float32), 0
     for start in range(0, n_voxels, step):
         part = slice(start, min(start + step, n_voxels))
-        columns = slice(block.start + part.start, block.start + part.stop)
+        first, last = block.start + part.start, block.start + part.stop - 1
+        columns = slice(every * first, every * last + 1, every)
         fitted[:, part], test[:, part], ratio[part], n = _prepare_targets(betas, columns, **how)
         filled += n
     if filled:
@@ -153,7 +155,7 @@ def _plan_beside(rows, beside, held, memory_gb, *sizes):
         raise InputError(*error.findings, more) from None
 
 
-def plan_fits(rows, n_voxels, n_alphas, n_folds, memory_gb, held=0, n_kernels=1):
+def plan_fits(rows, n_voxels, n_alphas, n_folds, memory_gb, held=0, n_kernels=1, beside=0):
     """Plan the fits of a subject, and log what they will take.
 
     Parameters
@@ -167,6 +169,8 @@ def plan_fits(rows, n_voxels, n_alphas, n_folds, memory_gb, held=0, n_kernels=1)
         Predictions of the test samples by other models that are kept meanwhile.
     n_kernels : int
         Kernels of one model.
+    beside : int
+        Bytes that are needed besides.
 
     Returns
     -------
@@ -180,7 +184,7 @@ def plan_fits(rows, n_voxels, n_alphas, n_folds, memory_gb, held=0, n_kernels=1)
     """
     n_train, n_test = map(len, rows)
     # Each further kernel as read, himalaya's copy, its centred one and the weighted one.
-    beside = 4 * (n_kernels - 1) * n_train * (4 * n_train + n_test)
+    beside += 4 * (n_kernels - 1) * n_train * (4 * n_train + n_test)
     plan = _plan_beside(rows, beside / 1e9, held, memory_gb, n_voxels, n_alphas, n_folds)
     plan["peak"] += beside
     plan["device_peak"] += beside if plan["device_peak"] else 0
@@ -212,7 +216,12 @@ def load_kernel(path, rows):
     return [np.array(kernel[np.ix_(samples, train)]) for samples in rows]
 
 
-def prepare_blocks(betas, trials, images, rows, plan, train_on, zscore):
+def count_every(betas, every):
+    """Number of voxels when only every so many are taken, from the first."""
+    return -(-load_array(betas).shape[1] // every)
+
+
+def prepare_blocks(betas, trials, images, rows, plan, train_on, zscore, every=1):
     """Read and prepare as many voxels at a time as the plan allows.
 
     Parameters
@@ -225,11 +234,13 @@ def prepare_blocks(betas, trials, images, rows, plan, train_on, zscore):
         As `nsdldm.ridge.plan_batches` returns it.
     train_on : "averages" or "trials"
     zscore : bool
+    every : int
+        Take every so many voxels.
 
     Yields
     ------
     block : slice
-        The voxels, as columns of `betas`.
+        The voxels, counted among those taken.
     fitted, observed : float32 arrays of shape (n_train, n_block) and (n_test, n_block)
         Responses to fit to, and averages over the test images' trials.
     ratio : float32 array of shape (n_block,)
@@ -238,10 +249,10 @@ def prepare_blocks(betas, trials, images, rows, plan, train_on, zscore):
     # Preparing takes up to 48 bytes a trial and voxel.
     step = max(1, plan["spare"] // (48 * len(trials)))
     how = {"trials": trials, "images": images, "train_on": train_on, "zscore": zscore}
-    n_voxels = load_array(betas).shape[1]
+    n_voxels = count_every(betas, every)
     for start in range(0, n_voxels, plan["voxels"]):
         block = slice(start, min(start + plan["voxels"], n_voxels))
-        yield block, *_prepare_block(betas, block, rows, step, **how)
+        yield block, *_prepare_block(betas, block, rows, step, every, **how)
 
 
 def describe_noise(ratio, trials, images):
@@ -293,24 +304,41 @@ def _finish(name, table, alphas, n_test, q):
     return table
 
 
-def write_maps(table, mask, map_path, table_path):
+def write_maps(table, mask, map_path, table_path, every=1):
     """Write a table of voxels, and its columns as volumes of a 4-D map.
 
     Parameters
     ----------
     table : DataFrame
-        A row a voxel, in the C-order of the mask.
+        A row a voxel, in the C-order of the mask, or every so many voxels.
     mask : path
     map_path, table_path : path
         float32 NIfTI, NaN off the mask; table with i, j, k before the columns of `table`.
     """
     data, affine = load_volume(mask)
-    inside = data > 0
-    volumes = np.full((*inside.shape, table.shape[1]), np.nan, np.float32)
-    volumes[inside] = table.to_numpy(np.float32)
+    places = np.argwhere(data > 0)[::every]
+    volumes = np.full((*data.shape, table.shape[1]), np.nan, np.float32)
+    volumes[tuple(places.T)] = table.to_numpy(np.float32)
     save_volume(map_path, volumes, affine)
-    voxels = pd.DataFrame(np.argwhere(inside), columns=["i", "j", "k"])
+    voxels = pd.DataFrame(places, columns=["i", "j", "k"])
     save_table(table_path, voxels.join(table))
+
+
+def collect_shares(mask, regions, every, images, min_ncsnr):
+    """A collector of what each test image adds to scores.
+
+    Parameters
+    ----------
+    mask, regions, every, min_ncsnr
+        As `fit_encoders` takes them.
+    images : DataFrame
+
+    Returns
+    -------
+    nsdldm.cells.Collector
+    """
+    tested = images.loc[images["split"] == "test", "nsd_id"]
+    return Collector(find_cells(mask, regions, every), tested, min_ncsnr)
 
 
 def fit_encoders(
@@ -320,8 +348,10 @@ def fit_encoders(
     trials,
     images,
     mask,
+    regions,
     maps,
     tables,
+    sums,
     alphas,
     n_folds,
     fdr,
@@ -330,6 +360,8 @@ def fit_encoders(
     memory_gb,
     device,
     seed,
+    min_ncsnr=0,
+    every=1,
 ):
     """Predict every voxel of a subject from each feature space, and score held-out images.
 
@@ -350,9 +382,13 @@ def fit_encoders(
         in the order of the kernels).
     mask : path
         NIfTI mask with n_voxels voxels; their C-order is the order of `betas`.
+    regions : dict of path
+        Masks of the regions over which `sums` are made.
     maps, tables : dict of path
         Output for each space: a float32 NIfTI whose volumes are `nsdldm.summary.MAPS`, NaN off
         the mask, and a table with a row a voxel in C-order of the mask (i, j, k and these).
+    sums : path
+        Output: what each test image adds to r, by ``r:{space}``, as `nsdldm.cells.load_sums` reads.
     alphas : list of float
         Penalties tried; kernels have a mean diagonal of 1.
     n_folds : int
@@ -362,6 +398,10 @@ def fit_encoders(
         Fit to each image's averaged trials or to single trials.
     zscore : bool
         z-score each session by its training trials; without, no noise ceiling is known.
+    min_ncsnr : float
+        Least ncsnr of the voxels in `sums`; 0 takes all.
+    every : int
+        Controls are fitted in every so many voxels, which have sums of their own.
     memory_gb : float
         Memory the process may use, in units of 1e9 bytes; sets the batches.
     device : "auto", "cpu" or "cuda"
@@ -379,6 +419,7 @@ def fit_encoders(
     n_voxels = load_array(betas).shape[1]
     plan = plan_fits(rows, n_voxels, len(alphas), n_folds, memory_gb)
     folds = ridge.group_folds(rows[0], n_folds, seed)
+    shares = collect_shares(mask, regions, every, seen, min_ncsnr)
 
     scores = {name: np.empty((3, n_voxels)) for name in kernels}
     ratio = np.empty(n_voxels, np.float32)
@@ -391,6 +432,8 @@ def fit_encoders(
             predicted, chosen = ridge.fit_ridge(*kernel, fitted, alphas, folds, plan)[:2]
             del kernel
             scores[name][:, block] = *score(observed, predicted), chosen
+            voxels = np.arange(n_voxels)[block]
+            shares.add(f"r:{name}", voxels, stats.share_r(observed, predicted), known)
             seconds = time.monotonic() - began
             logger.info("%s: voxels to %d of %d in %.0f s", name, block.stop, n_voxels, seconds)
 
@@ -399,3 +442,4 @@ def fit_encoders(
         table = pd.DataFrame(dict(zip(("r", "r2", "alpha"), scores[name], strict=True)) | known)
         table = _finish(name, table, alphas, len(rows[1]), fdr)
         write_maps(table[list(MAPS)], mask, maps[name], tables[name])
+    shares.save(sums)

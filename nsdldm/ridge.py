@@ -155,6 +155,66 @@ def compute_kernels(*, images, kernels, max_components, features=None, grams=Non
         logger.info("%s: kernel of %d images", name, len(train))
 
 
+def split_kernel(kernel, given, train, alphas, folds):
+    """Divide a feature space into what is linear in another space and the rest, by their kernels.
+
+    The linear part is what ridge regression on the other space predicts, with one penalty for all
+    dimensions, the one that leaves the least squared error over the folds. That of a training
+    image comes from the other folds, as that of a test image from training images: a regression
+    that had seen the image would carry some of the rest over. Both parts keep the units of the
+    whole space, so that a small part counts little.
+
+    Parameters
+    ----------
+    kernel, given : arrays of shape (n_images, n_images)
+        Gram matrices of the space and of the other one, centred by their training means.
+    train : bool array of shape (n_images,)
+    alphas : sequence of float
+    folds : list of (train, test)
+        Indices into the training images, as `group_folds` returns them.
+
+    Returns
+    -------
+    linear, rest : float32 arrays of shape (n_images, n_images)
+        Gram matrices of the parts, centred by their training means.
+    alpha : float
+        The penalty chosen.
+    """
+    device = "cuda" if get_backend().name == "torch_cuda" else "cpu"
+    kernel, given = (
+        torch.as_tensor(np.array(each, np.float64), device=device) for each in (kernel, given)
+    )
+    train, test = (torch.as_tensor(np.flatnonzero(part)).to(device) for part in (train, ~train))
+    parts = [(train[fit], train[held]) for fit, held in folds]
+    grid = torch.as_tensor(np.asarray(alphas, np.float64), device=device)
+    errors = sum(_squared_errors(kernel, given, *part, grid) for part in parts)
+    alpha = float(grid[errors.argmin()])
+    smoother = torch.zeros_like(kernel)
+    for fit, held in [*parts, (train, test)]:
+        values, vectors = torch.linalg.eigh(given[fit[:, None], fit])
+        along = given[held[:, None], fit] @ vectors
+        smoother[held[:, None], fit] = along / (values + alpha) @ vectors.T
+    identity = torch.eye(len(kernel), dtype=torch.float64, device=device)
+    mean = torch.zeros_like(kernel)
+    mean[:, train] = 1 / len(train)
+    found = []
+    for part in (smoother, identity - smoother):
+        part = part - mean @ part
+        found.append((part @ kernel @ part.T).float().cpu().numpy())
+    return *found, alpha
+
+
+def _squared_errors(kernel, given, fit, held, alphas):
+    """Squared errors, over all dimensions of a space, of its ridge prediction for each penalty."""
+    values, vectors = torch.linalg.eigh(given[fit[:, None], fit])
+    along = given[held[:, None], fit] @ vectors
+    cross = ((vectors.T @ kernel[fit[:, None], held]) * along.T).sum(axis=1)
+    inner = (vectors.T @ kernel[fit[:, None], fit] @ vectors) * (along.T @ along)
+    shrunk = 1 / (values + alphas[:, None])
+    total = kernel[held, held].sum()
+    return total - 2 * shrunk @ cross + ((shrunk @ inner) * shrunk).sum(axis=1)
+
+
 def _count_work(n_train, n_folds, n_targets, n_alphas):
     """Most numbers that himalaya's solver holds besides those of all voxels.
 

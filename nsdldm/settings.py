@@ -7,7 +7,7 @@ import jsonschema
 import yaml
 
 from nsdldm.errors import InputError, suggest_number
-from nsdldm.spaces import plan_spaces
+from nsdldm.spaces import CONTROLS, PARTS, plan_spaces
 from nsdldm.trained.presets import check_methods
 
 TYPES = {
@@ -279,8 +279,13 @@ def _check_spaces(config):
             problems.append(f"trajectories.{key} must ascend, not {settings[key]}.")
     if not any(0 < weight < 1 for weight in config["encoding"]["weights"]):
         problems.append("encoding.weights must hold at least one share between 0 and 1.")
+    controls = CONTROLS + PARTS
+    taken = ", ".join(sorted(set(settings["variants"]) & set(controls)))
+    if taken:
+        problems.append(f"trajectories.variants must have other names than {taken}, a control.")
     variants = {f"{space}-{name}" for space in planned for name in settings["variants"]}
     known = {"z", "z_logvar", "c", "zc", *planned, *variants}
+    known |= {f"{space}-{control}" for space in known for control in controls}
     known |= {f"blocks-{space.removeprefix('zc-')}" for space in planned}
     taken = sorted(set(config["feature_spaces"]) & known)
     if taken:

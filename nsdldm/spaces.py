@@ -3,11 +3,20 @@
 Standard library only, since the Snakefile imports it.
 """
 
+import re
 from typing import NamedTuple
 
 from nsdldm.errors import Finding, InputError
 
 LATENTS = ("x_t", "x0")
+# Texts that hold nothing about the image, and what a space divides into beside z: both name spaces
+# that are set beside those of z_c, such as zc-n060-empty and zc-n060-linear.
+CONTROLS = ("empty", "other-caption")
+PARTS = ("linear", "residual")
+# What z_c has more than all of them, by name.
+BEYOND = "beyond"
+# Series of spaces by the letter before their percent.
+SERIES = {"n": "noise", "s": "step"}
 
 
 class Space(NamedTuple):
@@ -34,6 +43,25 @@ def count_steps(steps, share):
     Nothing is done about binary fractions there: 0.29 of 100 steps are 28.
     """
     return max(min(int(steps * share), steps), 1)
+
+
+def split_control(space):
+    """Divide the name of a feature space into that of z_c and of its control.
+
+    Parameters
+    ----------
+    space : str
+        Such as zc-n060-empty, zc-s050-shared-linear or zc-n060.
+
+    Returns
+    -------
+    space, control : str
+        The second, one of `CONTROLS` and `PARTS`, is empty where the space is none.
+    """
+    for control in CONTROLS + PARTS:
+        if space.endswith(f"-{control}"):
+            return space.removesuffix(f"-{control}"), control
+    return space, ""
 
 
 def plan_spaces(steps, strengths, strength, step_shares, latent, blocks):
@@ -96,3 +124,60 @@ def _percents(where, steps, shares):
         expected, found = f"a different number of the {steps} steps each", f"{shares} = {counts}"
         raise InputError(Finding(where, expected, found, "Leave out what is there twice"))
     return [round(100 * share) for share in shares]
+
+
+def parse_space(space):
+    """Read what a feature space of a series is.
+
+    Parameters
+    ----------
+    space : str
+        Such as zc-n060 (noise strength 0.6), zc-s025 (after a quarter of the steps), zc-n060-shared
+        or zc-n060-seed43.
+
+    Returns
+    -------
+    base : str
+        Such as zc.
+    kind : {"n", "s"}
+    share : float
+    variant : str
+        Such as shared; empty where there is none.
+
+    Raises
+    ------
+    InputError
+        Another name.
+    """
+    found = re.fullmatch(r"([^-+]+)-([ns])(\d{3})(?:-(.+))?", space)
+    if not found:
+        expected = "a feature space named like zc-n060 or zc-s050"
+        raise InputError(Finding("feature space", expected, space, "Draw a series of spaces"))
+    base, kind, percent, variant = found.groups()
+    return base, kind, int(percent) / 100, variant or ""
+
+
+def parse_pair(pair):
+    """Split the name of a joint model.
+
+    Parameters
+    ----------
+    pair : str
+        Such as z+zc-n060.
+
+    Returns
+    -------
+    a, b : str
+        The two feature spaces; `parse_space` can read b.
+
+    Raises
+    ------
+    InputError
+        Another name.
+    """
+    a, plus, b = pair.partition("+")
+    if not plus:
+        expected = "two feature spaces joined by +"
+        raise InputError(Finding("joint model", expected, pair, "Name it like z+zc-n060"))
+    parse_space(b)
+    return a, b

@@ -166,6 +166,52 @@ def r2(observed, predicted):
         return np.where(np.ptp(observed, axis=0) > 0, 1 - residual / total, np.nan)
 
 
+def share_r(observed, predicted):
+    """What each sample adds to the correlation of two columns.
+
+    Samples drawn anew change the correlation by the change of these means, but for terms of second
+    order: they are its influence function.
+
+    Parameters
+    ----------
+    observed, predicted : arrays of shape (n, n_voxels)
+
+    Returns
+    -------
+    float64 array of shape (n, n_voxels)
+        Their mean over samples is the correlation; NaN where a column is constant or not finite.
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        a, b = (
+            (each - each.mean(axis=0, dtype=np.float64)) / each.std(axis=0, dtype=np.float64)
+            for each in (observed, predicted)
+        )
+        r = (a * b).mean(axis=0)
+        return np.where(np.isfinite(r), r + a * b - r / 2 * (a**2 + b**2), np.nan)
+
+
+def share_gain(observed, without, joint):
+    """What each sample adds to the gain in R² of one prediction over another.
+
+    Parameters
+    ----------
+    observed, without, joint : arrays of shape (n, n_voxels)
+        What was measured, and the predictions compared.
+
+    Returns
+    -------
+    float64 array of shape (n, n_voxels)
+        As `share_r`; their mean is R² of `joint` minus R² of `without`.
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        squares = np.square(observed - observed.mean(axis=0, dtype=np.float64))
+        total = squares.mean(axis=0)
+        gain = (np.square(observed - without) - np.square(observed - joint)) / total
+        whole = gain.mean(axis=0)
+        shares = gain - whole * (squares / total - 1)
+        return np.where(np.ptp(observed, axis=0) > 0, shares, np.nan)
+
+
 def p_values(r, n):
     """Test correlations against those of independent Gaussian vectors, one-sided.
 

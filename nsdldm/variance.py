@@ -5,6 +5,7 @@ alone, on averaged test trials: the definition of variance partitioning for two 
 et al. 2015, Frontiers in Computational Neuroscience 9, 135).
 """
 
+import functools
 import logging
 import time
 import warnings
@@ -19,6 +20,7 @@ from himalaya.scoring import r2_score
 from nsdldm import encoding, ridge, stats
 from nsdldm.errors import Finding, InputError
 from nsdldm.files import load_array
+from nsdldm.spaces import PARTS, split_control
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +30,13 @@ TIE = 1e-5
 LEAST_CEILING = 0.1
 # Bytes of the products of random draws and a batch of voxels; larger is no faster.
 PRODUCTS = int(0.25e9)
+# Bytes for each pair of images while a space is divided: eight matrices of float64.
+DIVIDING = 64
+# Penalties of that: what is a function of z must leave no rest, and what is none no linear part.
+SPLITS = np.logspace(-8, 8, 33)
+# A part with a smaller share of z_c's variance is none: mixed in, it would do no more than let the
+# other space have penalties between those tried.
+LEAST_PART = 1e-3
 
 
 def name_pair(pair):
@@ -228,42 +237,76 @@ def _join(pair, alone, weights, mixed):
     return predicted, share, alpha
 
 
-def _fit_mixes(weights, pair, kernels, rows, Y, *how):
-    """`fit_joint` of a pair of spaces, whose kernels are read for it."""
-    both = [encoding.load_kernel(kernels[space], rows) for space in pair]
-    parts = [np.stack(kernel) for kernel in zip(*both, strict=True)]
-    del both
-    return fit_joint(*parts, Y, weights, *how)
+def _reader(kernels, images, rows, n_folds, seed):
+    """The function that makes what a fit needs of the kernel of a space, beside another space.
+
+    ``{space}-linear`` and ``{space}-residual`` are made of that space by `ridge.split_kernel`.
+    """
+    train = (images["split"] == "train").to_numpy()
+    folds = ridge.group_folds(np.flatnonzero(train), n_folds, seed)
+
+    @functools.lru_cache(maxsize=1)
+    def divide(base, other):
+        both = [load_array(kernels[space]) for space in (base, other)]
+        *parts, alpha = ridge.split_kernel(*both, train, SPLITS, folds)
+        share = parts[0].diagonal()[train].mean() / both[0].diagonal()[train].mean()
+        message = "%s: %.1f %% of its variance is linear in %s (alpha %g)"
+        logger.info(message, base, 100 * share, other, alpha)
+        return dict(zip(PARTS, parts, strict=True))
+
+    def read(space, other):
+        base, control = split_control(space)
+        if control not in PARTS:
+            return encoding.load_kernel(kernels[space], rows)
+        kernel = divide(base, other)[control]
+        return [kernel[np.ix_(samples, rows[0])] for samples in rows]
+
+    return read
+
+
+def _fit_pair(weights, pair, read, alone, fit):
+    """Joint model of a pair, as `_join` returns it; adds the single ones that are not there yet."""
+    kernels = [read(space, pair[0]) for space in pair]
+    for space, kernel in zip(pair, kernels, strict=True):
+        if space not in alone:
+            alone[space] = ridge.fit_ridge(*kernel, *fit)
+    if kernels[1][0].diagonal().mean() < LEAST_PART:
+        predicted, penalty, _ = alone[pair[0]]
+        return predicted.copy(), np.ones(len(penalty)), penalty
+    parts = [np.stack(kernel) for kernel in zip(*kernels, strict=True)]
+    del kernels
+    mixes = [weight for weight in weights if 0 < weight < 1]
+    return _join(pair, alone, weights, fit_joint(*parts, fit[0], mixes, *fit[1:]))
 
 
 def _score_pair(pair, observed, joint, alone, signs, memory):
-    """Columns of a pair's table for a block of voxels, as an array a column."""
+    """Columns of a pair's table for a block of voxels, and what each image adds to unique variance.
+
+    The second are an array a space.
+    """
     predicted, share, alpha = joint
     r, r2 = encoding.score(observed, predicted)
+    shares = {}
     columns = {"r": r, "r2": r2, "weight": share, "alpha": alpha}
     for space, other in (pair, pair[::-1]):
         single = alone[other][0]
         columns[f"r2_{other}"] = encoding.score(observed, single)[1]
         p = flip_signs(observed, single, predicted, signs, memory)
         columns[f"p_unique_{space}"] = np.where(np.isnan(r2), np.nan, p)
-    return columns
+        shares[space] = stats.share_gain(observed, single, predicted)
+    return pd.DataFrame(columns), shares
 
 
-def _fit_block(pairs, idle, kernels, rows, weights, observed, signs, fit):
-    """Each pair and its table's columns for a block of voxels; `fit` is the rest of `fit_ridge`'s.
+def _fit_block(pairs, idle, read, weights, observed, signs, fit):
+    """Each pair and its scores for a block of voxels; `fit` is the rest of `fit_ridge`'s.
 
     A model of one space is kept until no later pair needs it.
     """
     alone = {}
-    mixes = [weight for weight in weights if 0 < weight < 1]
     for pair, done in zip(pairs, idle, strict=True):
         began = time.monotonic()
-        for space in (space for space in pair if space not in alone):
-            alone[space] = ridge.fit_ridge(*encoding.load_kernel(kernels[space], rows), *fit)
-        mixed = _fit_mixes(mixes, pair, kernels, rows, *fit)
-        joint = _join(pair, alone, weights, mixed)
-        columns = _score_pair(pair, observed, joint, alone, signs, fit[-1]["spare"])
-        yield pair, pd.DataFrame(columns)
+        joint = _fit_pair(weights, pair, read, alone, fit)
+        yield pair, *_score_pair(pair, observed, joint, alone, signs, fit[-1]["spare"])
         alone = {space: model for space, model in alone.items() if space not in done}
         logger.info("%s: %.0f s", name_pair(pair), time.monotonic() - began)
 
@@ -326,8 +369,10 @@ def fit_pairs(
     trials,
     images,
     mask,
+    regions,
     maps,
     tables,
+    sums,
     alphas,
     weights,
     n_folds,
@@ -338,6 +383,9 @@ def fit_pairs(
     memory_gb,
     device,
     seed,
+    min_ncsnr=0,
+    every=1,
+    only_every=False,
 ):
     """Partition the variance of every voxel of a subject between two feature spaces, pair by pair.
 
@@ -354,14 +402,19 @@ def fit_pairs(
     pairs : list of (str, str)
         Names of the two spaces, a and b.
     kernels : dict of path
-        Gram matrix of each space, as `nsdldm.ridge.compute_kernels` writes it.
-    betas, trials, images, mask : path
+        Gram matrix of each space, as `nsdldm.ridge.compute_kernels` writes it. A space called
+        ``{space}-linear`` or ``{space}-residual`` is made from that of {space}: the part that is
+        linear in the pair's first space, and the rest (`nsdldm.ridge.split_kernel`).
+    betas, trials, images, mask, regions, min_ncsnr, every
         As `nsdldm.encoding.fit_encoders` takes them.
     maps, tables : dict of path
         Output for each pair, by its name ``a+b``: a float32 NIfTI whose volumes are
         `list_columns(pair)`, NaN off the mask, and a table with a row a voxel in C-order of the
         mask (i, j, k and these). Normalised values are divided by the squared noise ceiling; blank
         where that is unknown or less than 1 %.
+    sums : path
+        Output: what each test image adds to unique variance, by ``{pair}:{space}``, as
+        `nsdldm.cells.load_sums` reads it.
     alphas : list of float
         Penalties tried; kernels have a mean diagonal of 1.
     weights : list of float
@@ -373,6 +426,8 @@ def fit_pairs(
         Random sign flips; the smallest p is 1 / (1 + flips).
     train_on : "averages" or "trials"
     zscore : bool
+    only_every : bool
+        Fit every so many voxels instead of all, as the means over regions of controls need.
     memory_gb : float
         Memory the process may use, in units of 1e9 bytes; sets the batches.
     device : "auto", "cpu" or "cuda"
@@ -386,30 +441,42 @@ def fit_pairs(
     """
     pairs = list(dict.fromkeys(tuple(pair) for pair in pairs))
     _check_pairs(pairs, weights)
-    kernels = {space: kernels[space] for pair in pairs for space in pair}
+    divided = {space for pair in pairs for space in pair if split_control(space)[1] in PARTS}
+    needed = {space for pair in pairs for space in pair} - divided
+    needed |= {split_control(space)[0] for space in divided}
+    kernels = {space: path for space, path in kernels.items() if space in needed}
     shown, seen = encoding.check_inputs(kernels, betas, trials, images, mask)
     ridge.set_device(device)
     rows = encoding.find_rows(shown, seen, train_on)
-    n_voxels = load_array(betas).shape[1]
+    step = every if only_every else 1
+    n_voxels = encoding.count_every(betas, step)
     idle, held = _list_idle(pairs)
-    plan = encoding.plan_fits(rows, n_voxels, len(alphas), n_folds, memory_gb, held, n_kernels=2)
+    beside = DIVIDING * len(seen) ** 2 if divided else 0
+    plan = encoding.plan_fits(
+        rows, n_voxels, len(alphas), n_folds, memory_gb, held, n_kernels=2, beside=beside
+    )
     folds = ridge.group_folds(rows[0], n_folds, seed)
     signs = draw_signs(flips, len(rows[1]), seed)
     _say_floor(n_voxels, flips, fdr)
+    read = _reader(kernels, seen, rows, n_folds, seed)
+    shares = encoding.collect_shares(mask, regions, every, seen, min_ncsnr)
 
     found, ratio = {pair: [] for pair in pairs}, np.empty(n_voxels, np.float32)
-    how = shown, seen, rows, plan, train_on, zscore
+    how = shown, seen, rows, plan, train_on, zscore, step
     for block, fitted, observed, known in encoding.prepare_blocks(betas, *how):
         ratio[block] = known
         fit = fitted, alphas, folds, plan
-        for pair, columns in _fit_block(pairs, idle, kernels, rows, weights, observed, signs, fit):
+        voxels = step * np.arange(block.start, block.stop)
+        for pair, columns, own in _fit_block(pairs, idle, read, weights, observed, signs, fit):
             found[pair].append(columns)
+            for space, each in own.items():
+                shares.add(f"{name_pair(pair)}:{space}", voxels, each, known)
         logger.info("voxels to %d of %d", block.stop, n_voxels)
 
     noise = encoding.describe_noise(ratio, shown, seen)
     for pair, parts in found.items():
         table = pd.concat(parts, ignore_index=True).assign(**noise)
         name = name_pair(pair)
-        encoding.write_maps(
-            _finish(pair, table, len(rows[1]), alphas, fdr), mask, maps[name], tables[name]
-        )
+        table = _finish(pair, table, len(rows[1]), alphas, fdr)
+        encoding.write_maps(table, mask, maps[name], tables[name], step)
+    shares.save(sums)

@@ -20,6 +20,7 @@ from nsdldm.nsd.preflight import find_table, preflight
 from nsdldm.nsd.remote import is_remote
 from nsdldm.provenance import digest, digest_file, digest_function
 from nsdldm.settings import check_consistency, check_schema, plan_trajectories
+from nsdldm.spaces import PARTS, split_control
 from nsdldm.targets import find_unknown
 from nsdldm.trained.presets import resolve
 from nsdldm.workfolder import (
@@ -108,6 +109,31 @@ BLOCK_SPACES = [space for space in PATH_SPACES if space.startswith("unet-")]
 STEP_NAMES = [space.removeprefix("zc-") for space in STEP_SPACES]
 VARIANT_SPACES = [f"{space}-{name}" for name in VARIANTS for space in STEP_SPACES]
 PAIRS = [f"z+{space}" for space in LEVEL_SPACES + STEP_SPACES + VARIANT_SPACES]
+# What is set beside z_c: itself with other texts, and its linear part and the rest. Other seeds are
+# compared with one another and need no controls.
+CONTROLS = config["trajectories"]["controls"]
+CONTROLLED_NOISE = [name for name in VARIANTS if "noise" in VARIANTS[name]]
+VARIANT_RUNS = [
+    *VARIANTS,
+    *(f"{name}-{control}" for name in CONTROLLED_NOISE for control in CONTROLS),
+]
+CONTROLLED_SPACES = [
+    *LEVEL_SPACES,
+    *STEP_SPACES,
+    *(f"{space}-{name}" for name in CONTROLLED_NOISE for space in STEP_SPACES),
+]
+CONTROL_SPACES = [
+    f"{space}-{control}" for control in CONTROLS for space in CONTROLLED_SPACES
+]
+# Fits that keep sums over test images.
+SUMMED = ["fit_encoders", "fit_pairs", "fit_step_pairs", "fit_control_pairs"]
+SUMMED += ["fit_more_encoders"] if ADDED else []
+SUMMED += ["fit_variant_pairs"] if VARIANTS else []
+CONTROL_PAIRS = [
+    f"z+{space}-{control}"
+    for space in CONTROLLED_SPACES
+    for control in [*CONTROLS, *PARTS]
+]
 DRAWN_LEVELS = [
     space
     for space in LEVEL_SPACES
@@ -387,14 +413,33 @@ def clip_files():
     return list_weights(TRAINED["clip"]["path"])
 
 
-def variant_noise(wildcards):
-    """Kind of noise of a variant of the trajectories."""
-    return VARIANTS[wildcards.variant].get("noise", config["denoising"]["noise"])
+def of_variant(key):
+    """A params function: the noise or seed of a variant of the trajectories."""
+
+    def setting(wildcards):
+        variant, _ = split_control(wildcards.variant)
+        return VARIANTS[variant].get(key, config["denoising"][key])
+
+    return setting
 
 
-def variant_seed(wildcards):
-    """Seed of its noise."""
-    return VARIANTS[wildcards.variant].get("seed", config["denoising"]["seed"])
+def variant_text(wildcards):
+    """The text that its images are denoised with."""
+    return split_control(wildcards.variant)[1] or "own"
+
+
+def with_controls(spaces):
+    """Pairs of z with feature spaces, and with the controls of each."""
+    return [f"z+{space}" for space in spaces] + [
+        pair
+        for pair in CONTROL_PAIRS
+        if split_control(pair.removeprefix("z+"))[0] in spaces
+    ]
+
+
+def region_masks():
+    """Masks of all regions, of which fits keep sums for the intervals of their means."""
+    return collect("results/{{subject}}/masks/{roi}.nii.gz", roi=config["rois"])
 
 
 def strip_features(wildcards):

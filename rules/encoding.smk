@@ -61,6 +61,22 @@ if VARIANTS:
             "benchmarks/{subject}/compute_variant_kernels.tsv"
 
 
+if CONTROLS:
+
+    use rule compute_kernel as compute_control_kernels with:
+        input:
+            images="results/{subject}/images.tsv",
+            features=collect(
+                "results/{{subject}}/features/{space}.npy", space=CONTROL_SPACES
+            ),
+        output:
+            collect("results/{{subject}}/kernels/{space}.npy", space=CONTROL_SPACES),
+        log:
+            "logs/{subject}/compute_control_kernels.log",
+        benchmark:
+            "benchmarks/{subject}/compute_control_kernels.tsv"
+
+
 rule fit_encoders:
     input:
         kernels=collect("results/{{subject}}/kernels/{feature}.npy", feature=FEATURES),
@@ -68,9 +84,11 @@ rule fit_encoders:
         trials="results/{subject}/trials.tsv",
         images="results/{subject}/images.tsv",
         mask="results/{subject}/masks/cortex.nii.gz",
+        regions=region_masks(),
     output:
         maps=collect("results/{{subject}}/encoding/{feature}.nii.gz", feature=FEATURES),
         tables=collect("results/{{subject}}/encoding/{feature}.tsv", feature=FEATURES),
+        sums="results/{subject}/sums/fit_encoders.npz",
     log:
         "logs/{subject}/fit_encoders.log",
     benchmark:
@@ -89,6 +107,9 @@ rule fit_encoders:
         fdr=lookup("encoding/fdr", within=config),
         train_on=lookup("encoding/train_on", within=config),
         zscore=lookup("encoding/zscore", within=config),
+        rois=list(config["rois"]),
+        min_ncsnr=lookup("encoding/group_ncsnr", within=config),
+        every=lookup("encoding/controls_every", within=config),
         memory_gb=lookup("encoding/memory_gb", within=config),
         seed=lookup("encoding/seed", within=config),
         device=DEVICE,
@@ -106,9 +127,11 @@ if ADDED:
             trials="results/{subject}/trials.tsv",
             images="results/{subject}/images.tsv",
             mask="results/{subject}/masks/cortex.nii.gz",
+            regions=region_masks(),
         output:
             maps=collect("results/{{subject}}/encoding/{feature}.nii.gz", feature=ADDED),
             tables=collect("results/{{subject}}/encoding/{feature}.tsv", feature=ADDED),
+            sums="results/{subject}/sums/fit_more_encoders.npz",
         log:
             "logs/{subject}/fit_more_encoders.log",
         benchmark:

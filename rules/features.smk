@@ -137,6 +137,7 @@ rule collect_trajectories:
         scheduler=lookup("denoising/scheduler", within=config),
         noise=lookup("denoising/noise", within=config),
         seed=lookup("denoising/seed", within=config),
+        text="own",
         strengths=lookup("trajectories/noise_levels", within=config),
         step_shares=lookup("trajectories/step_shares", within=config),
         latent=lookup("trajectories/latent", within=config),
@@ -164,8 +165,27 @@ use rule collect_trajectories as collect_variants with:
     params:
         partial="results/{subject}/partial/trajectories-{variant}.{chunk}",
         spaces=STEP_SPACES,
-        noise=variant_noise,
-        seed=variant_seed,
+        noise=of_variant("noise"),
+        seed=of_variant("seed"),
+        text=variant_text,
+
+
+use rule collect_trajectories as collect_controls with:
+    output:
+        temp(
+            collect(
+                "results/{{subject}}/trajectories/{space}-{{control}}.{{chunk}}.npy",
+                space=LEVEL_SPACES + STEP_SPACES,
+            )
+        ),
+    log:
+        "logs/{subject}/collect_controls.{control}.{chunk}.log",
+    benchmark:
+        "benchmarks/{subject}/collect_controls.{control}.{chunk}.tsv"
+    params:
+        partial="results/{subject}/partial/trajectories-{control}.{chunk}",
+        spaces=LEVEL_SPACES + STEP_SPACES,
+        text="{control}",
 
 
 rule gather_features:
@@ -212,6 +232,24 @@ if VARIANTS:
             "logs/{subject}/gather_variants.log",
         params:
             spaces=VARIANT_SPACES,
+
+
+if CONTROLS:
+
+    use rule gather_features as gather_controls with:
+        input:
+            images="results/{subject}/images.tsv",
+            chunks=collect(
+                "results/{{subject}}/trajectories/{space}.{chunk}.npy",
+                space=CONTROL_SPACES,
+                chunk=range(config["trajectories"]["chunks"]),
+            ),
+        output:
+            collect("results/{{subject}}/features/{space}.npy", space=CONTROL_SPACES),
+        log:
+            "logs/{subject}/gather_controls.log",
+        params:
+            spaces=CONTROL_SPACES,
 
 
 # Activations are never gathered: of their chunks only this is kept.

@@ -90,7 +90,9 @@ rule decode_strip:
 
 rule plot_fig7:
     input:
-        tables=collect("results/{{subject}}/encoding/z+{space}.tsv", space=DRAWN_LEVELS),
+        tables=collect(
+            "results/{{subject}}/encoding/{pair}.tsv", pair=with_controls(DRAWN_LEVELS)
+        ),
         pictures="results/{subject}/strips/fig7.npy",
         masks=collect("results/{{subject}}/masks/{roi}.nii.gz", roi=config["rois"]),
         transforms=transforms(),
@@ -114,7 +116,7 @@ rule plot_fig7:
         runtime=growing(30),
     params:
         figure=7,
-        pairs=collect("z+{space}", space=DRAWN_LEVELS),
+        pairs=with_controls(DRAWN_LEVELS),
         drawn=lookup("encoding/drawn", within=config),
         rois=list(config["rois"]),
         demo=config["dataset"] == "demo",
@@ -125,7 +127,9 @@ rule plot_fig7:
 
 use rule plot_fig7 as plot_fig8 with:
     input:
-        tables=collect("results/{{subject}}/encoding/z+{space}.tsv", space=STEP_SPACES),
+        tables=collect(
+            "results/{{subject}}/encoding/{pair}.tsv", pair=with_controls(STEP_SPACES)
+        ),
         pictures="results/{subject}/strips/fig8.npy",
         masks=collect("results/{{subject}}/masks/{roi}.nii.gz", roi=config["rois"]),
         transforms=transforms(),
@@ -144,7 +148,7 @@ use rule plot_fig7 as plot_fig8 with:
         "logs/{subject}/plot_fig8.log",
     params:
         figure=8,
-        pairs=collect("z+{space}", space=STEP_SPACES),
+        pairs=with_controls(STEP_SPACES),
 
 
 rule plot_fig9:

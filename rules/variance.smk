@@ -11,11 +11,13 @@ rule fit_pairs:
         trials="results/{subject}/trials.tsv",
         images="results/{subject}/images.tsv",
         mask="results/{subject}/masks/cortex.nii.gz",
+        regions=region_masks(),
     output:
         maps=collect(
             "results/{{subject}}/encoding/z+{space}.nii.gz", space=LEVEL_SPACES
         ),
         tables=collect("results/{{subject}}/encoding/z+{space}.tsv", space=LEVEL_SPACES),
+        sums="results/{subject}/sums/fit_pairs.npz",
     log:
         "logs/{subject}/fit_pairs.log",
     benchmark:
@@ -35,6 +37,10 @@ rule fit_pairs:
         flips=lookup("encoding/flips", within=config),
         train_on=lookup("encoding/train_on", within=config),
         zscore=lookup("encoding/zscore", within=config),
+        rois=list(config["rois"]),
+        min_ncsnr=lookup("encoding/group_ncsnr", within=config),
+        every=lookup("encoding/controls_every", within=config),
+        only_every=False,
         memory_gb=lookup("encoding/memory_gb", within=config),
         seed=lookup("encoding/seed", within=config),
         device=DEVICE,
@@ -52,9 +58,11 @@ use rule fit_pairs as fit_step_pairs with:
         trials="results/{subject}/trials.tsv",
         images="results/{subject}/images.tsv",
         mask="results/{subject}/masks/cortex.nii.gz",
+        regions=region_masks(),
     output:
         maps=collect("results/{{subject}}/encoding/z+{space}.nii.gz", space=STEP_SPACES),
         tables=collect("results/{{subject}}/encoding/z+{space}.tsv", space=STEP_SPACES),
+        sums="results/{subject}/sums/fit_step_pairs.npz",
     log:
         "logs/{subject}/fit_step_pairs.log",
     benchmark:
@@ -72,6 +80,7 @@ if VARIANTS:
             trials="results/{subject}/trials.tsv",
             images="results/{subject}/images.tsv",
             mask="results/{subject}/masks/cortex.nii.gz",
+            regions=region_masks(),
         output:
             maps=collect(
                 "results/{{subject}}/encoding/z+{space}.nii.gz", space=VARIANT_SPACES
@@ -79,10 +88,34 @@ if VARIANTS:
             tables=collect(
                 "results/{{subject}}/encoding/z+{space}.tsv", space=VARIANT_SPACES
             ),
+            sums="results/{subject}/sums/fit_variant_pairs.npz",
         log:
             "logs/{subject}/fit_variant_pairs.log",
         benchmark:
             "benchmarks/{subject}/fit_variant_pairs.tsv"
+
+
+use rule fit_pairs as fit_control_pairs with:
+    input:
+        kernels=collect(
+            "results/{{subject}}/kernels/{space}.npy",
+            space=["z", *CONTROLLED_SPACES, *CONTROL_SPACES],
+        ),
+        betas="results/{subject}/betas/cortex.npy",
+        trials="results/{subject}/trials.tsv",
+        images="results/{subject}/images.tsv",
+        mask="results/{subject}/masks/cortex.nii.gz",
+        regions=region_masks(),
+    output:
+        maps=collect("results/{{subject}}/encoding/{pair}.nii.gz", pair=CONTROL_PAIRS),
+        tables=collect("results/{{subject}}/encoding/{pair}.tsv", pair=CONTROL_PAIRS),
+        sums="results/{subject}/sums/fit_control_pairs.npz",
+    log:
+        "logs/{subject}/fit_control_pairs.log",
+    benchmark:
+        "benchmarks/{subject}/fit_control_pairs.tsv"
+    params:
+        only_every=True,
 
 
 rule choose_blocks:
@@ -179,19 +212,7 @@ rule tabulate_blocks:
 
 rule tabulate_group:
     input:
-        encoders=collect(
-            "results/{subject}/encoding/{feature}.tsv",
-            subject=SUBJECTS,
-            feature=FEATURES + ADDED,
-        ),
-        joint=collect(
-            "results/{subject}/encoding/{pair}.tsv", subject=SUBJECTS, pair=PAIRS
-        ),
-        masks=collect(
-            "results/{subject}/masks/{roi}.nii.gz",
-            subject=SUBJECTS,
-            roi=config["rois"],
-        ),
+        collect("results/{subject}/sums/{fit}.npz", subject=SUBJECTS, fit=SUMMED),
     output:
         report(
             "results/tables/group.tsv",
@@ -208,10 +229,6 @@ rule tabulate_group:
         runtime=growing(30),
     params:
         subjects=SUBJECTS,
-        features=FEATURES + ADDED,
-        pairs=PAIRS,
-        rois=list(config["rois"]),
-        min_ncsnr=lookup("encoding/group_ncsnr", within=config),
         repeats=lookup("encoding/bootstrap", within=config),
         seed=lookup("encoding/seed", within=config),
         code=digest("workflow_scripts/tabulate_group.py"),

@@ -14,6 +14,8 @@ if __name__ == "__main__":
             kernels={Path(path).stem: path for path in given.kernels},
             maps=dict(zip(pairs, made.maps, strict=True)),
             tables=dict(zip(pairs, made.tables, strict=True)),
+            sums=made.sums,
+            regions=dict(zip(params.rois, given.regions, strict=True)),
             **{key: given[key] for key in ("betas", "trials", "images", "mask")},
-            **{key: value for key, value in params.items() if key != "code"},
+            **{key: value for key, value in params.items() if key not in ("rois", "code")},
         )

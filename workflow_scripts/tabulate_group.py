@@ -1,20 +1,15 @@
 """Compare all subjects' accuracy and unique variance by region."""
 
-from itertools import product
-
+from nsdldm.group import tabulate_group
 from nsdldm.logs import logged
-from nsdldm.plots.group import tabulate_group
 
 if __name__ == "__main__":
-    given, params = snakemake.input, snakemake.params
-    named = {"encoders": params.features, "joint": params.pairs, "masks": params.rois}
-    tables = {
-        key: dict(zip(product(params.subjects, names), given[key], strict=True))
-        for key, names in named.items()
-    }
+    given, params = list(snakemake.input), snakemake.params
+    n = len(given) // len(params.subjects)
     with logged(snakemake.log[0]):
         tabulate_group(
-            **tables,
-            **{key: params[key] for key in ("min_ncsnr", "repeats", "seed")},
+            sums={name: given[n * k : n * (k + 1)] for k, name in enumerate(params.subjects)},
+            repeats=params.repeats,
+            seed=params.seed,
             output=snakemake.output[0],
         )

@@ -1,7 +1,7 @@
 """Compare unique variance under different noise."""
 
+from nsdldm.group import tabulate_noise
 from nsdldm.logs import logged
-from nsdldm.plots.group import tabulate_noise
 
 if __name__ == "__main__":
     with logged(snakemake.log[0]):

@@ -25,15 +25,16 @@ from nsdldm.ldm.batching import draw_noise, run_batched
 from nsdldm.ldm.chunks import chunk_rows
 from nsdldm.ldm.loading import load_denoiser, load_text
 from nsdldm.ldm.parts import plan_bytes, read_rows, row_blocks, write_rows
-from nsdldm.ldm.text import embed_texts
+from nsdldm.ldm.text import embed_texts, lend_captions
 from nsdldm.ldm.trajectories import NOISES, denoise, open_feature, plan_steps
 from nsdldm.listing import list_model_files
 from nsdldm.logs import progress
 from nsdldm.resume import finish_parts, open_parts, record_done
-from nsdldm.spaces import LATENTS, plan_spaces
+from nsdldm.spaces import CONTROLS, LATENTS, plan_spaces
 
 logger = logging.getLogger(__name__)
 
+TEXTS = ("own", *CONTROLS)
 REDUCTIONS = ("exact", "projection", "pooling")
 # Of the projections, not of the noise: seeds of the noise are compared under one projection.
 PROJECTION_SEED = 0
@@ -55,6 +56,7 @@ def collect_trajectories(
     scheduler,
     noise,
     seed,
+    text,
     step_shares,
     latent,
     blocks,
@@ -85,6 +87,9 @@ def collect_trajectories(
         that sees c. Activations at a step are those of the pass that the step is made from.
     guidance, scheduler, noise, seed
         As `nsdldm.ldm.trajectories.denoise_latents`.
+    text : {"own", "empty", "other-caption"}
+        What an image is denoised with: its captions, the empty text, or the captions of another
+        image of its split, chosen by `nsdldm.ldm.text.lend_captions` with `seed`.
     reduction : {"exact", "projection", "pooling"}
         Whether activations are kept whole, as float16, or brought down to a `width`, as
         `plan_reduction` does.
@@ -110,24 +115,26 @@ def collect_trajectories(
         for the outputs; whole activations beyond the range of float16.
     """
     check_choice("trajectories.noise", noise, NOISES)
+    check_choice("text", text, TEXTS)
     plan = plan_spaces(steps, strengths, strength, step_shares, latent, blocks)
     spaces = {name: plan[name] for name in _check_names(outputs, plan)}
     device = choose_device(device)
     dtype = choose_dtype(dtype, device)
     networks = _load_networks(model, revision, device, dtype, scheduler)
-    nsd_ids, part = _choose_rows(images, chunk, n_chunks)
+    nsd_ids, lenders, part = _choose_rows(images, chunk, n_chunks, text, seed)
     shape = _check_features(z, c, len(nsd_ids), networks)
     reductions = _plan_reductions(networks, _used(blocks, spaces), shape, reduction, width)
     shapes = {name: _shape_of(space, shape, reductions) for name, space in spaces.items()}
     dtypes = {name: _dtype_of(space, reduction) for name, space in spaces.items()}
     _plan_disk(len(nsd_ids), part, plan_bytes(len(nsd_ids), shapes, dtypes), Path(partial))
-    chain = Chain(steps, float(guidance), scheduler, noise, seed)
+    chain = Chain(steps, float(guidance), scheduler, noise, seed, text)
     used = [str(model), revision, str(dtype), device.type, reduction, width, PROJECTION_SEED]
     settings = [spaces, chain, used, chunk, n_chunks, len(nsd_ids)]
-    key = _digest(settings, nsd_ids[part], {"z": z, "c": c}, part, model)
+    rows = {z: np.arange(part.start, part.stop), c: lenders[part]}
+    key = _digest(settings, nsd_ids, rows, model)
     n = part.stop - part.start
     files, done = open_parts(partial, {k: (n, *v) for k, v in shapes.items()}, key, dtypes)
-    make = _batch_maker(networks, chain, spaces, reductions, nsd_ids[part], (z, c), part.start)
+    make = _batch_maker(networks, chain, spaces, reductions, nsd_ids[part], rows)
     for stop in _write(files, _run(make, n, batch_size, device, done, dtypes)):
         if stop % batch_size == 0 or stop == n:
             record_done(partial, key, stop)
@@ -158,6 +165,7 @@ class Chain(NamedTuple):
     scheduler: str
     noise: str
     seed: int
+    text: str
 
 
 def _load_networks(model, revision, device, dtype, scheduler):
@@ -183,13 +191,17 @@ def _used(blocks, spaces):
     return {path: name for name, path in blocks.items() if path in sources}
 
 
-def _choose_rows(images, chunk, n_chunks):
-    """Numbers of all images of a table, and the rows of a chunk."""
-    nsd_ids = load_table(images)["nsd_id"].to_numpy(np.int64)
+def _choose_rows(images, chunk, n_chunks, text, seed):
+    """Numbers of all images of a table, the row whose c each gets, and the rows of a chunk."""
+    table = load_table(images)
+    nsd_ids = table["nsd_id"].to_numpy(np.int64)
     if n_chunks > len(nsd_ids):
         expected, remedy = f"at most {len(nsd_ids)}, one an image", "Lower the number of chunks"
         raise InputError(Finding("trajectories.chunks", expected, str(n_chunks), remedy))
-    return nsd_ids, chunk_rows(len(nsd_ids), chunk, n_chunks)
+    lenders = np.arange(len(nsd_ids))
+    if text == "other-caption":
+        lenders = lend_captions(nsd_ids, table["split"], seed)
+    return nsd_ids, lenders, chunk_rows(len(nsd_ids), chunk, n_chunks)
 
 
 def _check_features(z, c, n, networks):
@@ -431,13 +443,16 @@ def _plan_disk(n_images, part, sizes, partial):
         logger.warning(message, folder)
 
 
-def _digest(settings, nsd_ids, features, part, model):
-    """Identify all that a chunk depends on; stops at features that are not finite."""
+def _digest(settings, nsd_ids, rows, model):
+    """Identify all that a chunk depends on; stops at features that are not finite.
+
+    `rows` are those of the chunk in each file of features.
+    """
     text = sha256(json.dumps(settings).encode())
     text.update(provenance.digest("nsdldm/ldm/activations.py").encode())
-    text.update(nsd_ids.tobytes())
-    for path in features.values():
-        for values in _finite_blocks(path, nsd_ids, part):
+    for path, own in rows.items():
+        text.update(nsd_ids[own].tobytes())
+        for values in _finite_blocks(path, nsd_ids, own):
             text.update(values.tobytes())
     # A hub's model is identified by its revision.
     for path in list_model_files(model, MODEL_PARTS):
@@ -447,44 +462,46 @@ def _digest(settings, nsd_ids, features, part, model):
     return text.hexdigest()
 
 
-def _finite_blocks(path, nsd_ids, part):
+def _finite_blocks(path, nsd_ids, rows):
     """Rows of a feature in blocks; stops at values that are not finite."""
-    for block in row_blocks(len(nsd_ids)):
-        start = part.start + block.start
-        values = read_rows(path, slice(start, part.start + block.stop))
+    for block in row_blocks(len(rows)):
+        values = read_rows(path, rows[block])
         finite = np.isfinite(values).reshape(len(values), -1).all(1)
         if not finite.all():
-            first = int(np.argmin(finite))
-            found = f"infinite or undefined ones for image {nsd_ids[block][first]}"
-            found += f" (row {start + first})"
+            first = rows[block][np.argmin(finite)]
+            found = f"infinite or undefined ones for image {nsd_ids[first]} (row {first})"
             remedy = "Look for what made them there, then compute the file again"
             raise InputError(Finding(str(path), "finite values", found, remedy))
         yield values
 
 
-def _batch_maker(networks, chain, spaces, reductions, nsd_ids, files, first):
+def _batch_maker(networks, chain, spaces, reductions, nsd_ids, rows):
     """The function that takes a slice of a chunk's images and returns an array a space.
 
-    `nsd_ids` are the numbers of these images, `files` holds z and c, and `first` is the row of the
-    chunk's first image there.
+    `nsd_ids` are the numbers of these images, and `rows` theirs in the files of z and c.
     """
     owners = nsd_ids if chain.noise == "per-image" else np.zeros_like(nsd_ids)
     levels = {}
     for space in spaces.values():
         sources = levels.setdefault(space.strength, {})
         sources.setdefault(space.step, set()).add(space.source)
-    device = networks.unet.device
+    device, guidance = networks.unet.device, chain.guidance
+    if chain.text == "empty":
+        # Guidance away from the empty text by the empty text changes nothing.
+        guidance = 1
 
     def make(batch):
-        rows = slice(first + batch.start, first + batch.stop)
-        clean, given = (torch.from_numpy(read_rows(path, rows)).to(device) for path in files)
+        read = (read_rows(path, own[batch]) for path, own in rows.items())
+        clean, given = (torch.from_numpy(values).to(device) for values in read)
+        if chain.text == "empty":
+            given = networks.empty.to(device).expand_as(given)
         drawn = draw_noise(chain.seed, owners[batch], clean.shape[1:])
         drawn = torch.from_numpy(drawn).to(device)
         found = {}
         for strength, sources in levels.items():
             timesteps = plan_steps(networks.sampler, chain.steps, strength)
             noisy = networks.sampler.add_noise(clean, drawn, timesteps[:1])
-            passed = trace(networks, noisy, timesteps, given, chain.guidance, sources, reductions)
+            passed = trace(networks, noisy, timesteps, given, guidance, sources, reductions)
             found |= {(strength, *place): values for place, values in passed.items()}
         return {name: found[space] for name, space in spaces.items()}
 

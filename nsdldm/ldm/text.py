@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from nsdldm.devices import choose_device, choose_dtype
+from nsdldm.errors import Finding, InputError
 from nsdldm.files import create_array, load_table
 from nsdldm.ldm.batching import run_images
 from nsdldm.ldm.loading import load_text
@@ -39,6 +40,44 @@ def embed_texts(tokenizer, encoder, texts):
         return_tensors="pt",
     )
     return encoder(tokens["input_ids"].to(encoder.device)).last_hidden_state.float()
+
+
+def lend_captions(nsd_ids, splits, seed):
+    """Choose for each image another one whose captions it gets.
+
+    The images of a split stand in a ring, in an order that depends on their numbers and the seed
+    only, and each gets the next one's: nobody keeps its own, training images have no part in test
+    images, and what all subjects saw is lent alike for all of them.
+
+    Parameters
+    ----------
+    nsd_ids : int array of shape (n_images,)
+        0-based numbers, each once.
+    splits : sequence of str of shape (n_images,)
+    seed : int
+
+    Returns
+    -------
+    int array of shape (n_images,)
+        Row of the image whose captions each gets.
+
+    Raises
+    ------
+    InputError
+        A split of one image.
+    """
+    splits = np.asarray(splits, str)
+    keys = [np.random.default_rng([seed, int(number)]).random() for number in nsd_ids]
+    lenders = np.empty(len(keys), np.int64)
+    for split in np.unique(splits):
+        ring = np.flatnonzero(splits == split)
+        if len(ring) < 2:
+            remedy = "Take other-caption out of trajectories.controls"
+            expected = "at least two images, of which each gets the other's captions"
+            raise InputError(Finding(f"{split} images", expected, "one", remedy))
+        ring = ring[np.argsort(np.asarray(keys)[ring])]
+        lenders[ring] = np.roll(ring, -1)
+    return lenders
 
 
 def embed_captions(*, images, captions, model, revision, device, dtype, batch_size, c):

@@ -1,7 +1,6 @@
 """Figures 7 and 8: what z and z_c each predict of the cortex that the other does not."""
 
 import logging
-import re
 from functools import partial
 from string import ascii_lowercase
 
@@ -15,6 +14,7 @@ from nsdldm.files import load_array, load_mask, save_table
 from nsdldm.grids import load_masks
 from nsdldm.nsd.layout import HEMISPHERES
 from nsdldm.plots.cortex import read_hemisphere
+from nsdldm.plots.fig5 import choose_looks
 from nsdldm.plots.page import write_page
 from nsdldm.plots.panels import (
     NOTE,
@@ -26,7 +26,7 @@ from nsdldm.plots.panels import (
     project_values,
     write_directions,
 )
-from nsdldm.plots.pictures import DEMO, fit_picture, read_columns, show, write
+from nsdldm.plots.pictures import DEMO, fit_picture, place, read_columns, show, write
 from nsdldm.plots.style import (
     FAINT,
     LARGE,
@@ -40,11 +40,20 @@ from nsdldm.plots.style import (
     save_figure,
     upper_limit,
 )
+from nsdldm.plots.trends import (
+    AXES,
+    choose_limits,
+    draw_controls,
+    draw_legend,
+    dress,
+    is_control,
+    symbol,
+)
+from nsdldm.spaces import SERIES, parse_pair, parse_space, split_control
 
 logger = logging.getLogger(__name__)
 
 MEASURE = "Unique variance ({r} of both minus {r} without the space, held-out images)"
-SYMBOLS = {"z": ("$z$", "z"), "c": ("$c$", "c"), "zc": ("$z_c$", "z_c")}
 # The kinds of feature spaces that come in a series, and titles of their rows.
 KINDS = {
     "n": "Noise strength {share:g}",
@@ -53,6 +62,8 @@ KINDS = {
 RANKS = {"n": ("Low", "Middle", "High"), "s": ("Early", "Middle", "Late")}
 # Strips around the maps, gaps, the margin and the pictures, in millimetres.
 HEAD, ROW_TITLE, FOOT, GAP, MARGIN, PICTURE = 11.5, 6, 19, 3, 2, 15
+# Lines of regions below the maps: all of it, the plots, and what is left of and below them.
+LINES, PLOT, LEFT, LEGEND = 37, 19, 12, 6
 MOST_PICTURES = 3
 # Which vertices are coloured, by the setting.
 DRAWN = {
@@ -60,63 +71,6 @@ DRAWN = {
     "joint": "Colour: above 0 where both together predict after correction for the false discovery "
     "rate; the counts are of significant unique variance.",
 }
-
-
-def parse_space(space):
-    """Read what a feature space of a series is.
-
-    Parameters
-    ----------
-    space : str
-        Such as zc-n060 (noise strength 0.6), zc-s025 (after a quarter of the steps), zc-n060-shared
-        or zc-n060-seed43.
-
-    Returns
-    -------
-    base : str
-        Such as zc.
-    kind : {"n", "s"}
-    share : float
-    variant : str
-        Such as shared; empty where there is none.
-
-    Raises
-    ------
-    InputError
-        Another name.
-    """
-    found = re.fullmatch(r"([^-+]+)-([ns])(\d{3})(?:-(.+))?", space)
-    if not found:
-        expected = "a feature space named like zc-n060 or zc-s050"
-        raise InputError(Finding("feature space", expected, space, "Draw a series of spaces"))
-    base, kind, percent, variant = found.groups()
-    return base, kind, int(percent) / 100, variant or ""
-
-
-def parse_pair(pair):
-    """Split the name of a joint model.
-
-    Parameters
-    ----------
-    pair : str
-        Such as z+zc-n060.
-
-    Returns
-    -------
-    a, b : str
-        The two feature spaces; `parse_space` can read b.
-
-    Raises
-    ------
-    InputError
-        Another name.
-    """
-    a, plus, b = pair.partition("+")
-    if not plus:
-        expected = "two feature spaces joined by +"
-        raise InputError(Finding("joint model", expected, pair, "Name it like z+zc-n060"))
-    parse_space(b)
-    return a, b
 
 
 def name_rows(pairs):
@@ -162,7 +116,8 @@ def plot_unique_variance(
     """Draw the unique variance of two feature spaces, one row a noise level or denoising step.
 
     A space's unique variance is the variance that the joint model explains (R² on held-out images)
-    less that of the other space alone. All maps share one scale that starts at 0.
+    less that of the other space alone. All maps share one scale that starts at 0. Below them, means
+    over regions are drawn with those of the controls of z_c.
 
     Parameters
     ----------
@@ -172,6 +127,7 @@ def plot_unique_variance(
     tables : dict of path
         For each pair such as z+zc-n060, in the order of the rows, the table of its joint model with
         a row a voxel: i, j, k, r, significant, ceiling, unique_{space} and significant_{space}.
+        Pairs such as z+zc-n060-empty and z+zc-n060-linear are controls, which have no maps.
     masks : dict of path
         Regions; cortex holds all voxels, the others are drawn as outlines and named.
     transforms : dict of list of path
@@ -197,8 +153,9 @@ def plot_unique_variance(
     InputError
         A table lacks a column, or the pictures have another shape.
     """
-    read = {pair: read_columns(path, _columns(pair)) for pair, path in tables.items()}
-    strip = None if pictures is None else _read_strip(pictures, len(tables))
+    every = {pair: read_columns(path, _columns(pair)) for pair, path in tables.items()}
+    read = {pair: table for pair, table in every.items() if not split_control(pair)[1]}
+    strip = None if pictures is None else _read_strip(pictures, len(read))
     shape = load_mask(masks["cortex"]).shape
     hemispheres = {hemi: read_hemisphere(hemi, surfaces[hemi]) for hemi in HEMISPHERES}
     regions = {hemi: project_masks(masks, transforms[hemi]) for hemi in HEMISPHERES}
@@ -209,10 +166,11 @@ def plot_unique_variance(
     logger.info("%s: unique variance from 0 to %.2f, one scale for all maps", subject, limit)
     title = f"{subject} – {DEMO}" if demo else subject
     counts = {pair: _count(table, pair) for pair, table in read.items()}
+    summary = summarize_unique(subject, every, masks)
     with journal_style():
-        shown = hemispheres, maps, regions, limit, DRAWN[drawn], strip
+        shown = hemispheres, maps, regions, limit, DRAWN[drawn], summary, strip
         save_figure((png, pdf), draw_unique(title, counts, *shown))
-    save_table(tsv, summarize_unique(subject, read, masks))
+    save_table(tsv, summary)
     write_page(
         html,
         title=f"Figure {figure}: {title}",
@@ -259,16 +217,10 @@ def _count(table, pair):
     return [f"{count:,} of {len(table):,} voxels significant" for count in counts]
 
 
-def _symbol(space, mathematics=True):
-    """Symbol of a feature space, without its place in a series."""
-    base = space.split("-")[0]
-    return SYMBOLS.get(base, (base, base))[0 if mathematics else 1]
-
-
 def _name_maps(maps):
     """Maps by titles in plain text."""
     return {
-        f"{title} – unique to {_symbol(space, mathematics=False)}": values
+        f"{title} – unique to {symbol(space, mathematics=False)}": values
         for title, row in zip(name_rows(list(maps)), maps.values(), strict=True)
         for space, values in row.items()
     }
@@ -281,15 +233,16 @@ def summarize_unique(subject, tables, masks):
     ----------
     subject : str
     tables : dict of DataFrame
-        For each pair the table of its joint model.
+        For each pair, controls among them, the table of its joint model.
     masks : dict of path
         The mask of each region, on the grid of the tables.
 
     Returns
     -------
     DataFrame
-        Columns subject, pair, space, roi, median_unique and median_r (of the joint model) over all
-        voxels, median_ceiling, n_voxels, n_significant and median_unique_significant.
+        Columns subject, pair, space, roi, mean_unique, median_unique and median_r (of the joint
+        model) over all voxels, median_ceiling, n_voxels, n_significant and
+        median_unique_significant.
     """
     inside, _ = load_masks(masks)
     rows = []
@@ -300,6 +253,7 @@ def summarize_unique(subject, tables, masks):
                 chosen = table[mask[voxels]]
                 found = chosen[chosen[f"significant_{space}"] == 1]
                 row = {"subject": subject, "pair": pair, "space": space, "roi": roi}
+                row["mean_unique"] = chosen[f"unique_{space}"].mean()
                 row["median_unique"] = chosen[f"unique_{space}"].median()
                 row["median_r"] = chosen["r"].median()
                 row["median_ceiling"] = chosen["ceiling"].median()
@@ -309,7 +263,7 @@ def summarize_unique(subject, tables, masks):
     return pd.DataFrame(rows)
 
 
-def draw_unique(title, counts, hemispheres, maps, regions, limit, note, strip=None):
+def draw_unique(title, counts, hemispheres, maps, regions, limit, note, summary, strip=None):
     """Draw figure 7 or 8 from values of vertices.
 
     Parameters
@@ -327,6 +281,8 @@ def draw_unique(title, counts, hemispheres, maps, regions, limit, note, strip=No
         Upper end of the colour scale.
     note : str
         Which vertices are coloured.
+    summary : DataFrame
+        As `summarize_unique` returns it.
     strip : uint8 array of shape (n_pairs, n_images, height, width, 3), optional
 
     Returns
@@ -339,7 +295,8 @@ def draw_unique(title, counts, hemispheres, maps, regions, limit, note, strip=No
     lefts = (start, start + plan.width + gap)
     pitch = pixels(ROW_TITLE) + plan.height + pixels(1)
     tops = [pixels(HEAD) + row * pitch for row in range(len(maps))]
-    figure = new_figure(pixels(WIDTH_MM), tops[-1] + pitch + pixels(FOOT))
+    bottom = tops[-1] + pitch
+    figure = new_figure(pixels(WIDTH_MM), bottom + pixels(FOOT + LINES))
     places = [(left, top + pixels(ROW_TITLE)) for top in tops for left in lefts]
     colours = ScalarMappable(Normalize(0, limit), UNIQUE)
     shown = [values for row in maps.values() for values in row.values()]
@@ -348,8 +305,66 @@ def draw_unique(title, counts, hemispheres, maps, regions, limit, note, strip=No
     _write_rows(figure, counts, tops, lefts, plan)
     if strip is not None:
         _draw_strip(figure, strip, [top + pixels(ROW_TITLE) for top in tops])
-    _draw_foot(figure, colours, plan, lefts, tops[-1] + pitch, note)
+    _draw_foot(figure, colours, plan, lefts, bottom, note)
+    _draw_lines(figure, summary, bottom + pixels(FOOT), ascii_lowercase[len(maps)])
     return figure
+
+
+def _list_lines(summary):
+    """Means over regions by space and level, as `nsdldm.plots.trends` draws them."""
+    spaces, controls = zip(*map(split_control, summary["space"]), strict=True)
+    pairs = [split_control(pair)[0] for pair in summary["pair"]]
+    own = [space.split("-")[0] for space in spaces]
+    named = [
+        f"{base}-{control}" if control else base
+        for base, control in zip(own, controls, strict=True)
+    ]
+    lines = pd.DataFrame({"roi": summary["roi"], "space": named, "value": summary["mean_unique"]})
+    lines["level"] = [parse_space(parse_pair(pair)[1])[2] for pair in pairs]
+    # z beside a control is no news.
+    again = summary["space"].map(lambda name: not split_control(name)[1])
+    again &= summary["pair"].map(lambda name: bool(split_control(name)[1]))
+    return lines[~again & (lines["roi"] != "cortex")]
+
+
+def _draw_lines(figure, summary, top, letter):
+    """Draw means over regions, one plot a region, with the controls as thin lines."""
+    lines = _list_lines(summary)
+    kind = parse_space(parse_pair(summary["pair"].iloc[0])[1])[1]
+    heading, label = AXES[SERIES[kind]]
+    middle = top + pixels(1.5)
+    write(figure, pixels(MARGIN), middle, letter, size=LARGE, weight="bold", va="center")
+    text = f"{heading}, mean over each region"
+    write(figure, pixels(MARGIN + 4), middle, text, size=NORMAL, va="center")
+    rois, looks = (
+        list(dict.fromkeys(lines["roi"])),
+        choose_looks(space for space in lines["space"] if not is_control(space)),
+    )
+    left, gap = pixels(LEFT), pixels(GAP)
+    width = (pixels(WIDTH_MM - MARGIN) - left - (len(rois) - 1) * gap) // len(rois)
+    limits = choose_limits(lines["value"])
+    for number, roi in enumerate(rois):
+        box = left + number * (width + gap), top + pixels(ROW_TITLE), width, pixels(PLOT)
+        axes = figure.add_axes(place(figure, *box))
+        _draw_region(axes, lines[lines["roi"] == roi], looks)
+        axes.set_ylim(limits)
+        axes.set_title(roi, size=NORMAL, weight="bold", pad=2)
+        axes.set_xlabel(label, size=SMALL, labelpad=1)
+        if number:
+            axes.tick_params(axis="y", length=0, labelleft=False)
+        else:
+            axes.set_ylabel("Unique variance ($R^2$)", size=SMALL)
+    box = 0, top + pixels(LINES - LEGEND / 2), pixels(WIDTH_MM), 1
+    draw_legend(figure.add_axes(place(figure, *box)), looks, set(lines["space"]), 4)
+
+
+def _draw_region(axes, lines, looks):
+    """Draw z, z_c and its controls in one region."""
+    draw_controls(axes, lines)
+    for space, (colour, shape) in looks.items():
+        own = lines[lines["space"] == space].sort_values("level")
+        axes.plot(own["level"], own["value"], color=colour, marker=shape, markersize=2.8)
+    dress(axes, sorted(set(lines["level"])))
 
 
 def _write_heads(figure, title, pairs, lefts, plan, decoded):
@@ -359,12 +374,12 @@ def _write_heads(figure, title, pairs, lefts, plan, decoded):
     middle = pixels(HEAD - 2)
     spaces = parse_pair(pairs[0])
     for left, space in zip(lefts, spaces, strict=True):
-        text = f"Unique to {_symbol(space)}"
+        text = f"Unique to {symbol(space)}"
         write(figure, left + plan.width // 2, middle, text, **style)
     if decoded:
         # Along the way the latent is not yet z_c.
         series = parse_space(spaces[1])[1]
-        text = f"Decoded {_symbol(spaces[1]) if series == 'n' else 'latent'}"
+        text = f"Decoded {symbol(spaces[1]) if series == 'n' else 'latent'}"
         write(figure, pixels(MARGIN), middle, text, **style | {"ha": "left"})
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import ListedColormap
+from matplotlib.colors import LinearSegmentedColormap, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
@@ -39,8 +39,10 @@ def shades(name, start=0, stop=1):
 
 # Sequential and perceptually uniform, without the black in which outlines would vanish.
 ACCURACY = shades("inferno", 0.3)
-# Many small values would turn into blots.
-UNIQUE = shades("inferno", 0.2)
+# From the grey of the cortex to dark, so that small values are hardly seen and large ones are.
+UNIQUE = LinearSegmentedColormap.from_list(
+    "unique", [str((GYRUS + SULCUS) / 2), *shades("YlOrRd", 0.3)(np.linspace(0, 1, 7))], 256
+)
 
 RC = {
     # Comes with matplotlib, so that a figure is the same on every machine.

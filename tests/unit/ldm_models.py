@@ -90,5 +90,6 @@ def save_model(
 def write_images(path, nsd_ids):
     """The table of images; COCO numbers are 1000 more."""
     ids = np.asarray(nsd_ids)
-    pd.DataFrame({"nsd_id": ids, "coco_id": ids + 1000}).to_csv(path, sep="\t", index=False)
+    table = {"nsd_id": ids, "coco_id": ids + 1000, "split": np.where(ids % 2, "train", "test")}
+    pd.DataFrame(table).to_csv(path, sep="\t", index=False)
     return path

@@ -55,6 +55,11 @@ def name_inputs(folder):
     return tables | {"betas": folder / "betas.npy", "mask": folder / "mask.nii.gz"}
 
 
+def name_sums(folder):
+    """The one region, and where sums over it go."""
+    return {"regions": {"cortex": folder / "mask.nii.gz"}, "sums": folder / "sums.npz"}
+
+
 def draw_weights(rng, n_dimensions, n_voxels):
     """Weights of unit length, so that a voxel's signal has the variance of a dimension."""
     weights = rng.standard_normal((n_dimensions, n_voxels))

@@ -4,7 +4,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from himalaya.backend import get_backend, set_backend
-from planted_voxels import HOW, draw_weights, name_inputs, name_kernels, write_subject
+from planted_voxels import HOW, draw_weights, name_inputs, name_kernels, name_sums, write_subject
 
 from nsdldm import block_regions, blocks, encoding, ridge, stats
 from nsdldm.errors import InputError
@@ -123,6 +123,7 @@ def test_scores_are_those_of_the_encoders(subject, chosen, tmp_path):
         maps={name: tmp_path / f"{name}.nii.gz" for name in NAMES},
         tables={name: tmp_path / f"{name}.tsv" for name in NAMES},
         **name_inputs(subject),
+        **name_sums(subject),
         **HOW,
     )
     alone = {name: load_table(tmp_path / f"{name}.tsv") for name in NAMES}

@@ -62,6 +62,7 @@ def fit(folder, names="xy", **changed):
         tables={name: folder / f"{name}.tsv" for name in names},
         **{key: folder / f"{key}.tsv" for key in ("trials", "images")},
         **{"betas": folder / "betas.npy", "mask": folder / "mask.nii.gz"},
+        **{"regions": {"cortex": folder / "mask.nii.gz"}, "sums": folder / "sums.npz"},
         **{
             "alphas": [1e-3, 1e-2, 1e-1, 1, 10, 100, 1000],
             "n_folds": 4,

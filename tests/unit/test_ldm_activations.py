@@ -10,7 +10,7 @@ from sklearn.random_projection import SparseRandomProjection
 
 from nsdldm import resume, spaces
 from nsdldm.errors import InputError
-from nsdldm.files import save_table
+from nsdldm.files import load_table, save_table
 from nsdldm.grams import compute_grams
 from nsdldm.ldm import activations
 from nsdldm.ldm.activations import (
@@ -23,7 +23,7 @@ from nsdldm.ldm.activations import (
 from nsdldm.ldm.batching import draw_noise
 from nsdldm.ldm.loading import load_text
 from nsdldm.ldm.parts import gather_features, plan_bytes
-from nsdldm.ldm.text import embed_texts
+from nsdldm.ldm.text import embed_texts, lend_captions
 from nsdldm.ldm.trajectories import denoise_latents, plan_steps
 from nsdldm.resume import open_parts
 from nsdldm.spaces import plan_spaces
@@ -48,6 +48,7 @@ CHAIN = {
     "guidance": 5.0,
     "noise": "per-image",
     "seed": 1,
+    "text": "own",
     "scheduler": "ddim",
     "latent": "x_t",
     "blocks": BLOCKS["two"],
@@ -187,6 +188,70 @@ def test_without_guidance_the_conditional_pass_is_all_there_is(tmp_path, models,
     found = run(tmp_path, models["two"], features, guidance=1)
     made = chain_by_hand(models["two"], features, 2, "ddim", guidance=1)[1]["mid_block"]
     np.testing.assert_allclose(found["unet-mid-s050"][2], made.flatten(), atol=1e-4)
+
+
+@pytest.mark.parametrize("scheduler", ["ddim", "dpmsolver++"])
+@pytest.mark.parametrize("text", ["empty", "other-caption"])
+def test_controls_are_made_with_the_text_of_nobody_or_of_another(
+    tmp_path, models, features, scheduler, text
+):
+    """As if c had been that text's, guided as usual; denoise_latents knows nothing of controls."""
+    changes = {"scheduler": scheduler, "text": text, "batch_size": 3}
+    chunks = []
+    for chunk in range(2):
+        folder = tmp_path / str(chunk)
+        folder.mkdir()
+        chunks.append(run(folder, models["two"], features, **changes, chunk=chunk, n_chunks=2))
+    z, c = features
+    if text == "empty":
+        empty = load_text(models["two"], None, torch.device("cpu"), torch.float32)
+        given = np.repeat(embed_texts(*empty, [""]).numpy(), N, axis=0)
+    else:
+        given = c[lend_captions(NUMBERS, load_table(tmp_path / "0/images.tsv")["split"], 1)]
+        assert not (given == c).all((1, 2)).any()
+    by_hand = {"images": tmp_path / "0/images.tsv", "zc": tmp_path / "zc.npy"}
+    for name, array in (("z", z), ("c", given)):
+        by_hand[name] = tmp_path / f"{name}.npy"
+        np.save(by_hand[name], array)
+    chain = {key: CHAIN[key] for key in ("steps", "guidance", "seed", "strength", "noise")}
+    chain |= {"scheduler": scheduler, "batch_size": 4, "model": models["two"]}
+    denoise_latents(**NETWORK, **by_hand, **chain)
+    for name in ("zc-n080", "zc-s100"):
+        found = np.concatenate([made[name] for made in chunks])
+        np.testing.assert_allclose(found, np.load(by_hand["zc"]), rtol=1e-3, atol=1e-3)
+
+
+def test_captions_are_lent_in_rings_within_a_split():
+    rng = np.random.default_rng(0)
+    nsd_ids = rng.choice(73_000, 300, replace=False)
+    splits = np.where(np.arange(300) < 60, "test", "train")
+    lenders = lend_captions(nsd_ids, splits, 42)
+    assert sorted(lenders) == list(range(300))
+    assert (lenders != np.arange(300)).all()
+    assert (splits[lenders] == splits).all()
+    # Another subject saw the same test images among others, in another order.
+    order = rng.permutation(60)
+    others = np.concatenate([nsd_ids[:60][order], 73_000 + np.arange(9)])
+    again = lend_captions(others, ["test"] * 60 + ["train"] * 9, 42)
+    pairs = dict(zip(nsd_ids, nsd_ids[lenders], strict=True))
+    assert all(pairs[others[row]] == others[again[row]] for row in range(60))
+    assert (lend_captions(nsd_ids, splits, 43) != lenders).mean() > 0.9
+    with pytest.raises(InputError, match="test images: expected at least two"):
+        lend_captions([1, 2, 3], ["test", "train", "train"], 0)
+
+
+def test_an_image_without_text_costs_one_pass(tmp_path, models, features, monkeypatch):
+    calls, whole = [], UNet2DConditionModel.forward
+
+    def forward(self, *args, **kwargs):
+        calls.append(len(args[0]))
+        return whole(self, *args, **kwargs)
+
+    settings = settings_for(tmp_path, models["two"], features, batch_size=N, text="empty")
+    settings["outputs"] = {"zc-n040": tmp_path / "end.npy"}
+    monkeypatch.setattr(UNet2DConditionModel, "forward", forward)
+    collect_trajectories(**settings)
+    assert calls == [2, N, N]
 
 
 def test_only_the_levels_that_are_asked_for_are_run(tmp_path, models, features, monkeypatch):

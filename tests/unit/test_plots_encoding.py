@@ -5,15 +5,20 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from sklearn.metrics import r2_score
 from test_plots_fig6 import SHAPE, all_texts, decode, write_subject
 
+from nsdldm import cells, stats
+from nsdldm import group as group_table
 from nsdldm.errors import InputError
 from nsdldm.files import load_table, save_array, save_table, save_volume
 from nsdldm.nsd.surfaces import project
-from nsdldm.plots import cortex, fig7, fig9, group, panels
+from nsdldm.plots import cortex, fig7, fig9, group, panels, style
 
 LEVELS = (20, 60, 100)
 PAIRS = [f"z+zc-n{percent:03d}" for percent in LEVELS]
+# Controls of z_c and their unique variance in the group's table.
+CONTROLS = {"-empty": 0.04, "-other-caption": 0.02, "-linear": 0.03, "-residual": 0.06}
 BLOCKS = ["down1", "down2", "mid", "up1", "up2"]
 # The voxels that write_subject has: all but two planes.
 VOXELS = np.argwhere(np.indices(SHAPE)[0] % (SHAPE[0] - 1) > 0)
@@ -57,7 +62,8 @@ def unique(tmp_path_factory):
     for row in range(3):
         strip[row, ..., row] = 200
     save_array(folder / "strip.npy", strip)
-    tables = {pair: write_joint(folder, pair, 6) for pair in PAIRS}
+    names = [*PAIRS, *(f"{pair}{control}" for pair in PAIRS for control in CONTROLS)]
+    tables = {pair: write_joint(folder, pair, 6) for pair in names}
     given = write_inputs(folder) | {"tables": tables, "pictures": folder / "strip.npy"}
     return run(fig7, fig7.plot_unique_variance, folder, figure=7, drawn="unique", **given)
 
@@ -101,6 +107,11 @@ def winners(tmp_path_factory):
 
 def images_of(figure):
     return [axes.get_images()[0].get_array() for axes in figure.axes if axes.get_images()]
+
+
+def legend_texts(figure):
+    legends = [axes.get_legend() for axes in figure.axes if axes.get_legend()]
+    return [text.get_text() for legend in legends for text in legend.get_texts()]
 
 
 def check_journal(path, figure):
@@ -184,12 +195,30 @@ def test_unique_variance_is_drawn_wherever_both_predict_if_asked(tmp_path):
 
 def test_figure_7_has_a_row_a_level_space_and_region(unique):
     table = load_table(unique[0]["tsv"])
-    assert len(table) == 3 * 2 * 3
+    assert len(table) == 3 * 5 * 2 * 3
     row = table.set_index(["pair", "space", "roi"]).loc[("z+zc-n060", "zc-n060", "cortex")]
     assert row["n_voxels"] == len(VOXELS) and row["n_significant"] == 22 * 6 * 20
     assert row["median_unique"] == pytest.approx(np.median(Z) / 100)
     early = table.set_index(["pair", "space", "roi"]).loc[("z+zc-n020", "zc-n020", "early")]
     assert early["n_significant"] == 0 and np.isnan(early["median_unique_significant"])
+
+
+def test_figure_7_draws_the_controls_as_thin_lines(unique):
+    assert sum(word.startswith("$z_c$: ") for word in legend_texts(unique[1])) == 4
+    axes = next(axes for axes in unique[1].axes if axes.get_ylabel().startswith("Unique"))
+    thin = [line for line in axes.lines if line.get_linewidth() < 1 and len(line.get_xdata()) == 3]
+    assert len(thin) == 4
+    # What write_joint gives to voxels in front of the region drawn first.
+    table = load_table(unique[0]["tsv"]).set_index(["pair", "space", "roi"])
+    mean = table.loc[("z+zc-n020-empty", "zc-n020-empty", axes.get_title()), "mean_unique"]
+    assert all(line.get_ydata()[0] == pytest.approx(mean) for line in thin)
+
+
+def test_small_values_of_unique_variance_are_as_grey_as_the_cortex():
+    shades = fig7.UNIQUE(np.linspace(0, 1, 50))[:, :3]
+    assert np.ptp(shades[0]) < 0.02 and style.SULCUS <= shades[0].mean() <= style.GYRUS
+    lightness = shades @ [0.299, 0.587, 0.114]
+    assert (np.diff(lightness[5:]) < 0).all() and lightness[-1] < 0.4
 
 
 def test_the_page_of_figure_7_has_every_map(unique):
@@ -289,33 +318,54 @@ def test_a_winner_that_is_no_block_is_refused(tmp_path):
         fig9._read(tmp_path / "b.tsv", BLOCKS)
 
 
-def write_group(folder, slopes, noise=0.0):
-    """Subjects whose unique variance of z grows by a slope of their own; that of z_c is 0.1."""
+N_IMAGES = 12
+
+
+def write_group(folder, slopes, noise=0.0, min_ncsnr=0):
+    """Subjects whose unique variance of z grows by a slope of their own; that of z_c is 0.1.
+
+    Controls have `CONTROLS` of it, in every third voxel.
+    """
     rng = np.random.default_rng(0)
-    save_volume(folder / "all.nii.gz", np.ones(SHAPE, bool), np.diag([5, 5, 5, 1.0]))
+    inside = np.zeros(SHAPE, bool)
+    inside[tuple(VOXELS.T)] = True
     few = np.zeros(SHAPE, bool)
     few[:2, :2, :2] = True
-    save_volume(folder / "few.nii.gz", few, np.diag([5, 5, 5, 1.0]))
-    encoders, joint, masks = {}, {}, {}
+    masks = {"all": np.ones(SHAPE, bool), "few": few, "mask": inside}
+    for name, mask in masks.items():
+        save_volume(folder / f"{name}.nii.gz", mask, np.diag([5, 5, 5, 1.0]))
+    regions = {name: folder / f"{name}.nii.gz" for name in ("all", "few")}
+    whole = cells.find_cells(folder / "mask.nii.gz", regions, every=3)
+    ratio, every = np.where(Z < 10, 0.1, 0.5), np.arange(len(VOXELS))
+    sums = {}
     for subject, slope in slopes.items():
-        base = pd.DataFrame({"i": X, "j": Y, "k": Z, "ncsnr": np.where(Z < 10, 0.1, 0.5)})
+        found = cells.Collector(whole, np.arange(N_IMAGES), min_ncsnr)
+
+        def add(name, values, voxels=every, found=found):
+            same = np.tile(np.asarray(values, float)[voxels], (N_IMAGES, 1))
+            found.add(name, voxels, same, ratio[voxels])
+
         for space in ("z", "zc"):
-            encoders[subject, space] = folder / f"{subject}_{space}.tsv"
-            save_table(encoders[subject, space], base.assign(r=Z / 20))
+            add(f"r:{space}", Z / 20)
         for percent, pair in zip(LEVELS, PAIRS, strict=True):
-            values = 0.02 + slope * percent / 100 + noise * rng.normal(size=len(base))
-            unique = {"unique_z": values, f"unique_{pair[2:]}": 0.1}
-            joint[subject, pair] = folder / f"{subject}_{pair}.tsv"
-            save_table(joint[subject, pair], base.assign(**unique))
-        masks |= {(subject, roi): folder / f"{roi}.nii.gz" for roi in ("all", "few")}
-    return {"encoders": encoders, "joint": joint, "masks": masks}
+            values = 0.02 + slope * percent / 100 + noise * rng.normal(size=len(VOXELS))
+            add(f"{pair}:z", values)
+            add(f"{pair}:{pair[2:]}", np.full(len(VOXELS), 0.1))
+            for control, value in CONTROLS.items():
+                add(f"{pair}{control}:z", values, every[::3])
+                name = f"{pair}{control}:{pair[2:]}{control}"
+                add(name, np.full(len(VOXELS), value), every[::3])
+        sums[subject] = [folder / f"{subject}.npz"]
+        found.save(sums[subject][0])
+    return sums
 
 
-def tabulate(folder, given, min_ncsnr=0, repeats=200):
+def tabulate(folder, sums, repeats=200):
     output = folder / "group.tsv"
-    group.tabulate_group(**given, output=output, min_ncsnr=min_ncsnr, repeats=repeats, seed=1)
+    group_table.tabulate_group(sums=sums, output=output, repeats=repeats, seed=1)
     keys = ["subject", "roi", "measure", "space", "series", "level"]
-    table = load_table(output).fillna({"series": "", "level": -1})
+    table = load_table(output)
+    table = table.assign(series=table["series"].fillna("").astype(str)).fillna({"level": -1})
     return output, table.set_index(keys).sort_index()
 
 
@@ -331,15 +381,28 @@ def test_slopes_and_agreement_are_recovered(tmp_path):
     assert level["value"] == pytest.approx(0.02 + 0.18) and level["n_voxels"] == len(VOXELS)
 
 
+def test_controls_stand_beside_z_c_and_the_largest_is_taken_away(tmp_path):
+    _, table = tabulate(tmp_path, write_group(tmp_path, {"subj01": 0.3, "subj02": 0.1}))
+    for subject in ("subj01", "mean"):
+        own = table.loc[(subject, "all", "unique")].xs(("noise", 0.6), level=("series", "level"))
+        values = own["value"].to_dict()
+        expected = {f"zc{name}": value for name, value in CONTROLS.items()} | {"zc": 0.1}
+        # The rest of z_c is no control: of the others the empty text has most.
+        expected |= {"z": values["z"], "zc-beyond": 0.1 - 0.04}
+        assert values == pytest.approx(expected, abs=1e-6)
+    row = table.loc[("subj01", "all", "unique", "zc-beyond", "noise", 0.6)]
+    assert row["n_voxels"] == len(VOXELS[::3])
+
+
 def test_voxels_below_the_noise_ceiling_are_left_out(tmp_path):
-    _, table = tabulate(tmp_path, write_group(tmp_path, {"subj01": 0.1}), min_ncsnr=0.2)
+    _, table = tabulate(tmp_path, write_group(tmp_path, {"subj01": 0.1}, min_ncsnr=0.2))
     row = table.loc[("subj01", "all", "r", "z", "", -1)]
     assert row["value"] == pytest.approx(np.mean(np.arange(10, 20)) / 20)
     assert row["n_voxels"] == len(VOXELS) // 2
 
 
 def test_the_interval_is_that_of_a_mean_over_cubes(tmp_path):
-    """Independent noise: the half-width is 1.96 standard errors, and slopes follow theirs."""
+    """The same noise for all images: 1.96 standard errors over voxels, and slopes follow theirs."""
     given = write_group(tmp_path, {"subj01": 0.0}, noise=1.0)
     _, table = tabulate(tmp_path, given, repeats=2000)
     error = 1.96 / np.sqrt(len(VOXELS))
@@ -358,12 +421,80 @@ def test_too_few_cubes_have_no_interval(tmp_path):
 
 def test_a_subject_does_not_depend_on_the_others(tmp_path):
     both = write_group(tmp_path, {"subj01": 0.1, "subj02": 0.2}, noise=0.1)
-    alone = {
-        name: {key: path for key, path in paths.items() if key[0] == "subj02"}
-        for name, paths in both.items()
-    }
+    alone = {"subj02": both["subj02"]}
     tables = [tabulate(tmp_path, given)[1].loc["subj02"] for given in (both, alone)]
     pd.testing.assert_frame_equal(*tables)
+
+
+# Standard deviations of what images, cubes and both together add, and the variance of a mean over
+# a region that follows: of one subject, and of two that saw the same images.
+SOURCES = {"images": (0.5, 0.02, 0.5), "cubes": (0.05, 0.3, 0.5), "noise": (0, 0, 3)}
+N_SEEN, N_CUBES = 80, 40
+
+
+def draw_subjects(folder, rng, sources):
+    """Two subjects with a voxel a cube; what an image adds is the same for both."""
+    by_image, by_cube, both = sources
+    mask = np.ones((N_CUBES, 1, 1), bool)
+    save_volume(folder / "line.nii.gz", mask, np.diag([10, 10, 10, 1.0]))
+    whole = cells.find_cells(folder / "line.nii.gz", {"line": folder / "line.nii.gz"})
+    image, sums = by_image * rng.standard_normal((N_SEEN, 1)), {}
+    for subject in ("subj01", "subj02"):
+        found = cells.Collector(whole, 100 + np.arange(N_SEEN), 0)
+        cube = by_cube * rng.standard_normal(N_CUBES)
+        noise = both * rng.standard_normal((N_SEEN, N_CUBES))
+        found.add("r:z", np.arange(N_CUBES), 1 + image + cube + noise, np.ones(N_CUBES))
+        sums[subject] = [folder / f"{subject}.npz"]
+        found.save(sums[subject][0])
+    return sums
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_intervals_cover_the_truth_whether_images_or_cubes_or_both_vary(tmp_path, source):
+    """The true mean is 1; widths are those of the variance that was planted."""
+    rng, (by_image, by_cube, both) = np.random.default_rng(7), SOURCES[source]
+    rest = by_cube**2 / N_CUBES + both**2 / (N_SEEN * N_CUBES)
+    wanted = {"subj01": by_image**2 / N_SEEN + rest, "mean": by_image**2 / N_SEEN + rest / 2}
+    covered, widths = {name: [] for name in wanted}, {name: [] for name in wanted}
+    for _ in range(150):
+        sums = draw_subjects(tmp_path, rng, SOURCES[source])
+        _, table = tabulate(tmp_path, sums, repeats=200)
+        for name in wanted:
+            row = table.loc[(name, "line", "r", "z", "", -1)]
+            covered[name].append(row["ci_low"] <= 1 <= row["ci_high"])
+            widths[name].append(row["ci_high"] - row["ci_low"])
+    for name, variance in wanted.items():
+        assert 0.88 <= np.mean(covered[name]) <= 0.99, name
+        expected = 2 * 1.96 * np.sqrt(variance)
+        assert np.mean(widths[name]) == pytest.approx(expected, rel=0.1), name
+
+
+def test_what_samples_add_is_how_scores_move_when_they_are_drawn_again():
+    """numpy and scikit-learn score samples drawn again; what samples add foretells the change."""
+    rng, n = np.random.default_rng(1), 400
+    observed = rng.standard_normal((n, 3))
+    joint = 0.7 * observed + 0.5 * rng.standard_normal((n, 3))
+    without = 0.3 * observed + 0.5 * rng.standard_normal((n, 3))
+    shares = {"r": stats.share_r(observed, joint)}
+    shares["gain"] = stats.share_gain(observed, without, joint)
+
+    def score(rows):
+        y, a, b = observed[rows], joint[rows], without[rows]
+        r = [np.corrcoef(y[:, k], a[:, k])[0, 1] for k in range(3)]
+        gain = [r2_score(y[:, k], a[:, k]) - r2_score(y[:, k], b[:, k]) for k in range(3)]
+        return {"r": np.array(r), "gain": np.array(gain)}
+
+    whole = score(np.arange(n))
+    changes = {name: [] for name in whole}
+    for _ in range(200):
+        rows = rng.integers(0, n, n)
+        for name, value in score(rows).items():
+            changes[name].append([value - whole[name], shares[name][rows].mean(0) - whole[name]])
+    for name, share in shares.items():
+        np.testing.assert_allclose(share.mean(axis=0), whole[name], atol=1e-10)
+        true, foretold = np.moveaxis(np.array(changes[name]), 1, 0)
+        assert np.corrcoef(true.ravel(), foretold.ravel())[0, 1] > 0.98
+        assert foretold.std() == pytest.approx(true.std(), rel=0.05)
 
 
 def test_the_group_figure_is_a_journal_figure(tmp_path, monkeypatch):
@@ -381,7 +512,14 @@ def test_the_group_figure_is_a_journal_figure(tmp_path, monkeypatch):
     words = [text.get_text() for text in all_texts(figures[0])]
     assert "2 subjects – simulated NSD (demo)" in words
     # The mean of the slopes planted, in the region of all voxels.
-    assert any(re.fullmatch(r"\$z\$ \+0\.(199|20\d), 2/2", word) for word in words)
+    assert any(re.fullmatch(r"\$z\$ slope \+0\.(199|20\d), 2/2", word) for word in words)
+    # Trends share one scale, whatever their series, and controls are lines with names.
+    trends = [axes for axes in figures[0].axes if axes.get_xlabel() == "Noise strength"]
+    assert sum(word.startswith("$z_c$: ") for word in legend_texts(figures[0])) == 4
+    values = {
+        round(line.get_ydata()[0], 3) for line in trends[0].lines if len(line.get_xdata()) == 3
+    }
+    assert values >= set(CONTROLS.values())
 
 
 def test_variants_stand_side_by_side_and_can_be_left_out(tmp_path, monkeypatch):
@@ -393,7 +531,7 @@ def test_variants_stand_side_by_side_and_can_be_left_out(tmp_path, monkeypatch):
     table = pd.DataFrame(rows, columns=["series", "level", "value"])
     table = table.assign(subject="mean", roi="early", measure="unique", space="zc")
     save_table(tmp_path / "group.tsv", table)
-    group.tabulate_noise(table=tmp_path / "group.tsv", output=tmp_path / "noise.tsv")
+    group_table.tabulate_noise(table=tmp_path / "group.tsv", output=tmp_path / "noise.tsv")
     noise = load_table(tmp_path / "noise.tsv")
     assert list(noise) == [
         *("subject", "roi", "space", "level", "configured", "shared", "seed43", "range")

@@ -44,6 +44,8 @@ def fit(data, trials, images, folder, **changes):
         trials=trials,
         images=images,
         mask=data.mask,
+        regions={"cortex": data.mask},
+        sums=folder / "sums.npz",
         maps={name: folder / f"{name}.nii.gz" for name in data.kernels},
         tables=tables,
         device="cpu",
