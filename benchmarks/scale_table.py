@@ -62,14 +62,17 @@ TOKENS, WIDTH, CHANNELS = 77, 768, 4
 FLOAT, HALF = 4, 2
 NETWORK_RULES = (
     *("encode_latents", "embed_captions", "denoise_latents", "collect_trajectories"),
-    *("collect_variants", "reconstruct_images"),
+    *("collect_variants", "collect_controls", "reconstruct_images"),
 )
 ORDER = (
     *("extract_betas", "encode_latents", "embed_captions", "denoise_latents"),
     *("collect_trajectories", "gather_features", "collect_variants", "gather_variants"),
+    *("collect_controls", "gather_controls"),
     *("fit_decoders", "compare_protocols", "reconstruct_images", "gather_reconstructions"),
     *("compute_kernel", "compute_grams", "compute_path_kernels", "compute_variant_kernels"),
-    *("fit_encoders", "fit_pairs", "fit_step_pairs", "fit_variant_pairs", "choose_blocks"),
+    "compute_control_kernels",
+    *("fit_encoders", "fit_pairs", "fit_step_pairs", "fit_variant_pairs", "fit_control_pairs"),
+    "choose_blocks",
 )
 
 
@@ -150,6 +153,13 @@ def read_requests():
     return found
 
 
+def count_controls(config):
+    """Variants of other noise, which have controls, and spaces that have."""
+    settings = config["trajectories"]
+    noises = sum("noise" in own for own in settings["variants"].values())
+    return noises, len(settings["noise_levels"]) + len(settings["step_shares"]) * (1 + noises)
+
+
 def count_network_rules(config, flops):
     """Operations of the networks, one subject, by rule."""
     low, high = config["model"]["resolution"] // 8, config["reconstruction"]["resolution"] // 8
@@ -168,12 +178,21 @@ def count_network_rules(config, flops):
         each = evaluations[method] * flops["unet", high] + flops["decode", high]
         pictures += TEST_IMAGES * (start + made["samples"] * each * (method != "z-coarse"))
     n = N_IMAGES_SEEN
+    # Passes of each step: without text there is nothing to guide by.
+    texts = [
+        1 if text == "empty" else 1 + (chain["guidance"] != 1)
+        for text in config["trajectories"]["controls"]
+    ]
+    noises, _ = count_controls(config)
+    variants = (1 + (chain["guidance"] != 1)) * len(config["trajectories"]["variants"])
+    variants += noises * sum(texts)
     return {
         "encode_latents": n * flops["encode", low],
         "embed_captions": n * CAPTIONS * flops["text", TOKENS],
         "denoise_latents": n * one_pass * step,
         "collect_trajectories": n * sum(levels) * step,
-        "collect_variants": n * one_pass * step * len(config["trajectories"]["variants"]),
+        "collect_variants": n * one_pass * flops["unet", low] * variants,
+        "collect_controls": n * sum(levels) * flops["unet", low] * sum(texts),
         "reconstruct_images": pictures * len(config["decoding"]["protocols"]),
     }
 
@@ -190,6 +209,8 @@ def count_kernel_fits(config):
         ("fit_variant_pairs", variants),
     ):
         fits[rule] = 1 + spaces * (1 + mixes)
+    pairs = count_controls(config)[1] * (len(config["trajectories"]["controls"]) + 2)
+    fits["fit_control_pairs"] = 1 + pairs * (1 + mixes)
     return fits | {"choose_blocks": len(config["trajectories"]["blocks"]) * len(shares)}
 
 
@@ -254,6 +275,9 @@ def count_columns(config):
         "compute_grams": list(count_activations(config).values()) * steps,
         "compute_path_kernels": [latent] * len(latents),
         "compute_variant_kernels": [latent] * steps * variants,
+        "compute_control_kernels": [latent]
+        * count_controls(config)[1]
+        * len(config["trajectories"]["controls"]),
     }
 
 
@@ -274,7 +298,7 @@ def count_bytes(config, n_voxels):
     latent, embedding = CHANNELS * side**2 * FLOAT, TOKENS * WIDTH * FLOAT
     columns = count_columns(config)
     path, variants = columns["compute_path_kernels"], columns["compute_variant_kernels"]
-    activations = columns["compute_grams"]
+    activations, controls = columns["compute_grams"], columns["compute_control_kernels"]
     number = HALF if config["trajectories"]["reduction"] == "exact" else FLOAT
     picture = config["reconstruction"]["resolution"] ** 2 * 3
     samples = sum(
@@ -296,6 +320,8 @@ def count_bytes(config, n_voxels):
         "compute_path_kernels": (len(path) + len(activations)) * n**2 * FLOAT,
         "compute_variant_kernels": len(variants) * n**2 * FLOAT,
         "choose_blocks": len(activations) * TEST_IMAGES * n_voxels * HALF,
+        "gather_controls": n * len(controls) * latent,
+        "compute_control_kernels": len(controls) * n**2 * FLOAT,
         "fit_decoders": protocols * TEST_IMAGES * (latent + embedding),
         "gather_reconstructions": protocols * TEST_IMAGES * samples * picture,
     }
@@ -314,12 +340,16 @@ def tabulate(config, rates, decomposition):
     variants = len(config["trajectories"]["variants"])
     chunked = config["reconstruction"]["chunks"] * protocols * n
     jobs = {"compute_kernel": 3 * n, "collect_trajectories": chunks * n}
-    jobs |= {"collect_variants": chunks * variants * n, "fit_decoders": protocols * n}
+    texts = len(config["trajectories"]["controls"])
+    runs = variants + count_controls(config)[0] * texts
+    jobs |= {"collect_variants": chunks * runs * n, "fit_decoders": protocols * n}
+    jobs["collect_controls"] = chunks * texts * n
     jobs["reconstruct_images"] = chunked * len(config["reconstruction"]["methods"])
     jobs["gather_reconstructions"] = n * protocols * len(config["reconstruction"]["methods"])
     scratch = {
         "collect_trajectories": "collect_trajectories",
         "collect_variants": "gather_variants",
+        "collect_controls": "gather_controls",
         "reconstruct_images": "gather_reconstructions",
     }
     work, cpu, memory = {rule: n * count for rule, count in networks.items()}, {}, {}
@@ -334,11 +364,12 @@ def tabulate(config, rates, decomposition):
     work |= {rule: n * count for rule, count in kernels.items()}
     fits = count_kernel_fits(config)
     for rule, number in fits.items():
-        counted = [count_kernel_fit(config, VOXELS[s][1], decomposition) for s in subjects]
+        every = config["encoding"]["controls_every"] if rule == "fit_control_pairs" else 1
+        counted = [count_kernel_fit(config, VOXELS[s][1] // every, decomposition) for s in subjects]
         work[rule] = number * sum(operations for _, operations, _ in counted)
         memory[rule] = max(peak for *_, peak in counted) / 1e9
         cpu[rule] = number * sum(
-            calls * KERNEL_SECONDS + VOXEL_SECONDS * VOXELS[subject][1]
+            calls * KERNEL_SECONDS + VOXEL_SECONDS * (VOXELS[subject][1] // every)
             for subject, (calls, *_) in zip(subjects, counted, strict=True)
         )
     cpu["extract_betas"] = n * config["nsd"]["sessions"] * SESSION_SECONDS

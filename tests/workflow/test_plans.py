@@ -56,7 +56,11 @@ def test_fresh_demo(tmp_path, tiny_demo):
         "gather_features": 1,
         "compute_grams": 1,
         "compute_path_kernels": 1,
-        "collect_variants": 1,
+        "collect_variants": 1 + 2,
+        "collect_controls": 2,
+        "gather_controls": 1,
+        "compute_control_kernels": 1,
+        "fit_control_pairs": 1,
         "gather_variants": 1,
         "compute_variant_kernels": 1,
         "fit_pairs": 1,
@@ -70,6 +74,16 @@ def test_fresh_demo(tmp_path, tiny_demo):
     }
     each = {(rule, s): n for s in ("subj01", "subj02") for rule, n in chain.items()}
     assert plan(tmp_path, project=PROJECT) == {(rule, ""): 1 for rule in once} | each
+
+
+def test_without_controls_the_linear_part_is_compared_alone(tmp_path, tiny_demo):
+    changed = {"trajectories": tiny_demo["trajectories"] | {"controls": []}}
+    write_config(tmp_path, **tiny_demo | changed)
+    jobs = plan(tmp_path, project=PROJECT)
+    assert jobs["fit_control_pairs", "subj01"] == 1
+    assert jobs["collect_variants", "subj01"] == 1
+    for rule in ("collect_controls", "gather_controls", "compute_control_kernels"):
+        assert (rule, "subj01") not in jobs
 
 
 def test_one_figure_needs_one_subject(tmp_path, tiny_demo):

@@ -17,7 +17,10 @@ PATHS = {
     "gather_features": 1,
     "compute_grams": 1,
     "compute_path_kernels": 1,
-    "collect_variants": 1,
+    "collect_variants": 1 + 2,
+    "collect_controls": 2,
+    "gather_controls": 1,
+    "compute_control_kernels": 1,
     "gather_variants": 1,
     "compute_variant_kernels": 1,
     "decode_strip": 2,
@@ -28,12 +31,13 @@ FITTED = MAPS | {
     "fit_pairs": 1,
     "fit_step_pairs": 1,
     "fit_variant_pairs": 1,
+    "fit_control_pairs": 1,
     "choose_blocks": 1,
 }
 FLIPPED = {
     key: FITTED[key]
     for key in (
-        *("fit_pairs", "fit_step_pairs", "fit_variant_pairs", "choose_blocks"),
+        *("fit_pairs", "fit_step_pairs", "fit_variant_pairs", "fit_control_pairs", "choose_blocks"),
         *("plot_fig7", "plot_fig8", "plot_fig9"),
     )
 }
@@ -140,7 +144,7 @@ def test_added_subject(finished, nsd_config):
 
 
 def test_added_region(finished, nsd_config):
-    """A region that is only drawn reads no betas and fits nothing."""
+    """Fits keep sums over regions, for intervals; nothing else that is heavy runs."""
     write_config(
         finished, **nsd_config | {"rois": nsd_config["rois"] | {"lateral": ["streams:lateral"]}}
     )
@@ -148,7 +152,8 @@ def test_added_region(finished, nsd_config):
         jobs = plan(finished)
     finally:
         write_config(finished, **nsd_config)
-    new = {"make_mask": 1} | MAPS
+    new = {"make_mask": 1} | FITTED
+    del new["choose_blocks"]
     assert jobs == expect(GROUP | FIRST, subj01=new, subj02=new)
 
 
