@@ -157,15 +157,19 @@ CONTRADICTIONS = {
     "no cortex": ({"matrices": ["early", "ventral"]}, "matrices must have cortex"),
     "level drawn that is not run": (
         {"trajectories": {"drawn_levels": [0.3]}},
-        "trajectories.drawn_levels must be of trajectories.noise_levels (0.2, 0.4, 0.6, 0.8, 1.0)",
+        "trajectories.drawn_levels must be of trajectories.noise_levels (0.4, 0.6, 0.8, 1.0)",
     ),
     "two steps that are one": (
         {"trajectories": {"step_shares": [0.1, 0.2]}},
         "trajectories.step_shares: expected a different number of the 4 steps each",
     ),
     "levels that descend": (
-        {"trajectories": {"drawn_levels": [1.0, 0.2]}},
-        "trajectories.drawn_levels must ascend, not [1.0, 0.2].",
+        {"trajectories": {"drawn_levels": [1.0, 0.4]}},
+        "trajectories.drawn_levels must ascend, not [1.0, 0.4].",
+    ),
+    "variant that is a control": (
+        {"trajectories": {"variants": {"empty": {"seed": 1}}}},
+        "trajectories.variants must have other names than empty",
     ),
     "no mix": ({"encoding": {"weights": [0, 1]}}, "encoding.weights must hold at least one"),
     "sessions the demo lacks": (
