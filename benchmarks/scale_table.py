@@ -338,14 +338,14 @@ def tabulate(config, rates, decomposition):
     n, chunks = len(subjects), config["trajectories"]["chunks"]
     protocols = len(config["decoding"]["protocols"])
     variants = len(config["trajectories"]["variants"])
-    chunked = config["reconstruction"]["chunks"] * protocols * n
+    chunked, methods = (config["reconstruction"][key] for key in ("chunks", "methods"))
+    chunked *= protocols * n
     jobs = {"compute_kernel": 3 * n, "collect_trajectories": chunks * n}
+    jobs |= {"fit_decoders": protocols * n, "reconstruct_images": chunked * len(methods)}
     texts = len(config["trajectories"]["controls"])
-    runs = variants + count_controls(config)[0] * texts
-    jobs |= {"collect_variants": chunks * runs * n, "fit_decoders": protocols * n}
-    jobs["collect_controls"] = chunks * texts * n
-    jobs["reconstruct_images"] = chunked * len(config["reconstruction"]["methods"])
-    jobs["gather_reconstructions"] = n * protocols * len(config["reconstruction"]["methods"])
+    runs = {"variants": variants + count_controls(config)[0] * texts, "controls": texts}
+    jobs |= {f"collect_{name}": chunks * number * n for name, number in runs.items()}
+    jobs["gather_reconstructions"] = n * protocols * len(methods)
     scratch = {
         "collect_trajectories": "collect_trajectories",
         "collect_variants": "gather_variants",
