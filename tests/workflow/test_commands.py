@@ -206,7 +206,7 @@ def run(command, folder):
     result = subprocess.run(
         ["bash", "-o", "pipefail", "-c", command],
         cwd=folder,
-        env=os.environ | {"PATH": path, "PYTHONPATH": f"{PROJECT}:{PROJECT}/tests/unit"},
+        env=os.environ | {"PATH": path, "PYTHONPATH": ""},
         capture_output=True,
         text=True,
     )
@@ -244,7 +244,8 @@ def check_python(command, folder, tiny_demo):
     if script in ("-m pytest", "-m pip"):
         return CHECKS[words[1]](" ".join(map(shlex.quote, words[1:])), folder, tiny_demo)
     rest = " ".join(map(shlex.quote, words[1 + module :]))
-    return check_options(rest, f"python {script} --help", folder)
+    settings = re.match(r"(\w+=\S+ )*", command).group()
+    return check_options(rest, f"{settings}python {script} --help", folder)
 
 
 def check_pytest(command, folder, tiny_demo):
