@@ -337,13 +337,14 @@ def tabulate(config, rates, decomposition):
     made = [count_bytes(config, VOXELS[subject][1]) for subject in subjects]
     n, chunks = len(subjects), config["trajectories"]["chunks"]
     protocols = len(config["decoding"]["protocols"])
-    variants = len(config["trajectories"]["variants"])
-    chunked, methods = (config["reconstruction"][key] for key in ("chunks", "methods"))
-    chunked *= protocols * n
+    methods = config["reconstruction"]["methods"]
+    chunked = config["reconstruction"]["chunks"] * protocols * n
     jobs = {"compute_kernel": 3 * n, "collect_trajectories": chunks * n}
     jobs |= {"fit_decoders": protocols * n, "reconstruct_images": chunked * len(methods)}
-    texts = len(config["trajectories"]["controls"])
-    runs = {"variants": variants + count_controls(config)[0] * texts, "controls": texts}
+    runs = {"controls": len(config["trajectories"]["controls"])}
+    runs["variants"] = (
+        len(config["trajectories"]["variants"]) + count_controls(config)[0] * runs["controls"]
+    )
     jobs |= {f"collect_{name}": chunks * number * n for name, number in runs.items()}
     jobs["gather_reconstructions"] = n * protocols * len(methods)
     scratch = {
