@@ -235,8 +235,9 @@ def _notes(numbers, demo):
     ]
     if numbers["space"].map(is_control).any():
         notes.append(
-            "Thin lines: controls of $z_c$, in the mean. What they explain needs no information "
-            "from the caption; what $z_c$ explains more is left."
+            "Dark thin lines: controls of $z_c$, in the mean. What they explain needs no information "
+            "from the image's caption; what $z_c$ explains beyond them is left. Grey line: what of "
+            "$z_c$ is not linear in $z$."
         )
     if (numbers["measure"] == "slope").any():
         notes.append("Slopes: least squares, per unit of the horizontal axis.")
