@@ -235,8 +235,8 @@ def _notes(numbers, demo):
     ]
     if numbers["space"].map(is_control).any():
         notes.append(
-            "Dark thin lines: controls of $z_c$, in the mean. What they explain needs no information "
-            "from the image's caption; what $z_c$ explains beyond them is left. Grey line: what of "
+            "Dark thin lines: controls of $z_c$, in the mean. What they explain needs nothing of "
+            "the image's caption; what $z_c$ explains beyond them is left. Grey line: what of "
             "$z_c$ is not linear in $z$."
         )
     if (numbers["measure"] == "slope").any():
