@@ -173,7 +173,8 @@ def asked_by_rules(text, group, subject):
     for block in re.split(r"\n *(?=rule )", text):
         rule = re.match(r"rule (\w+):", block)
         if rule and groups.get(rule.group(1)) == group and f"subject={subject}" in block:
-            numbers = re.findall(r"\b(mem_mb|runtime)=(\d+)", block.partition("resources:")[2])
+            line = block.partition("resources:")[2].partition("\n")[0]
+            numbers = re.findall(r"\b(mem_mb|runtime)=(\d+)", line)
             found.append({key: int(number) for key, number in numbers})
     return found
 
