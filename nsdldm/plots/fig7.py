@@ -61,9 +61,9 @@ KINDS = {
 }
 RANKS = {"n": ("Low", "Middle", "High"), "s": ("Early", "Middle", "Late")}
 # Strips around the maps, gaps, the margin and the pictures, in millimetres.
-HEAD, ROW_TITLE, FOOT, GAP, MARGIN, PICTURE = 11.5, 6, 19, 3, 2, 15
+HEAD, ROW_TITLE, FOOT, GAP, MARGIN, PICTURE = 11.5, 6, 19.5, 3, 2, 15
 # Lines of regions below the maps: all of it, the plots, and what is left of and below them.
-LINES, PLOT, LEFT, LEGEND = 37, 19, 12, 6
+LINES, PLOT, LEFT, LEGEND = 38, 16.5, 13, 8
 MOST_PICTURES = 3
 # Which vertices are coloured, by the setting.
 DRAWN = {
@@ -412,5 +412,5 @@ def _draw_foot(figure, colours, plan, lefts, top, note):
     for left in lefts:
         write_directions(figure, plan, left, top + pixels(1))
     style = {"size": SMALL, "color": FAINT, "ha": "center", "va": "center"}
-    write(figure, middle, top + pixels(FOOT - 1.5), note, **style)
+    write(figure, middle, top + pixels(FOOT - 2.2), note, **style)
     draw_bar(figure, colours, middle, top + pixels(5), MEASURE.format(r="$R^2$"))

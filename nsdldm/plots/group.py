@@ -39,7 +39,7 @@ VARIANTS = {"shared": "the same noise for all images"}
 # Regions that no space predicts this well, in mean r, are drawn small.
 LEAST_R, NARROW = 0.05, 0.4
 # Millimetres: margin, title, headings, plots and what lies below and between them.
-LEFT, RIGHT, TITLE, HEADING, PLOT, TICKS, BETWEEN, LEGEND = 12, 2, 7, 6.5, 34, 10, 2.5, 10
+LEFT, RIGHT, TITLE, HEADING, PLOT, TICKS, BETWEEN, LEGEND = 15, 2, 7, 6.5, 34, 10, 2.5, 10
 NAMES = 12  # heading, regions and slopes above a plot of trends
 
 

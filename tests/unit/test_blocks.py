@@ -255,6 +255,7 @@ def test_errors_give_the_r2_of_the_encoders(subject, tmp_path):
         maps={"mid": tmp_path / "mid.nii.gz"},
         tables={"mid": tmp_path / "mid.tsv"},
         **name_inputs(subject),
+        **name_sums(subject),
         **HOW,
     )
     choose(subject, tmp_path, ("mid", "up1"))

@@ -133,9 +133,11 @@ def test_without_a_network_it_is_one_line_and_nothing_is_tried_again(home, monke
             (finding,) = check_model("owner/other", COMMIT)
             with pytest.raises(InputError) as caught:
                 load_autoencoder("owner/other", COMMIT, torch.device("cpu"), torch.float32)
-            assert caught.value.findings == (finding,)
-            assert f"or a connection to http://127.0.0.1:{port}, found neither (" in str(finding)
-            assert "docs/offline.md" in finding.remedy
+            # Of a busy machine the reason may differ: no connection in time, or no answer.
+            for found in (finding, *caught.value.findings):
+                assert found.where == finding.where and found.remedy == finding.remedy
+                assert f"or a connection to http://127.0.0.1:{port}, found neither (" in str(found)
+            assert len(caught.value.findings) == 1 and "docs/offline.md" in finding.remedy
 
 
 def test_the_preflight_names_parts_that_were_not_fetched(home, monkeypatch, tmp_path):
