@@ -122,9 +122,13 @@ def test_unique_variance_and_blocks(finished, subject):
 def test_figures_of_the_encoding_half(finished, subject):
     folder = finished / f"results/{subject}/figures"
     unique = pd.read_csv(folder / "fig7.tsv", sep="\t")
-    assert set(unique["pair"]) == {"z+zc-n040", "z+zc-n100"}
+    ends = ["", "-empty", "-other-caption", "-linear", "-residual"]
+    assert set(unique["pair"]) == {
+        f"z+zc-n{level}{end}" for level in ("040", "100") for end in ends
+    }
     steps = pd.read_csv(folder / "fig8.tsv", sep="\t")
-    assert set(steps["space"]) == {"z", "zc-s050", "zc-s100"}
+    spaces = {f"zc-s{share}{end}" for share in ("050", "100") for end in ends}
+    assert set(steps["space"]) == {"z", *spaces}
     blocks = pd.read_csv(folder / "fig9.tsv", sep="\t")
     assert set(blocks["block"]) == {"down", "mid", "up"}
     assert set(blocks["share"]) == {0.5, 1.0}
@@ -201,7 +205,7 @@ def test_decoding_tables_and_gallery(finished):
     assert set(ours["subject"]) == {"subj01", "subj02", "mean"}
     assert (metrics["data"] == "published").any()
     protocols = pd.read_csv(finished / "results/tables/protocols.tsv", sep="\t")
-    assert protocols["variant"].nunique() == 7
+    assert protocols["variant"].nunique() == 8
     for figure in ("fig3", "fig4", "fig5"):
         assert (finished / f"results/figures/{figure}.png").stat().st_size > 20_000
     page = (finished / "results/report/gallery.html").read_text()

@@ -190,7 +190,7 @@ EDITS = {
         "nsdldm/plots/style.py",
         "\nUNUSED = 1\n",
         expect(
-            ALL_FIRST | {"plot_fig4": 1, "plot_fig5": 1, "write_gallery": 1} | COMPARED,
+            ALL_FIRST | {"plot_fig4": 1, "plot_fig5": 1, "write_gallery": 1, "plot_group": 1},
             subj01={"plot_fig3": 1} | MAPS,
             subj02={"plot_fig3": 1} | MAPS,
         ),
