@@ -390,7 +390,7 @@ def _refuse_missing(keys, where, what="none for"):
     """Stop if weights are missing, which the libraries leave random, or of another network."""
     if keys:
         expected, found = "the weights of this network", f"{what} {', '.join(keys[:3])}"
-        raise InputError(Finding(str(where), expected, found, "Replace them by an intact copy"))
+        raise InputError(Finding(str(where), expected, found, "Give the weights of this network"))
 
 
 def _make_extractor(network, view, side, device):

@@ -12,6 +12,7 @@ from nsdldm.devices import choose_device
 from nsdldm.errors import Finding, InputError, reading
 from nsdldm.files import create_array, load_table
 from nsdldm.ldm.batching import run_images
+from nsdldm.listing import list_weights
 from nsdldm.metrics.networks import BICUBIC, normalise_pictures
 from nsdldm.nsd.captions import read_captions
 from nsdldm.nsd.stimuli import read_images
@@ -45,6 +46,9 @@ def load_clip(path, revision):
         remedy = "Correct trained.clip.path, or set trained.clip.revision to a commit"
         expected = "a folder, or a hub id with a revision"
         raise InputError(Finding(f"trained.clip: {path}", expected, "neither", remedy))
+    expected, remedy = "all weights, as safetensors", "Name a model with all its weights"
+    if local and not list_weights(path):
+        raise InputError(Finding(path, expected, "none", remedy))
     options = {"revision": None if local else revision, "local_files_only": local}
     with reading(path, "a CLIP model in the layout of transformers"):
         model, report = CLIPModel.from_pretrained(
@@ -54,7 +58,7 @@ def load_clip(path, revision):
         processor = CLIPImageProcessorPil.from_pretrained(path, **options)
     if report["missing_keys"]:
         found = f"none for {sorted(report['missing_keys'])[0]}"
-        raise InputError(Finding(path, "all weights", found, "Replace it by an intact copy"))
+        raise InputError(Finding(path, expected, found, remedy))
     return model.requires_grad_(False).eval(), tokenizer, processor
 
 

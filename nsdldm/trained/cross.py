@@ -256,7 +256,7 @@ def load_image_mae(path, revision, config):
     if report["missing_keys"]:
         # transformers only warns, and leaves them random.
         expected, found = "all weights", f"none for {sorted(report['missing_keys'])[0]}"
-        remedy = "Replace it by an intact copy, or correct the sizes in the configuration"
+        remedy = "Name a model with all its weights, or correct the sizes in its configuration"
         raise InputError(Finding(where, expected, found, remedy))
     image.vit.requires_grad_(False)
     # Fixed, but from_pretrained of transformers 5.23 forgets it.
