@@ -95,7 +95,7 @@ def summarise_regions(subjects, blocks, repeats, seed):
     Returns
     -------
     DataFrame
-        A row a subject and region, and for several subjects their ``mean``: subject, roi, block,
+        One row per subject and region, and one for their ``mean`` if several: subject, roi, block,
         second, lead (R² of the block minus that of the second), ci_low, ci_high (95 %), r2_{block}
         of each, n_voxels, n_images, and for the mean n_subjects, n_agree (subjects with the same
         best block) and n_clear (of these, those whose interval is above 0).

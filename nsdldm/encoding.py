@@ -310,7 +310,7 @@ def write_maps(table, mask, map_path, table_path, every=1):
     Parameters
     ----------
     table : DataFrame
-        A row a voxel, in the C-order of the mask, or every so many voxels.
+        One row per voxel, in the C-order of the mask, or per every so many voxels.
     mask : path
     map_path, table_path : path
         float32 NIfTI, NaN off the mask; table with i, j, k before the columns of `table`.

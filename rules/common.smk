@@ -5,6 +5,7 @@ import re
 import shlex
 import shutil
 import sys
+from functools import cache
 from pathlib import Path
 
 import psutil
@@ -321,15 +322,17 @@ def roi_volumes(wildcards):
     return [source(layout.ROI, atlas=atlas) for atlas in roi_atlases(wildcards)]
 
 
+@cache
+def label_table(subject, atlas):
+    """Label table of an atlas, or None; every region asks, and a bucket takes its time."""
+    if config["dataset"] == "demo":
+        return layout.LABEL_TABLE.format(subject=subject, atlas=atlas)
+    return find_table(PLACE, subject, atlas)
+
+
 def label_tables(subject, atlases):
     """Label tables of a subject's atlases, as far as the release has any."""
-    if config["dataset"] == "demo":
-        found = {
-            atlas: layout.LABEL_TABLE.format(subject=subject, atlas=atlas)
-            for atlas in atlases
-        }
-    else:
-        found = {atlas: find_table(PLACE, subject, atlas) for atlas in atlases}
+    found = {atlas: label_table(subject, atlas) for atlas in atlases}
     return {atlas: locate(name) for atlas, name in found.items() if name}
 
 
