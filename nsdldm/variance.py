@@ -48,7 +48,9 @@ def fit_joint(kernels_train, kernels_test, Y, weights, alphas, folds, batches):
     """Fit kernel ridge to a weighted sum of two kernels, with an intercept, and predict.
 
     The weights and the penalty with the best R², averaged over folds, are chosen for each target.
-    Deterministic: all combinations given are tried, in that order.
+    Deterministic: all combinations given are tried, in that order. The penalty is that of the space
+    with the larger weight: it is then penalised as it would be alone. Were it penalised otherwise,
+    mixing in a space that says nothing would try penalties between those given, and predict better.
 
     Parameters
     ----------
@@ -76,6 +78,8 @@ def fit_joint(kernels_train, kernels_test, Y, weights, alphas, folds, batches):
         All alphas are too small for the accuracy of the kernels.
     """
     shares = np.asarray(weights, np.float64)
+    mixes = np.stack([shares, 1 - shares], axis=1)
+    mixes /= mixes.max(axis=1, keepdims=True)
 
     def fit(batches):
         model = MultipleKernelRidgeCV(
@@ -85,7 +89,7 @@ def fit_joint(kernels_train, kernels_test, Y, weights, alphas, folds, batches):
             cv=folds,
             Y_in_cpu=True,
             solver_params={
-                "n_iter": np.stack([shares, 1 - shares], axis=1).astype(Y.dtype),
+                "n_iter": mixes.astype(Y.dtype),
                 "alphas": np.asarray(alphas, Y.dtype),
                 "score_func": r2_score,
                 "n_targets_batch": batches["targets"],
@@ -109,11 +113,11 @@ def fit_joint(kernels_train, kernels_test, Y, weights, alphas, folds, batches):
         expected = "a penalty that float32 can resolve beside the kernels' eigenvalues"
         found = f"at most {max(alphas):g}"
         raise InputError(Finding("encoding.alphas", expected, found, "Add larger ones"))
-    # himalaya's deltas are log(weight / alpha), and weights sum to 1.
+    # himalaya's deltas are log(weight / alpha), and the larger weight is 1.
     scaled = np.exp(to_numpy(model.deltas_).astype(np.float64))
     share = shares[_find(shares, scaled[0] / scaled.sum(axis=0))]
     grid = np.asarray(alphas, np.float64)
-    alpha = grid[_find(np.log(grid), -np.log(scaled.sum(axis=0)))]
+    alpha = grid[_find(np.log(grid), -np.log(scaled.max(axis=0)))]
     return to_numpy(predictions), share, alpha, cv_scores
 
 

@@ -137,7 +137,9 @@ def test_fixed_weights_equal_fitting_and_subtracting_by_hand(subject, tmp_path, 
     table = fit(folder, tmp_path, PAIRS[:1], weights=[weight], alphas=[2])["z+zc"]
     Y, train = prepare_by_hand(folder)
     z, zc = (scale_features(folder, name, train) for name in ("z", "zc"))
-    both = np.hstack([np.sqrt(weight) * z, np.sqrt(1 - weight) * zc])
+    # The space with the larger weight is penalised as it is alone.
+    larger = max(weight, 1 - weight)
+    both = np.hstack([np.sqrt(weight / larger) * z, np.sqrt((1 - weight) / larger) * zc])
     scores = []
     for X in (both, z, zc):
         predicted = Ridge(alpha=2).fit(X[train], Y[train]).predict(X[~train])
@@ -166,7 +168,8 @@ def test_weights_and_penalties_are_chosen_as_by_a_loop(subject):
 
     combinations = list(itertools.product(weights, alphas))
     scores = np.zeros((len(combinations), Y.shape[1]))
-    joined = [np.hstack([np.sqrt(w) * X[0], np.sqrt(1 - w) * X[1]]) for w, _ in combinations]
+    shares = [(np.array([w, 1 - w]) / max(w, 1 - w)) for w, _ in combinations]
+    joined = [np.hstack([np.sqrt(w) * x for w, x in zip(both, X, strict=True)]) for both in shares]
     for row, (both, (_, penalty)) in enumerate(zip(joined, combinations, strict=True)):
         for fold, held_out in folds:
             model = Ridge(alpha=penalty).fit(both[train][fold], Y[fold])
@@ -233,26 +236,28 @@ def plant_beside(case, seed=0):
     """z, something beside it, and signals of voxels that weigh some directions of z more.
 
     ``linear`` and ``noisy`` are functions of z that a linear model of it does not need; ``new``
-    holds what voxels answer to besides, and ``another's`` the same of other images.
+    holds what voxels answer to besides, and ``another's`` the same of other images. In ``only new``
+    voxels weigh all directions of z alike, so that no function of z can help.
     """
     rng, size, n_voxels = np.random.default_rng(seed), 150, 80
     z, new, noise = rng.standard_normal((3, N_IMAGES, size))
-    smooth = np.arange(1, size + 1) ** -1.0
+    smooth = np.arange(1, size + 1) ** (0.0 if case == "only new" else -1.0)
     linear = z * smooth / np.linalg.norm(smooth) * np.sqrt(size)
     weights = [draw_weights(rng, size, n_voxels) * scale for scale in (smooth[:, None], 1)]
     weights = [each / np.linalg.norm(each, axis=0) for each in weights]
-    signal = z @ weights[0] + (case in ("new", "another's")) * 1.2 * new @ weights[1]
+    signal = z @ weights[0] + (case not in ("linear", "noisy")) * 1.2 * new @ weights[1]
     other = new[np.roll(np.arange(N_IMAGES), 7)]
     beside = {
         "linear": linear,
         "noisy": linear + 0.7 * noise,
         "new": linear + new,
+        "only new": linear + new,
         "another's": other,
     }[case]
     return z, beside, signal
 
 
-@pytest.mark.parametrize("case", ["linear", "noisy", "new", "another's"])
+@pytest.mark.parametrize("case", ["linear", "noisy", "new", "only new", "another's"])
 def test_controls_tell_new_information_from_another_prior(tmp_path, case):
     z, beside, signal = plant_beside(case)
     write_subject(tmp_path, {"z": z, "zc": beside, "copy": z}, signal, N_TEST, NOISE)
@@ -269,9 +274,11 @@ def test_controls_tell_new_information_from_another_prior(tmp_path, case):
     if case in ("linear", "noisy"):
         assert linear > 0.85 * own and p["zc-linear"] > 0.85 * p["zc"]
         assert rest < 0.005 and p["zc-residual"] < 0.1
-    if case == "new":
+    if case in ("new", "only new"):
         assert rest > 0.05 and p["zc-residual"] > 0.7
         assert own > linear + 0.03
+    if case == "only new":
+        assert abs(linear) < 0.005 and p["zc-linear"] < 0.1
     if case == "another's":
         assert max(own, rest) < 0.01 and max(p["zc"], p["zc-residual"]) < 0.1
 

@@ -306,7 +306,8 @@ def cluster(tmp_path, monkeypatch):
             for name in ("cpu", "gpu")
         )
         texts = {"scontrol": limits, "sinfo": "cpu|256000|64\ngpu|256000|64\n"}
-        for name in ("scontrol", "sinfo", "sbatch", "sacct", "squeue", "sacctmgr"):
+        # All that the executor calls: one that is not installed would end it earlier.
+        for name in ("scontrol", "sinfo", "sbatch", "sacct", "squeue", "sacctmgr", "sshare"):
             note = f"echo >> {tmp_path}/{name}.called"
             answer = f"cat <<'END'\n{texts[name]}END" if name in texts else "exit 1"
             (tools / name).write_text(f"#!/bin/sh\n{note}\n{answer}\n")
@@ -340,6 +341,6 @@ def test_slurm_is_not_asked_again_for_more_than_its_partitions_allow(tmp_path, t
     """Pictures of the demo ask for 15 minutes, then for 30, then for 45."""
     write_config(tmp_path, **tiny_demo)
     text, n_submitted = cluster(40, "--until", "simulate_stimuli")
-    assert n_submitted == 2
+    assert n_submitted == 2, text
     assert "Submitted 2 times at most" in text
     assert "SLURM sbatch failed" in text
