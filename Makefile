@@ -93,13 +93,13 @@ demo-model: .venv/installed
 
 # Whether torch can compute on a GPU here, and if not, why.
 check-gpu: .venv/installed
-	@.venv/bin/python -m nsdldm.devices
+	@.venv/bin/python -m nsdldm.support.devices
 
 # Another build of torch into an environment that is there: itself first, then what it lacks.
 torch: .venv/installed
 	$(INSTALL_TORCH) --force-reinstall --no-deps
 	$(INSTALL_TORCH)
-	@.venv/bin/python -m nsdldm.devices
+	@.venv/bin/python -m nsdldm.support.devices
 
 # The conda files follow the pinned versions.
 envs: .venv/installed

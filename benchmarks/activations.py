@@ -23,10 +23,10 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextConfig
 
-from nsdldm.files import create_array, save_table
-from nsdldm.ldm.activations import collect_trajectories
-from nsdldm.ldm.parts import row_blocks
-from nsdldm.spaces import plan_spaces
+from nsdldm.features.activations import collect_trajectories
+from nsdldm.features.parts import row_blocks
+from nsdldm.features.spaces import plan_spaces
+from nsdldm.support.files import create_array, save_table
 
 TOLERANCE = 0.1
 

@@ -25,8 +25,7 @@ import pandas as pd
 from scipy.linalg import LinAlgWarning
 from sklearn.kernel_ridge import KernelRidge
 
-from nsdldm.encoding import fit_encoders
-from nsdldm.files import create_array, load_array, save_array, save_table, save_volume
+from nsdldm.encoding.fits import fit_encoders
 from nsdldm.ridge import (
     compute_kernels,
     fit_ridge,
@@ -35,6 +34,7 @@ from nsdldm.ridge import (
     plan_batches,
     set_device,
 )
+from nsdldm.support.files import create_array, load_array, save_array, save_table, save_volume
 
 TOLERANCE = 1.2
 TRIALS_PER_SESSION = 750

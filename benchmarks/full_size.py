@@ -30,11 +30,11 @@ from nsdldm.demo.behaviour import simulate_behaviour, write_responses
 from nsdldm.demo.design import Design
 from nsdldm.demo.formats import write_label_table, write_nifti
 from nsdldm.demo.stimuli import describe_stimuli
-from nsdldm.files import load_array, load_mask, save_volume
 from nsdldm.nsd.betas import extract_betas
 from nsdldm.nsd.layout import N_IMAGES, TRIALS_PER_SESSION
 from nsdldm.nsd.rois import make_masks
 from nsdldm.nsd.trials import tabulate_trials
+from nsdldm.support.files import load_array, load_mask, save_volume
 
 GRID = (81, 104, 83)  # subj01
 SESSIONS = 40
@@ -186,7 +186,7 @@ def run_decoder(options, name):
     # Here, since the other steps run without torch and its memory.
     from himalaya.backend import set_backend
 
-    from nsdldm import decoding
+    from nsdldm.decoding import decoders as decoding
 
     rng = np.random.default_rng(options.seed)
     n_voxels, n_targets = DECODERS[name][0], options.targets

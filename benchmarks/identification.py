@@ -3,10 +3,10 @@
     PYTHONPATH=. python benchmarks/identification.py
 
 makes random features of the paper's size (982 images, 5 samples, 9,216 features), correlates all
-of them with all by `nsdldm.metrics.identification.correlate_features`, and calls `np.corrcoef` for
-every pair of images as the published code does. The loop runs over the first seen pictures only,
-each against all reconstructions, and its time is extrapolated to all; --full runs it whole. Ends
-with status 1 if correlations or identification differ on what the loop covered.
+of them with all by `nsdldm.evaluation.identification.correlate_features`, and calls `np.corrcoef`
+for every pair of images as the published code does. The loop runs over the first seen pictures
+only, each against all reconstructions, and its time is extrapolated to all; --full runs it whole.
+Ends with status 1 if correlations or identification differ on what the loop covered.
 """
 
 import argparse
@@ -15,7 +15,7 @@ import time
 
 import numpy as np
 
-from nsdldm.metrics.identification import correlate_features, identify
+from nsdldm.evaluation.identification import correlate_features, identify
 
 TOLERANCE = 1e-12
 

@@ -18,11 +18,12 @@ import numpy as np
 import torch
 import yaml
 
-from nsdldm import encoding, ridge
-from nsdldm.blocks import rank_blocks
-from nsdldm.files import load_array, load_mask, load_table, save_array
-from nsdldm.grams import compute_grams
-from nsdldm.ldm.activations import collect_trajectories, make_projection, project
+from nsdldm import ridge
+from nsdldm.encoding import fits as encoding
+from nsdldm.encoding.blocks import rank_blocks
+from nsdldm.features.activations import collect_trajectories, make_projection, project
+from nsdldm.features.grams import compute_grams
+from nsdldm.support.files import load_array, load_mask, load_table, save_array
 
 COLLECTED = {
     "model": ("revision", "device", "dtype", "batch_size"),

@@ -33,10 +33,10 @@ from diffusers import (
 from PIL import Image
 from transformers import CLIPTextConfig
 
-from nsdldm.devices import choose_device, choose_dtype
-from nsdldm.files import load_array, save_array, save_table
-from nsdldm.ldm.loading import load_autoencoder, load_denoiser, load_text
-from nsdldm.ldm.reconstruction import reconstruct_chunk
+from nsdldm.diffusion.loading import load_autoencoder, load_denoiser, load_text
+from nsdldm.diffusion.reconstruction import reconstruct_chunk
+from nsdldm.support.devices import choose_device, choose_dtype
+from nsdldm.support.files import load_array, save_array, save_table
 
 
 def parse_arguments():

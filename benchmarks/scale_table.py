@@ -20,12 +20,12 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from nsdldm.decoding import Protocol, plan_targets
-from nsdldm.ldm.activations import Networks, plan_reduction, probe_blocks
+from nsdldm.decoding.decoders import Protocol, plan_targets
+from nsdldm.features.activations import Networks, plan_reduction, probe_blocks
+from nsdldm.features.spaces import count_steps
 from nsdldm.nsd.layout import IMAGE_PIXELS, N_IMAGES, TRIALS_PER_SESSION
 from nsdldm.ridge import plan_batches
-from nsdldm.settings import plan_trajectories
-from nsdldm.spaces import count_steps
+from nsdldm.workflow.settings import plan_trajectories
 
 PROJECT = Path(__file__).resolve().parents[1]
 # Voxels of the 1.8 mm grid and of the ribbon, by the release's headers as others report them.

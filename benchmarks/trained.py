@@ -22,8 +22,8 @@ import time
 import numpy as np
 import torch
 
-from nsdldm.devices import choose_device
-from nsdldm.ldm.loading import count_tokens, load_denoiser
+from nsdldm.diffusion.loading import count_tokens, load_denoiser
+from nsdldm.support.devices import choose_device
 from nsdldm.trained import loop
 from nsdldm.trained.alignment import Alignment
 from nsdldm.trained.cross import CrossModal, load_image_mae

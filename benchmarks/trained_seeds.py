@@ -19,8 +19,8 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from nsdldm.files import load_table
-from nsdldm.metrics.intervals import bootstrap_runs
+from nsdldm.evaluation.intervals import bootstrap_runs
+from nsdldm.support.files import load_table
 
 PROJECT = Path(__file__).resolve().parents[1]
 METRICS = (

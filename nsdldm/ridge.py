@@ -15,10 +15,10 @@ from himalaya.kernel_ridge import KernelRidgeCV
 from himalaya.scoring import r2_score
 from sklearn.model_selection import GroupKFold
 
-from nsdldm.devices import choose_device
-from nsdldm.errors import Finding, InputError
-from nsdldm.files import load_array, load_table, save_array
-from nsdldm.grams import compute_gram
+from nsdldm.features.grams import compute_gram
+from nsdldm.support.devices import choose_device
+from nsdldm.support.errors import Finding, InputError
+from nsdldm.support.files import load_array, load_table, save_array
 
 logger = logging.getLogger(__name__)
 
@@ -131,7 +131,7 @@ def compute_kernels(*, images, kernels, max_components, features=None, grams=Non
     features : dict of path, optional
         ``.npy`` files of shape (n_images, ...), in the order of `images`.
     grams : dict of path, optional
-        Of further spaces, Gram matrices as `nsdldm.grams.compute_grams` writes them.
+        Of further spaces, Gram matrices as `nsdldm.features.grams.compute_grams` writes them.
     device : "auto", "cpu" or "cuda"
 
     Raises

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import stats
 from scipy.sparse import csr_array
 
-from nsdldm.errors import Finding, InputError
+from nsdldm.support.errors import Finding, InputError
 
 
 def _moments(values):

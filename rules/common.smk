@@ -13,18 +13,18 @@ from snakemake.cli import get_argument_parser
 from snakemake.utils import validate
 
 from nsdldm.demo.atlases import LABELS, check_regions
-from nsdldm.ldm.check import check_model
-from nsdldm.listing import list_files, list_weights
+from nsdldm.diffusion.check import check_model
+from nsdldm.support.listing import list_files, list_weights
 from nsdldm.nsd import layout
 from nsdldm.nsd.places import find_place
-from nsdldm.nsd.preflight import find_table, preflight
+from nsdldm.workflow.preflight import find_table, preflight
 from nsdldm.nsd.remote import is_remote
-from nsdldm.provenance import digest, digest_file, digest_function
-from nsdldm.settings import check_consistency, check_schema, plan_trajectories
-from nsdldm.spaces import PARTS, split_control
-from nsdldm.targets import find_unknown
+from nsdldm.support.provenance import digest, digest_file, digest_function
+from nsdldm.workflow.settings import check_consistency, check_schema, plan_trajectories
+from nsdldm.features.spaces import PARTS, split_control
+from nsdldm.workflow.targets import find_unknown
 from nsdldm.trained.presets import resolve
-from nsdldm.workfolder import (
+from nsdldm.workflow.workfolder import (
     check_name,
     check_writable,
     claim,

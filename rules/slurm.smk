@@ -1,7 +1,7 @@
 # What a cluster would never run is said before the first job is submitted: what grouped jobs ask for
 # is known only once all jobs are.
 
-from nsdldm.slurm import Asked, ask_partitions, check_job, check_jobs
+from nsdldm.workflow.slurm import Asked, ask_partitions, check_job, check_jobs
 
 
 def submitted():

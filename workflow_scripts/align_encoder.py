@@ -1,6 +1,6 @@
 """Train the encoder of one cohort and method further, towards CLIP or together with pictures."""
 
-from nsdldm.logs import logged
+from nsdldm.support.logs import logged
 from nsdldm.trained.alignment import align_encoder
 from nsdldm.trained.parallel import run_on_all_gpus
 

@@ -1,7 +1,7 @@
 """Average the pictures that a subject's decoders are trained with."""
 
-from nsdldm.logs import logged
-from nsdldm.metrics.baselines import average_pictures
+from nsdldm.evaluation.baselines import average_pictures
+from nsdldm.support.logs import logged
 
 if __name__ == "__main__":
     given = snakemake.input

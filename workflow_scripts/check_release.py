@@ -1,8 +1,8 @@
 """Check headers, shapes and tables of one subject's part of the release."""
 
-from nsdldm.logs import logged
 from nsdldm.nsd.check import check_release
 from nsdldm.nsd.layout import group_surfaces, group_transforms
+from nsdldm.support.logs import logged
 
 if __name__ == "__main__":
     given, params = snakemake.input, snakemake.params

@@ -1,7 +1,7 @@
 """Find the block of the U-Net that predicts each cortical voxel of one subject best, by step."""
 
-from nsdldm.blocks import choose_blocks
-from nsdldm.logs import logged
+from nsdldm.encoding.blocks import choose_blocks
+from nsdldm.support.logs import logged
 
 if __name__ == "__main__":
     given, made, params = snakemake.input, snakemake.output, snakemake.params

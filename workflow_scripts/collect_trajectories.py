@@ -1,7 +1,7 @@
 """Keep latents and U-Net activations along the reverse process, for a chunk of the images."""
 
-from nsdldm.ldm.activations import collect_trajectories
-from nsdldm.logs import logged
+from nsdldm.features.activations import collect_trajectories
+from nsdldm.support.logs import logged
 
 if __name__ == "__main__":
     given, params = snakemake.input, snakemake.params

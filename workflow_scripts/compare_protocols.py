@@ -1,7 +1,7 @@
 """Decode one subject's test images with each choice of the protocol given up in turn."""
 
-from nsdldm.decoding import compare_protocols
-from nsdldm.logs import logged
+from nsdldm.decoding.decoders import compare_protocols
+from nsdldm.support.logs import logged
 
 if __name__ == "__main__":
     given, params = snakemake.input, snakemake.params

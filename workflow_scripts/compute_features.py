@@ -1,7 +1,7 @@
 """Compute a feature space that the configuration adds, for the images one subject saw."""
 
-from nsdldm.features import compute_features
-from nsdldm.logs import logged
+from nsdldm.features.pictures import compute_features
+from nsdldm.support.logs import logged
 
 if __name__ == "__main__":
     given = snakemake.input

@@ -1,7 +1,7 @@
 """Compute the Gram matrices of one subject's U-Net activations from their chunks."""
 
-from nsdldm.grams import compute_grams
-from nsdldm.logs import logged
+from nsdldm.features.grams import compute_grams
+from nsdldm.support.logs import logged
 
 if __name__ == "__main__":
     given, params = snakemake.input, snakemake.params

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from nsdldm.logs import logged
 from nsdldm.ridge import compute_kernels
+from nsdldm.support.logs import logged
 
 if __name__ == "__main__":
     given = snakemake.input

@@ -1,7 +1,7 @@
 """Decode latents of a few test images of one subject, to be drawn beside maps."""
 
-from nsdldm.ldm.strips import decode_strip
-from nsdldm.logs import logged
+from nsdldm.diffusion.strips import decode_strip
+from nsdldm.support.logs import logged
 
 if __name__ == "__main__":
     with logged(snakemake.log[0]):

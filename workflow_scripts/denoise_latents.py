@@ -1,7 +1,7 @@
 """Noise z and denoise it with c: z_c."""
 
-from nsdldm.ldm.trajectories import denoise_latents
-from nsdldm.logs import logged
+from nsdldm.diffusion.denoising import denoise_latents
+from nsdldm.support.logs import logged
 
 if __name__ == "__main__":
     network = ("model", "revision", "device", "dtype", "batch_size")

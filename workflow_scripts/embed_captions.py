@@ -1,7 +1,7 @@
 """Embed the captions of the images one subject saw: c."""
 
-from nsdldm.ldm.text import embed_captions
-from nsdldm.logs import logged
+from nsdldm.diffusion.text import embed_captions
+from nsdldm.support.logs import logged
 
 if __name__ == "__main__":
     params = snakemake.params

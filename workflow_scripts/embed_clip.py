@@ -1,6 +1,6 @@
 """Embed the pictures and captions one subject saw with CLIP."""
 
-from nsdldm.logs import logged
+from nsdldm.support.logs import logged
 from nsdldm.trained.clip import embed_clip
 
 if __name__ == "__main__":

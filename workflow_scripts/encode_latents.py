@@ -1,7 +1,7 @@
 """Encode the images one subject saw: z."""
 
-from nsdldm.ldm.latents import encode_latents
-from nsdldm.logs import logged
+from nsdldm.diffusion.latents import encode_latents
+from nsdldm.support.logs import logged
 
 if __name__ == "__main__":
     params = snakemake.params

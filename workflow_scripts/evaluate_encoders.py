@@ -1,6 +1,6 @@
 """Score the first two stages of one subject's trained decoders."""
 
-from nsdldm.logs import logged
+from nsdldm.support.logs import logged
 from nsdldm.trained.probes import evaluate_encoders
 
 if __name__ == "__main__":

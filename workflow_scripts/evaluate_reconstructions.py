@@ -1,7 +1,7 @@
 """Score one subject's reconstructions by one method."""
 
-from nsdldm.logs import logged
-from nsdldm.metrics.evaluate import evaluate_reconstructions
+from nsdldm.evaluation.evaluate import evaluate_reconstructions
+from nsdldm.support.logs import logged
 
 if __name__ == "__main__":
     given, params = snakemake.input, snakemake.params

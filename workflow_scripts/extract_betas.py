@@ -1,7 +1,7 @@
 """Write one subject's single-trial betas of each region as a matrix."""
 
-from nsdldm.logs import logged
 from nsdldm.nsd.betas import extract_betas
+from nsdldm.support.logs import logged
 
 if __name__ == "__main__":
     rois = snakemake.params.rois

@@ -1,7 +1,7 @@
 """Copy the pictures that one subject saw from a bucket."""
 
-from nsdldm.logs import logged
 from nsdldm.nsd.stimuli import fetch_stimuli
+from nsdldm.support.logs import logged
 
 if __name__ == "__main__":
     with logged(snakemake.log[0]):

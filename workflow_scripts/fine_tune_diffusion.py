@@ -1,6 +1,6 @@
 """Fine-tune an encoder of responses and a diffusion model's cross-attention together."""
 
-from nsdldm.logs import logged
+from nsdldm.support.logs import logged
 from nsdldm.trained.diffusion import fine_tune_diffusion
 from nsdldm.trained.parallel import run_on_all_gpus
 

@@ -1,7 +1,7 @@
 """Decode features of one subject's test images under one protocol."""
 
-from nsdldm.decoding import decode_features
-from nsdldm.logs import logged
+from nsdldm.decoding.decoders import decode_features
+from nsdldm.support.logs import logged
 
 if __name__ == "__main__":
     given, made, params = snakemake.input, snakemake.output, snakemake.params

@@ -1,7 +1,7 @@
 """Predict every cortical voxel of one subject from z, c and z_c."""
 
-from nsdldm.encoding import fit_encoders
-from nsdldm.logs import logged
+from nsdldm.encoding.fits import fit_encoders
+from nsdldm.support.logs import logged
 
 if __name__ == "__main__":
     given, made, params = snakemake.input, snakemake.output, snakemake.params

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from nsdldm.logs import logged
-from nsdldm.variance import fit_pairs
+from nsdldm.encoding.variance import fit_pairs
+from nsdldm.support.logs import logged
 
 if __name__ == "__main__":
     given, made, params = snakemake.input, snakemake.output, snakemake.params

@@ -1,7 +1,7 @@
 """Join the chunks of one subject's feature spaces."""
 
-from nsdldm.ldm.parts import gather_features
-from nsdldm.logs import logged
+from nsdldm.features.parts import gather_features
+from nsdldm.support.logs import logged
 
 if __name__ == "__main__":
     given, params = snakemake.input, snakemake.params

@@ -1,7 +1,7 @@
 """Join the chunks of one subject's reconstructions by one method."""
 
-from nsdldm.ldm.chunks import gather_reconstructions
-from nsdldm.logs import logged
+from nsdldm.diffusion.chunks import gather_reconstructions
+from nsdldm.support.logs import logged
 
 if __name__ == "__main__":
     given = snakemake.input

@@ -1,7 +1,7 @@
 """Mark one region of one subject on the functional grid."""
 
-from nsdldm.logs import logged
 from nsdldm.nsd.rois import make_masks
+from nsdldm.support.logs import logged
 
 if __name__ == "__main__":
     roi, params = snakemake.wildcards.roi, snakemake.params

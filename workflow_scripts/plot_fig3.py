@@ -1,7 +1,7 @@
 """Draw what one subject saw above what was reconstructed."""
 
-from nsdldm.logs import logged
 from nsdldm.plots.fig3 import plot_fig3
+from nsdldm.support.logs import logged
 
 if __name__ == "__main__":
     given, params = snakemake.input, snakemake.params

@@ -1,7 +1,7 @@
 """Draw images that all subjects saw beside each subject's reconstruction."""
 
-from nsdldm.logs import logged
 from nsdldm.plots.fig4 import plot_fig4
+from nsdldm.support.logs import logged
 
 if __name__ == "__main__":
     given, params = snakemake.input, snakemake.params

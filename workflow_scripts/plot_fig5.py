@@ -1,7 +1,7 @@
 """Draw the identification accuracy of every method and subject."""
 
-from nsdldm.logs import logged
 from nsdldm.plots.fig5 import plot_fig5
+from nsdldm.support.logs import logged
 
 if __name__ == "__main__":
     given, params = snakemake.input, snakemake.params

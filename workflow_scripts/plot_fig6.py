@@ -1,8 +1,8 @@
 """Draw one subject's cortical maps of z, c and z_c."""
 
-from nsdldm.logs import logged
 from nsdldm.nsd.layout import group_surfaces, group_transforms
 from nsdldm.plots.fig6 import plot_fig6
+from nsdldm.support.logs import logged
 
 if __name__ == "__main__":
     given, params = snakemake.input, snakemake.params

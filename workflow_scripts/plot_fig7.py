@@ -1,8 +1,8 @@
 """Draw one subject's unique variance of z and z_c by noise level, or by denoising step."""
 
-from nsdldm.logs import logged
 from nsdldm.nsd.layout import group_surfaces, group_transforms
 from nsdldm.plots.fig7 import plot_unique_variance
+from nsdldm.support.logs import logged
 
 if __name__ == "__main__":
     given, params = snakemake.input, snakemake.params

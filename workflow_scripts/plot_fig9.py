@@ -1,8 +1,8 @@
 """Draw one subject's best-predicting block of the U-Net, by denoising step."""
 
-from nsdldm.logs import logged
 from nsdldm.nsd.layout import group_surfaces, group_transforms
 from nsdldm.plots.fig9 import plot_fig9
+from nsdldm.support.logs import logged
 
 if __name__ == "__main__":
     given, params = snakemake.input, snakemake.params

@@ -1,7 +1,7 @@
 """Draw accuracy and unique variance of all subjects by region."""
 
-from nsdldm.logs import logged
 from nsdldm.plots.group import plot_group
+from nsdldm.support.logs import logged
 
 if __name__ == "__main__":
     with logged(snakemake.log[0]):

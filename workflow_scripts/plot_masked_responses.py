@@ -1,7 +1,7 @@
 """Draw responses of which a part was hidden, and what the encoder made of it."""
 
-from nsdldm.logs import logged
 from nsdldm.plots.trained_masked import plot_masked_responses
+from nsdldm.support.logs import logged
 
 if __name__ == "__main__":
     with logged(snakemake.log[0]):

@@ -2,8 +2,8 @@
 
 from itertools import product
 
-from nsdldm.logs import logged
 from nsdldm.plots.trained_subjects import plot_trained_subjects
+from nsdldm.support.logs import logged
 
 if __name__ == "__main__":
     given, params = snakemake.input, snakemake.params

@@ -1,7 +1,7 @@
 """Draw how the losses of a cohort's trainings fell."""
 
-from nsdldm.logs import logged
 from nsdldm.plots.trained_curves import plot_training_curves
+from nsdldm.support.logs import logged
 
 if __name__ == "__main__":
     params = snakemake.params

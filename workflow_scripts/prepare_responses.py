@@ -1,6 +1,6 @@
 """Bring one subject's single-trial betas into the form that networks take."""
 
-from nsdldm.logs import logged
+from nsdldm.support.logs import logged
 from nsdldm.trained.data import prepare_responses
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Train the autoencoder of masked responses of one cohort."""
 
-from nsdldm.logs import logged
+from nsdldm.support.logs import logged
 from nsdldm.trained.parallel import run_on_all_gpus
 from nsdldm.trained.pretraining import pretrain_encoder
 

@@ -1,7 +1,7 @@
 """Copy the figure subject's figure to the project's."""
 
-from nsdldm.files import copy_file
-from nsdldm.logs import logged
+from nsdldm.support.files import copy_file
+from nsdldm.support.logs import logged
 
 if __name__ == "__main__":
     with logged(snakemake.log[0]):

@@ -1,7 +1,7 @@
 """Make pictures from one subject's decoded features, for one chunk of the test images."""
 
-from nsdldm.ldm.reconstruction import reconstruct_chunk
-from nsdldm.logs import logged
+from nsdldm.diffusion.reconstruction import reconstruct_chunk
+from nsdldm.support.logs import logged
 
 if __name__ == "__main__":
     given, params = snakemake.input, snakemake.params

@@ -1,6 +1,6 @@
 """Make pictures from one subject's test responses by a trained decoder, for one chunk of them."""
 
-from nsdldm.logs import logged
+from nsdldm.support.logs import logged
 from nsdldm.trained.sampling import reconstruct_trained
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
 from nsdldm.demo.atlases import LABELS
 from nsdldm.demo.stimuli import simulate_stimuli
-from nsdldm.logs import logged
 from nsdldm.nsd.layout import COCO_SPLITS
+from nsdldm.support.logs import logged
 
 if __name__ == "__main__":
     with logged(snakemake.log[0]):

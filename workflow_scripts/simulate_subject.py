@@ -1,7 +1,7 @@
 """Simulate one subject's brain and write its part of the release."""
 
 from nsdldm.demo.release import simulate_subject
-from nsdldm.logs import logged
+from nsdldm.support.logs import logged
 
 if __name__ == "__main__":
     with logged(snakemake.log[0]):

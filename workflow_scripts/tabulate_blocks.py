@@ -2,8 +2,8 @@
 
 from itertools import product
 
-from nsdldm.block_regions import tabulate_blocks
-from nsdldm.logs import logged
+from nsdldm.encoding.block_regions import tabulate_blocks
+from nsdldm.support.logs import logged
 
 if __name__ == "__main__":
     given, params = snakemake.input, snakemake.params

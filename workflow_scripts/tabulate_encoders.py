@@ -1,6 +1,6 @@
 """Put all subjects' scores of encoders into one table each."""
 
-from nsdldm.logs import logged
+from nsdldm.support.logs import logged
 from nsdldm.trained.tables import tabulate_encoders
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
 from itertools import product
 
-from nsdldm.logs import logged
-from nsdldm.summary import tabulate_encoding
+from nsdldm.encoding.summary import tabulate_encoding
+from nsdldm.support.logs import logged
 
 if __name__ == "__main__":
     given, params = snakemake.input, snakemake.params

@@ -1,6 +1,6 @@
 """Compare trained decoders with the ridge baseline by n-way top-1 accuracy."""
 
-from nsdldm.logs import logged
+from nsdldm.support.logs import logged
 from nsdldm.trained.tables import tabulate_fcae_table3
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Compare all subjects' accuracy and unique variance by region."""
 
-from nsdldm.group import tabulate_group
-from nsdldm.logs import logged
+from nsdldm.encoding.group import tabulate_group
+from nsdldm.support.logs import logged
 
 if __name__ == "__main__":
     given, params = list(snakemake.input), snakemake.params

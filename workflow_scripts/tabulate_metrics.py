@@ -1,7 +1,7 @@
 """Put the scores of all subjects, protocols and methods beside published ones."""
 
-from nsdldm.logs import logged
-from nsdldm.metrics.tables import tabulate_metrics
+from nsdldm.evaluation.tables import tabulate_metrics
+from nsdldm.support.logs import logged
 
 if __name__ == "__main__":
     given, params = snakemake.input, snakemake.params

@@ -1,7 +1,7 @@
 """Compare unique variance under different noise."""
 
-from nsdldm.group import tabulate_noise
-from nsdldm.logs import logged
+from nsdldm.encoding.group import tabulate_noise
+from nsdldm.support.logs import logged
 
 if __name__ == "__main__":
     with logged(snakemake.log[0]):

@@ -1,7 +1,7 @@
 """Put all subjects' comparisons of protocols into one table."""
 
-from nsdldm.decoding import tabulate_protocols
-from nsdldm.logs import logged
+from nsdldm.decoding.decoders import tabulate_protocols
+from nsdldm.support.logs import logged
 
 if __name__ == "__main__":
     params = snakemake.params

@@ -1,7 +1,7 @@
 """List one subject's trials and the images they showed."""
 
-from nsdldm.logs import logged
 from nsdldm.nsd.trials import tabulate_trials
+from nsdldm.support.logs import logged
 
 if __name__ == "__main__":
     with logged(snakemake.log[0]):

@@ -1,7 +1,7 @@
 """Write a page with every test image and its reconstructions."""
 
-from nsdldm.gallery import write_gallery
-from nsdldm.logs import logged
+from nsdldm.plots.gallery import write_gallery
+from nsdldm.support.logs import logged
 
 if __name__ == "__main__":
     given, params = snakemake.input, snakemake.params

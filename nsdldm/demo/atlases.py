@@ -1,7 +1,7 @@
 """Atlases of the simulated release. No heavy imports: the Snakefile's."""
 
-from nsdldm.errors import Finding, InputError
 from nsdldm.nsd.labels import find_labels, parse_roi
+from nsdldm.support.errors import Finding, InputError
 
 # The numbers of NSD's streams atlas.
 STREAMS = {

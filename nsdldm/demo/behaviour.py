@@ -3,8 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from nsdldm.files import replacing
 from nsdldm.nsd.layout import SUBJECTS, TRIALS_PER_SESSION
+from nsdldm.support.files import replacing
 
 TRIALS_OF_RUN = (63, 62)  # odd and even runs
 RUNS = 12

@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nsdldm.errors import Finding, InputError
 from nsdldm.nsd.layout import N_IMAGES, SUBJECTS, TRIALS_PER_SESSION
+from nsdldm.support.errors import Finding, InputError
 
 N_SESSIONS = 40
 N_SHARED = 1000

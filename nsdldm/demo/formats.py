@@ -6,7 +6,7 @@ import nibabel as nib
 import numpy as np
 from nibabel.nifti1 import header_dtype
 
-from nsdldm.files import create_hdf5, replacing
+from nsdldm.support.files import create_hdf5, replacing
 
 SCALE = 300
 TR = 4 / 3

@@ -14,12 +14,12 @@ from nsdldm.demo import anatomy, cortex, formats
 from nsdldm.demo.atlases import LABELS
 from nsdldm.demo.behaviour import simulate_behaviour, write_responses
 from nsdldm.demo.scenes import describe_scene
-from nsdldm.errors import reading
-from nsdldm.files import open_hdf5
 from nsdldm.nsd import layout
 from nsdldm.nsd.surfaces import INVALID, write_patch
 from nsdldm.nsd.trials import read_design
 from nsdldm.stats import compute_ncsnr
+from nsdldm.support.errors import reading
+from nsdldm.support.files import open_hdf5
 
 logger = logging.getLogger(__name__)
 

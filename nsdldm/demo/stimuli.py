@@ -17,9 +17,9 @@ from nsdldm.demo.design import REPEATS, count_within_sessions, make_design, plan
 from nsdldm.demo.drawing import draw_scene
 from nsdldm.demo.formats import write_label_table
 from nsdldm.demo.scenes import describe_scene
-from nsdldm.files import open_hdf5, replacing
-from nsdldm.logs import progress
 from nsdldm.nsd.layout import COCO_SPLITS, IMAGE_PIXELS, N_IMAGES, SUBJECTS, TRIALS_PER_SESSION
+from nsdldm.support.files import open_hdf5, replacing
+from nsdldm.support.logs import progress
 
 logger = logging.getLogger(__name__)
 

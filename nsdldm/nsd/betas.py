@@ -18,14 +18,14 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from nsdldm.errors import Damaged, Finding, InputError, reading
-from nsdldm.files import find_nifti_class
-from nsdldm.grids import check_axes, compare_grids, find_grid, load_masks
-from nsdldm.logs import progress
+from nsdldm.nsd.grids import check_axes, compare_grids, find_grid, load_masks
 from nsdldm.nsd.hdf5 import open_dataset
 from nsdldm.nsd.layout import TRIALS_PER_SESSION
 from nsdldm.nsd.remote import fetched, identify, is_remote, open_ranges
-from nsdldm.resume import finish_parts, open_parts, record_done
+from nsdldm.support.errors import Damaged, Finding, InputError, reading
+from nsdldm.support.files import find_nifti_class
+from nsdldm.support.logs import progress
+from nsdldm.support.resume import finish_parts, open_parts, record_done
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ def read_session(path, mask, grid=None):
     path : str or Path
         ``betas_sessionYY.hdf5`` or ``betas_sessionYY.nii.gz``.
     mask : bool array of shape (X, Y, Z)
-    grid : nsdldm.grids.Grid, optional
+    grid : nsdldm.nsd.grids.Grid, optional
         Of the mask, to be compared with what the file says of its own.
 
     Returns

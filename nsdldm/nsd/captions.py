@@ -3,7 +3,7 @@
 import json
 from collections import defaultdict
 
-from nsdldm.errors import Damaged, Finding, InputError, Unexpected, reading
+from nsdldm.support.errors import Damaged, Finding, InputError, Unexpected, reading
 
 
 def read_captions(paths, coco_ids):

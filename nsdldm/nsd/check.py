@@ -11,11 +11,9 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 
-from nsdldm.errors import Finding, InputError, reading
-from nsdldm.files import save_table
-from nsdldm.grids import check_axes, compare_grids, find_grid
 from nsdldm.nsd.betas import check_betas, open_hdf5, open_nifti
 from nsdldm.nsd.captions import read_captions
+from nsdldm.nsd.grids import check_axes, compare_grids, find_grid
 from nsdldm.nsd.labels import find_labels, parse_roi, read_label_table
 from nsdldm.nsd.layout import TRIALS_PER_SESSION
 from nsdldm.nsd.remote import is_remote, open_ranges
@@ -23,6 +21,8 @@ from nsdldm.nsd.rois import read_labels, read_volume
 from nsdldm.nsd.stimuli import open_stimuli, outside_stimuli
 from nsdldm.nsd.surfaces import read_morph, read_patch, read_surface, read_transform
 from nsdldm.nsd.trials import compare_accounts, read_design, read_responses, read_stim_info
+from nsdldm.support.errors import Finding, InputError, reading
+from nsdldm.support.files import save_table
 
 logger = logging.getLogger(__name__)
 

@@ -4,9 +4,9 @@ from contextlib import ExitStack, contextmanager
 
 import h5py
 
-from nsdldm.errors import Unexpected, reading
-from nsdldm.files import open_hdf5
 from nsdldm.nsd.remote import is_remote, open_ranges
+from nsdldm.support.errors import Unexpected, reading
+from nsdldm.support.files import open_hdf5
 
 
 @contextmanager

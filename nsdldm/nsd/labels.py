@@ -2,7 +2,7 @@
 
 import re
 
-from nsdldm.errors import Finding, InputError, Unexpected, reading
+from nsdldm.support.errors import Finding, InputError, Unexpected, reading
 
 # Every voxel of an atlas' cortical ribbon, and every voxel that has a label.
 RIBBON, ALL = "ribbon", "all"

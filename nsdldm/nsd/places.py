@@ -5,8 +5,8 @@ from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from nsdldm.listing import is_stray, list_files
 from nsdldm.nsd.remote import fetched, has_objects, identify, is_remote, list_folder
+from nsdldm.support.listing import is_stray, list_files
 
 
 class Folder:

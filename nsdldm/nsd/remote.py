@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from nsdldm.errors import Finding, InputError, reading
+from nsdldm.support.errors import Finding, InputError, reading
 
 logger = logging.getLogger(__name__)
 

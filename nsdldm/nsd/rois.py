@@ -6,11 +6,11 @@ import math
 import nibabel as nib
 import numpy as np
 
-from nsdldm.errors import INTACT, Finding, InputError, reading
-from nsdldm.files import load_image, save_volume
-from nsdldm.grids import compare_grids, find_grid, turn
+from nsdldm.nsd.grids import compare_grids, find_grid, turn
 from nsdldm.nsd.labels import ALL, RIBBON, find_labels, parse_roi, read_label_table
 from nsdldm.nsd.whole import round_whole
+from nsdldm.support.errors import INTACT, Finding, InputError, reading
+from nsdldm.support.files import load_image, save_volume
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ def read_volume(path, reorient=False):
     -------
     data : array of shape (X, Y, Z)
         As stored.
-    grid : nsdldm.grids.Grid
+    grid : nsdldm.nsd.grids.Grid
 
     Raises
     ------
@@ -67,7 +67,7 @@ def read_labels(path, reorient=False):
     labels : int32 array of shape (X, Y, Z)
         -1 is off the cortical ribbon, 0 unlabelled cortex, 1 and above a label; atlases drawn in
         the volume have no -1. Within 1e-3 of a whole number is that number.
-    grid : nsdldm.grids.Grid
+    grid : nsdldm.nsd.grids.Grid
 
     Raises
     ------

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from nsdldm.errors import Finding, InputError, reading
-from nsdldm.files import create_hdf5, load_table, open_hdf5, replacing
-from nsdldm.logs import progress
 from nsdldm.nsd.hdf5 import open_dataset
 from nsdldm.nsd.layout import IMAGE_PIXELS
 from nsdldm.nsd.remote import identify
-from nsdldm.resume import read_done, record_done, remove_parts
+from nsdldm.support.errors import Finding, InputError, reading
+from nsdldm.support.files import create_hdf5, load_table, open_hdf5, replacing
+from nsdldm.support.logs import progress
+from nsdldm.support.resume import read_done, record_done, remove_parts
 
 logger = logging.getLogger(__name__)
 

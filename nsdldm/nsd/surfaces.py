@@ -11,9 +11,9 @@ import nibabel as nib
 import numpy as np
 from scipy.ndimage import map_coordinates
 
-from nsdldm.errors import Damaged, Finding, InputError, Unexpected, reading
-from nsdldm.files import replacing
 from nsdldm.nsd.whole import round_whole
+from nsdldm.support.errors import Damaged, Finding, InputError, Unexpected, reading
+from nsdldm.support.files import replacing
 
 INVALID = 9999
 SURFACE_MAGIC = b"\xff\xff\xfe"

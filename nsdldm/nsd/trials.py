@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 from scipy.io import loadmat, whosmat
 
-from nsdldm.errors import Finding, InputError, Unexpected, reading
-from nsdldm.files import save_table
 from nsdldm.nsd.layout import COCO_SPLITS, N_IMAGES, SUBJECTS, TRIALS_PER_SESSION
+from nsdldm.support.errors import Finding, InputError, Unexpected, reading
+from nsdldm.support.files import save_table
 
 logger = logging.getLogger(__name__)
 

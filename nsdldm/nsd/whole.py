@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from nsdldm.errors import Unexpected
+from nsdldm.support.errors import Unexpected
 
 # A slope in the header leaves 4.9999 for 5; what lies further away was interpolated.
 TOLERANCE = 1e-3

@@ -6,10 +6,10 @@ import numpy as np
 from scipy.sparse import coo_array, diags_array
 from scipy.sparse.csgraph import connected_components
 
-from nsdldm.errors import Finding, InputError
 from nsdldm.nsd.surfaces import flat_mesh, read_morph, read_patch, read_surface
 from nsdldm.plots.raster import interpolation, rasterise
 from nsdldm.plots.style import GYRUS, SULCUS
+from nsdldm.support.errors import Finding, InputError
 
 # Every pixel of the figure is the mean of this many by this many pixels.
 SUPERSAMPLING = 3

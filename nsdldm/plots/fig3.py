@@ -2,8 +2,6 @@
 
 import logging
 
-from nsdldm.errors import Finding, InputError
-from nsdldm.files import save_table
 from nsdldm.nsd.stimuli import read_images
 from nsdldm.plots.pictures import (
     DEMO,
@@ -26,6 +24,8 @@ from nsdldm.plots.pictures import (
     tabulate_shown,
 )
 from nsdldm.plots.style import journal_style, save_figure
+from nsdldm.support.errors import Finding, InputError
+from nsdldm.support.files import save_table
 
 logger = logging.getLogger(__name__)
 

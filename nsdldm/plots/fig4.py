@@ -6,8 +6,6 @@ from functools import reduce
 import numpy as np
 import pandas as pd
 
-from nsdldm.errors import Finding, InputError
-from nsdldm.files import save_table
 from nsdldm.nsd.stimuli import read_images
 from nsdldm.plots.pictures import (
     DEMO,
@@ -29,6 +27,8 @@ from nsdldm.plots.pictures import (
     tabulate_shown,
 )
 from nsdldm.plots.style import journal_style, save_figure
+from nsdldm.support.errors import Finding, InputError
+from nsdldm.support.files import save_table
 
 logger = logging.getLogger(__name__)
 

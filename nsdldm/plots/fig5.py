@@ -5,9 +5,7 @@ import logging
 import numpy as np
 import pandas as pd
 
-from nsdldm.errors import Finding, InputError
-from nsdldm.files import save_table
-from nsdldm.metrics.tables import CEILING
+from nsdldm.evaluation.tables import CEILING
 from nsdldm.plots.pictures import (
     DEMO,
     DEMO_NOTE,
@@ -31,6 +29,8 @@ from nsdldm.plots.style import (
     pixels,
     save_figure,
 )
+from nsdldm.support.errors import Finding, InputError
+from nsdldm.support.files import save_table
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 
-from nsdldm.files import load_table, load_volume, save_table
+from nsdldm.encoding.summary import MAPS, summarize_encoding
 from nsdldm.nsd.layout import HEMISPHERES
 from nsdldm.plots.cortex import read_hemisphere
 from nsdldm.plots.page import write_page
@@ -34,7 +34,7 @@ from nsdldm.plots.style import (
     save_figure,
     upper_limit,
 )
-from nsdldm.summary import MAPS, summarize_encoding
+from nsdldm.support.files import load_table, load_volume, save_table
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ def plot_fig6(
     heading : str
         Begins the title of the HTML, such as "Figure 6".
     maps : dict of path
-        For each feature, top to bottom, a volume as written by `nsdldm.encoding.fit_encoders`.
+        For each feature, top to bottom, a volume as written by `nsdldm.encoding.fits.fit_encoders`.
     tables : dict of path
         For each feature, the same per voxel.
     masks : dict of path

@@ -9,9 +9,8 @@ import pandas as pd
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 
-from nsdldm.errors import Finding, InputError
-from nsdldm.files import load_array, load_mask, save_table
-from nsdldm.grids import load_masks
+from nsdldm.features.spaces import SERIES, parse_pair, parse_space, split_control
+from nsdldm.nsd.grids import load_masks
 from nsdldm.nsd.layout import HEMISPHERES
 from nsdldm.plots.cortex import read_hemisphere
 from nsdldm.plots.fig5 import choose_looks
@@ -49,7 +48,8 @@ from nsdldm.plots.trends import (
     is_control,
     symbol,
 )
-from nsdldm.spaces import SERIES, parse_pair, parse_space, split_control
+from nsdldm.support.errors import Finding, InputError
+from nsdldm.support.files import load_array, load_mask, save_table
 
 logger = logging.getLogger(__name__)
 

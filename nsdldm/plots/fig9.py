@@ -14,10 +14,8 @@ from matplotlib.legend_handler import HandlerTuple
 from matplotlib.ticker import MaxNLocator
 from nilearn.plotting import view_surf
 
-from nsdldm.block_regions import read_regions, summarise_regions
-from nsdldm.errors import Finding, InputError
-from nsdldm.files import load_mask, save_table
-from nsdldm.grids import load_masks
+from nsdldm.encoding.block_regions import read_regions, summarise_regions
+from nsdldm.nsd.grids import load_masks
 from nsdldm.nsd.layout import HEMISPHERES
 from nsdldm.nsd.surfaces import project
 from nsdldm.plots.cortex import read_hemisphere, sulcal_grey
@@ -35,6 +33,8 @@ from nsdldm.plots.style import (
     pixels,
     save_figure,
 )
+from nsdldm.support.errors import Finding, InputError
+from nsdldm.support.files import load_mask, save_table
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ def plot_fig9(
         (number of the block from 0), significant (that it predicts) and clear (better than the
         second best).
     errors : dict of path
-        For each share the errors that `nsdldm.blocks.choose_blocks` writes.
+        For each share the errors that `nsdldm.encoding.blocks.choose_blocks` writes.
     images : path
         Table of images.
     masks : dict of path

@@ -5,9 +5,9 @@ from string import ascii_lowercase
 
 import numpy as np
 
-from nsdldm.cells import CUBE_MM
-from nsdldm.files import save_table
-from nsdldm.group import AGREEMENT, KEYS, MEAN, NUMBERS
+from nsdldm.encoding.cells import CUBE_MM
+from nsdldm.encoding.group import AGREEMENT, KEYS, MEAN, NUMBERS
+from nsdldm.features.spaces import BEYOND
 from nsdldm.plots.fig5 import choose_looks
 from nsdldm.plots.pictures import DEMO, DEMO_NOTE, LINE, place, read_columns, wrap_text, write
 from nsdldm.plots.style import (
@@ -30,7 +30,7 @@ from nsdldm.plots.trends import (
     is_control,
     symbol,
 )
-from nsdldm.spaces import BEYOND
+from nsdldm.support.files import save_table
 
 logger = logging.getLogger(__name__)
 

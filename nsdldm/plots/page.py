@@ -6,9 +6,9 @@ from html import escape
 import numpy as np
 from nilearn.plotting import view_surf
 
-from nsdldm.files import replacing
 from nsdldm.plots.cortex import sulcal_grey
 from nsdldm.plots.style import ACCURACY
+from nsdldm.support.files import replacing
 
 # Keeps a page below 20 MB for the native surfaces of the release.
 SPACING_MM = 2.0

@@ -4,12 +4,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from nsdldm.files import load_mask
 from nsdldm.nsd.surfaces import project
 from nsdldm.plots.cortex import look, paint, show_field, smooth_regions
 from nsdldm.plots.outlines import draw_outlines, name_regions, trace
 from nsdldm.plots.pictures import place, show, write
 from nsdldm.plots.style import FAINT, LARGE, SMALL, pixels
+from nsdldm.support.files import load_mask
 
 GAP = 2  # millimetres between panels
 # Lower panels have their names below, where the cortex cannot come in their way.

@@ -8,9 +8,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from nsdldm.errors import Finding, InputError, reading
-from nsdldm.files import load_table
-from nsdldm.ldm.chunks import open_reconstructions
+from nsdldm.diffusion.chunks import open_reconstructions
 from nsdldm.plots.style import (
     FAINT,
     INK,
@@ -21,6 +19,8 @@ from nsdldm.plots.style import (
     new_figure,
     pixels,
 )
+from nsdldm.support.errors import Finding, InputError, reading
+from nsdldm.support.files import load_table
 
 # Each method's symbol in matplotlib's mathematics and in plain text, and what it is made of.
 METHODS = {

@@ -10,7 +10,7 @@ from matplotlib.colors import LinearSegmentedColormap, ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from nsdldm.files import replacing
+from nsdldm.support.files import replacing
 
 DPI = 300
 WIDTH_MM = 180

@@ -5,8 +5,6 @@ import logging
 import numpy as np
 import pandas as pd
 
-from nsdldm.errors import Unexpected, reading
-from nsdldm.files import open_hdf5, save_table
 from nsdldm.plots.pictures import (
     DEMO,
     DEMO_NOTE,
@@ -32,6 +30,8 @@ from nsdldm.plots.style import (
     save_figure,
     shades,
 )
+from nsdldm.support.errors import Unexpected, reading
+from nsdldm.support.files import open_hdf5, save_table
 
 logger = logging.getLogger(__name__)
 

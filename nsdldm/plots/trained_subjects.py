@@ -4,7 +4,6 @@ import logging
 
 import pandas as pd
 
-from nsdldm.files import save_table
 from nsdldm.nsd.stimuli import read_images
 from nsdldm.plots.fig4 import find_shared_images
 from nsdldm.plots.pictures import (
@@ -29,6 +28,7 @@ from nsdldm.plots.pictures import (
     tabulate_shown,
 )
 from nsdldm.plots.style import journal_style, save_figure
+from nsdldm.support.files import save_table
 
 logger = logging.getLogger(__name__)
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from nsdldm.features.spaces import BEYOND, CONTROLS, PARTS, split_control
 from nsdldm.plots.style import INK, NORMAL
-from nsdldm.spaces import BEYOND, CONTROLS, PARTS, split_control
 
 SYMBOLS = {"z": ("$z$", "z"), "c": ("$c$", "c"), "zc": ("$z_c$", "z_c")}
 # Shades, dashes and names of the controls; the rest of z_c is what it adds to a function of z.

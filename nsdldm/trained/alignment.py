@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from nsdldm.devices import choose_device
+from nsdldm.support.devices import choose_device
 from nsdldm.trained import networks
 from nsdldm.trained.checkpoints import check_subjects, insert_weights, load_weights
 from nsdldm.trained.contrast import align_cosine, info_nce

@@ -6,8 +6,8 @@ from pathlib import Path
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from nsdldm.errors import Finding, InputError, reading
-from nsdldm.files import replacing
+from nsdldm.support.errors import Finding, InputError, reading
+from nsdldm.support.files import replacing
 from nsdldm.trained.networks import build_encoder
 
 REMEDY = "Delete it and train again"

@@ -8,14 +8,14 @@ import torch
 from torch.nn import functional
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
-from nsdldm.devices import choose_device
-from nsdldm.errors import Finding, InputError, reading
-from nsdldm.files import create_array, load_table
-from nsdldm.ldm.batching import run_images
-from nsdldm.listing import list_weights
-from nsdldm.metrics.networks import BICUBIC, normalise_pictures
+from nsdldm.features.networks import BICUBIC, normalise_pictures
 from nsdldm.nsd.captions import read_captions
 from nsdldm.nsd.stimuli import read_images
+from nsdldm.support.batching import run_images
+from nsdldm.support.devices import choose_device
+from nsdldm.support.errors import Finding, InputError, reading
+from nsdldm.support.files import create_array, load_table
+from nsdldm.support.listing import list_weights
 
 logger = logging.getLogger(__name__)
 

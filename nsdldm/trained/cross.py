@@ -15,8 +15,8 @@ from torch.nn import functional
 from transformers import ViTMAEConfig, ViTMAEForPreTraining
 from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 
-from nsdldm.errors import Finding, InputError, reading
 from nsdldm.nsd.stimuli import read_images
+from nsdldm.support.errors import Finding, InputError, reading
 from nsdldm.trained.networks import (
     EPSILON,
     Decoder,

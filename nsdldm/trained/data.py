@@ -12,8 +12,8 @@ import pandas as pd
 import torch
 
 from nsdldm import stats
-from nsdldm.errors import Finding, InputError
-from nsdldm.files import create_array, load_array, load_table, save_table
+from nsdldm.support.errors import Finding, InputError
+from nsdldm.support.files import create_array, load_array, load_table, save_table
 
 logger = logging.getLogger(__name__)
 

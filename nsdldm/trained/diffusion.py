@@ -11,11 +11,11 @@ from diffusers.models.attention import BasicTransformerBlock
 from torch import nn
 from torch.nn import functional
 
-from nsdldm.devices import choose_device
-from nsdldm.errors import Finding, InputError
-from nsdldm.ldm.loading import count_tokens, load_denoiser
-from nsdldm.ldm.reconstruction import MODEL_PARTS, check_channels
-from nsdldm.listing import list_model_files
+from nsdldm.diffusion.loading import count_tokens, load_denoiser
+from nsdldm.diffusion.reconstruction import MODEL_PARTS, check_channels
+from nsdldm.support.devices import choose_device
+from nsdldm.support.errors import Finding, InputError
+from nsdldm.support.listing import list_model_files
 from nsdldm.trained.checkpoints import check_subjects, insert_weights, load_encoder, load_weights
 from nsdldm.trained.data import TrainingSet
 from nsdldm.trained.loop import (

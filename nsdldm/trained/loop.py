@@ -19,10 +19,10 @@ import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedDataParallelKwargs
 
-from nsdldm import provenance
-from nsdldm.devices import check_choice
-from nsdldm.errors import Finding, InputError
-from nsdldm.files import save_table
+from nsdldm.support import provenance
+from nsdldm.support.devices import check_choice
+from nsdldm.support.errors import Finding, InputError
+from nsdldm.support.files import save_table
 from nsdldm.trained.checkpoints import load_weights, save_weights
 from nsdldm.trained.networks import count_parameters
 

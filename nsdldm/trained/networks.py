@@ -10,7 +10,7 @@ from torch import nn
 from transformers import ViTConfig
 from transformers.models.vit.modeling_vit import ViTLayer
 
-from nsdldm.errors import Finding, InputError
+from nsdldm.support.errors import Finding, InputError
 
 EPSILON = 1e-6
 SPREAD = 0.02  # standard deviation of initial weights

@@ -8,7 +8,7 @@ import torch
 from accelerate import notebook_launcher
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
-from nsdldm.errors import InputError
+from nsdldm.support.errors import InputError
 
 logger = logging.getLogger(__name__)
 

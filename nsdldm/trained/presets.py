@@ -9,7 +9,7 @@ import math
 import re
 from copy import deepcopy
 
-from nsdldm.errors import suggest_number
+from nsdldm.support.errors import suggest_number
 
 STAGES = ("stage1", "stage2", "stage3")
 ALIGNMENTS = ("none", "image", "text", "image+text", "cross_mae")

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from nsdldm.devices import choose_device
-from nsdldm.errors import Finding, InputError
+from nsdldm.support.devices import choose_device
+from nsdldm.support.errors import Finding, InputError
 from nsdldm.trained import networks
 from nsdldm.trained.checkpoints import insert_weights, load_weights
 from nsdldm.trained.contrast import cross_contrast, self_contrast

@@ -10,10 +10,10 @@ import pandas as pd
 import torch
 
 from nsdldm import ridge
-from nsdldm.decoding import fit_decoder
-from nsdldm.devices import choose_device
-from nsdldm.files import create_hdf5, load_array, load_table, save_table
-from nsdldm.metrics.intervals import bootstrap_interval
+from nsdldm.decoding.decoders import fit_decoder
+from nsdldm.evaluation.intervals import bootstrap_interval
+from nsdldm.support.devices import choose_device
+from nsdldm.support.files import create_hdf5, load_array, load_table, save_table
 from nsdldm.trained import networks
 from nsdldm.trained.alignment import load_alignment
 from nsdldm.trained.checkpoints import load_encoder, read_metadata

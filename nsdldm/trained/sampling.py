@@ -6,13 +6,11 @@ from hashlib import file_digest, sha256
 import numpy as np
 import torch
 
-from nsdldm.devices import choose_device, choose_dtype
-from nsdldm.errors import Finding, InputError
-from nsdldm.ldm.batching import run_images
-from nsdldm.ldm.chunks import chunk_rows, find_test_images
-from nsdldm.ldm.latents import latent_shape
-from nsdldm.ldm.loading import load_autoencoder
-from nsdldm.ldm.reconstruction import (
+from nsdldm.diffusion.chunks import chunk_rows, find_test_images
+from nsdldm.diffusion.denoising import denoise, plan_steps
+from nsdldm.diffusion.latents import latent_shape
+from nsdldm.diffusion.loading import load_autoencoder
+from nsdldm.diffusion.reconstruction import (
     ONE_BY_ONE,
     check_channels,
     decode_pictures,
@@ -20,7 +18,9 @@ from nsdldm.ldm.reconstruction import (
     draw_pairs,
     save_chunk,
 )
-from nsdldm.ldm.trajectories import denoise, plan_steps
+from nsdldm.support.batching import run_images
+from nsdldm.support.devices import choose_device, choose_dtype
+from nsdldm.support.errors import Finding, InputError
 from nsdldm.trained.data import TestSet
 from nsdldm.trained.diffusion import load_diffusion
 
@@ -56,8 +56,9 @@ def reconstruct_trained(
 
     The reverse process begins with nothing but noise and takes all of its steps, conditioned on
     the responses alone: no guidance, as in MinD-Vis. The noise of a picture depends on the seed,
-    the image and the sample only, and is that of `nsdldm.ldm.reconstruction.reconstruct_chunk`. A
-    run that was killed goes on where it was, with the batches it would have had.
+    the image and the sample only, and is that of
+    `nsdldm.diffusion.reconstruction.reconstruct_chunk`. A run that was killed goes on where it was,
+    with the batches it would have had.
 
     Parameters
     ----------
@@ -86,7 +87,7 @@ def reconstruct_trained(
     seed : int
         Of the noise.
     device, dtype
-        As `nsdldm.ldm.latents.encode_latents`. Encoder and mapper are always float32.
+        As `nsdldm.diffusion.latents.encode_latents`. Encoder and mapper are always float32.
     batch_size : int
         Pictures at once; halved when memory runs out.
     chunk, n_chunks : int
@@ -95,7 +96,7 @@ def reconstruct_trained(
         Folder for work in progress, removed at the end. Work under other settings, inputs or code
         is discarded.
     output : str or Path
-        HDF5 that `nsdldm.ldm.chunks.open_reconstructions` opens. Attributes beside its own:
+        HDF5 that `nsdldm.diffusion.chunks.open_reconstructions` opens. Attributes beside its own:
         trained_on (subjects) and responses (how they were brought to the length of training).
 
     Raises

@@ -5,11 +5,11 @@ import re
 
 import pandas as pd
 
-from nsdldm.errors import Finding, InputError, reading
-from nsdldm.files import load_table, save_table
-from nsdldm.metrics.names import find_chance
-from nsdldm.metrics.published import FCAE, FCAE_TOP1, list_trained
-from nsdldm.metrics.tables import CEILING, NUMBERS, collect_scores, join_ceiling, save_scores
+from nsdldm.evaluation.names import find_chance
+from nsdldm.evaluation.published import FCAE, FCAE_TOP1, list_trained
+from nsdldm.evaluation.tables import CEILING, NUMBERS, collect_scores, join_ceiling, save_scores
+from nsdldm.support.errors import Finding, InputError, reading
+from nsdldm.support.files import load_table, save_table
 from nsdldm.trained.checkpoints import REMEDY, read_metadata
 
 logger = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ def tabulate_fcae_table2(
     Parameters
     ----------
     summaries, tables : dict of path
-        Keys (subject, protocol, method), as `nsdldm.metrics.tables.tabulate_metrics` takes them.
+        Keys (subject, protocol, method), as `nsdldm.evaluation.tables.tabulate_metrics` takes them.
         The method ``true-zc``, if there, is the ceiling of all others of its subject and has no
         rows of its own.
     weights : dict of path
@@ -98,7 +98,7 @@ def tabulate_fcae_table3(
     """Compare the full model, its ablations and the ridge baseline by n-way top-1 accuracy.
 
     Accuracy is the expectation over all draws of the other classes
-    (`nsdldm.metrics.identification.score_n_way`), once for each n of the configuration.
+    (`nsdldm.evaluation.identification.score_n_way`), once for each n of the configuration.
 
     Parameters
     ----------

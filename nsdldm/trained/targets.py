@@ -20,8 +20,8 @@ from sklearn.cluster import MiniBatchKMeans
 from torch import nn
 from torch.nn import functional
 
-from nsdldm.devices import check_choice
-from nsdldm.errors import Finding, InputError
+from nsdldm.support.devices import check_choice
+from nsdldm.support.errors import Finding, InputError
 
 TARGETS = ("mse", "kmeans", "randproj", "quantile")
 # Patches of training rows that centres are fitted to: 13 MB at 16 voxels.

@@ -49,19 +49,16 @@ from nsd_files import (
 )
 from scipy.io import savemat
 
-from nsdldm import workfolder
 from nsdldm.demo.atlases import check_regions
-from nsdldm.errors import InputError
-from nsdldm.features import compute_features
-from nsdldm.ldm import activations
-from nsdldm.ldm.check import check_model
-from nsdldm.ldm.loading import load_autoencoder, load_denoiser, load_text
-from nsdldm.metrics.networks import load_extractors
+from nsdldm.diffusion.check import check_model
+from nsdldm.diffusion.loading import load_autoencoder, load_denoiser, load_text
+from nsdldm.features import activations
+from nsdldm.features.networks import load_extractors
+from nsdldm.features.pictures import compute_features
 from nsdldm.nsd.betas import read_session
 from nsdldm.nsd.captions import read_captions
 from nsdldm.nsd.check import check_release
 from nsdldm.nsd.labels import parse_roi, read_label_table
-from nsdldm.nsd.preflight import preflight
 from nsdldm.nsd.rois import make_masks, read_labels, read_volume
 from nsdldm.nsd.stimuli import read_images
 from nsdldm.nsd.surfaces import (
@@ -73,10 +70,13 @@ from nsdldm.nsd.surfaces import (
 )
 from nsdldm.nsd.trials import read_design, read_responses, read_stim_info
 from nsdldm.plots.pictures import open_pictures, rank_samples, read_test_images
-from nsdldm.settings import check_consistency, check_schema
-from nsdldm.slurm import Asked, check_jobs, read_partitions
-from nsdldm.targets import find_unknown
-from nsdldm.workfolder import check_name, check_writable, find_foreign
+from nsdldm.support.errors import InputError
+from nsdldm.workflow import workfolder
+from nsdldm.workflow.preflight import preflight
+from nsdldm.workflow.settings import check_consistency, check_schema
+from nsdldm.workflow.slurm import Asked, check_jobs, read_partitions
+from nsdldm.workflow.targets import find_unknown
+from nsdldm.workflow.workfolder import check_name, check_writable, find_foreign
 
 PROJECT = Path(__file__).resolve().parents[2]
 PAGE = PROJECT / "docs/bad_input.md"
@@ -998,7 +998,7 @@ def embed_nothing(_device, *, rows=2, value=np.nan):
 
 SPACE_CASES = {
     "no such module": ("nowhere.embed", {}),
-    "no such function": ("nsdldm.features.embed_smells", {}),
+    "no such function": ("nsdldm.features.pictures.embed_smells", {}),
     "settings that the function does not take": ("bad_input.embed_nothing", {"layer": "conv1"}),
     "numbers that are not finite": ("bad_input.embed_nothing", {}),
     "too few rows": ("bad_input.embed_nothing", {"rows": 1, "value": 0.0}),

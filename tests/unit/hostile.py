@@ -20,8 +20,8 @@ import nibabel as nib
 import nsd_files
 import numpy as np
 
-from nsdldm.errors import InputError
 from nsdldm.nsd import betas, captions, check, labels, rois, stimuli, surfaces, trials
+from nsdldm.support.errors import InputError
 
 UNIT = Path(__file__).resolve().parent
 PROJECT = UNIT.parents[1]

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from nsdldm import ridge
-from nsdldm.files import save_array, save_table, save_volume
+from nsdldm.support.files import save_array, save_table, save_volume
 
 REPEATS, SESSIONS = 3, 3
 HOW = {

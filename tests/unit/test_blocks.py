@@ -6,10 +6,12 @@ import pytest
 from himalaya.backend import get_backend, set_backend
 from planted_voxels import HOW, draw_weights, name_inputs, name_kernels, name_sums, write_subject
 
-from nsdldm import block_regions, blocks, encoding, ridge, stats
-from nsdldm.errors import InputError
-from nsdldm.files import load_mask, load_table, save_volume
-from nsdldm.variance import draw_signs
+from nsdldm import ridge, stats
+from nsdldm.encoding import block_regions, blocks
+from nsdldm.encoding import fits as encoding
+from nsdldm.encoding.variance import draw_signs
+from nsdldm.support.errors import InputError
+from nsdldm.support.files import load_mask, load_table, save_volume
 
 NAMES = ("down1", "down2", "mid", "up1", "up2")
 N_IMAGES, N_TEST, N_EACH, N_NOISE = 450, 150, 30, 90

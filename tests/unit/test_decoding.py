@@ -6,10 +6,11 @@ import pytest
 from himalaya.backend import set_backend
 from sklearn.metrics import r2_score
 
-from nsdldm import decoding, ridge
-from nsdldm.decoding import PROTOCOLS, PUBLISHED_ALPHAS
-from nsdldm.errors import InputError
-from nsdldm.files import load_array, load_table, save_array, save_table
+from nsdldm import ridge
+from nsdldm.decoding import decoders as decoding
+from nsdldm.decoding.decoders import PROTOCOLS, PUBLISHED_ALPHAS
+from nsdldm.support.errors import InputError
+from nsdldm.support.files import load_array, load_table, save_array, save_table
 
 ALPHAS = [1.0, 10.0, 100.0, 1000.0, 1e4]
 N_TRAIN, N_TEST, N_VOXELS = 60, 20, 12

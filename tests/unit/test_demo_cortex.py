@@ -41,7 +41,7 @@ def test_simulation_knows_no_network():
         assert not [
             x for x in imported if x.split(".")[0] in {"torch", "diffusers", "transformers"}
         ]
-        assert not [x for x in imported if x.startswith("nsdldm.ldm")]
+        assert not [x for x in imported if x.startswith(("nsdldm.diffusion", "nsdldm.features"))]
 
 
 def test_channels_are_block_averages(tmp_path):

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nsdldm.demo.design import count_within_sessions, make_design, plan_slots
-from nsdldm.errors import InputError
+from nsdldm.support.errors import InputError
 
 
 @pytest.fixture(scope="module")

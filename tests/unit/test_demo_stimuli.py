@@ -12,7 +12,7 @@ from nsdldm.demo.captions import write_captions
 from nsdldm.demo.drawing import draw_scene
 from nsdldm.demo.scenes import describe_scene
 from nsdldm.demo.stimuli import simulate_stimuli
-from nsdldm.errors import InputError
+from nsdldm.support.errors import InputError
 
 SEED = 42
 # The fewest pictures that fill a session: 270 + 8 x 6.

@@ -15,9 +15,9 @@ from nsdldm.demo.training.loop import train_network
 from nsdldm.demo.training.recipe import Plan, Recipe
 from nsdldm.demo.training.scenes import FIRST_NUMBERS
 from nsdldm.demo.training.stages import Workshop
-from nsdldm.errors import InputError
-from nsdldm.files import load_table
 from nsdldm.nsd.layout import N_IMAGES
+from nsdldm.support.errors import InputError
+from nsdldm.support.files import load_table
 
 CPU = torch.device("cpu")
 MODEL = Path(__file__).parents[2] / "resources/demo_model"

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from nsdldm import devices
-from nsdldm.devices import check_gpu, choose_device, explain_missing
-from nsdldm.errors import InputError
+from nsdldm.support import devices
+from nsdldm.support.devices import check_gpu, choose_device, explain_missing
+from nsdldm.support.errors import InputError
 
 PROJECT = Path(__file__).resolve().parents[2]
 CPU_BUILD = torch.version.cuda is None and torch.version.hip is None

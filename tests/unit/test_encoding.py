@@ -7,9 +7,10 @@ import pytest
 from himalaya.backend import get_backend, set_backend
 from sklearn.linear_model import Ridge
 
-from nsdldm import encoding, ridge, stats
-from nsdldm.errors import InputError
-from nsdldm.files import load_array, load_table, save_array, save_table, save_volume
+from nsdldm import ridge, stats
+from nsdldm.encoding import fits as encoding
+from nsdldm.support.errors import InputError
+from nsdldm.support.files import load_array, load_table, save_array, save_table, save_volume
 
 N_SIGNAL, N_NOISE = 40, 160
 AFFINE = np.diag([1.8, 1.8, 1.8, 1.0]) + np.array([[0, 0, 0, t] for t in (5, -7, 9, 0)])

@@ -11,9 +11,9 @@ from PIL import Image
 from reconstruction_files import write_stimuli
 from transformers import CLIPModel
 
-from nsdldm.errors import InputError
-from nsdldm.features import compute_features, embed_pictures
+from nsdldm.features.pictures import compute_features, embed_pictures
 from nsdldm.nsd.stimuli import read_images
+from nsdldm.support.errors import InputError
 
 NUMBERS = [3, 0, 5, 1, 2]
 
@@ -84,7 +84,9 @@ def test_a_function_sees_pictures_and_captions_in_order(files, tmp_path, module)
 
 def test_clip_s_image_embedding_is_transformers_own(files, tmp_path):
     settings = {"network": "demo-clip", "layer": "image_embeds", "weights": files / "networks"}
-    found = compute(files, tmp_path / "e.npy", "nsdldm.features.embed_pictures", **settings)
+    found = compute(
+        files, tmp_path / "e.npy", "nsdldm.features.pictures.embed_pictures", **settings
+    )
     model = CLIPModel.from_pretrained(files / "networks/clip").eval()
     pictures = read_images(files / "stimuli.hdf5", np.array(NUMBERS))
     size = (PIXELS, PIXELS)

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nsdldm.errors import Finding, InputError, reading
-from nsdldm.files import (
+from nsdldm.support.errors import Finding, InputError, reading
+from nsdldm.support.files import (
     copy_file,
     create_array,
     create_hdf5,
@@ -27,7 +27,7 @@ from nsdldm.files import (
     save_table,
     save_volume,
 )
-from nsdldm.logs import logged, progress
+from nsdldm.support.logs import logged, progress
 
 
 def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):

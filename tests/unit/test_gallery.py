@@ -25,10 +25,10 @@ from reconstruction_files import (
     write_all,
 )
 
-from nsdldm import gallery
-from nsdldm.errors import InputError
-from nsdldm.files import load_table
-from nsdldm.gallery import write_gallery
+from nsdldm.plots import gallery
+from nsdldm.plots.gallery import write_gallery
+from nsdldm.support.errors import InputError
+from nsdldm.support.files import load_table
 
 ATTACK = "</script><script>document.title = 'hacked'</script><img src=x onerror=alert(1)>"
 QUOTES = "\"quoted\" & 'single' <b>bold</b> {{about}} {{data}} ${x} `y` \\u003c"

@@ -6,10 +6,11 @@ import pytest
 from himalaya.backend import get_backend, set_backend
 from sklearn.linear_model import Ridge
 
-from nsdldm import grams, ridge
-from nsdldm.errors import InputError
-from nsdldm.files import load_array, save_array, save_table
-from nsdldm.ldm.chunks import chunk_rows
+from nsdldm import ridge
+from nsdldm.diffusion.chunks import chunk_rows
+from nsdldm.features import grams
+from nsdldm.support.errors import InputError
+from nsdldm.support.files import load_array, save_array, save_table
 
 N, N_TEST, N_VOXELS = 130, 30, 40
 ALPHAS = [1e-3, 1e-1, 1e1, 1e3]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from nsd_files import FACES, OCTAHEDRON
 
-from nsdldm import gallery
+from nsdldm.plots import gallery
 from nsdldm.plots.cortex import Hemisphere
 from nsdldm.plots.fig9 import write_classes
 from nsdldm.plots.page import write_page, write_views

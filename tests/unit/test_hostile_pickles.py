@@ -10,12 +10,12 @@ import pytest
 import torch
 from ldm_models import save_model
 
-from nsdldm.errors import InputError
-from nsdldm.files import load_array
-from nsdldm.ldm.chunks import open_partial
-from nsdldm.ldm.loading import load_autoencoder, load_denoiser, load_text
-from nsdldm.ldm.parts import read_rows
-from nsdldm.metrics.networks import load_extractors
+from nsdldm.diffusion.chunks import open_partial
+from nsdldm.diffusion.loading import load_autoencoder, load_denoiser, load_text
+from nsdldm.features.networks import load_extractors
+from nsdldm.features.parts import read_rows
+from nsdldm.support.errors import InputError
+from nsdldm.support.files import load_array
 
 PROJECT = Path(__file__).resolve().parents[2]
 FOLDERS = ("nsdldm", "workflow_scripts", "benchmarks", "envs")

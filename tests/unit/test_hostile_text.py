@@ -9,11 +9,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_settings import SCHEMA, merge, shipped
 
-from nsdldm.errors import InputError
 from nsdldm.nsd.captions import read_captions
 from nsdldm.nsd.labels import find_labels, parse_roi, read_label_table
 from nsdldm.nsd.trials import read_responses, read_stim_info
-from nsdldm.settings import check_consistency, check_schema
+from nsdldm.support.errors import InputError
+from nsdldm.workflow.settings import check_consistency, check_schema
 
 # HOSTILE_EXAMPLES=5000 searches further, each time elsewhere.
 EXAMPLES = os.environ.get("HOSTILE_EXAMPLES")

@@ -8,25 +8,25 @@ from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, UNet2DConditio
 from ldm_models import NETWORK, TOKENS, WIDTH, save_model, write_images
 from sklearn.random_projection import SparseRandomProjection
 
-from nsdldm import resume, spaces
-from nsdldm.errors import InputError
-from nsdldm.files import load_table, save_table
-from nsdldm.grams import compute_grams
-from nsdldm.ldm import activations
-from nsdldm.ldm.activations import (
+from nsdldm.diffusion.denoising import denoise_latents, plan_steps
+from nsdldm.diffusion.loading import load_text
+from nsdldm.diffusion.text import embed_texts, lend_captions
+from nsdldm.features import activations, spaces
+from nsdldm.features.activations import (
     PROJECTION_SEED,
     collect_trajectories,
     make_projection,
     plan_reduction,
     project,
 )
-from nsdldm.ldm.batching import draw_noise
-from nsdldm.ldm.loading import load_text
-from nsdldm.ldm.parts import gather_features, plan_bytes
-from nsdldm.ldm.text import embed_texts, lend_captions
-from nsdldm.ldm.trajectories import denoise_latents, plan_steps
-from nsdldm.resume import open_parts
-from nsdldm.spaces import plan_spaces
+from nsdldm.features.grams import compute_grams
+from nsdldm.features.parts import gather_features, plan_bytes
+from nsdldm.features.spaces import plan_spaces
+from nsdldm.support import resume
+from nsdldm.support.batching import draw_noise
+from nsdldm.support.errors import InputError
+from nsdldm.support.files import load_table, save_table
+from nsdldm.support.resume import open_parts
 
 # The multistep sampler of diffusers hands torch tensors to numpy the old way.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

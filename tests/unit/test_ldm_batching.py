@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from nsdldm.errors import InputError
-from nsdldm.ldm.batching import draw_noise, run_batched, run_images
+from nsdldm.support.batching import draw_noise, run_batched, run_images
+from nsdldm.support.errors import InputError
 
 CPU = torch.device("cpu")
 

@@ -15,12 +15,12 @@ from nsd_files import write_stimuli
 from PIL import Image
 from transformers import CLIPTextConfig
 
-from nsdldm.errors import InputError
-from nsdldm.ldm.check import CONDITIONS, DEFAULTS, check_model
-from nsdldm.ldm.latents import encode_latents
-from nsdldm.ldm.loading import load_autoencoder, load_denoiser, load_text
-from nsdldm.ldm.reconstruction import decode_pictures
-from nsdldm.ldm.trajectories import denoise_latents
+from nsdldm.diffusion.check import CONDITIONS, DEFAULTS, check_model
+from nsdldm.diffusion.denoising import denoise_latents
+from nsdldm.diffusion.latents import encode_latents
+from nsdldm.diffusion.loading import load_autoencoder, load_denoiser, load_text
+from nsdldm.diffusion.reconstruction import decode_pictures
+from nsdldm.support.errors import InputError
 
 PROJECT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu"), torch.float32

@@ -122,9 +122,9 @@ def save_full_size_model(folder):
 DECODE_AND_RECONSTRUCT = """
 import sys
 from pathlib import Path
-from nsdldm.decoding import decode_features
-from nsdldm.ldm.chunks import gather_reconstructions
-from nsdldm.ldm.reconstruction import reconstruct_chunk
+from nsdldm.decoding.decoders import decode_features
+from nsdldm.diffusion.chunks import gather_reconstructions
+from nsdldm.diffusion.reconstruction import reconstruct_chunk
 
 home = Path(sys.argv[1])
 names = ("z", "c")

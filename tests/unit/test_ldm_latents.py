@@ -6,10 +6,10 @@ from ldm_models import NETWORK, SCALE, save_model, write_images
 from nsd_files import write_stimuli
 from PIL import Image
 
-from nsdldm.errors import InputError
-from nsdldm.ldm import latents
-from nsdldm.ldm.latents import encode_latents, latent_shape, prepare_pictures
-from nsdldm.ldm.reconstruction import decode_pictures
+from nsdldm.diffusion import latents
+from nsdldm.diffusion.latents import encode_latents, latent_shape, prepare_pictures
+from nsdldm.diffusion.reconstruction import decode_pictures
+from nsdldm.support.errors import InputError
 
 NUMBERS = [2, 3, 5, 6, 9]
 SIDE = 16

@@ -9,11 +9,11 @@ from ldm_models import DEMO_MODEL, N_WORDS, TOKENS, save_model
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTokenizer
 
-from nsdldm.devices import choose_device, choose_dtype
-from nsdldm.errors import InputError
-from nsdldm.ldm import loading
-from nsdldm.ldm.loading import count_tokens, load_autoencoder, load_denoiser, load_text
-from nsdldm.ldm.trajectories import plan_steps
+from nsdldm.diffusion import loading
+from nsdldm.diffusion.denoising import plan_steps
+from nsdldm.diffusion.loading import count_tokens, load_autoencoder, load_denoiser, load_text
+from nsdldm.support.devices import choose_device, choose_dtype
+from nsdldm.support.errors import InputError
 
 CPU = torch.device("cpu")
 

@@ -23,10 +23,8 @@ from diffusers.pipelines.stable_diffusion import pipeline_stable_diffusion_img2i
 from ldm_models import SCALE, TOKENS, WIDTH, save_model
 from PIL import Image
 
-from nsdldm.errors import InputError
-from nsdldm.ldm import reconstruction
-from nsdldm.ldm.batching import draw_noise, run_images
-from nsdldm.ldm.chunks import (
+from nsdldm.diffusion import reconstruction
+from nsdldm.diffusion.chunks import (
     ATTRIBUTES,
     chunk_rows,
     find_test_images,
@@ -34,8 +32,10 @@ from nsdldm.ldm.chunks import (
     open_partial,
     open_reconstructions,
 )
-from nsdldm.ldm.reconstruction import METHODS, decode_pictures, reconstruct_chunk
-from nsdldm.resume import record_done
+from nsdldm.diffusion.reconstruction import METHODS, decode_pictures, reconstruct_chunk
+from nsdldm.support.batching import draw_noise, run_images
+from nsdldm.support.errors import InputError
+from nsdldm.support.resume import record_done
 
 # The multistep sampler of diffusers hands torch tensors to numpy the old way.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -366,7 +366,7 @@ def test_the_network_is_compiled_on_demand(home, tmp_path, whole, monkeypatch):
 # A run that kills itself, as often as it is told, at a certain point.
 KILLED = """
 import os, signal, sys
-from nsdldm.ldm import reconstruction
+from nsdldm.diffusion import reconstruction
 settings, points = SETTINGS, POINTS
 
 def kill_at(module, name, call, after):

@@ -14,11 +14,11 @@ from diffusers import (
     StableDiffusionImg2ImgPipeline,
 )
 
-from nsdldm.errors import InputError
-from nsdldm.ldm.check import check_scheduler
-from nsdldm.ldm.samplers import make_sampler
-from nsdldm.ldm.trajectories import denoise, plan_steps
-from nsdldm.spaces import count_steps
+from nsdldm.diffusion.check import check_scheduler
+from nsdldm.diffusion.denoising import denoise, plan_steps
+from nsdldm.diffusion.samplers import make_sampler
+from nsdldm.features.spaces import count_steps
+from nsdldm.support.errors import InputError
 
 # The multistep sampler of diffusers hands torch tensors to numpy the old way.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

@@ -5,8 +5,8 @@ import torch
 from diffusers import AutoencoderKL
 from ldm_models import NETWORK, SCALE, save_model
 
-from nsdldm.errors import InputError
-from nsdldm.ldm.strips import decode_strip
+from nsdldm.diffusion.strips import decode_strip
+from nsdldm.support.errors import InputError
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ from diffusers import StableDiffusionPipeline
 from ldm_models import DEMO_MODEL, END, NETWORK, START, write_images
 from nsd_files import write_captions
 
-from nsdldm.errors import InputError
-from nsdldm.ldm import text
-from nsdldm.ldm.loading import load_text
-from nsdldm.ldm.text import embed_captions, embed_texts
+from nsdldm.diffusion import text
+from nsdldm.diffusion.loading import load_text
+from nsdldm.diffusion.text import embed_captions, embed_texts
+from nsdldm.support.errors import InputError
 
 CAPTIONS = {
     4: ["a red cat on the left", "A cat, and a  dog!"],

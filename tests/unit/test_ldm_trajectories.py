@@ -10,12 +10,12 @@ from diffusers import (
 from diffusers.pipelines.stable_diffusion import pipeline_stable_diffusion_img2img as img2img
 from ldm_models import DEMO_MODEL, NETWORK, TOKENS, WIDTH, save_model, write_images
 
-from nsdldm.errors import InputError
-from nsdldm.ldm import trajectories
-from nsdldm.ldm.batching import draw_noise
-from nsdldm.ldm.loading import load_text
-from nsdldm.ldm.text import embed_texts
-from nsdldm.ldm.trajectories import denoise_latents, plan_steps
+from nsdldm.diffusion import denoising as trajectories
+from nsdldm.diffusion.denoising import denoise_latents, plan_steps
+from nsdldm.diffusion.loading import load_text
+from nsdldm.diffusion.text import embed_texts
+from nsdldm.support.batching import draw_noise
+from nsdldm.support.errors import InputError
 
 # The multistep sampler of diffusers hands torch tensors to numpy the old way.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

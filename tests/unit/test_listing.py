@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nsdldm.ldm.activations import _digest
-from nsdldm.listing import is_stray, list_files, list_model_files, list_weights
+from nsdldm.features.activations import _digest
+from nsdldm.support.listing import is_stray, list_files, list_model_files, list_weights
 
 PROJECT = Path(__file__).resolve().parents[2]
 # As macOS, Windows and NFS name them.
@@ -24,11 +24,11 @@ STRAYS = (
 )
 # Places where own names are looked for, or Snakemake's.
 ALLOWED = {
-    ("nsdldm/listing.py", "pattern"),
-    ("nsdldm/files.py", "'.part-*'"),
-    ("nsdldm/resume.py", "'.part-*'"),
-    ("nsdldm/ldm/chunks.py", "'.part-*'"),
-    ("nsdldm/ldm/activations.py", "'*.npy'"),
+    ("nsdldm/support/listing.py", "pattern"),
+    ("nsdldm/support/files.py", "'.part-*'"),
+    ("nsdldm/support/resume.py", "'.part-*'"),
+    ("nsdldm/diffusion/chunks.py", "'.part-*'"),
+    ("nsdldm/features/activations.py", "'*.npy'"),
 }
 
 

@@ -8,14 +8,14 @@ from nsd_files import write_stimuli
 from PIL import Image
 from skimage.metrics import structural_similarity
 
-from nsdldm.errors import InputError
-from nsdldm.files import load_array, load_table, save_array
-from nsdldm.ldm.chunks import ATTRIBUTES
-from nsdldm.metrics import evaluate, pixels
-from nsdldm.metrics.baselines import average_pictures
-from nsdldm.metrics.evaluate import Score, evaluate_reconstructions, summarize
-from nsdldm.metrics.identification import correlate_rows, derange
-from nsdldm.metrics.networks import View, load_extractors
+from nsdldm.diffusion.chunks import ATTRIBUTES
+from nsdldm.evaluation import evaluate, pixels
+from nsdldm.evaluation.baselines import average_pictures
+from nsdldm.evaluation.evaluate import Score, evaluate_reconstructions, summarize
+from nsdldm.evaluation.identification import correlate_rows, derange
+from nsdldm.features.networks import View, load_extractors
+from nsdldm.support.errors import InputError
+from nsdldm.support.files import load_array, load_table, save_array
 
 CPU = torch.device("cpu")
 TEST = np.array([9, 2, 5, 7, 3])

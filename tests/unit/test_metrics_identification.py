@@ -6,15 +6,15 @@ from scipy.stats import pearsonr
 from torch import from_numpy
 from torchmetrics.functional import pairwise_cosine_similarity
 
-from nsdldm.errors import InputError
-from nsdldm.metrics import identification
-from nsdldm.metrics.identification import (
+from nsdldm.evaluation import identification
+from nsdldm.evaluation.identification import (
     correlate_features,
     correlate_rows,
     derange,
     identify,
     score_n_way,
 )
+from nsdldm.support.errors import InputError
 
 
 def make_features(n=7, n_samples=5, d=400, seed=0, signal=0.04):

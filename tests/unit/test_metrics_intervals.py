@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap, norm
 
-from nsdldm.metrics.intervals import (
+from nsdldm.evaluation.intervals import (
     bootstrap_group,
     bootstrap_interval,
     bootstrap_runs,

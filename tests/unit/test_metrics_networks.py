@@ -19,10 +19,10 @@ from transformers import (
 )
 
 from nsdldm.demo.training.classifiers import load_classifier, prepare
-from nsdldm.errors import InputError
-from nsdldm.metrics import networks
-from nsdldm.metrics.names import LOWER_IS_BETTER, describe_metric, find_chance
-from nsdldm.metrics.networks import VIEWS, Unavailable, list_metrics, load_extractors
+from nsdldm.evaluation.names import LOWER_IS_BETTER, describe_metric, find_chance
+from nsdldm.features import networks
+from nsdldm.features.networks import VIEWS, Unavailable, list_metrics, load_extractors
+from nsdldm.support.errors import InputError
 
 CPU = torch.device("cpu")
 MEAN, DEVIATION = (torch.tensor(channels).view(3, 1, 1) for channels in networks.IMAGENET)

@@ -8,7 +8,7 @@ from skimage.metrics import mean_squared_error, structural_similarity
 from torchmetrics.functional import pearson_corrcoef
 from torchmetrics.functional.image import structural_similarity_index_measure
 
-from nsdldm.metrics import pixels
+from nsdldm.evaluation import pixels
 
 
 def make_pictures(side=40, other=None, seed=0):

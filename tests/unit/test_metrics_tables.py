@@ -5,11 +5,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from nsdldm.errors import InputError
-from nsdldm.files import load_table
-from nsdldm.metrics.names import describe_metric
-from nsdldm.metrics.published import FCAE, FCAE_TOP1, TRAINED, list_published, list_trained
-from nsdldm.metrics.tables import COLUMNS, tabulate_metrics
+from nsdldm.evaluation.names import describe_metric
+from nsdldm.evaluation.published import FCAE, FCAE_TOP1, TRAINED, list_published, list_trained
+from nsdldm.evaluation.tables import COLUMNS, tabulate_metrics
+from nsdldm.support.errors import InputError
+from nsdldm.support.files import load_table
 
 SUBJECTS, PROTOCOLS, METHODS = ("subj01", "subj02"), ("corrected", "takagi2023"), ("z", "true-zc")
 METRICS = ("pixcorr", "2way:demo-clip:image_embeds")
@@ -182,5 +182,7 @@ def test_runs_that_do_not_belong_together_are_refused(runs, tmp_path):
 
 
 def test_tables_need_no_networks():
-    code = "import nsdldm.metrics.tables, sys; assert not {'torch', 'diffusers'} & set(sys.modules)"
+    code = (
+        "import nsdldm.evaluation.tables, sys; assert not {'torch', 'diffusers'} & set(sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)

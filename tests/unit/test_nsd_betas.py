@@ -14,10 +14,10 @@ from nsd_files import (
     write_nifti,
 )
 
-from nsdldm.errors import InputError
-from nsdldm.files import load_array, save_volume
 from nsdldm.nsd import betas as reader
 from nsdldm.nsd.betas import extract_betas, read_session, read_surface_betas
+from nsdldm.support.errors import InputError
+from nsdldm.support.files import load_array, save_volume
 
 FORMATS = ("hdf5", "nii.gz", "nii")
 MASKS = {

@@ -3,9 +3,9 @@ import json
 import pytest
 from nsd_files import write_captions
 
-from nsdldm.errors import InputError
 from nsdldm.nsd import captions
 from nsdldm.nsd.captions import read_captions
+from nsdldm.support.errors import InputError
 
 
 @pytest.fixture

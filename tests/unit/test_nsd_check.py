@@ -21,8 +21,8 @@ from nsd_files import (
     write_stimuli,
 )
 
-from nsdldm.errors import InputError
 from nsdldm.nsd.check import check_release
+from nsdldm.support.errors import InputError
 
 
 @pytest.fixture(scope="module")

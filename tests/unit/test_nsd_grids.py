@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from nsd_files import AFFINE, GRID, make_betas, write_betas, write_mgh, write_nifti
 
-from nsdldm.errors import InputError
-from nsdldm.files import load_array, load_volume, save_volume
-from nsdldm.grids import Grid, compare_grids, load_masks
 from nsdldm.nsd.betas import extract_betas, read_session
+from nsdldm.nsd.grids import Grid, compare_grids, load_masks
 from nsdldm.nsd.rois import make_masks, read_labels, read_volume
 from nsdldm.nsd.surfaces import read_index_map
+from nsdldm.support.errors import InputError
+from nsdldm.support.files import load_array, load_volume, save_volume
 
 # Nine voxels, at no place that a flip maps onto itself.
 TRUTH = np.zeros(GRID, bool)

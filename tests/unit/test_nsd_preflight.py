@@ -9,7 +9,7 @@ import pytest
 from nsd_files import make_atlas, make_design, write_nifti, write_subject
 
 from nsdldm.nsd.places import Folder
-from nsdldm.nsd.preflight import find_table, preflight
+from nsdldm.workflow.preflight import find_table, preflight
 
 PROJECT = Path(__file__).resolve().parents[2]
 BETAS = "nsddata_betas/ppdata/subj{0:02d}/func1pt8mm/betas_fithrf_GLMdenoise_RR"
@@ -261,7 +261,9 @@ def test_two_subjects_broken_in_two_ways_are_in_one_report(config, root):
 
 
 def test_needs_the_standard_library_only():
-    code = "import sys; import nsdldm.ldm.check, nsdldm.nsd.preflight; print(*sys.modules)"
+    code = (
+        "import sys; import nsdldm.diffusion.check, nsdldm.workflow.preflight; print(*sys.modules)"
+    )
     # -I -S: neither site-packages nor the environment's paths.
     command = f"import sys; sys.path.append({str(PROJECT)!r}); {code}"
     run = subprocess.run(

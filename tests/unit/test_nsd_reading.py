@@ -1,6 +1,6 @@
 import pytest
 
-from nsdldm.errors import Finding, InputError, reading
+from nsdldm.support.errors import Finding, InputError, reading
 
 
 def test_whatever_goes_wrong_becomes_a_finding_about_the_file():

@@ -17,14 +17,14 @@ from nsd_files import (
     write_stimuli,
 )
 
-from nsdldm.errors import InputError
-from nsdldm.files import load_array, save_table, save_volume
-from nsdldm.grids import Grid
 from nsdldm.nsd import remote, stimuli
 from nsdldm.nsd.betas import extract_betas, open_hdf5, open_nifti, read_session
 from nsdldm.nsd.check import _inspect_hdf5, _inspect_nifti
+from nsdldm.nsd.grids import Grid
 from nsdldm.nsd.remote import fetched, has_objects, identify, list_folder, open_ranges
 from nsdldm.nsd.stimuli import fetch_stimuli, open_stimuli, read_images
+from nsdldm.support.errors import InputError
+from nsdldm.support.files import load_array, save_table, save_volume
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 

@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nsd_files import GRID, STREAMS, make_atlas, write_nifti
 
-from nsdldm.errors import InputError
-from nsdldm.files import load_volume
 from nsdldm.nsd.labels import find_labels, parse_roi, read_label_table
 from nsdldm.nsd.rois import make_masks
+from nsdldm.support.errors import InputError
+from nsdldm.support.files import load_volume
 
 WORDS = st.text(st.characters(codec="ascii", exclude_categories=["C", "Z"]), min_size=1)
 

@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 from nsd_files import write_stimuli
 
-from nsdldm.errors import InputError
 from nsdldm.nsd.stimuli import open_stimuli, read_images
+from nsdldm.support.errors import InputError
 
 
 @pytest.fixture(scope="module")

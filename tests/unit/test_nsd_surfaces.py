@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from nsd_files import FACES, OCTAHEDRON, write_mgh, write_patch_bytes
 
-from nsdldm.errors import InputError
 from nsdldm.nsd.surfaces import (
     flat_mesh,
     project,
@@ -18,6 +17,7 @@ from nsdldm.nsd.surfaces import (
     sample_volume,
     write_patch,
 )
+from nsdldm.support.errors import InputError
 
 
 def test_surface_and_its_values(tmp_path):

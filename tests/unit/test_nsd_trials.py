@@ -8,8 +8,8 @@ from nsd_files import (
     write_stim_info,
 )
 
-from nsdldm.errors import InputError
 from nsdldm.nsd.trials import read_design, read_stim_info, tabulate_trials
+from nsdldm.support.errors import InputError
 
 DESIGN = make_design()
 

@@ -14,11 +14,11 @@ import torch
 from diffusers import AutoencoderKL
 from ldm_models import DEMO_MODEL, save_model
 
-from nsdldm import hub
-from nsdldm.errors import InputError
-from nsdldm.ldm.check import check_model
-from nsdldm.ldm.loading import load_autoencoder, load_denoiser, load_text
-from nsdldm.metrics.networks import load_extractors
+from nsdldm.diffusion.check import check_model
+from nsdldm.diffusion.loading import load_autoencoder, load_denoiser, load_text
+from nsdldm.features.networks import load_extractors
+from nsdldm.support import hub
+from nsdldm.support.errors import InputError
 
 PROJECT = Path(__file__).resolve().parents[2]
 NAME, COMMIT = "owner/tiny", "0123456789abcdef0123456789abcdef01234567"
@@ -29,7 +29,7 @@ def refuse(event, _):
         raise AssertionError(f"{event}: a socket was used")
 sys.addaudithook(refuse)
 import torch
-from nsdldm.ldm.loading import load_autoencoder, load_denoiser, load_text
+from nsdldm.diffusion.loading import load_autoencoder, load_denoiser, load_text
 place = sys.argv[1], sys.argv[2], torch.device("cpu"), torch.float32
 print(load_autoencoder(*place).config.scaling_factor)
 print(len(load_text(*place)[0]))

@@ -4,7 +4,6 @@ import pytest
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 
-from nsdldm.errors import InputError
 from nsdldm.nsd.surfaces import write_patch
 from nsdldm.plots.cortex import (
     Hemisphere,
@@ -18,6 +17,7 @@ from nsdldm.plots.cortex import (
     smooth_regions,
     sulcal_grey,
 )
+from nsdldm.support.errors import InputError
 
 
 def make_sheet(n=21, hemi="lh", spacing=2.0):

@@ -16,8 +16,6 @@ from reconstruction_files import (
     write_all,
 )
 
-from nsdldm.errors import InputError
-from nsdldm.files import load_table
 from nsdldm.plots import fig3, fig4, fig5, pictures
 from nsdldm.plots.fig5 import bootstrap_mean, collect_numbers, plot_fig5
 from nsdldm.plots.pictures import (
@@ -31,6 +29,8 @@ from nsdldm.plots.pictures import (
     wrap_text,
 )
 from nsdldm.plots.style import journal_style
+from nsdldm.support.errors import InputError
+from nsdldm.support.files import load_table
 
 SHOWN = "subject nsd_id rank group method sample samples metric value"
 RANKED = sorted(NUMBERS, reverse=True)  # by score

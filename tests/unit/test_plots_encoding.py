@@ -8,12 +8,13 @@ from PIL import Image
 from sklearn.metrics import r2_score
 from test_plots_fig6 import SHAPE, all_texts, decode, write_subject
 
-from nsdldm import cells, stats
-from nsdldm import group as group_table
-from nsdldm.errors import InputError
-from nsdldm.files import load_table, save_array, save_table, save_volume
+from nsdldm import stats
+from nsdldm.encoding import cells
+from nsdldm.encoding import group as group_table
 from nsdldm.nsd.surfaces import project
 from nsdldm.plots import cortex, fig7, fig9, group, panels, style
+from nsdldm.support.errors import InputError
+from nsdldm.support.files import load_table, save_array, save_table, save_volume
 
 LEVELS = (20, 60, 100)
 PAIRS = [f"z+zc-n{percent:03d}" for percent in LEVELS]

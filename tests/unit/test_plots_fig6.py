@@ -11,11 +11,11 @@ from matplotlib.collections import QuadMesh
 from matplotlib.colors import to_rgb
 from PIL import Image
 
-from nsdldm.files import load_table, save_table, save_volume
+from nsdldm.encoding.summary import MAPS
 from nsdldm.nsd.surfaces import write_patch
 from nsdldm.plots import cortex, fig6
 from nsdldm.plots.page import thin_mesh
-from nsdldm.summary import MAPS
+from nsdldm.support.files import load_table, save_table, save_volume
 
 SHAPE = (24, 30, 20)
 FEATURES = ("z", "c", "zc")

@@ -6,8 +6,6 @@ from PIL import Image
 from reconstruction_files import METHODS, NUMBERS, PSM, SUBJECTS, colour, save, write_all
 from test_plots_decoding import check_print, colours_of, keep_figure, said
 
-from nsdldm.errors import InputError
-from nsdldm.files import load_table
 from nsdldm.plots import trained_curves, trained_masked, trained_subjects
 from nsdldm.plots.pictures import (
     LABELS,
@@ -17,6 +15,8 @@ from nsdldm.plots.pictures import (
     split_method,
 )
 from nsdldm.plots.style import NORMAL, SMALL, journal_style, new_figure, pixels
+from nsdldm.support.errors import InputError
+from nsdldm.support.files import load_table
 
 TRAINED = (
     "fcae",

@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from nsdldm import provenance
+from nsdldm.support import provenance
 
 
 @pytest.fixture

@@ -8,9 +8,10 @@ from himalaya.backend import get_backend, set_backend
 from sklearn.decomposition import PCA
 from sklearn.linear_model import Ridge
 
-from nsdldm import grams, ridge
-from nsdldm.errors import InputError
-from nsdldm.files import load_array, save_array, save_table
+from nsdldm import ridge
+from nsdldm.features import grams
+from nsdldm.support.errors import InputError
+from nsdldm.support.files import load_array, save_array, save_table
 
 BACKENDS = ["numpy", "torch", *(["torch_cuda"] if torch.cuda.is_available() else [])]
 BATCHES = {"targets": 100, "alphas": 10}

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from nsdldm.settings import check_consistency, check_schema
 from nsdldm.trained.presets import resolve
+from nsdldm.workflow.settings import check_consistency, check_schema
 
 PROJECT = Path(__file__).resolve().parents[2]
 SCHEMA = PROJECT / "schemas/config.schema.yaml"

@@ -4,8 +4,15 @@ import math
 
 import pytest
 
-from nsdldm import slurm
-from nsdldm.slurm import Allowed, Asked, check_job, check_jobs, read_minutes, read_partitions
+from nsdldm.workflow import slurm
+from nsdldm.workflow.slurm import (
+    Allowed,
+    Asked,
+    check_job,
+    check_jobs,
+    read_minutes,
+    read_partitions,
+)
 
 LIMITS = """\
 PartitionName=cpu AllowGroups=ALL Default=YES QoS=N/A MaxNodes=UNLIMITED MaxTime=UNLIMITED \

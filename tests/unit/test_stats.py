@@ -7,7 +7,7 @@ from scipy.stats import zscore as scipy_zscore
 from sklearn.metrics import r2_score
 
 from nsdldm import stats
-from nsdldm.errors import InputError
+from nsdldm.support.errors import InputError
 
 
 def simulate_trials(rng, n_images, n_voxels, ratio, repeats=3):

@@ -4,8 +4,8 @@ import sys
 import numpy as np
 import pandas as pd
 
-from nsdldm.files import load_table, save_table, save_volume
-from nsdldm.summary import summarize_encoding, tabulate_encoding
+from nsdldm.encoding.summary import summarize_encoding, tabulate_encoding
+from nsdldm.support.files import load_table, save_table, save_volume
 
 
 def write_summary_inputs(folder):
@@ -71,5 +71,6 @@ def test_table_of_subjects(tmp_path):
 
 
 def test_summaries_need_neither_torch_nor_himalaya():
-    code = "import sys, nsdldm.summary; sys.exit(bool({'torch', 'himalaya'} & set(sys.modules)))"
+    code = "import sys, nsdldm.encoding.summary; "
+    code += "sys.exit(bool({'torch', 'himalaya'} & set(sys.modules)))"
     subprocess.run([sys.executable, "-c", code], check=True)

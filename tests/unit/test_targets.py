@@ -3,7 +3,7 @@
 import pytest
 
 from nsdldm.demo.atlases import check_regions
-from nsdldm.targets import find_unknown
+from nsdldm.workflow.targets import find_unknown
 
 RULES = {
     "all": [

@@ -21,7 +21,7 @@ from trained_files import (
     write_subject,
 )
 
-from nsdldm.errors import InputError
+from nsdldm.support.errors import InputError
 from nsdldm.trained.alignment import Alignment, align_encoder, load_alignment
 from nsdldm.trained.checkpoints import load_encoder, load_weights
 from nsdldm.trained.contrast import align_cosine, info_nce

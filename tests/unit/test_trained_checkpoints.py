@@ -14,7 +14,7 @@ from trained_files import (
     stage1,
 )
 
-from nsdldm.errors import InputError
+from nsdldm.support.errors import InputError
 from nsdldm.trained.checkpoints import (
     insert_weights,
     load_encoder,

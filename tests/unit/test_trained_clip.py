@@ -15,7 +15,7 @@ from trained_files import (
 )
 from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizer
 
-from nsdldm.errors import InputError
+from nsdldm.support.errors import InputError
 from nsdldm.trained.clip import embed_clip, load_clip
 
 FOLDER = Path(__file__).parents[2] / "resources/demo_model/clip"

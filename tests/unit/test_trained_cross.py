@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from nsdldm.errors import InputError
+from nsdldm.support.errors import InputError
 from nsdldm.trained import cross
 from nsdldm.trained.cross import CrossModal, load_image_mae
 from nsdldm.trained.networks import build_encoder, draw_mask

@@ -14,7 +14,7 @@ from trained_files import (
     write_subject,
 )
 
-from nsdldm.errors import InputError
+from nsdldm.support.errors import InputError
 from nsdldm.trained.data import (
     TestSet,
     TrainingSet,

@@ -21,7 +21,7 @@ from diffusion_files import (
 from ldm_models import TOKENS, WIDTH, save_model
 from safetensors.torch import load_file
 
-from nsdldm.errors import InputError
+from nsdldm.support.errors import InputError
 from nsdldm.trained.checkpoints import load_encoder, load_weights
 from nsdldm.trained.diffusion import (
     ConditionedDiffusion,

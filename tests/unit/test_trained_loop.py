@@ -14,7 +14,7 @@ from trained_files import (
     one_thread,  # noqa: F401
 )
 
-from nsdldm.errors import InputError
+from nsdldm.support.errors import InputError
 from nsdldm.trained import loop
 from nsdldm.trained.checkpoints import load_weights
 

@@ -13,7 +13,7 @@ from trained_files import (
     seeded,
 )
 
-from nsdldm.errors import InputError
+from nsdldm.support.errors import InputError
 from nsdldm.trained import networks
 
 PATCH, WIDTH = SMALL["patch"], SMALL["width"]

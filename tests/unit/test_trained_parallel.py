@@ -6,7 +6,7 @@ import torch
 from test_trained_loop import PLAN, Line, fit
 from trained_files import FORKS
 
-from nsdldm.errors import Finding, InputError
+from nsdldm.support.errors import Finding, InputError
 from nsdldm.trained import parallel
 
 DEFAULT_PORT = 29_500  # accelerate's

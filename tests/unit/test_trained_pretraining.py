@@ -20,7 +20,7 @@ from trained_files import (
     write_subject,
 )
 
-from nsdldm.errors import InputError
+from nsdldm.support.errors import InputError
 from nsdldm.trained import pretraining
 from nsdldm.trained.checkpoints import load_encoder, load_weights
 from nsdldm.trained.contrast import cross_contrast, self_contrast

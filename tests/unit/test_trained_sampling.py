@@ -19,10 +19,10 @@ from diffusion_files import (
 )
 from ldm_models import SCALE
 
-from nsdldm.errors import InputError
-from nsdldm.ldm import reconstruction
-from nsdldm.ldm.batching import draw_noise
-from nsdldm.ldm.chunks import ATTRIBUTES, gather_reconstructions, open_reconstructions
+from nsdldm.diffusion import reconstruction
+from nsdldm.diffusion.chunks import ATTRIBUTES, gather_reconstructions, open_reconstructions
+from nsdldm.support.batching import draw_noise
+from nsdldm.support.errors import InputError
 from nsdldm.trained import sampling
 from nsdldm.trained.checkpoints import load_weights, save_weights
 from nsdldm.trained.diffusion import fine_tune_diffusion, load_diffusion

@@ -10,7 +10,7 @@ from trained_files import (
     one_thread,  # noqa: F401
 )
 
-from nsdldm.errors import InputError
+from nsdldm.support.errors import InputError
 from nsdldm.trained import targets
 from nsdldm.trained.networks import draw_mask, take_tokens
 

@@ -12,9 +12,11 @@ from planted_voxels import HOW, draw_weights, name_inputs, name_kernels, name_su
 from scipy.stats import ortho_group
 from sklearn.linear_model import Ridge
 
-from nsdldm import encoding, ridge, stats, variance
-from nsdldm.errors import InputError
-from nsdldm.files import load_array, load_mask, load_table
+from nsdldm import ridge, stats
+from nsdldm.encoding import fits as encoding
+from nsdldm.encoding import variance
+from nsdldm.support.errors import InputError
+from nsdldm.support.files import load_array, load_mask, load_table
 
 N_IMAGES, N_TEST, N_DIMENSIONS, N_EACH, NOISE = 600, 150, 6, 60, 1.2
 GROUPS = {name: slice(n * N_EACH, (n + 1) * N_EACH) for n, name in enumerate(("z", "zc", "sum"))}

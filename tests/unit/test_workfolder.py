@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nsdldm.workfolder import (
+from nsdldm.workflow.workfolder import (
     check_name,
     check_writable,
     claim,
@@ -18,7 +18,7 @@ from nsdldm.workfolder import (
 PROJECT = Path(__file__).resolve().parents[2]
 CLAIM = """
 import sys
-from nsdldm.workfolder import claim
+from nsdldm.workflow.workfolder import claim
 print(claim(sys.argv[1], note=sys.argv[2] == "note"), flush=True)
 sys.stdin.read()
 """
@@ -84,7 +84,7 @@ def test_folders_that_cannot_be_written_are_found(tmp_path):
         (tmp_path / name).chmod(mode)
     code = (
         "import os, sys; sys.path.insert(0, os.getcwd()); "
-        "from nsdldm.workfolder import check_writable; "
+        "from nsdldm.workflow.workfolder import check_writable; "
         "os.geteuid() or os.setuid(65534); "
         "os.chdir('/'); "
         "print(*check_writable(sys.argv[1:]), sep='\\n')"

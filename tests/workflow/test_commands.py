@@ -291,7 +291,7 @@ CHECKS = {
 }
 EXAMPLE_SPACE = {
     "clip-image": {
-        "function": "nsdldm.features.embed_pictures",
+        "function": "nsdldm.features.pictures.embed_pictures",
         "settings": {
             "network": "demo-clip",
             "layer": "image_embeds",

@@ -14,15 +14,15 @@ import yaml
 
 from nsdldm.demo.release import simulate_subject
 from nsdldm.demo.stimuli import simulate_stimuli
-from nsdldm.encoding import fit_encoders
-from nsdldm.files import load_array, load_mask, load_volume, save_array, save_volume
-from nsdldm.ldm.latents import encode_latents
-from nsdldm.ldm.text import embed_captions
+from nsdldm.diffusion.latents import encode_latents
+from nsdldm.diffusion.text import embed_captions
+from nsdldm.encoding.fits import fit_encoders
 from nsdldm.nsd import layout
 from nsdldm.nsd.betas import extract_betas
 from nsdldm.nsd.rois import make_masks
 from nsdldm.nsd.trials import tabulate_trials
 from nsdldm.ridge import compute_kernels
+from nsdldm.support.files import load_array, load_mask, load_volume, save_array, save_volume
 
 pytestmark = pytest.mark.slow
 

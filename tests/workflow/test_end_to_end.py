@@ -157,7 +157,7 @@ def test_report(finished):
 def test_a_feature_space_by_a_config_block(finished, nsd_config):
     """It appears in a map and in the tables, and the other encoders stay as they are."""
     space = {
-        "function": "nsdldm.features.embed_pictures",
+        "function": "nsdldm.features.pictures.embed_pictures",
         "settings": {
             "network": "demo-clip",
             "layer": "image_embeds",

@@ -64,7 +64,8 @@ def test_functions_are_short():
 def test_snakefile_parses_without_heavy_imports():
     """Every job and every dry run pays for what the Snakefile imports."""
     code = (
-        "import sys, nsdldm.nsd.layout, nsdldm.nsd.preflight, nsdldm.provenance, nsdldm.settings; "
+        "import sys, nsdldm.nsd.layout, nsdldm.workflow.preflight, "
+        "nsdldm.support.provenance, nsdldm.workflow.settings; "
         "print([m for m in ('numpy', 'pandas', 'torch', 'nibabel') if m in sys.modules])"
     )
     result = subprocess.run(

@@ -22,7 +22,7 @@ from conftest import (
 )
 from snakemake.utils import validate
 
-from nsdldm.settings import check_consistency, check_schema
+from nsdldm.workflow.settings import check_consistency, check_schema
 
 
 def test_fresh_demo(tmp_path, tiny_demo):

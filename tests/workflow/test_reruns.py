@@ -180,7 +180,7 @@ EDITS = {
         ),
     ),
     "a module of two rules": (
-        "nsdldm/ldm/trajectories.py",
+        "nsdldm/diffusion/denoising.py",
         "\nUNUSED = 1\n",
         CHANGES["denoising seed"][1]
         | expect(GROUP_PICTURES | FIRST_PICTURES)

@@ -7,7 +7,7 @@ import pytest
 from bucket import serve_bucket
 from conftest import PROJECT, plan, run_snakemake, write_config
 
-from nsdldm.files import load_array
+from nsdldm.support.files import load_array
 
 pytestmark = [
     pytest.mark.slow,

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from conftest import plan, run_snakemake
 
-from nsdldm.ldm.chunks import ATTRIBUTES
+from nsdldm.diffusion.chunks import ATTRIBUTES
 
 pytestmark = pytest.mark.slow
 

@@ -8,8 +8,8 @@ from nsdldm.demo.training.assemble import assemble_model
 from nsdldm.demo.training.evaluation import evaluate_model
 from nsdldm.demo.training.recipe import Recipe
 from nsdldm.demo.training.stages import STAGES, Workshop
-from nsdldm.devices import DEVICES, choose_device
-from nsdldm.logs import logged
+from nsdldm.support.devices import DEVICES, choose_device
+from nsdldm.support.logs import logged
 
 LATER = ("assemble", "evaluate")
 

@@ -10,7 +10,7 @@ from transformers import CLIPImageProcessorPil, CLIPTextModel
 
 from nsdldm.demo.training import networks, stages
 from nsdldm.demo.training.classifiers import CLASSIFIERS
-from nsdldm.files import replacing
+from nsdldm.support.files import replacing
 
 
 def assemble_model(shop, output):

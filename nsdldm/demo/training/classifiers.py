@@ -6,7 +6,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from nsdldm.demo.scenes import BACKGROUNDS, CATEGORIES
-from nsdldm.errors import reading
+from nsdldm.support.errors import reading
 
 
 class SceneClassifier(nn.Module):

@@ -14,10 +14,10 @@ from transformers import CLIPModel
 from nsdldm.demo.captions import NAMES, OPENINGS, PLACES
 from nsdldm.demo.scenes import BACKGROUNDS, CATEGORIES
 from nsdldm.demo.training.classifiers import load_classifier, prepare
-from nsdldm.files import replacing, save_table
-from nsdldm.ldm.batching import draw_noise
-from nsdldm.ldm.text import embed_texts
-from nsdldm.logs import progress
+from nsdldm.diffusion.text import embed_texts
+from nsdldm.support.batching import draw_noise
+from nsdldm.support.files import replacing, save_table
+from nsdldm.support.logs import progress
 
 logger = logging.getLogger(__name__)
 

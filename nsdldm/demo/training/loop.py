@@ -9,8 +9,8 @@ import torch
 from torch.optim.lr_scheduler import OneCycleLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from nsdldm.errors import reading
-from nsdldm.files import replacing
+from nsdldm.support.errors import reading
+from nsdldm.support.files import replacing
 
 logger = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from PIL import Image
 from nsdldm.demo.captions import write_captions
 from nsdldm.demo.drawing import draw_scene
 from nsdldm.demo.scenes import BACKGROUNDS, CATEGORIES, describe_scene
-from nsdldm.files import create_array, load_array, replacing, save_array
-from nsdldm.logs import progress
+from nsdldm.support.files import create_array, load_array, replacing, save_array
+from nsdldm.support.logs import progress
 
 # Numbers beyond the release's 73,000, so that no simulated release shows a scene of training.
 FIRST_NUMBERS = {"train": 100_000, "test": 900_000}

@@ -14,9 +14,9 @@ from nsdldm.demo.training.classifiers import CLASSIFIERS, prepare
 from nsdldm.demo.training.loop import autocast, train_network
 from nsdldm.demo.training.scenes import draw_scenes, load_scenes
 from nsdldm.demo.training.tokenizer import train_tokenizer
-from nsdldm.files import create_array, load_array
-from nsdldm.ldm.text import embed_texts
-from nsdldm.logs import progress
+from nsdldm.diffusion.text import embed_texts
+from nsdldm.support.files import create_array, load_array
+from nsdldm.support.logs import progress
 
 logger = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""Ridge decoders: features of images from the responses to them."""

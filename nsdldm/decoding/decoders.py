@@ -1,0 +1,663 @@
+"""Decode z, c and other features of the images from one subject's brain activity by ridge.
+
+Two protocols. `corrected` is what we hold to be right; `takagi2023` is the published code's
+arithmetic (Takagi & Nishimoto, CVPR 2023, ``codes/utils/ridge.py``), choice by choice, so that its
+numbers can be reproduced and each difference priced.
+"""
+
+import logging
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from himalaya.backend import get_backend
+from himalaya.ridge import RidgeCV
+from himalaya.scoring import l2_neg_loss
+from sklearn.preprocessing import StandardScaler
+
+from nsdldm import ridge, stats
+from nsdldm.support.batching import draw_noise
+from nsdldm.support.errors import Finding, InputError
+from nsdldm.support.files import load_array, load_table, save_array, save_table
+
+logger = logging.getLogger(__name__)
+
+PUBLISHED_ALPHAS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+PUBLISHED_FOLDS = 5
+# Share of targets at an end of the penalties that calls for a wider range.
+EDGE_SHARE = 0.05
+TARGETS_AT_ONCE = 4096
+LEAST_TARGETS = 64
+# Of the training images, so that the gain does not rest on a few.
+LEAST_SHARE = 0.1
+
+
+class Protocol(NamedTuple):
+    """The choices in which the protocols differ.
+
+    Parameters
+    ----------
+    intercept : bool
+        Fit an intercept, so that predictions have the targets' mean.
+    grouped_folds : bool
+        Keep the trials of an image on one side of a fold; else contiguous fifths of the trials.
+    wide_alphas : bool
+        Penalties of the configuration; else 1e-6 to 1.
+    posterior_mean : bool
+        z is the mean of the autoencoder's posterior; else one random sample.
+    session_zscore : bool
+        Responses are z-scored in each session; else over all training trials.
+    gain : bool
+        Predictions are fitted to single trials, which are noisier than the averages that they are
+        made of, so they vary too little: their deviations from the mean are multiplied by
+        `find_gain`.
+    """
+
+    intercept: bool
+    grouped_folds: bool
+    wide_alphas: bool
+    posterior_mean: bool
+    session_zscore: bool
+    gain: bool
+
+
+PROTOCOLS = {
+    "corrected": Protocol(*[True] * len(Protocol._fields)),
+    "takagi2023": Protocol(*[False] * len(Protocol._fields)),
+}
+
+
+class Decoded(NamedTuple):
+    """What is found of a target.
+
+    Parameters
+    ----------
+    predicted : array of shape (n_test, n_dimensions)
+    alphas : float64 array of shape (n_dimensions,)
+    weights : array of shape (n_voxels, n_dimensions)
+    features : array of shape (n_images, ...)
+        True features of all images.
+    gain : float
+        By which deviations from the mean were multiplied.
+    """
+
+    predicted: np.ndarray
+    alphas: np.ndarray
+    weights: np.ndarray
+    features: np.ndarray
+    gain: float
+
+
+def prepare_responses(betas, trials, images, zscore):
+    """Bring single-trial betas into the form that decoders take.
+
+    Parameters
+    ----------
+    betas : float32 array of shape (n_trials, n_voxels)
+        Percent signal change, NaN where invalid.
+    trials, images : DataFrame
+        ``trials.tsv`` and ``images.tsv``.
+    zscore : bool
+        z-score each session by its training trials; else standardise over all training trials, in
+        which invalid values count as the 0 that the release stores for them.
+
+    Returns
+    -------
+    train : float32 array of shape (n_train_trials, n_voxels)
+    test : float32 array of shape (n_test_images, n_voxels)
+        Averages of a test image's trials, in the order of `images`.
+    """
+    fitted = (trials["split"] == "train").to_numpy()
+    wanted = images.loc[images["split"] == "test", "nsd_id"].to_numpy()
+    nsd_ids = trials["nsd_id"].to_numpy()
+    if zscore:
+        values = stats.zscore_sessions(betas, trials["session"].to_numpy(), fitted)
+        test, _ = stats.average_trials(values, nsd_ids, wanted)
+        return np.nan_to_num(values[fitted]), test.astype(np.float32)
+    values = np.nan_to_num(betas)
+    scaler = StandardScaler().fit(values[fitted])
+    test, _ = stats.average_trials(values, nsd_ids, wanted)
+    return scaler.transform(values[fitted]), scaler.transform(test).astype(np.float32)
+
+
+def make_folds(protocol, nsd_ids, n_folds, seed):
+    """Split training trials for the choice of the penalty.
+
+    Parameters
+    ----------
+    protocol : Protocol
+    nsd_ids : int array of shape (n_train_trials,)
+    n_folds, seed : int
+        Only used where folds are grouped.
+
+    Returns
+    -------
+    list of (train, test), or int
+        What himalaya takes as `cv`.
+    """
+    if protocol.grouped_folds:
+        return ridge.group_folds(nsd_ids, n_folds, seed)
+    return PUBLISHED_FOLDS
+
+
+def fit_decoder(X, Y, X_test, alphas, folds, intercept, targets=None):
+    """Fit ridge with one penalty a target, and predict the test samples.
+
+    Parameters
+    ----------
+    X : array of shape (n_train, n_voxels)
+        float32 or float64, which is the precision of everything.
+    Y : array of shape (n_train, n_targets)
+    X_test : array of shape (n_test, n_voxels)
+    alphas : sequence of float
+        Penalties tried.
+    folds : list of (train, test), or int
+        As `make_folds` returns them.
+    intercept : bool
+        Fit one. The penalty is chosen by the squared error, averaged over folds, either way.
+    targets : int, optional
+        Handled at once; halved where the memory of the GPU runs out.
+
+    Returns
+    -------
+    predictions : array of shape (n_test, n_targets)
+    alphas : float64 array of shape (n_targets,)
+        An element of `alphas` for each target.
+    weights : array of shape (n_voxels, n_targets)
+    """
+
+    def fit(batches):
+        model = RidgeCV(
+            alphas=np.asarray(alphas, X.dtype),
+            fit_intercept=intercept,
+            cv=folds,
+            # On a CPU they are there anyway, and himalaya 0.4.11 fails to say so.
+            Y_in_cpu=get_backend().name == "torch_cuda",
+            solver_params={
+                "score_func": l2_neg_loss,
+                "n_targets_batch": batches["targets"],
+                "n_targets_batch_refit": batches["targets"],
+                "n_alphas_batch": batches["alphas"],
+                "warn": False,
+            },
+        ).fit(X, Y)
+        return model, model.predict(X_test)
+
+    n = min(targets or TARGETS_AT_ONCE, Y.shape[1])
+    model, predictions = ridge.fit_batched(fit, {"targets": n, "alphas": 1})
+    to_numpy = get_backend().to_numpy
+    grid = np.asarray(alphas, np.float64)
+    chosen = np.abs(np.log(grid)[:, None] - np.log(to_numpy(model.best_alphas_))).argmin(axis=0)
+    return to_numpy(predictions), grid[chosen], to_numpy(model.coef_)
+
+
+def weigh_images(nsd_ids, n_trials):
+    """Weigh training images so that their averages are as noisy as those of the test images.
+
+    Parameters
+    ----------
+    nsd_ids : int array of shape (n_train_trials,)
+        The image of each training trial.
+    n_trials : int array of shape (n_test_images,)
+        Trials of each test image.
+
+    Returns
+    -------
+    float64 array of shape (n_train_images,)
+        In the order of the nsd_ids: numbers of trials then have the shares that they have among
+        test images. Those of less than a tenth of the training images count nothing, so that no
+        few images decide; all images count alike if nothing is left.
+    """
+    _, shown = np.unique(nsd_ids, return_counts=True)
+    most = max(shown.max(), n_trials.max()) + 1
+    trained, tested = (np.bincount(n, minlength=most) / len(n) for n in (shown, n_trials))
+    weights = np.divide(tested, trained, out=np.zeros(most), where=trained >= LEAST_SHARE)
+    return weights[shown] if weights.any() else np.ones(len(shown))
+
+
+def compare_left_out(X, Y, nsd_ids, weights, alphas, folds, intercept):
+    """Predict averages of training images that the decoder did not see, and compare.
+
+    Parameters
+    ----------
+    X, Y, alphas, intercept
+        As `fit_decoder`, but a penalty for each target.
+    nsd_ids : int array of shape (n_train,)
+        The image of each trial.
+    weights : array of shape (n_train_images,)
+        Of the images in the order of their numbers; each is predicted from the average of its
+        trials.
+    folds : list of (train, test)
+        All trials of an image on one side.
+
+    Returns
+    -------
+    products, squares : float64 arrays of shape (n_targets,)
+        Weighted sums over images of prediction times truth and of squared predictions, both as
+        deviations from the training mean in units of the target's standard deviation; 0 of a
+        constant target.
+    """
+    backend = get_backend()
+
+    def compare(batches):
+        sums = np.zeros((2, Y.shape[1]))
+        for train, left_out in folds:
+            images = np.unique(nsd_ids[left_out])
+            images = images[weights[np.searchsorted(known, images)] > 0]
+            weight = weights[np.searchsorted(known, images), None]
+            averages, _ = stats.average_trials(X, nsd_ids, images)
+            truth = first[np.searchsorted(known, images)]
+            middle = X[train].mean(axis=0) if intercept else 0
+            U, singular, Vt = backend.svd(backend.asarray(X[train] - middle), full_matrices=False)
+            components = backend.asarray(averages - middle) @ Vt.T
+            for start in range(0, Y.shape[1], batches["targets"]):
+                batch = slice(start, start + batches["targets"])
+                mean = Y[train, batch].mean(axis=0)
+                fitted = backend.asarray(Y[train, batch] - (mean if intercept else 0))
+                penalties = backend.asarray(alphas[batch], dtype=fitted.dtype)
+                shrunk = singular[:, None] / (singular[:, None] ** 2 + penalties)
+                predicted = backend.to_numpy(components @ (shrunk * (U.T @ fitted)))
+                for row, other in enumerate((Y[truth, batch] - mean, predicted)):
+                    sums[row, batch] += (weight * predicted * other).sum(axis=0)
+        return sums
+
+    known, first = np.unique(nsd_ids, return_index=True)
+    n = min(TARGETS_AT_ONCE, Y.shape[1])
+    sums = ridge.fit_batched(compare, {"targets": n, "alphas": 1})
+    for start in range(0, Y.shape[1], n):
+        batch = slice(start, start + n)
+        varies = np.ptp(Y[:, batch], axis=0) > 0
+        variance = Y[:, batch].var(axis=0, dtype=np.float64)
+        sums[:, batch] = np.where(varies, sums[:, batch] / np.where(varies, variance, 1), 0)
+    return sums
+
+
+def find_gain(products, squares):
+    """Slope of truth on prediction for all dimensions of a target together.
+
+    Parameters
+    ----------
+    products, squares : arrays of shape (n_dimensions,)
+        As `compare_left_out` returns them.
+
+    Returns
+    -------
+    float
+        1 where predictions of unseen images do not go with the truth at all.
+    """
+    product, square = np.sum(products), np.sum(squares)
+    if not product > 0:
+        logger.warning("predictions of left-out images do not go with the truth: no gain")
+        return 1.0
+    return float(product / square)
+
+
+def plan_targets(n_train, n_test, n_voxels, n_targets, n_folds, memory_gb):
+    """Choose how many targets fit into memory in one fit, and predict its peak.
+
+    Parameters
+    ----------
+    n_train, n_test, n_voxels, n_targets, n_folds : int
+    memory_gb : float
+        Memory the process may use, in units of 1e9 bytes.
+
+    Returns
+    -------
+    targets : int
+    peak : int
+        Bytes.
+
+    Raises
+    ------
+    InputError
+        Not even a few targets fit.
+    """
+    validation = -(-n_train // n_folds)
+    # Betas and their copies, a fold's decomposition and the matrix that maps its targets.
+    fixed = ridge.LIBRARIES + 4 * (6 * n_train * n_voxels + 2 * validation * n_train)
+    # Targets and their centred copy with a fold of both, weights twice, predictions.
+    each = 4 * (4 * n_train + 3 * n_voxels + 2 * n_test)
+    possible = int((1e9 * memory_gb - fixed) // each)
+    if possible < min(n_targets, LEAST_TARGETS):
+        least = (fixed + each * min(n_targets, LEAST_TARGETS)) / 1e9 + 0.05
+        found, remedy = f"{memory_gb:g}", "Raise it, or use fewer sessions or voxels"
+        raise InputError(Finding("decoding.memory_gb", f"at least {least:.1f}", found, remedy))
+    blocks = -(-n_targets // possible)
+    targets = -(-n_targets // blocks)
+    return targets, int(fixed + each * targets)
+
+
+def _read_targets(path, images, logvar, seed):
+    """Features (n_images, n_dimensions) of a target; a sample of the posterior if asked for."""
+    features = load_array(path)
+    if len(features) != len(images):
+        expected = f"one row for each of the {len(images)} images of images.tsv"
+        found = f"{len(features)} rows"
+        raise InputError(Finding(str(path), expected, found, "Compute the features again"))
+    values = np.array(features, np.float32)
+    if logvar is not None:
+        noise = draw_noise(seed, images["nsd_id"].to_numpy(), values.shape[1:])
+        values += np.exp(0.5 * np.array(load_array(logvar))) * noise
+    return values
+
+
+def score_dimensions(true, predicted):
+    """Score every dimension across images.
+
+    Parameters
+    ----------
+    true, predicted : arrays of shape (n_images, n_dimensions)
+
+    Returns
+    -------
+    DataFrame
+        dimension, r and r2, missing where the true dimension is constant (such as c's start
+        token).
+    """
+    scores = {"r": stats.correlate(true, predicted), "r2": stats.r2(true, predicted)}
+    scores["r"][np.ptp(true, axis=0) == 0] = np.nan
+    # A prediction that never changes explains nothing.
+    scores["r"][(np.ptp(predicted, axis=0) == 0) & (np.ptp(true, axis=0) > 0)] = 0
+    return pd.DataFrame({"dimension": np.arange(true.shape[1])} | scores)
+
+
+def score_images(true, predicted, mean, deviation):
+    """Score every image across dimensions.
+
+    Parameters
+    ----------
+    true, predicted : arrays of shape (n_images, n_dimensions)
+    mean, deviation : arrays of shape (n_dimensions,)
+        Of the training images; a dimension that does not vary is left out of `r_pattern`.
+
+    Returns
+    -------
+    DataFrame
+        r, the published score: the correlation of all dimensions of an image, which mostly says
+        whether the mean is right; and r_pattern, the same after standardising each dimension.
+    """
+    varies = deviation > 0
+    scale = np.where(varies, deviation, 1)
+    patterns = [((values - mean) / scale)[:, varies].T for values in (true, predicted)]
+    return pd.DataFrame(
+        {"r": stats.correlate(true.T, predicted.T), "r_pattern": stats.correlate(*patterns)}
+    )
+
+
+class _Study:
+    """One subject's tables and responses, read once for all fits."""
+
+    def __init__(self, betas, trials, images, features, z_logvar, regions):
+        self.trials, self.images = load_table(trials), load_table(images)
+        self.paths, self.features = betas, features
+        self.z_logvar, self.regions = z_logvar, regions
+        self.test = (self.images["split"] == "test").to_numpy()
+        fitted = self.trials["split"] == "train"
+        self.nsd_ids = self.trials.loc[fitted, "nsd_id"].to_numpy()
+        n_trials = self.images.loc[self.test, "n_trials"].to_numpy()
+        self.weights = weigh_images(self.nsd_ids, n_trials)
+        self.rows = pd.Series(np.arange(len(self.images)), self.images["nsd_id"])[
+            self.nsd_ids
+        ].to_numpy()
+
+    def responses(self, region, zscore):
+        betas = np.array(load_array(self.paths[region]), np.float32)
+        if len(betas) != len(self.trials):
+            expected = f"one row for each of the {len(self.trials)} trials"
+            found = f"{len(betas)} rows"
+            raise InputError(
+                Finding(str(self.paths[region]), expected, found, "Extract them again")
+            )
+        return prepare_responses(betas, self.trials, self.images, zscore)
+
+    def targets(self, protocol, seed):
+        """Features of all images by target."""
+        return {
+            name: _read_targets(
+                path,
+                self.images,
+                self.z_logvar if name == "z" and not protocol.posterior_mean else None,
+                seed,
+            )
+            for name, path in self.features.items()
+        }
+
+
+def _decode(study, protocol, alphas, n_folds, memory_gb, seed):
+    """Decode all targets under a protocol; returns a `Decoded` by target."""
+    features = study.targets(protocol, seed)
+    results = {}
+    for region in sorted(set(study.regions.values())):
+        names = [name for name, wanted in study.regions.items() if wanted == region]
+        flat = [features[name].reshape(len(study.images), -1) for name in names]
+        edges = np.cumsum([values.shape[1] for values in flat])[:-1]
+        responses = study.responses(region, protocol.session_zscore)
+        X, X_test = responses
+        n_targets = sum(values.shape[1] for values in flat)
+        block, peak = plan_targets(
+            *(len(X), len(X_test), X.shape[1], n_targets, n_folds, memory_gb)
+        )
+        message = "%s from %s: %d trials, %d voxels, %d dimensions, predicted peak %.1f GB"
+        logger.info(message, " and ".join(names), region, *X.shape, n_targets, peak / 1e9)
+        # All targets of a region in as few fits as memory allows: each repeats the decompositions.
+        stacked = np.concatenate(flat, axis=1)
+        parts = [
+            _fit_block(study, protocol, responses, block, alphas, n_folds, seed)
+            for block in np.split(stacked, np.arange(block, n_targets, block), axis=1)
+        ]
+        joined = [np.concatenate(part, axis=-1) for part in zip(*parts, strict=True)]
+        split = [np.split(part, edges, axis=-1) for part in joined]
+        for name, *found in zip(names, *split, strict=True):
+            results[name] = _rescale(name, protocol, study, features[name], *found)
+    return results
+
+
+def _fit_block(study, protocol, responses, features, alphas, n_folds, seed):
+    """Predictions, penalties and weights of some dimensions, and how left-out images compare."""
+    X, X_test = responses
+    Y = features[study.rows]
+    folds = make_folds(protocol, study.nsd_ids, n_folds, seed)
+    alphas = alphas if protocol.wide_alphas else PUBLISHED_ALPHAS
+    predicted, best, weights = fit_decoder(X, Y, X_test, alphas, folds, protocol.intercept)
+    if not protocol.gain:
+        return predicted, best, weights, np.ones((2, Y.shape[1]))
+    left_out = compare_left_out(
+        *(X, Y, study.nsd_ids, study.weights, best),
+        ridge.group_folds(study.nsd_ids, n_folds, seed),
+        protocol.intercept,
+    )
+    return predicted, best, weights, left_out
+
+
+def _rescale(name, protocol, study, features, predicted, alphas, weights, left_out):
+    """Multiply what a target's predictions deviate from the training mean by its gain."""
+    gain = 1.0
+    if protocol.gain:
+        gain = find_gain(*left_out)
+        logger.info("%s: gain %.3f", name, gain)
+        # Of the training trials, as the fit's own.
+        shares = np.bincount(study.rows, minlength=len(features)) / len(study.rows)
+        flat = features.reshape(len(features), -1)
+        middle = shares.astype(flat.dtype) @ flat if protocol.intercept else 0
+        predicted, weights = middle + gain * (predicted - middle), gain * weights
+    return Decoded(predicted, alphas, weights, features, gain)
+
+
+def _score(study, name, result, alphas):
+    """Tables of a target's scores, by dimension and by image."""
+    predicted, flat = result.predicted, result.features.reshape(len(result.features), -1)
+    true, train = flat[study.test], flat[~study.test]
+    dimensions = score_dimensions(true, predicted)
+    dimensions["alpha"] = result.alphas
+    dimensions["constant"] = np.ptp(train, axis=0) == 0
+    dimensions.loc[dimensions["constant"], ["r", "r2"]] = np.nan
+    mean, deviation = train.mean(axis=0, dtype=np.float64), train.std(axis=0, dtype=np.float64)
+    deviation[dimensions["constant"]] = 0
+    by_image = score_images(true, predicted, mean, deviation)
+    by_image.insert(0, "nsd_id", study.images.loc[study.test, "nsd_id"].to_numpy())
+    found = dimensions["r"].median(), by_image["r"].mean(), by_image["r_pattern"].mean()
+    message = "%s: median r of a dimension %.3f, mean r of an image %.3f, of its pattern %.3f"
+    logger.info(message, name, *found)
+    if dimensions["constant"].any():
+        logger.info("%s: %d constant dimensions not scored", name, dimensions["constant"].sum())
+    _warn_of_edges(name, dimensions, alphas)
+    return dimensions, by_image
+
+
+def _warn_of_edges(name, dimensions, alphas):
+    """Say if well-decoded dimensions chose the smallest or largest penalty."""
+    chosen = dimensions.loc[dimensions["r"] > 0.1, "alpha"]
+    for edge, where in ((min(alphas), "smallest"), (max(alphas), "largest")):
+        share = (chosen == edge).mean() if len(chosen) else 0
+        if share > EDGE_SHARE:
+            message = "%s: %.0f %% of dimensions with r above 0.1 chose the %s alpha, %g"
+            logger.warning(message, name, 100 * share, where, edge)
+
+
+def decode_features(
+    *,
+    betas,
+    trials,
+    images,
+    features,
+    z_logvar,
+    regions,
+    protocol,
+    alphas,
+    n_folds,
+    memory_gb,
+    seed,
+    device,
+    decoded,
+    dimensions,
+    by_image,
+    weights=None,
+):
+    """Decode the features of a subject's test images from its responses, and score them.
+
+    Parameters
+    ----------
+    betas : dict of path
+        By region: float32 ``.npy`` of shape (n_trials, n_voxels), percent signal change.
+    trials, images : path
+        ``trials.tsv`` and ``images.tsv``.
+    features : dict of path
+        By target: ``.npy`` with a row an image of `images`.
+    z_logvar : path
+        Log-variance of the posterior, for a protocol that samples z.
+    regions : dict of str
+        The region that each target is decoded from.
+    protocol : str
+        One of `PROTOCOLS`.
+    alphas : list of float
+        Penalties tried, in units of a voxel's summed squared response.
+    n_folds : int
+    memory_gb : float
+    seed : int
+        Of folds and of the posterior's sample.
+    device : {"auto", "cpu", "cuda"}
+    decoded : dict of path
+        Output by target: float32 ``.npy`` (n_test, ...), in the order of the test images.
+    dimensions : dict of path
+        Output by target: table with a row a dimension: r and R² across test images, the penalty
+        chosen and whether the target is constant.
+    by_image : dict of path
+        Output by target: table with a row a test image: nsd_id, r (the published score) and
+        r_pattern.
+    weights : dict of path, optional
+        Output by target: float32 ``.npy`` (n_voxels, n_dimensions).
+
+    Raises
+    ------
+    InputError
+        Inputs that contradict each other, or too little memory.
+    """
+    ridge.set_device(device)
+    study = _Study(betas, trials, images, features, z_logvar, regions)
+    chosen = PROTOCOLS[protocol]
+    results = _decode(study, chosen, alphas, n_folds, memory_gb, seed)
+    for name, result in results.items():
+        tables = _score(study, name, result, alphas if chosen.wide_alphas else PUBLISHED_ALPHAS)
+        shape = (-1, *result.features.shape[1:])
+        save_array(decoded[name], result.predicted.reshape(shape).astype(np.float32))
+        save_table(dimensions[name], tables[0])
+        save_table(by_image[name], tables[1])
+        if weights:
+            save_array(weights[name], result.weights.astype(np.float32))
+
+
+def compare_protocols(
+    *,
+    betas,
+    trials,
+    images,
+    features,
+    z_logvar,
+    regions,
+    alphas,
+    n_folds,
+    memory_gb,
+    seed,
+    device,
+    table,
+):
+    """Decode with each choice of `corrected` given up alone, and with all of them.
+
+    Parameters
+    ----------
+    betas, trials, images, features, z_logvar, regions, alphas, n_folds, memory_gb, seed, device
+        As `decode_features`.
+    table : path
+        Output, a row per variant and target: variant, target, r and r2 (medians over dimensions),
+        r_image (mean over images, the published score), r_pattern, alpha (median) and gain.
+    """
+    ridge.set_device(device)
+    study = _Study(betas, trials, images, features, z_logvar, regions)
+    corrected, published = PROTOCOLS["corrected"], PROTOCOLS["takagi2023"]
+    variants = {"corrected": corrected}
+    variants |= {
+        f"corrected, {field} off": corrected._replace(**{field: False})
+        for field in Protocol._fields
+    }
+    variants["takagi2023"] = published
+    rows = []
+    for variant, protocol in variants.items():
+        logger.info("%s", variant)
+        for name, result in _decode(study, protocol, alphas, n_folds, memory_gb, seed).items():
+            used = alphas if protocol.wide_alphas else PUBLISHED_ALPHAS
+            dimensions, by_image = _score(study, name, result, used)
+            rows.append(
+                {
+                    "variant": variant,
+                    "target": name,
+                    "r": dimensions["r"].median(),
+                    "r2": dimensions["r2"].median(),
+                    "r_image": by_image["r"].mean(),
+                    "r_pattern": by_image["r_pattern"].mean(),
+                    "alpha": dimensions["alpha"].median(),
+                    "gain": result.gain,
+                }
+            )
+    save_table(table, pd.DataFrame(rows))
+
+
+def tabulate_protocols(*, tables, demo, output):
+    """Put all subjects' comparisons into one table, with their mean.
+
+    Parameters
+    ----------
+    tables : dict of path
+        By subject, as `compare_protocols` writes them.
+    demo : bool
+        The brains are simulated.
+    output : path
+        Output: data ("demo" or "nsd"), subject (or "mean") and the columns of the tables.
+    """
+    table = pd.concat({name: load_table(path) for name, path in tables.items()}, names=["subject"])
+    table = table.reset_index("subject")
+    keys = ["variant", "target"]
+    mean = table.drop(columns="subject").groupby(keys, sort=False).mean().reset_index()
+    mean.insert(0, "subject", "mean")
+    joined = pd.concat([table, mean])
+    joined.insert(0, "data", "demo" if demo else "nsd")
+    save_table(output, joined)

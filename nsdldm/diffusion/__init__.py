@@ -1,0 +1,1 @@
+"""Run a latent diffusion model: loading, schedulers, denoising, reconstruction."""

@@ -1,0 +1,300 @@
+"""Reconstructed pictures on disk: work that goes on after a kill, and one file a method.
+
+Light imports: what only reads pictures needs no networks.
+"""
+
+import logging
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import h5py
+import numpy as np
+
+from nsdldm.support.errors import Finding, InputError, reading
+from nsdldm.support.files import create_array, create_hdf5, load_table, open_hdf5
+from nsdldm.support.resume import LEDGER, read_done, record_done
+
+logger = logging.getLogger(__name__)
+
+# Every file of reconstructions says how its pictures were made.
+ATTRIBUTES = (
+    "method",
+    "model",
+    "revision",
+    "seed",
+    "strength",
+    "guidance",
+    "steps",
+    "scheduler",
+    "resolution",
+)
+# What only a chunk's file says.
+CHUNK_ATTRIBUTES = ("chunk", "n_chunks", "digest")
+REMEDY = "Delete it and reconstruct again"
+PICTURES = "pictures.npy"
+
+
+class Reconstructions(NamedTuple):
+    """Pictures made by one method.
+
+    Parameters
+    ----------
+    images : h5py.Dataset
+        uint8 of shape (n_images, n_samples, height, width, 3), read where it is indexed.
+    nsd_ids : int64 array of shape (n_images,)
+        0-based numbers of the images.
+    attrs : dict
+        How the pictures were made: `ATTRIBUTES` and more.
+    """
+
+    images: h5py.Dataset
+    nsd_ids: np.ndarray
+    attrs: dict
+
+
+def chunk_rows(n, chunk, n_chunks):
+    """Rows of one of several contiguous parts whose sizes differ by one at most.
+
+    Parameters
+    ----------
+    n : int
+        Number of images.
+    chunk, n_chunks : int
+        0-based number of the part, and number of parts.
+
+    Returns
+    -------
+    slice
+
+    Raises
+    ------
+    InputError
+        More parts than images.
+    """
+    if n_chunks > n:
+        remedy = "Lower the number of chunks"
+        expected = f"at most {n}, one a test image"
+        raise InputError(Finding("reconstruction.chunks", expected, str(n_chunks), remedy))
+    return slice(n * chunk // n_chunks, n * (chunk + 1) // n_chunks)
+
+
+def find_test_images(path):
+    """Numbers and rows of the test images of a table of images.
+
+    Parameters
+    ----------
+    path : str or Path
+        Table with the columns nsd_id and split.
+
+    Returns
+    -------
+    nsd_ids, rows : int64 arrays of shape (n_test,)
+    """
+    table = load_table(path)
+    rows = np.flatnonzero(table["split"] == "test")
+    if not len(rows):
+        remedy = "Use sessions that share images with the other subjects"
+        raise InputError(Finding(str(path), "test images", "none", remedy))
+    return table["nsd_id"].to_numpy(np.int64)[rows], rows
+
+
+def open_partial(folder, shape, key):
+    """Open the pictures that an interrupted run left, or begin anew.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Made if missing; holds nothing else.
+    shape : tuple of int
+        (n_images, n_samples, height, width, 3).
+    key : str
+        Identifies settings and inputs. Work under another key is discarded.
+
+    Returns
+    -------
+    pictures : writable uint8 memory map of shape `shape`
+    done : int
+        Number of pictures, in C-order of images and samples, that are there already.
+    """
+    folder = Path(folder)
+    left = _read_partial(folder, shape, key)
+    if left is not None:
+        n_pictures = shape[0] * shape[1]
+        logger.info("%s: going on after %d of %d pictures", folder, left[1], n_pictures)
+        return left
+    remove_partial(folder)
+    with create_array(folder / PICTURES, shape, np.uint8):
+        pass
+    record_done(folder, key, 0)
+    return np.load(folder / PICTURES, mmap_mode="r+", allow_pickle=False), 0
+
+
+def _read_partial(folder, shape, key):
+    """What an interrupted run left, or None if that is nothing of use."""
+    done = read_done(folder, key)
+    if done is None:
+        return None
+    try:
+        pictures = np.load(folder / PICTURES, mmap_mode="r+", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        logger.warning("%s: discarded, since it cannot be read (%s)", folder, error)
+        return None
+    if pictures.shape != tuple(shape) or pictures.dtype != np.uint8:
+        logger.info("%s: discarded, since it belongs to other settings or inputs", folder)
+        return None
+    return pictures, done
+
+
+def remove_partial(folder):
+    """Remove what `open_partial` made, and the folder if that was all it held."""
+    folder = Path(folder)
+    # The ledger first: pictures without one are never taken up.
+    for path in (folder / LEDGER, folder / PICTURES, *folder.glob(".part-*")):
+        path.unlink(missing_ok=True)
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def _create_dataset(file, shape):
+    """A dataset with a compressed chunk a picture."""
+    chunk = (1, 1, *shape[2:])
+    return file.create_dataset("images", shape, np.uint8, chunks=chunk, compression="gzip")
+
+
+def save_reconstructions(path, pictures, nsd_ids, attributes):
+    """Write pictures as one HDF5 file.
+
+    Parameters
+    ----------
+    path : str or Path
+    pictures : uint8 array of shape (n_images, n_samples, height, width, 3)
+    nsd_ids : int array of shape (n_images,)
+    attributes : dict
+        With `ATTRIBUTES`.
+    """
+    with create_hdf5(path, pictures.nbytes) as file:
+        dataset = _create_dataset(file, pictures.shape)
+        for place in np.ndindex(pictures.shape[:2]):
+            dataset[place] = pictures[place]
+        file["nsd_id"] = np.asarray(nsd_ids, np.int64)
+        file.attrs.update(attributes)
+
+
+@contextmanager
+def open_reconstructions(path):
+    """Open a file of reconstructions, of a whole method or of a chunk.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Yields
+    ------
+    Reconstructions
+
+    Raises
+    ------
+    InputError
+        No such file, one that is damaged (also where that shows only when pictures are read
+        inside the block), or one without pictures, their numbers or how they were made.
+    """
+    with ExitStack() as stack:
+        with reading(path, "an HDF5 file of reconstructions", REMEDY):
+            file = stack.enter_context(open_hdf5(path))
+            images, nsd_ids, attrs = file["images"], file["nsd_id"][:], dict(file.attrs)
+        _check_reconstructions(path, images, nsd_ids, attrs)
+        try:
+            yield Reconstructions(images, nsd_ids, attrs)
+        except OSError as error:
+            # How h5py reports a chunk that cannot be unpacked.
+            if "synchronously read data" not in str(error):
+                raise
+            expected = "pictures that can be read"
+            raise InputError(Finding(str(path), expected, str(error), REMEDY)) from error
+
+
+def _check_reconstructions(path, images, nsd_ids, attrs):
+    """Stop at a file that is none of ours."""
+    shape = images.shape
+    if images.dtype != np.uint8 or len(shape) != 5 or shape[-1] != 3 or shape[0] != len(nsd_ids):
+        expected = "uint8 images of shape (n_images, n_samples, height, width, 3), a nsd_id each"
+        found = f"{images.dtype} of shape {shape} and {len(nsd_ids)} numbers"
+        raise InputError(Finding(str(path), expected, found, REMEDY))
+    missing = [name for name in ATTRIBUTES if name not in attrs]
+    if missing:
+        expected = f"the attributes {', '.join(ATTRIBUTES)}"
+        raise InputError(Finding(str(path), expected, f"none of {', '.join(missing)}", REMEDY))
+
+
+def gather_reconstructions(*, chunks, images, output):
+    """Join the chunks of one method.
+
+    Parameters
+    ----------
+    chunks : list of path
+        Files of `nsdldm.diffusion.reconstruction.reconstruct_chunk`, in any order.
+    images : str or Path
+        Table of images with the columns nsd_id and split.
+    output : str or Path
+        HDF5 with the dataset images, uint8 of shape (n_test, n_samples, side, side, 3), one
+        compressed chunk a picture, the dataset nsd_id, int64 of shape (n_test,), and
+        `ATTRIBUTES`; rows are the test images of the table, in its order.
+
+    Raises
+    ------
+    InputError
+        Chunks that cannot be read, were made from other inputs or settings than their fellows, or
+        are not all of the test images.
+    """
+    nsd_ids = find_test_images(images)[0]
+    with ExitStack() as stack:
+        parts = [(path, stack.enter_context(open_reconstructions(path))) for path in chunks]
+        _check_fellows(parts)
+        parts.sort(key=lambda part: part[1].attrs["chunk"])
+        found = np.concatenate([part.nsd_ids for _, part in parts])
+        if not np.array_equal(found, nsd_ids):
+            expected = f"the {len(nsd_ids)} test images of {images}, in its order"
+            where, what = ", ".join(str(path) for path, _ in parts), f"{len(found)} images"
+            raise InputError(Finding(where, expected, f"{what}, not the same", REMEDY))
+        _write_joined(output, [part for _, part in parts])
+    logger.info("%d chunks, %d images", len(parts), len(nsd_ids))
+
+
+def _check_fellows(parts):
+    """Stop unless all chunks have the same settings and inputs and each part is there once."""
+    path, first = parts[0]
+    for other_path, other in parts:
+        if not set(CHUNK_ATTRIBUTES) <= set(other.attrs):
+            expected = "a chunk of a method's pictures"
+            remedy = "Give the chunks, not what was gathered"
+            raise InputError(Finding(str(other_path), expected, "pictures of another kind", remedy))
+        names = ("digest", "n_chunks", *ATTRIBUTES)
+        different = [name for name in names if other.attrs[name] != first.attrs[name]]
+        if different:
+            expected, found = f"the settings and inputs of {path}", f"another {different[-1]}"
+            remedy = "Delete the chunks that are out of date and reconstruct them again"
+            raise InputError(Finding(str(other_path), expected, found, remedy))
+    numbers = sorted(int(part.attrs["chunk"]) for _, part in parts)
+    n_chunks = int(first.attrs["n_chunks"])
+    if numbers != list(range(n_chunks)):
+        where = ", ".join(str(path) for path, _ in parts)
+        expected, remedy = f"chunks 0 to {n_chunks - 1}, each once", "Give all of the method's"
+        raise InputError(Finding(where, expected, f"{numbers}", remedy))
+
+
+def _write_joined(path, chunks):
+    """Copy the chunks' pictures as they are compressed."""
+    nsd_ids = np.concatenate([chunk.nsd_ids for chunk in chunks])
+    attributes = {k: v for k, v in chunks[0].attrs.items() if k not in CHUNK_ATTRIBUTES}
+    n_bytes = sum(chunk.images.id.get_storage_size() for chunk in chunks)
+    with create_hdf5(path, n_bytes) as file:
+        dataset = _create_dataset(file, (len(nsd_ids), *chunks[0].images.shape[1:]))
+        start = 0
+        for chunk in chunks:
+            for image, sample in np.ndindex(chunk.images.shape[:2]):
+                mask, packed = chunk.images.id.read_direct_chunk((image, sample, 0, 0, 0))
+                dataset.id.write_direct_chunk((start + image, sample, 0, 0, 0), packed, mask)
+            start += len(chunk.nsd_ids)
+        file["nsd_id"] = nsd_ids
+        file.attrs.update(attributes)

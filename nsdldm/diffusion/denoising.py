@@ -1,0 +1,214 @@
+"""Denoised latents z_c: z noised to a level, then denoised with c."""
+
+import logging
+
+import numpy as np
+import torch
+
+from nsdldm.diffusion.loading import load_denoiser, load_text
+from nsdldm.diffusion.text import embed_texts
+from nsdldm.features.spaces import count_steps
+from nsdldm.support.batching import draw_noise, run_images
+from nsdldm.support.devices import check_choice, choose_device, choose_dtype
+from nsdldm.support.errors import Finding, InputError
+from nsdldm.support.files import create_array, load_array, load_table
+
+logger = logging.getLogger(__name__)
+
+NOISES = ("per-image", "shared")
+
+
+def plan_steps(scheduler, steps, strength):
+    """Set a sampler up for the last part of its chain.
+
+    The noise level is that of the first timestep that is run, as in diffusers' image-to-image
+    pipeline. The published code noises z one step further (50 steps, strength 0.8: to 801, while
+    the first of the 40 steps is at 781), so the network is told of less noise than there is.
+
+    Parameters
+    ----------
+    scheduler : SchedulerMixin
+        Of `nsdldm.diffusion.loading.load_denoiser`. Changed in place; forgets what an earlier run
+        left.
+    steps : int
+        Steps of the whole chain.
+    strength : float
+        Share of the chain that is run; whole steps by `nsdldm.features.spaces.count_steps`.
+
+    Returns
+    -------
+    int64 tensor of shape (n,)
+        Timesteps, descending. The first is the noise level.
+
+    Raises
+    ------
+    InputError
+        A strength outside (0, 1], or below 1 with a sampler that cannot begin midway; more steps
+        than in training.
+    """
+    if not 0 < strength <= 1:
+        remedy = "Set it to the share of the steps to run"
+        raise InputError(
+            Finding("denoising.strength", "above 0 and at most 1", str(strength), remedy)
+        )
+    most = scheduler.config.num_train_timesteps
+    if not 1 <= steps <= most:
+        expected = f"1 to {most}, the num_train_timesteps of the model's scheduler_config.json"
+        raise InputError(Finding("denoising.steps", expected, str(steps), "Correct it"))
+    scheduler.set_timesteps(steps)
+    n = count_steps(steps, strength)
+    if len(scheduler.timesteps) != steps:
+        # PLMS takes its second step twice, and that only where it begins.
+        if n < steps:
+            expected, found = "ddim or dpmsolver++ for a part of the chain", "plms"
+            remedy = "Change the sampler, or set the strength to 1"
+            raise InputError(Finding("denoising.scheduler", expected, found, remedy))
+        return scheduler.timesteps
+    return scheduler.timesteps[steps - n :]
+
+
+@torch.inference_mode()
+def denoise(unet, scheduler, latents, timesteps, c, unconditional, guidance, shift=None):
+    """Run the reverse process with classifier-free guidance.
+
+    Parameters
+    ----------
+    unet : UNet2DConditionModel
+    scheduler : SchedulerMixin
+        Set up by `plan_steps`. All are deterministic (DDIM's eta is 0).
+    latents : float32 tensor of shape (n, channels, height, width)
+        Noised to the level of the first timestep.
+    timesteps : int64 tensor
+        As `plan_steps` returns them.
+    c : tensor of shape (n, tokens, width)
+    unconditional : tensor of shape (1, tokens, width)
+        Embedding of the empty text.
+    guidance : float
+        The prediction is unconditional + guidance x (conditional - unconditional); 1 leaves the
+        unconditional pass out.
+    shift : tensor of shape (n, time_width), optional
+        Added to the time embedding of the conditional pass, where the U-Net has a
+        `class_embedding` that lets it through.
+
+    Returns
+    -------
+    float32 tensor of shape (n, channels, height, width)
+    """
+    guided = guidance != 1
+    context = torch.cat([unconditional.expand_as(c), c]) if guided else c
+    context = context.to(unet.device, unet.dtype)
+    if shift is not None:
+        shift = torch.cat([torch.zeros_like(shift), shift]) if guided else shift
+        shift = shift.to(unet.device, unet.dtype)
+    for timestep in timesteps:
+        # One pass over both halves is faster than two.
+        noisy = torch.cat([latents, latents]) if guided else latents
+        noisy = noisy.to(unet.dtype, memory_format=torch.channels_last)
+        predicted = unet(noisy, timestep, context, class_labels=shift).sample.float()
+        if guided:
+            without, conditional = predicted.chunk(2)
+            predicted = without + guidance * (conditional - without)
+        latents = scheduler.step(predicted, timestep, latents).prev_sample
+    return latents
+
+
+def denoise_latents(
+    *,
+    images,
+    z,
+    c,
+    model,
+    revision,
+    steps,
+    strength,
+    guidance,
+    noise,
+    seed,
+    scheduler,
+    device,
+    dtype,
+    batch_size,
+    zc,
+):
+    """Noise the latents of the images a subject saw and denoise them with their captions.
+
+    Parameters
+    ----------
+    images : str or Path
+        Table of images with the column nsd_id.
+    z, c : str or Path
+        Features of these images, as `encode_latents` and `embed_captions` write them.
+    model, revision, device, dtype, batch_size
+        As `nsdldm.diffusion.latents.encode_latents`.
+    steps, strength
+        As `plan_steps`.
+    guidance : float
+        As `denoise`.
+    noise : {"per-image", "shared"}
+        Noise that belongs to the image, or that of image 0 for all.
+    seed : int
+        Of the noise.
+    scheduler : {"ddim", "dpmsolver++"}
+    zc : str or Path
+        Output, float32 of the shape of z: the latent at the end of the reverse process.
+
+    Raises
+    ------
+    InputError
+        The model or a setting cannot be used, or z or c do not belong to the model or images.
+    """
+    check_choice("denoising.noise", noise, NOISES)
+    nsd_ids = load_table(images)["nsd_id"].to_numpy()
+    owners = nsd_ids if noise == "per-image" else np.zeros_like(nsd_ids)
+    device = choose_device(device)
+    dtype = choose_dtype(dtype, device)
+    unconditional = embed_texts(*load_text(model, revision, device, dtype), [""])
+    unet, sampler = load_denoiser(model, revision, device, dtype, scheduler)
+    latents = open_feature(z, (len(nsd_ids), unet.config.in_channels, None, None))
+    embeddings = open_feature(c, (len(nsd_ids), *unconditional.shape[1:]))
+    logger.info("timesteps %s", plan_steps(sampler, steps, strength).tolist())
+
+    def run(batch):
+        timesteps = plan_steps(sampler, steps, strength)
+        clean, given = (
+            torch.from_numpy(np.array(array[batch])).to(device) for array in (latents, embeddings)
+        )
+        drawn = torch.from_numpy(draw_noise(seed, owners[batch], clean.shape[1:])).to(device)
+        noisy = sampler.add_noise(clean, drawn, timesteps[:1])
+        result = denoise(unet, sampler, noisy, timesteps, given, unconditional, guidance)
+        return result.cpu().numpy()
+
+    with create_array(zc, latents.shape, np.float32) as denoised:
+        for index, latent in run_images(run, len(nsd_ids), batch_size, device, "z_c"):
+            denoised[index] = latent
+        logger.info("z_c: shape %s, standard deviation %.3f", latents.shape, denoised.std())
+
+
+def open_feature(path, shape):
+    """Open a feature that must have a certain shape.
+
+    Parameters
+    ----------
+    path : str or Path
+        ``.npy`` file.
+    shape : tuple of int or None
+        None stands for any size.
+
+    Returns
+    -------
+    read-only memory map
+
+    Raises
+    ------
+    InputError
+        Another shape.
+    """
+    array = load_array(path)
+    fits = array.ndim == len(shape) and all(
+        size in (None, found) for size, found in zip(shape, array.shape, strict=True)
+    )
+    if not fits:
+        expected = f"an array of shape ({', '.join('any' if s is None else str(s) for s in shape)})"
+        remedy = "Make it again from the images and the model of the config"
+        raise InputError(Finding(str(path), expected, f"one of {array.shape}", remedy))
+    return array

@@ -1,0 +1,163 @@
+"""Image latents z: what the autoencoder makes of a picture."""
+
+import logging
+
+import numpy as np
+import torch
+from diffusers import VQModel
+from PIL import Image
+
+from nsdldm.diffusion.loading import load_autoencoder
+from nsdldm.nsd.stimuli import read_images
+from nsdldm.support.batching import run_images
+from nsdldm.support.devices import choose_device, choose_dtype
+from nsdldm.support.errors import Finding, InputError
+from nsdldm.support.files import create_array, load_table
+
+logger = logging.getLogger(__name__)
+
+# Of a latent without spread, before scaling: the least that diffusers lets a posterior have.
+LEAST_LOGVAR = -30.0
+
+
+def prepare_pictures(pictures, resolution):
+    """Bring pictures into the form the autoencoder takes.
+
+    Parameters
+    ----------
+    pictures : iterable of uint8 arrays of shape (height, width, 3)
+    resolution : int
+        Side of the result, in pixels; Lanczos resampling, as in the published code.
+
+    Returns
+    -------
+    float32 tensor of shape (n, 3, resolution, resolution)
+        From -1 to 1.
+    """
+    size = (resolution, resolution)
+    resized = [Image.fromarray(p).resize(size, Image.Resampling.LANCZOS) for p in pictures]
+    stacked = torch.from_numpy(np.stack([np.asarray(picture) for picture in resized]))
+    return stacked.permute(0, 3, 1, 2).float() / 127.5 - 1
+
+
+@torch.inference_mode()
+def encode_pictures(autoencoder, pictures):
+    """Encode pictures as the mean and log-variance of their scaled latents.
+
+    Parameters
+    ----------
+    autoencoder : AutoencoderKL or VQModel
+    pictures : float32 tensor of shape (n, 3, side, side)
+        From -1 to 1.
+
+    Returns
+    -------
+    mean, logvar : float32 arrays of shape (n, channels, height, width)
+        Of the posterior as the U-Net sees it, see `scale_latents`. A `VQModel` has
+        no posterior: the mean is the latent before quantisation, and the log-variance that of a
+        standard deviation of 3e-7 before scaling.
+    """
+    pictures = pictures.to(autoencoder.device, autoencoder.dtype, memory_format=torch.channels_last)
+    encoded = autoencoder.encode(pictures)
+    if isinstance(autoencoder, VQModel):
+        mean, logvar = encoded.latents, torch.full_like(encoded.latents, LEAST_LOGVAR)
+    else:
+        mean, logvar = encoded.latent_dist.mean, encoded.latent_dist.logvar
+    logvar = logvar.float() + 2 * np.log(autoencoder.config.scaling_factor)
+    return scale_latents(autoencoder, mean.float()).cpu().numpy(), logvar.cpu().numpy()
+
+
+def scale_latents(autoencoder, latents):
+    """Latents as the U-Net sees them: (latent - shift_factor) x scaling_factor."""
+    return (latents - _shift_of(autoencoder)) * autoencoder.config.scaling_factor
+
+
+def unscale_latents(autoencoder, latents):
+    """Latents as the autoencoder decodes them, from those of `scale_latents`."""
+    return latents / autoencoder.config.scaling_factor + _shift_of(autoencoder)
+
+
+def _shift_of(autoencoder):
+    """A VQModel has no such setting, and Stable Diffusion's no value."""
+    return autoencoder.config.get("shift_factor") or 0.0
+
+
+def encode_latents(
+    *, images, stimuli, model, revision, resolution, device, dtype, batch_size, z, z_logvar
+):
+    """Encode the images a subject saw.
+
+    The posterior mean is kept, where the published code draws a random sample.
+
+    Parameters
+    ----------
+    images : str or Path
+        Table of images with the column nsd_id.
+    stimuli : str or Path
+        ``nsd_stimuli.hdf5``.
+    model : str or Path
+        Folder of a checkpoint in the layout of diffusers, or hub id.
+    revision : str or None
+        Commit of the hub repository.
+    resolution : int
+        Side of the picture given to the autoencoder, in pixels (320 in the paper).
+    device : {"auto", "cpu", "cuda"}
+    dtype : {"auto", "float32", "float16", "bfloat16"}
+    batch_size : int
+        Images at once; halved when memory runs out.
+    z : str or Path
+        Output, float32 of shape (n_images, channels, height, width): posterior mean as
+        `scale_latents` has it, a row an image of the table.
+    z_logvar : str or Path
+        Output of the same shape: log-variance of the scaled latent.
+
+    Raises
+    ------
+    InputError
+        The model or the pictures cannot be used.
+    """
+    nsd_ids = load_table(images)["nsd_id"].to_numpy()
+    device = choose_device(device)
+    autoencoder = load_autoencoder(model, revision, device, choose_dtype(dtype, device))
+    shape = (len(nsd_ids), *latent_shape(autoencoder, resolution))
+
+    def encode(batch):
+        pictures = prepare_pictures(read_images(stimuli, nsd_ids[batch]), resolution)
+        return list(zip(*encode_pictures(autoencoder, pictures), strict=True))
+
+    with (
+        create_array(z, shape, np.float32) as means,
+        create_array(z_logvar, shape, np.float32) as logvars,
+    ):
+        for index, latent in run_images(encode, len(nsd_ids), batch_size, device, "z"):
+            means[index], logvars[index] = latent
+        logger.info("z: shape %s, standard deviation %.3f", shape, means.std())
+
+
+def latent_shape(autoencoder, resolution, where="model.resolution"):
+    """Channels, height and width of the latent of a square picture.
+
+    Parameters
+    ----------
+    autoencoder : AutoencoderKL or VQModel
+    resolution : int
+        Side of the picture, in pixels.
+    where : str
+        The config key of the resolution, for the message.
+
+    Returns
+    -------
+    tuple of int
+
+    Raises
+    ------
+    InputError
+        The autoencoder does not divide this side evenly.
+    """
+    factor = 2 ** (len(autoencoder.config.block_out_channels) - 1)
+    if resolution % factor:
+        expected, remedy = f"a multiple of {factor} pixels", "Set it to the nearest multiple"
+        raise InputError(Finding(where, expected, str(resolution), remedy))
+    side = resolution // factor
+    channels = autoencoder.config.get("vq_embed_dim") or autoencoder.config.latent_channels
+    return channels, side, side

@@ -1,0 +1,256 @@
+"""Load the parts of a Stable Diffusion checkpoint in the layout of diffusers, each when needed."""
+
+import logging
+import math
+import socket
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel, VQModel
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from nsdldm.diffusion.check import PARTS, check_kind, check_model, find_missing, lacks
+from nsdldm.diffusion.samplers import SAMPLERS, make_sampler
+from nsdldm.support.devices import check_choice
+from nsdldm.support.errors import Finding, InputError, Unexpected, reading
+from nsdldm.support.hub import FETCH, check_connection, find_snapshot, is_offline
+from nsdldm.support.listing import list_files
+
+logger = logging.getLogger(__name__)
+
+# Of a kind; Stable Diffusion XL has 32. The libraries build all before they look at the weights.
+MOST_LAYERS = 200
+LAYERS = ("num_hidden_layers", "layers_per_block", "transformer_layers_per_block")
+# What a file of the text tower may hold besides.
+REST_OF_CLIP = ("vision_model.", "visual_projection.", "text_projection.", "logit_scale")
+SAME = "Take weights and config.json from the same model, whole"
+
+
+def load_autoencoder(path, revision, device, dtype):
+    """Load the autoencoder, with Kullback-Leibler regularisation or vector quantisation.
+
+    Parameters
+    ----------
+    path : str or Path
+        Folder of the checkpoint, or hub id.
+    revision : str or None
+        Commit of the hub repository; needed for a hub id, ignored for a folder.
+    device : torch.device
+    dtype : torch.dtype
+        float16 becomes float32 where the checkpoint asks for it (`force_upcast`, as in diffusers'
+        own pipelines): the autoencoders of Stable Diffusion can overflow in float16. A quantising
+        one is always float32, since torch compares with the codebook in nothing less.
+
+    Returns
+    -------
+    AutoencoderKL or VQModel
+        In evaluation mode, without gradients.
+
+    Raises
+    ------
+    InputError
+        No such model, a hub id without a revision, a damaged file, or a part of a kind that is not
+        supported.
+    """
+    config = _load(AutoencoderKL.load_config, path, revision, "vae")
+    kind = VQModel if config.get("_class_name") == "VQModel" else AutoencoderKL
+    # A configuration without the key stands for True, as Stable Diffusion 1's does.
+    upcast = kind is VQModel or (dtype == torch.float16 and config.get("force_upcast", True))
+    if upcast and dtype != torch.float32:
+        logger.info("the autoencoder runs in float32, as its kind or configuration asks")
+        dtype = torch.float32
+    autoencoder = _load_network(kind, path, revision, "vae", dtype)
+    return autoencoder.to(device, memory_format=torch.channels_last)
+
+
+def load_text(path, revision, device, dtype):
+    """Load the tokenizer and the text tower.
+
+    Parameters
+    ----------
+    path, revision, device
+        As `load_autoencoder`.
+    dtype : torch.dtype
+
+    Returns
+    -------
+    tokenizer : CLIPTokenizer
+    encoder : CLIPTextModel
+
+    Raises
+    ------
+    InputError
+        As `load_autoencoder`, or the tokenizer is not the text tower's.
+    """
+    tokenizer = _load(CLIPTokenizer.from_pretrained, path, revision, "tokenizer")
+    encoder = _load_network(CLIPTextModel, path, revision, "text_encoder", dtype)
+    _check_tokenizer(tokenizer, encoder.config, _name(path, "tokenizer"))
+    return tokenizer, encoder.to(device)
+
+
+def count_tokens(path, revision):
+    """Count the tokens of a model's texts.
+
+    Parameters
+    ----------
+    path, revision
+        As `load_autoencoder`.
+
+    Returns
+    -------
+    int
+        77 in Stable Diffusion.
+
+    Raises
+    ------
+    InputError
+        A model without a text tower.
+    """
+    config = _load(CLIPTextConfig.from_pretrained, path, revision, "text_encoder")
+    return config.max_position_embeddings
+
+
+def load_denoiser(path, revision, device, dtype, scheduler):
+    """Load the U-Net and the sampler.
+
+    Parameters
+    ----------
+    path, revision, device
+        As `load_autoencoder`.
+    dtype : torch.dtype
+        Of the U-Net; the sampler computes in the latents' float32.
+    scheduler : {"ddim", "dpmsolver++", "plms"}
+
+    Returns
+    -------
+    unet : UNet2DConditionModel
+    scheduler : Ddim, DpmSolver or Plms
+        As `nsdldm.diffusion.samplers.make_sampler`, with the noise schedule, spacing and prediction
+        type of the checkpoint.
+
+    Raises
+    ------
+    InputError
+        As `load_autoencoder`.
+    """
+    check_choice("denoising.scheduler", scheduler, SAMPLERS)
+    config = _load(SAMPLERS[scheduler][0].load_config, path, revision, "scheduler")
+    _stop_at_kind(path, revision, ["scheduler"], [("denoising", scheduler, None)])
+    with reading(_name(path, "scheduler"), "the configuration of a scheduler"):
+        sampler = make_sampler(scheduler, config)
+    unet = _load_network(UNet2DConditionModel, path, revision, "unet", dtype)
+    return unet.to(device, memory_format=torch.channels_last), sampler
+
+
+def _name(path, part):
+    """A part of a checkpoint, for messages."""
+    return f"{path}/{part}"
+
+
+def _folder(path, revision):
+    """Where a checkpoint lies on this machine, if it does."""
+    return Path(path) if Path(path).is_dir() else find_snapshot(str(path), revision)
+
+
+def _stop_at_kind(path, revision, parts, chains=()):
+    """Stop at a checkpoint of a kind that is not supported."""
+    findings = check_kind(path, _folder(path, revision), chains, parts)
+    if findings:
+        raise InputError(*findings)
+
+
+def _is_number(value):
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _require(fits, path, part, expected, found):
+    """Stop at a value of a part's configuration that cannot be meant."""
+    if not fits:
+        remedy = "Correct the part's configuration"
+        raise InputError(Finding(_name(path, part), expected, f"{found!r}"[:80], remedy))
+
+
+def _load(method, path, revision, part, **options):
+    """One part of a checkpoint by a method of its class."""
+    local = Path(path).is_dir()
+    if Path(path).is_file():
+        raise InputError(*check_model(path))
+    if not local and not revision:
+        expected = "a folder, or a hub id with a revision"
+        remedy = "Correct model.path, or set model.revision to a commit if it is a hub id"
+        found = f"no folder of that name on {socket.gethostname()}, no revision"
+        remedy += "; a cluster's nodes need it too"
+        raise InputError(Finding(f"model.path {path}", expected, found, remedy))
+    expected = f"the {part} of a latent diffusion model"
+    if local and not (Path(path) / part).is_dir():
+        raise InputError(*find_missing(Path(path), [part]))
+    remedy, held = "Replace it by an intact copy", True
+    if not local:
+        expected += f" at revision {revision}"
+        remedy = FETCH if is_offline() else "Check the id, revision and connection"
+        held = is_offline() or not lacks(find_snapshot(str(path), revision), part)
+        if not held and (findings := check_connection(path, revision)):
+            raise InputError(*findings)
+    options |= {"subfolder": part, "local_files_only": held}
+    with reading(_name(path, part), expected, remedy):
+        loaded = method(path, revision=None if local else revision, **options)
+        if isinstance(loaded, list | str | int | float | None):
+            raise Unexpected("a configuration that is no mapping")
+        return loaded
+
+
+def _check_claims(kind, path, revision, part):
+    """Stop at a configuration of far more layers, or text tower of more numbers, than are there."""
+    text = kind is CLIPTextModel
+    method = CLIPTextConfig.from_pretrained if text else kind.load_config
+    config = _load(method, path, revision, part)
+    # How parts belong together is asked where the last of them is loaded.
+    _stop_at_kind(path, revision, PARTS if part == "unet" else [part])
+    settings = config.to_dict() if text else config
+    for name in LAYERS:
+        counts = settings.get(name) or 0
+        for count in counts if isinstance(counts, list) else [counts]:
+            fits = not _is_number(count) or count <= MOST_LAYERS
+            _require(fits, path, part, f"{name} of at most {MOST_LAYERS}", count)
+    if text and Path(path).is_dir():
+        # Only diffusers waits for the weights before it makes room for them.
+        with reading(_name(path, part), "the configuration of a text tower"), torch.device("meta"):
+            claimed = kind(config).num_parameters()
+        held = sum(file.stat().st_size for file in list_files(Path(path) / part, "*.safetensors"))
+        expected = f"at least {claimed} bytes of weights for what its configuration describes"
+        _require(claimed <= held or not held, path, part, expected, held)
+
+
+def _load_network(kind, path, revision, part, dtype):
+    """A network for inference with all of its weights."""
+    if Path(path).is_dir() and (findings := find_missing(Path(path), [part])):
+        raise InputError(*findings)
+    _check_claims(kind, path, revision, part)
+    options = {"dtype": dtype, "use_safetensors": True, "output_loading_info": True}
+    try:
+        network, report = _load(kind.from_pretrained, path, revision, part, **options)
+    except InputError as error:
+        # Of another size, which is no damage.
+        others = [replace(f, remedy=SAME) for f in error.findings if " of shape (" in f.found]
+        raise InputError(*others or error.findings) from error
+    # The libraries only warn, leave the first random and make too small a network of the second.
+    missing, excess = sorted(report["missing_keys"]), sorted(report["unexpected_keys"])
+    excess = [name for name in excess if not name.startswith(REST_OF_CLIP)]
+    for names, found in ((missing, "none for"), (excess, "others besides them,")):
+        if names:
+            expected, found = "the weights of its configuration", f"{found} {', '.join(names[:3])}"
+            raise InputError(Finding(_name(path, part), expected, found, SAME))
+    logger.info("loaded %s", _name(path, part))
+    return network.requires_grad_(False).eval()
+
+
+def _check_tokenizer(tokenizer, config, where):
+    """Stop at a tokenizer without its files, which transformers takes for an empty vocabulary."""
+    found = len(tokenizer), tokenizer.model_max_length
+    needed = config.vocab_size, config.max_position_embeddings
+    if not _is_number(found[1]) or found[0] != needed[0] or found[1] > needed[1]:
+        expected = f"{needed[0]} words and texts of {needed[1]} tokens, as the text tower has"
+        remedy = "Take tokenizer and text_encoder from the same model, whole"
+        description = f"{found[0]} words and texts of {found[1]} tokens"
+        raise InputError(Finding(where, expected, description, remedy))

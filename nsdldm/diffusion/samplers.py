@@ -1,0 +1,155 @@
+"""Samplers of the reverse process, which go where their timesteps say however these are spaced.
+
+diffusers' DDIM and PLMS step from t to t - T // n, which is the next timestep only where spacing is
+even, and PLMS mixes velocities of different timesteps. With evenly spaced timesteps and a network
+that predicts noise these here are the same to rounding.
+"""
+
+import torch
+from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
+from diffusers.schedulers.scheduling_ddim import DDIMSchedulerOutput
+
+# Weights of the last noises, the latest first, for a step of linear multistep.
+ADAMS_BASHFORTH = (
+    (1,),
+    (3 / 2, -1 / 2),
+    (23 / 12, -16 / 12, 5 / 12),
+    (55 / 24, -59 / 24, 37 / 24, -9 / 24),
+)
+# Of a checkpoint's scheduler is taken what belongs to the network, where its steps lie and where
+# they end. The sampler is chosen in the config, and its own settings are diffusers' defaults:
+# latents are not pictures, so that neither clipping nor thresholds are meant for them.
+KEYS = (
+    "num_train_timesteps",
+    "beta_start",
+    "beta_end",
+    "beta_schedule",
+    "trained_betas",
+    "rescale_betas_zero_snr",
+    "prediction_type",
+    "timestep_spacing",
+    "set_alpha_to_one",
+)
+
+
+def fit_timesteps(timesteps, steps, n_train):
+    """Timesteps of diffusers as far as they are steps between 0 and the last of training.
+
+    Parameters
+    ----------
+    timesteps : int64 tensor
+        Descending. Trailing ones can be one too many, and leading ones, with their offset, one
+        too high.
+    steps, n_train : int
+        Steps of the chain and of training; as many as these are all of them.
+
+    Returns
+    -------
+    int64 tensor of shape (steps,)
+        Without repeats.
+    """
+    if steps == n_train:
+        return torch.arange(n_train).flip(0)
+    kept = timesteps[:steps]
+    return kept - max(int(kept[0]) - (n_train - 1), 0)
+
+
+class Ddim(DDIMScheduler):
+    """DDIM without noise on the way (eta 0), from each of its timesteps to the next."""
+
+    def set_timesteps(self, steps):
+        """Place a number of steps."""
+        super().set_timesteps(steps)
+        self.timesteps = fit_timesteps(self.timesteps, steps, self.config.num_train_timesteps)
+
+    def step(self, predicted, timestep, sample):
+        """Go from a timestep to the next, or to the end, by what the network predicted."""
+        clean, noise = self._split(predicted, timestep, sample)
+        return self._move(clean, noise, timestep)
+
+    def _split(self, predicted, timestep, sample):
+        """What the network takes for the clean latent and for the noise in a sample."""
+        alpha = self.alphas_cumprod[timestep]
+        signal, spread = alpha**0.5, (1 - alpha) ** 0.5
+        kind = self.config.prediction_type
+        if kind == "epsilon":
+            return (sample - spread * predicted) / signal, predicted
+        if kind == "sample":
+            return predicted, (sample - signal * predicted) / spread
+        return signal * sample - spread * predicted, signal * predicted + spread * sample
+
+    def _move(self, clean, noise, timestep):
+        """Mix both as the timestep after this one, which may be there twice, has them."""
+        place = int((self.timesteps == timestep).nonzero()[-1]) + 1
+        alpha = self.final_alpha_cumprod
+        if place < len(self.timesteps):
+            alpha = self.alphas_cumprod[self.timesteps[place]]
+        moved = alpha**0.5 * clean + (1 - alpha) ** 0.5 * noise
+        return DDIMSchedulerOutput(prev_sample=moved, pred_original_sample=clean)
+
+
+class Plms(Ddim):
+    """Linear multistep on the noises, as in latent diffusion's code; the second step twice."""
+
+    def set_timesteps(self, steps):
+        """Place a number of steps; one pass of the network more, if they are several."""
+        super().set_timesteps(steps)
+        self.timesteps = torch.cat([self.timesteps[:2], self.timesteps[1:]])
+        self._noises, self._start = [], None
+
+    def step(self, predicted, timestep, sample):
+        """Go from a timestep to the next; the second call repeats the first step."""
+        _, noise = self._split(predicted, timestep, sample)
+        if len(self._noises) == 1 and self._start is not None:
+            mixed = (noise + self._noises[0]) / 2
+            (timestep, sample), self._start = self._start, None
+        else:
+            if not self._noises:
+                self._start = timestep, sample
+            self._noises = [noise, *self._noises][: len(ADAMS_BASHFORTH)]
+            weights = ADAMS_BASHFORTH[len(self._noises) - 1]
+            mixed = sum(w * past for w, past in zip(weights, self._noises, strict=True))
+        alpha = self.alphas_cumprod[timestep]
+        clean = (sample - (1 - alpha) ** 0.5 * mixed) / alpha**0.5
+        return self._move(clean, mixed, timestep)
+
+
+class DpmSolver(DPMSolverMultistepScheduler):
+    """DPM-Solver++ of second order, between timesteps that are all of training's."""
+
+    def set_timesteps(self, steps):
+        """Place a number of steps."""
+        super().set_timesteps(steps)
+        fitting = fit_timesteps(self.timesteps, steps, self.config.num_train_timesteps)
+        super().set_timesteps(timesteps=fitting.tolist())
+
+
+SAMPLERS = {
+    "ddim": (Ddim, {"clip_sample": False}),
+    "dpmsolver++": (DpmSolver, {}),
+    "plms": (Plms, {"clip_sample": False}),
+}
+
+
+def make_sampler(name, config):
+    """Make a sampler for a checkpoint.
+
+    Parameters
+    ----------
+    name : {"ddim", "dpmsolver++", "plms"}
+    config : dict
+        ``scheduler_config.json``, without findings of `nsdldm.diffusion.check.check_scheduler`.
+
+    Returns
+    -------
+    Ddim, DpmSolver or Plms
+        The last timestep of leading ones is 1, as the image-to-image pipeline sets it where an old
+        checkpoint says otherwise. DDIM and PLMS end without noise, or, where `set_alpha_to_one`
+        is false as in Stable Diffusion, with that of timestep 0 (standard deviation 0.03 there),
+        as the published code does; DPM-Solver++ always without.
+    """
+    kind, options = SAMPLERS[name]
+    known = {key: config[key] for key in KEYS if config.get(key) is not None}
+    if kind is DpmSolver:
+        known.pop("set_alpha_to_one", None)
+    return kind.from_config(known, steps_offset=1, **options)

@@ -1,0 +1,58 @@
+"""Pictures of latents, to be drawn beside maps."""
+
+import logging
+
+import numpy as np
+import torch
+
+from nsdldm.diffusion.loading import load_autoencoder
+from nsdldm.diffusion.reconstruction import decode_pictures
+from nsdldm.support.batching import run_batched
+from nsdldm.support.devices import choose_device, choose_dtype
+from nsdldm.support.errors import Finding, InputError
+from nsdldm.support.files import load_array, load_table, save_array
+
+logger = logging.getLogger(__name__)
+
+
+def decode_strip(*, images, features, model, revision, device, dtype, n_images, output):
+    """Decode several latents of the same few test images.
+
+    Parameters
+    ----------
+    images : path
+        Table of images with the columns nsd_id and split.
+    features : list of path
+        Latents, float32 of shape (n_images, channels, height, width), one file a row of the strip.
+    model, revision, device, dtype
+        As `nsdldm.diffusion.latents.encode_latents`.
+    n_images : int
+        Test images, spread evenly over those of the table.
+    output : path
+        uint8 ``.npy`` of shape (n_features, n_images, side, side, 3).
+
+    Raises
+    ------
+    InputError
+        The model cannot be used, or features are not those of these images.
+    """
+    table = load_table(images)
+    test = np.flatnonzero(table["split"] == "test")
+    places = np.linspace(0, len(test) - 1, min(n_images, len(test)))
+    chosen = test[places.round().astype(int)]
+    device = choose_device(device)
+    autoencoder = load_autoencoder(model, revision, device, choose_dtype(dtype, device))
+    rows = []
+    for path in features:
+        latents = load_array(path)
+        if len(latents) != len(table):
+            expected, found = f"a row for each of {len(table)} images", f"{len(latents)} rows"
+            raise InputError(Finding(str(path), expected, found, "Compute the features again"))
+        z = torch.from_numpy(latents[chosen])
+        parts = run_batched(
+            lambda batch, z=z: decode_pictures(autoencoder, z[batch]), len(z), len(z), device
+        )
+        rows.append(np.concatenate([pictures for _, pictures in parts]))
+    save_array(output, np.stack(rows))
+    shown = table["nsd_id"].to_numpy()[chosen].tolist()
+    logger.info("%d latents of images %s", len(features), shown)

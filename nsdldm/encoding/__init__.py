@@ -1,0 +1,1 @@
+"""Voxel-wise encoding models: fits, and what is judged by their predictions."""

@@ -1,0 +1,530 @@
+"""Score the reconstructions of one method against what was seen."""
+
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from hashlib import blake2b
+from typing import NamedTuple
+
+import h5py
+import numpy as np
+import pandas as pd
+import torch
+
+from nsdldm.diffusion.chunks import open_reconstructions
+from nsdldm.evaluation import pixels
+from nsdldm.evaluation.identification import (
+    correlate_rows,
+    derange,
+    find_moments,
+    identify,
+    score_n_way,
+)
+from nsdldm.evaluation.intervals import bootstrap_interval
+from nsdldm.evaluation.names import describe_metric
+from nsdldm.features.networks import Unavailable, list_metrics, load_extractors, name_ways
+from nsdldm.nsd.stimuli import read_images
+from nsdldm.support.batching import run_batched
+from nsdldm.support.devices import choose_device
+from nsdldm.support.errors import Finding, InputError, reading
+from nsdldm.support.files import load_array, load_table, save_table
+from nsdldm.support.logs import progress
+
+logger = logging.getLogger(__name__)
+
+DATASET = "images"
+NUMBERS = ("value", "ci_low", "ci_high", "ties_missed")
+FLOORS = ("floor_random", "floor_mean", "floor_shuffled")
+# What the table of samples has.
+SAMPLED = ("psm", "clipscore", "category", "background", "pixcorr", "ssim", "corr16")
+
+
+class Score(NamedTuple):
+    """One metric.
+
+    Parameters
+    ----------
+    values : float array of shape (n_images,)
+        Empty where it was not computed.
+    floors : tuple of 3 float
+        In the order of `FLOORS`.
+    samples : float array of shape (n_images, n_samples) or None
+    note : str
+    ties_missed : float
+        Of an identification, the mean with ties counted as in the published code; NaN of others.
+    """
+
+    values: np.ndarray
+    floors: tuple
+    samples: np.ndarray | None
+    note: str
+    ties_missed: float = np.nan
+
+
+class Material(NamedTuple):
+    """Everything that is compared.
+
+    Parameters
+    ----------
+    seen : uint8 array of shape (n_images, height, width, 3)
+    mean : uint8 array of shape (height, width, 3)
+        Mean of the training pictures.
+    made : h5py.Dataset
+        uint8 of shape (n_images, n_samples, height, width, 3).
+    unique : int array
+        Flat indices of made pictures of which none equals another.
+    inverse : int array of shape (n_images, n_samples)
+        The place in `unique` of each made picture's equal.
+    partners : int array of shape (n_images,)
+        Another image for each image.
+    """
+
+    seen: np.ndarray
+    mean: np.ndarray
+    made: h5py.Dataset
+    unique: np.ndarray
+    inverse: np.ndarray
+    partners: np.ndarray
+
+
+def evaluate_reconstructions(
+    *,
+    reconstructions,
+    images,
+    stimuli,
+    mean_picture,
+    networks,
+    n_way,
+    device,
+    batch_size,
+    n_bootstrap,
+    seed,
+    table,
+    samples,
+    summary,
+):
+    """Score one method's reconstructions of one subject's test images.
+
+    Metrics are those of `nsdldm.evaluation.names`. Every metric comes with three floors, what it
+    says of reconstructions that know nothing of the image: another seen picture in its place
+    (``floor_random``), the mean of the training pictures for all images (``floor_mean``; with
+    ``2way`` all comparisons tie), and the reconstruction of another image (``floor_shuffled``; of
+    its first sample for metrics by pixel). The same seeded permutation, which leaves no image in
+    its place, serves all of them.
+
+    Correlations with a constant picture or feature vector are 0 as scores, and lost in
+    identification. A tie in identification counts one half; ``ties_missed`` is the same share with
+    ties lost, as published code counts them. Pictures that are equal to the last bit have equal
+    features, whatever batch they would fall into, so that they tie.
+
+    Parameters
+    ----------
+    reconstructions : path
+        HDF5 with ``images``, uint8 of shape (n_test, n_samples, height, width, 3), and ``nsd_id``.
+    images : path
+        Table of the images the subject saw, with the columns nsd_id and split.
+    stimuli : path
+        ``nsd_stimuli.hdf5``. The seen test pictures are kept in memory, 0.54 MB each, and their
+        features under one view of one network, float32: 2.1 MB each for both hidden states of CLIP
+        ViT-L/14. Made pictures and their features come in batches.
+    mean_picture : path
+        As `nsdldm.evaluation.baselines.average_pictures` writes it.
+    networks : dict of str to dict or None
+        Networks and where their weights are, as `nsdldm.features.networks.load_extractors` takes
+        them. Of a network that cannot be had, metrics are listed as not computed.
+    n_way : int or list of int
+        Classes among which the seen picture's has to win; ``nway`` is of the first, ``nway-50`` of
+        50.
+    device : {"auto", "cpu", "cuda"}
+    batch_size : int
+        Pictures at once; halved when memory runs out.
+    n_bootstrap : int
+        Draws of images for the confidence intervals (95 %).
+    seed : int
+        Of the permutation and of the draws.
+    table : path
+        Output: nsd_id, metric, value; one row an image and metric.
+    samples : path
+        Output: nsd_id, sample, metric, value, for ``psm``, ``clipscore``, ``category``,
+        ``background``, ``pixcorr``, ``ssim`` and ``corr16``.
+    summary : path
+        Output: metric, value, ci_low, ci_high, ties_missed (of identification alone), floor_random,
+        floor_mean, floor_shuffled, n_images, n_samples, note. Empty where not computed, with the
+        reason as note.
+
+    Raises
+    ------
+    InputError
+        Inputs that contradict each other, fewer than two test images, or unusable weights.
+    """
+    device = choose_device(device)
+    n_ways = [int(n) for n in np.atleast_1d(n_way)]
+    with open_test_reconstructions(reconstructions, images) as (made, nsd_ids):
+        # All of them first, so that wrong weights are found before the long work.
+        loaded = {name: load_network(name, networks[name], n_ways, device) for name in networks}
+        mean, partners = np.array(load_array(mean_picture)), derange(len(nsd_ids), seed)
+        material, scores = compare_pixels(made, stimuli, nsd_ids, mean, partners)
+        for name, (extractors, reason) in loaded.items():
+            missing = Score(np.array([]), (), None, reason)
+            scores |= dict.fromkeys(list_metrics(name, n_ways), missing)
+            for view, extract in extractors:
+                compared = look(view, extract, material, device, batch_size)
+                scores |= score_view(name, view, *compared, n_ways)
+            logger.info("%s: %s", name, reason or "scored")
+        n_samples = made.shape[1]
+    save_table(table, _tabulate_images(scores, nsd_ids))
+    save_table(samples, _tabulate_samples(scores, nsd_ids))
+    save_table(summary, summarize(scores, n_samples, n_bootstrap, seed))
+
+
+@contextmanager
+def open_test_reconstructions(path, images):
+    """Open a file of reconstructions and compare it with the table of images.
+
+    Parameters
+    ----------
+    path, images : path
+
+    Yields
+    ------
+    made : h5py.Dataset
+        uint8 of shape (n_test, n_samples, height, width, 3).
+    nsd_ids : int array of shape (n_test,)
+
+    Raises
+    ------
+    InputError
+        Another shape or type, other images than the table's, or fewer than two.
+    """
+    seen = load_table(images)
+    wanted = seen.loc[seen["split"] == "test", "nsd_id"].to_numpy()
+    if len(wanted) < 2:
+        remedy = "Use sessions that share images with the other subjects"
+        raise InputError(Finding(str(images), "at least 2 test images", str(len(wanted)), remedy))
+    with open_reconstructions(path) as made:
+        if not np.array_equal(made.nsd_ids, wanted):
+            expected = f"pictures of the {len(wanted)} test images of {images}, in its order"
+            found = f"pictures of {len(made.nsd_ids)} images, not the same"
+            raise InputError(Finding(str(path), expected, found, "Reconstruct again"))
+        yield made.images, made.nsd_ids
+
+
+def read_made(made, place):
+    """Read one picture, or one image's pictures, of the file of reconstructions."""
+    with reading(made.file.filename, "pictures", "Reconstruct again"):
+        return made[place]
+
+
+def compare_pixels(made, stimuli, nsd_ids, mean, partners):
+    """Compare seen and made pictures pixel by pixel.
+
+    Parameters
+    ----------
+    made : h5py.Dataset
+        Read picture by picture.
+    stimuli : path
+    nsd_ids : int array of shape (n_images,)
+    mean : uint8 array of shape (height, width, 3)
+    partners : int array of shape (n_images,)
+
+    Returns
+    -------
+    material : Material
+    scores : dict of str to Score
+    """
+    seen = np.stack(list(read_images(stimuli, nsd_ids)))
+    size = seen.shape[1:3]
+    prepared_mean = pixels.prepare_picture(mean)
+    first, inverse = {}, np.empty(made.shape[:2], np.int64)
+    values = np.empty((len(made), made.shape[1] + 3, len(pixels.METRICS)))
+    with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        for i in progress(range(len(made)), len(made), "pixels"):
+            own = pixels.prepare_picture(seen[i])
+            pictures = read_made(made, i)
+            for s, picture in enumerate(pictures):
+                digest = blake2b(picture, digest_size=16).digest()
+                inverse[i, s] = first.setdefault(digest, i * made.shape[1] + s)
+            others = [*pictures, seen[partners[i]], read_made(made, (partners[i], 0))]
+            prepared = list(pool.map(partial(pixels.prepare_picture, size=size), others))
+            prepared.insert(-1, prepared_mean)
+            compared = pool.map(partial(pixels.compare_pictures, own), prepared)
+            values[i] = [list(row.values()) for row in compared]
+    scores = {}
+    for k, metric in enumerate(pixels.METRICS):
+        floors = values[:, -3:, k].mean(axis=0)
+        scores[metric] = _make_score(metric, values[:, :-3, k], floors)
+    unique, places = np.unique(inverse, return_inverse=True)
+    material = Material(seen, mean, made, unique, places.reshape(inverse.shape), partners)
+    return material, scores
+
+
+def load_network(name, settings, n_ways, device):
+    """Load a network, or say why it cannot be had.
+
+    Parameters
+    ----------
+    name, settings, device
+        As `nsdldm.features.networks.load_extractors`.
+    n_ways : list of int
+
+    Returns
+    -------
+    extractors : list
+        Empty where the network cannot be had.
+    reason : str
+
+    Raises
+    ------
+    InputError
+        As `load_extractors`; or fewer than two classes are asked for, or more than there are.
+    """
+    try:
+        extractors = load_extractors(name, settings, device)
+    except Unavailable as reason:
+        return [], f"not computed: {reason}"
+    for view, _ in extractors:
+        if "nway" in view.pairs:
+            _, first, last = view.pairs["nway"]
+            wrong = [n for n in n_ways if not 2 <= n <= last - first]
+            if wrong:
+                expected, remedy = f"from 2 to {last - first} classes", "Correct evaluation.n_way"
+                raise InputError(Finding("evaluation.n_way", expected, str(wrong[0]), remedy))
+    return extractors, ""
+
+
+def _make_score(metric, values, floors):
+    """A metric's score from its values by image and sample, (n_images, n)."""
+    kept = values if metric.partition(":")[0] in SAMPLED else None
+    return Score(values.mean(axis=1), tuple(map(float, floors)), kept, describe_metric(metric))
+
+
+def look(view, extract, material, device, batch_size):
+    """Have a network look at all pictures once.
+
+    Parameters
+    ----------
+    view : nsdldm.features.networks.View
+    extract : callable
+        Of that view.
+    material : Material
+    device : torch.device
+    batch_size : int
+
+    Returns
+    -------
+    correlations : dict of str to dict of str to float64 array (n, n, n_samples or 1)
+        By feature: seen pictures (first axis) with "made" ones and with those of each of `FLOORS`.
+    paired : dict of str to dict of str to float array (d, n, n_samples or 1)
+        By feature: values of "made" pictures, of those of each of `FLOORS`, and of "seen" ones.
+    """
+    correlated = {*view.psm, *(layer for layer, _ in view.community.values())}
+    kept = {layer: [] for layer, *_ in view.pairs.values()}
+    seen, made, unique = material.seen, material.made, material.unique
+
+    def extract_made(batch):
+        places = (divmod(int(place), made.shape[1]) for place in unique[batch])
+        return extract([read_made(made, place) for place in places])
+
+    own = _gather(run_batched(lambda batch: extract(seen[batch]), len(seen), batch_size, device))
+    mean = extract([material.mean])
+    moments = {layer: find_moments(own[layer]) for layer in correlated}
+    r = {layer: [] for layer in correlated}
+    batches = run_batched(extract_made, len(unique), batch_size, device)
+    for _, found in progress(batches, -(-len(unique) // batch_size), "batches of pictures"):
+        for layer in correlated:
+            r[layer].append(correlate_rows(own[layer], found[layer], moments[layer]))
+        for layer in kept:
+            kept[layer].append(found[layer].T)
+
+    correlations, paired = {}, {}
+    for layer in correlated:
+        parts = (correlate_rows(own[layer], other[layer], moments[layer]) for other in (own, mean))
+        correlations[layer] = _arrange(np.hstack(r[layer]), *parts, material)
+    for layer in kept:
+        parts = own[layer].T, mean[layer].T
+        paired[layer] = _arrange(np.hstack(kept[layer]), *parts, material)
+        paired[layer]["seen"] = own[layer].T[..., None]
+    return correlations, paired
+
+
+def _gather(batches):
+    """Features of all pictures from those of batches."""
+    found = [features for _, features in batches]
+    return {layer: np.concatenate([features[layer] for features in found]) for layer in found[0]}
+
+
+def _arrange(unique, seen, mean, material):
+    """Lay columns that belong to pictures out as (rows, n_images, n_samples or 1).
+
+    `unique`, `seen` and `mean` have a column a made picture, a seen one, and the mean.
+    """
+    made, partners = unique[:, material.inverse], material.partners
+    return {
+        "made": made,
+        "floor_random": seen[:, partners, None],
+        "floor_mean": np.repeat(mean, len(partners), axis=1)[..., None],
+        "floor_shuffled": made[:, partners],
+    }
+
+
+def score_view(name, view, correlations, paired, n_ways):
+    """Score one view of a network.
+
+    Parameters
+    ----------
+    name : str
+        Of the network.
+    view : nsdldm.features.networks.View
+    correlations, paired : dict
+        As `look` returns them.
+    n_ways : list of int
+
+    Returns
+    -------
+    dict of str to Score
+    """
+    rules = [
+        (f"{kind}:{name}:{layer}", correlations[layer], rule)
+        for layer in view.psm
+        for kind, rule in PSM.items()
+    ]
+    rules += [
+        (metric, correlations[layer], COMMUNITY[kind])
+        for metric, (layer, kind) in view.community.items()
+    ]
+    for kind, (layer, *ends) in view.pairs.items():
+        groups = {key: values[slice(*ends)] for key, values in paired[layer].items()}
+        rule = partial(PAIRS[kind], seen=groups.pop("seen"))
+        rules += [
+            (f"{own}:{name}", groups, partial(rule, n_way=n))
+            for own, n in name_ways(kind, n_ways).items()
+        ]
+    scores = {}
+    for metric, groups, rule in rules:
+        floors = (rule(groups[floor]).mean() for floor in FLOORS)
+        scores[metric] = _make_score(metric, rule(groups["made"]), floors)
+        if rule in IDENTIFICATIONS:
+            missed = rule(groups["made"], tie=0).mean()
+            scores[metric] = scores[metric]._replace(ties_missed=missed)
+    return scores
+
+
+def _match(r):
+    """Correlation of each seen picture with its own pictures, (n_images, n_samples)."""
+    return np.nan_to_num(np.einsum("iis->is", r))
+
+
+def _identify_original(r, tie=0.5):
+    """Share of others' pictures that lose, mean correlation over samples first, (n_images, 1)."""
+    return identify(r.mean(axis=2), tie)[0][:, None]
+
+
+def _identify_reconstruction(r, tie=0.5):
+    """Share of seen pictures that lose, mean correlation over samples first, (n_images, 1)."""
+    return identify(r.mean(axis=2), tie)[1][:, None]
+
+
+def _identify_each(r, tie=0.5):
+    """Share of seen pictures that lose, for one sample at a time, (n_images, n_samples)."""
+    return np.stack([identify(r[..., s], tie)[1] for s in range(r.shape[2])], axis=1)
+
+
+def _win_n_way(logits, seen, n_way):
+    """Probability that the class of the seen picture wins, (n_images, n_samples)."""
+    labels = np.broadcast_to(seen.argmax(axis=0), logits.shape[1:])
+    return score_n_way(np.moveaxis(logits, 0, -1), labels, n_way)
+
+
+def _match_category(logits, seen, n_way):
+    """Whether the likeliest class is one of the seen picture, which may have several."""
+    # Independent logits: above 0 is more likely than not.
+    shown = (seen[..., 0] > 0) | (seen[..., 0] == seen[..., 0].max(axis=0))
+    return np.take_along_axis(shown, logits.argmax(axis=0).T, axis=0).T.astype(float)
+
+
+def _match_class(logits, seen, n_way):
+    """Whether the likeliest class is that of the seen picture."""
+    return (logits.argmax(axis=0) == seen.argmax(axis=0)).astype(float)
+
+
+def _match_direction(embeddings, seen, n_way):
+    """Cosine of the made and the seen picture's embeddings; 0 if either is zero."""
+    made, seen = (values.astype(np.float64) for values in (embeddings, seen))
+    lengths = np.linalg.norm(made, axis=0) * np.linalg.norm(seen, axis=0)
+    products = (made * seen).sum(axis=0)
+    return np.divide(products, lengths, out=np.zeros_like(products), where=lengths > 0)
+
+
+PSM = {
+    "psm": _match,
+    "2way": _identify_original,
+    "2way-reconstruction": _identify_reconstruction,
+}
+COMMUNITY = {"2way": _identify_each, "distance": lambda r: 1 - _match(r)}
+IDENTIFICATIONS = (_identify_original, _identify_reconstruction, _identify_each)
+PAIRS = {
+    "nway": _win_n_way,
+    "category": _match_category,
+    "background": _match_class,
+    "clipscore": _match_direction,
+}
+
+
+def summarize(scores, n_samples, n_bootstrap, seed):
+    """Summarise scores over images.
+
+    Parameters
+    ----------
+    scores : dict of str to Score
+    n_samples : int
+    n_bootstrap : int
+    seed : int
+
+    Returns
+    -------
+    DataFrame
+        Of text, as `evaluate_reconstructions` describes it.
+    """
+    computed = {metric: score for metric, score in scores.items() if len(score.values)}
+    values = np.stack([score.values for score in computed.values()], axis=1)
+    low, high = bootstrap_interval(values, n_bootstrap, seed)
+    rows = {}
+    for metric, score, *ends in zip(computed, computed.values(), low, high, strict=True):
+        numbers = (score.values.mean(), *ends, score.ties_missed, *score.floors)
+        shown = ("" if np.isnan(x) else f"{x:.6g}" for x in numbers)
+        rows[metric] = [*shown, len(values), n_samples, score.note]
+    empty = [""] * 7
+    table = pd.DataFrame.from_dict(
+        {
+            metric: rows.get(metric, [*empty, len(values), n_samples, score.note])
+            for metric, score in scores.items()
+        },
+        orient="index",
+        columns=(*NUMBERS, *FLOORS, "n_images", "n_samples", "note"),
+    )
+    return table.rename_axis("metric").reset_index()
+
+
+def _tabulate_images(scores, nsd_ids):
+    """One row an image and metric."""
+    parts = [
+        pd.DataFrame({"nsd_id": nsd_ids, "metric": metric, "value": score.values})
+        for metric, score in scores.items()
+        if len(score.values)
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def _tabulate_samples(scores, nsd_ids):
+    """One row an image, sample and metric."""
+    parts = []
+    for metric, score in scores.items():
+        if score.samples is not None:
+            n = score.samples.shape[1]
+            columns = {
+                "nsd_id": np.repeat(nsd_ids, n),
+                "sample": np.tile(np.arange(n), len(nsd_ids)),
+            }
+            parts.append(pd.DataFrame(columns | {"metric": metric, "value": score.samples.ravel()}))
+    return pd.concat(parts, ignore_index=True)

@@ -1,0 +1,185 @@
+"""Correlate features of seen and made pictures, and tell from them which belongs to which.
+
+Everything follows from the matrix of correlations r[i, j] between seen picture i and the pictures
+made for image j. A comparison is won by the greater correlation; a tie is half won, as guessing
+would have it, and in the published code lost. Constant features correlate with nothing: every
+comparison with them is lost, as in the published code, where NaN is never greater.
+"""
+
+import numpy as np
+from scipy.special import gammaln
+
+from nsdldm.support.errors import Finding, InputError
+
+# Of the float64 copies that are made of a block of columns.
+BLOCK_BYTES = 64_000_000
+# Correlations that differ by less are equal: ten thousand times float64's rounding.
+TIE = 1e-12
+
+
+def find_moments(features):
+    """Find what standardises the rows of a feature matrix.
+
+    Parameters
+    ----------
+    features : float array of shape (n, d)
+
+    Returns
+    -------
+    means : float64 array of shape (n,)
+    varies : bool array of shape (n,)
+        False for a constant row, whose variance may be above 0 by rounding.
+
+    Raises
+    ------
+    InputError
+        A value is infinite or undefined.
+    """
+    means = features.mean(axis=1, dtype=np.float64)
+    if not np.isfinite(means).all():
+        found = f"infinite or undefined ones in row {np.flatnonzero(~np.isfinite(means))[0]}"
+        remedy = "Check the weights of the network"
+        raise InputError(Finding("features of pictures", "finite values", found, remedy))
+    return means, np.ptp(features, axis=1) > 0
+
+
+def correlate_rows(a, b, moments=None):
+    """Correlate every row of one matrix with every row of another (Pearson).
+
+    One matrix product of centred rows in float64, summed over blocks of columns.
+
+    Parameters
+    ----------
+    a : float array of shape (n, d)
+    b : float array of shape (m, d)
+    moments : tuple
+        Of `a`, as `find_moments` returns them, if known.
+
+    Returns
+    -------
+    float64 array of shape (n, m)
+        NaN where either row is constant.
+
+    Raises
+    ------
+    InputError
+        A value is infinite or undefined.
+    """
+    (mean_a, varies_a), (mean_b, varies_b) = moments or find_moments(a), find_moments(b)
+    products = np.zeros((len(a), len(b)))
+    squares_a, squares_b = np.zeros(len(a)), np.zeros(len(b))
+    step = max(1, BLOCK_BYTES // (8 * (len(a) + len(b))))
+    for start in range(0, a.shape[1], step):
+        columns = slice(start, start + step)
+        centred_a = a[:, columns] - mean_a[:, None]
+        centred_b = b[:, columns] - mean_b[:, None]
+        products += centred_a @ centred_b.T
+        squares_a += np.einsum("ij,ij->i", centred_a, centred_a)
+        squares_b += np.einsum("ij,ij->i", centred_b, centred_b)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        r = products / np.sqrt(squares_a)[:, None] / np.sqrt(squares_b)
+    r[~varies_a], r[:, ~varies_b] = np.nan, np.nan
+    return np.clip(r, -1, 1)
+
+
+def correlate_features(original, generated):
+    """Correlate features of all seen with features of all made pictures.
+
+    As the published code: r of the seen picture with each sample, then the mean over samples.
+
+    Parameters
+    ----------
+    original : float array of shape (n, d)
+    generated : float array of shape (n, n_samples, d)
+
+    Returns
+    -------
+    float64 array of shape (n, n)
+        Row: seen picture. Column: image the pictures were made for; NaN where features of any of
+        them are constant.
+
+    Raises
+    ------
+    InputError
+        A value is infinite or undefined.
+    """
+    n, n_samples, d = generated.shape
+    r = correlate_rows(original, generated.reshape(n * n_samples, d))
+    return r.reshape(len(original), n, n_samples).mean(axis=2)
+
+
+def identify(r, tie=0.5):
+    """Two-way identification in both directions, against all other images.
+
+    Parameters
+    ----------
+    r : float array of shape (n, n)
+        As `correlate_features` returns it; n of at least 2.
+    tie : float
+        What a tie counts: 0 in the published code.
+
+    Returns
+    -------
+    original, reconstruction : float64 arrays of shape (n,)
+        For each image the share of the other images that lose. `original`: the seen picture is
+        compared with its own and with another's reconstruction (``identification.py`` of Takagi &
+        Nishimoto). `reconstruction`: the reconstruction is compared with its own and with another
+        seen picture (Brain-Diffuser and later work).
+    """
+    true = np.diag(r)
+
+    def share(margins):
+        # NaN is neither more nor less than anything. The diagonal does not count.
+        points = (margins > TIE) + tie * (np.abs(margins) <= TIE)
+        return (points.sum(axis=1) - np.diag(points)) / (len(r) - 1)
+
+    return share(true[:, None] - r), share((true - r).T)
+
+
+def score_n_way(scores, labels, n_way):
+    """Probability that the label wins against n - 1 random other classes.
+
+    The expectation of MinD-Vis' n-way top-1 accuracy, which draws the classes many times:
+    C(N - 1 - b, n - 1) / C(N - 1, n - 1) for N classes of which b score better than the label. A
+    class that ties with the label loses.
+
+    Parameters
+    ----------
+    scores : float array of shape (..., n_classes)
+        Any increasing function of the classes' probabilities, such as logits.
+    labels : int array of shape (...)
+    n_way : int
+        From 2 to n_classes.
+
+    Returns
+    -------
+    float64 array of shape (...)
+    """
+    own = np.take_along_axis(scores, labels[..., None], axis=-1)
+    worse = scores.shape[-1] - 1 - (scores > own).sum(axis=-1)
+    possible = worse >= n_way - 1
+    # The factorials of n - 1 cancel.
+    least = np.where(possible, worse, n_way - 1)
+    log = gammaln(least + 1) - gammaln(least - n_way + 2)
+    total = scores.shape[-1] - 1
+    log -= gammaln(total + 1) - gammaln(total - n_way + 2)
+    return np.where(possible, np.exp(log), 0.0)
+
+
+def derange(n, seed):
+    """Draw a permutation that leaves nothing in its place.
+
+    Parameters
+    ----------
+    n : int
+        At least 2.
+    seed : int
+
+    Returns
+    -------
+    int array of shape (n,)
+    """
+    order = np.random.default_rng(seed).permutation(n)
+    partners = np.empty(n, np.int64)
+    partners[order] = np.roll(order, 1)
+    return partners

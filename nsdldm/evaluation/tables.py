@@ -1,0 +1,137 @@
+"""One table of all scores beside published ones. Light imports: no networks."""
+
+import pandas as pd
+
+from nsdldm.evaluation.intervals import bootstrap_group
+from nsdldm.evaluation.published import list_published
+from nsdldm.support.errors import Finding, InputError, reading
+from nsdldm.support.files import load_table, save_table
+
+CEILING = "true-zc"
+NUMBERS = (
+    *("value", "ci_low", "ci_high", "ties_missed"),
+    *("floor_random", "floor_mean", "floor_shuffled", "ceiling"),
+)
+COLUMNS = (
+    *("data", "protocol", "subject", "method", "metric", *NUMBERS, "n_images", "n_samples"),
+    *("definition", "evidence", "source", "note"),
+)
+
+
+def tabulate_metrics(*, summaries, tables, data, n_bootstrap, seed, output):
+    """Put the scores of all subjects, protocols and methods beside published ones.
+
+    Parameters
+    ----------
+    summaries, tables : dict of path
+        Keys (subject, protocol, method): summary and table by image, as
+        `nsdldm.evaluation.evaluate.evaluate_reconstructions` writes them.
+    data : {"demo", "nsd"}
+        Where the scores come from.
+    n_bootstrap : int
+        Draws of images for the confidence intervals of means over subjects.
+    seed : int
+        Of these draws.
+    output : path
+        Table with `COLUMNS`. `data` is that of the scores, or ``published``. A row a subject and
+        one for their mean (subject ``mean``), with a 95 % interval over images: an image is drawn
+        for all subjects at once. `ties_missed` is an identification with ties lost instead of
+        half won, as published code counts them; `ceiling` is the same metric of the method
+        ``true-zc``.
+        `definition` says whether a published metric is defined as ours: "same", "similar" or
+        "unknown"; `note` says what differs, and `evidence` how the value is known.
+
+    Raises
+    ------
+    InputError
+        A file is missing or of another form, or summaries and tables are not of the same runs.
+    """
+    rows = collect_scores(summaries, tables, n_bootstrap, seed)
+    rows = join_ceiling(rows, ["protocol", "subject", "metric"]).assign(data=data)
+    published = pd.DataFrame(list_published()).assign(data="published")
+    table = pd.concat([rows, published], ignore_index=True)
+    save_scores(output, table.reindex(columns=COLUMNS))
+
+
+def collect_scores(summaries, tables, n_bootstrap, seed, metrics=None):
+    """Gather scores of all subjects, and their means over subjects.
+
+    Parameters
+    ----------
+    summaries, tables, n_bootstrap, seed
+        As `tabulate_metrics`.
+    metrics : sequence of str, optional
+        Those to gather; all by default.
+
+    Returns
+    -------
+    DataFrame
+        Columns subject, protocol, method, metric, value, ci_low, ci_high, the floors, n_images,
+        n_samples and note; rows of subjects, then those of means.
+    """
+    if set(summaries) != set(tables):
+        expected, remedy = "a summary and a table of every method", "Evaluate again"
+        only = " ".join(next(iter(set(summaries) ^ set(tables))))
+        raise InputError(Finding(only, expected, "only one of them", remedy))
+    parts = [_read_summary(*key, path) for key, path in summaries.items()]
+    rows = pd.concat(parts, ignore_index=True)
+    if metrics is not None:
+        rows = rows[rows["metric"].isin(metrics)]
+    return pd.concat([rows, _average(rows, tables, n_bootstrap, seed)], ignore_index=True)
+
+
+def join_ceiling(rows, keys):
+    """Add the column ceiling: the value of the method ``true-zc`` where `keys` are the same."""
+    ceiling = rows[rows["method"] == CEILING].drop_duplicates(keys).set_index(keys)["value"]
+    return rows.join(ceiling.rename("ceiling"), on=keys)
+
+
+def save_scores(path, table):
+    """Write scores, with empty fields for what was not computed or published."""
+    for column in NUMBERS:
+        # pandas would write nan.
+        table[column] = ["" if pd.isna(x) else f"{x:.6g}" for x in table[column]]
+    save_table(path, table.astype(object).where(table.notna(), ""))
+
+
+def _read_summary(subject, protocol, method, path):
+    """A summary with the columns that tell it from others."""
+    with reading(path, "a summary of an evaluation", "Evaluate again"):
+        table = load_table(path)
+        table[["metric", *NUMBERS[:-1], "n_images", "n_samples", "note"]]
+    return table.assign(subject=subject, protocol=protocol, method=method)
+
+
+def _average(rows, tables, n_bootstrap, seed):
+    """Means over subjects with intervals over images, in the form of `rows`."""
+    values = {key: _read_values(path) for key, path in tables.items()}
+    means = []
+    keys = ["protocol", "method", "metric"]
+    for (protocol, method, metric), group in rows.groupby(keys, sort=False):
+        row = {"subject": "mean", "protocol": protocol, "method": method, "metric": metric}
+        row |= {"note": group["note"].iloc[0], "n_samples": group["n_samples"].iloc[0]}
+        subjects = {key[0] for key in tables if key[1:] == (protocol, method)}
+        if set(group["subject"]) != subjects:
+            found = ", ".join(sorted(subjects - set(group["subject"])))
+            where = f"{protocol}, {method}, {metric}"
+            raise InputError(Finding(where, "all subjects", f"none of {found}", "Evaluate again"))
+        lacking = group[group["value"].isna()]
+        if len(lacking):
+            means.append(row | {"note": lacking["note"].iloc[0]})
+            continue
+        row |= group[list(NUMBERS[:-1])].mean().to_dict()
+        shown = [values[subject, protocol, method][metric] for subject in group["subject"]]
+        row["ci_low"], row["ci_high"] = bootstrap_group(shown, n_bootstrap, seed)
+        row["n_images"] = len(set().union(*(ids for ids, _ in shown)))
+        means.append(row)
+    return pd.DataFrame(means)
+
+
+def _read_values(path):
+    """Images and values of each metric."""
+    with reading(path, "scores by image", "Evaluate again"):
+        groups = load_table(path).groupby("metric")
+        return {
+            metric: (group["nsd_id"].to_numpy(), group["value"].to_numpy())
+            for metric, group in groups
+        }

@@ -1,0 +1,95 @@
+"""Gram matrices: the products of all pairs of a subject's images in a feature space, centred."""
+
+import logging
+
+import numpy as np
+import torch
+
+from nsdldm.features.parts import check_chunks
+from nsdldm.support.devices import choose_device
+from nsdldm.support.errors import Finding, InputError
+from nsdldm.support.files import load_array, load_table, save_array
+
+logger = logging.getLogger(__name__)
+
+# Bytes of the columns (float64, all images) that are in memory at a time; every byte of the files
+# is read once, whatever their size.
+STRIP = int(0.25e9)
+# Columns of one product in float32; its sums go on in float64.
+COLUMNS_AT_ONCE = 2048
+
+
+def compute_gram(paths, train, device):
+    """Gram matrix of features that are centred by the mean of the training images.
+
+    Parameters
+    ----------
+    paths : list of path
+        ``.npy`` files whose rows, one after the other, are the images.
+    train : bool array of shape (n_images,)
+    device : str or torch.device
+
+    Returns
+    -------
+    float64 tensor of shape (n_images, n_images)
+        On the device.
+
+    Raises
+    ------
+    InputError
+        Features that are not finite.
+    """
+    n_columns = int(np.prod(load_array(paths[0]).shape[1:]))
+    width = max(1, STRIP // (8 * len(train)))
+    gram = torch.zeros((len(train), len(train)), dtype=torch.float64, device=device)
+    for start in range(0, n_columns, width):
+        columns = _read_columns(paths, slice(start, start + width))
+        if not np.isfinite(columns).all():
+            remedy = "Compute the features again, with model/dtype float32"
+            raise InputError(Finding(str(paths[0]), "finite numbers", "others", remedy))
+        # Before the products: what all images share would cost their accuracy.
+        columns -= columns[train].mean(axis=0)
+        columns = torch.as_tensor(columns.astype(np.float32))
+        for part in columns.split(COLUMNS_AT_ONCE, dim=1):
+            part = part.to(device)
+            gram += part @ part.T
+    return gram
+
+
+def _read_columns(paths, columns):
+    """Columns of all rows of some files as float64; mapped anew, since read pages pile up."""
+    arrays = [load_array(path) for path in paths]
+    parts = [array.reshape(len(array), -1)[:, columns] for array in arrays]
+    return np.concatenate(parts).astype(np.float64)
+
+
+def compute_grams(*, chunks, images, grams, device):
+    """Compute the exact Gram matrix of U-Net activations that lie on scratch in chunks of images.
+
+    Nothing but this matrix is needed of activations, however many numbers an image has.
+
+    Parameters
+    ----------
+    chunks : dict of list of path
+        For each space, files of `nsdldm.features.activations.collect_trajectories` in the order of
+        their numbers.
+    images : path
+        Table of images with the column split.
+    grams : dict of path
+        Output for each space: float32 ``.npy`` of shape (n_images, n_images), of features centred
+        by their training mean.
+    device : "auto", "cpu" or "cuda"
+
+    Raises
+    ------
+    InputError
+        A chunk that cannot be read, is not finite, or has not the rows of its place.
+    """
+    device = choose_device(device)
+    train = (load_table(images)["split"] == "train").to_numpy()
+    for space, paths in chunks.items():
+        shape = check_chunks(paths, len(train), (np.float16, np.float32))
+        gram = compute_gram(paths, train, device)
+        save_array(grams[space], gram.float().cpu().numpy())
+        message = "%s: Gram matrix of %d images from %d columns in %d chunks"
+        logger.info(message, space, len(train), np.prod(shape), len(paths))

@@ -1,0 +1,146 @@
+"""Feature spaces of one's own: a function of pictures and captions, named in the configuration."""
+
+import importlib
+import inspect
+import logging
+from itertools import chain
+
+import numpy as np
+
+from nsdldm.features.networks import VIEWS, Unavailable, load_extractors
+from nsdldm.nsd.captions import read_captions
+from nsdldm.nsd.stimuli import read_images
+from nsdldm.support.batching import run_images
+from nsdldm.support.devices import choose_device
+from nsdldm.support.errors import Finding, InputError
+from nsdldm.support.files import create_array, load_table
+
+logger = logging.getLogger(__name__)
+
+
+def compute_features(
+    *, space, function, settings, images, stimuli, captions, device, batch_size, output
+):
+    """Compute a feature space of the images a subject saw.
+
+    Parameters
+    ----------
+    space : str
+        Its name, for messages.
+    function : str
+        Dotted name of a function such as `embed_pictures`. It takes a torch.device and the settings
+        as keywords and returns a function of a list of pictures, uint8 (height, width, 3), and a
+        list with the list of captions of each, that returns a float array with a row a picture.
+    settings : dict
+    images : path
+        Table of images with the columns nsd_id and coco_id.
+    stimuli : path
+        ``nsd_stimuli.hdf5``.
+    captions : list of path
+        COCO's caption files.
+    device : {"auto", "cpu", "cuda"}
+    batch_size : int
+        Images at once; halved when memory runs out.
+    output : path
+        float32 of shape (n_images, ...), a row an image of the table.
+
+    Raises
+    ------
+    InputError
+        There is no such function, it does not take these settings, or what it returns is not finite
+        or has not a row an image.
+    """
+    where = f"feature_spaces.{space}"
+    table = load_table(images)
+    nsd_ids, coco_ids = table["nsd_id"].to_numpy(), table["coco_id"].tolist()
+    by_image = read_captions(captions, coco_ids)
+    device = choose_device(device)
+    embed = _prepare(where, function, device, settings)
+
+    shapes = []
+
+    def compute(batch):
+        texts = [by_image[number] for number in coco_ids[batch]]
+        pictures = list(read_images(stimuli, nsd_ids[batch]))
+        return _check(where, function, embed(pictures, texts), len(texts), shapes)
+
+    n = len(nsd_ids)
+    rows = run_images(compute, n, batch_size, device, space)
+    first = next(rows)
+    shape = (n, *first[1].shape)
+    with create_array(output, shape, np.float32) as features:
+        for index, row in chain([first], rows):
+            features[index] = row
+    logger.info("%s: shape %s", space, shape)
+
+
+def _check(where, function, values, n, shapes):
+    """Rows as float32; stop unless there are n, finite, and of the shape of all before."""
+    expected = f"finite numbers on the CPU, a row of one shape for each of {n} pictures"
+    try:
+        values = np.asarray(values, np.float32)
+    except (TypeError, ValueError) as error:
+        ragged = "inhomogeneous" in str(error)
+        found = "rows of different shapes" if ragged else "values that are no numbers"
+        finding = Finding(where, expected, found, f"Correct {function}")
+        raise InputError(finding) from error
+    shapes.append(values.shape[1:])
+    if len(values) != n or shapes[-1] != shapes[0] or not np.isfinite(values).all():
+        found = f"an array of shape {values.shape}"
+        found += f" after rows of shape {shapes[0]}" if shapes[-1] != shapes[0] else ""
+        found += "" if np.isfinite(values).all() else " that is not finite everywhere"
+        raise InputError(Finding(where, expected, found, f"Correct {function}"))
+    return values
+
+
+def _prepare(where, function, device, settings):
+    """The function that a dotted name stands for, given its settings."""
+    module, _, name = function.rpartition(".")
+    try:
+        make = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        expected, remedy = "the dotted name of a function", "Correct it"
+        raise InputError(Finding(f"{where}.function", expected, str(error), remedy)) from error
+    try:
+        inspect.signature(make).bind(device, **settings)
+    except TypeError as error:
+        expected = f"settings that {function} takes"
+        finding = Finding(f"{where}.settings", expected, str(error), "Correct them")
+        raise InputError(finding) from error
+    return make(device, **settings)
+
+
+def embed_pictures(device, *, network, layer, weights, revision=None, sha256=None):
+    """Make a function that returns what a layer of a network makes of pictures.
+
+    Parameters
+    ----------
+    device : torch.device
+    network, layer : str
+        A network of `nsdldm.features.networks.VIEWS` and one of its layers, such as ``clip`` and
+        ``image_embeds``.
+    weights, revision, sha256 : str
+        As the settings of `nsdldm.features.networks.load_extractors`.
+
+    Returns
+    -------
+    callable
+        As `compute_features` needs it.
+
+    Raises
+    ------
+    InputError
+        No such network or layer, or it cannot be had.
+    """
+    settings = {"weights": weights, "revision": revision, "sha256": sha256}
+    try:
+        views = load_extractors(network, settings, device)
+    except Unavailable as error:
+        remedy = "Give weights, or install what is missing"
+        finding = Finding(f"feature_spaces: {network}", "a usable network", str(error), remedy)
+        raise InputError(finding) from error
+    for view, extract in views:
+        if layer in view.layers:
+            return lambda pictures, captions: extract(pictures)[layer]
+    layers = ", ".join(layer for view in VIEWS[network] for layer in view.layers)
+    raise InputError(Finding(f"layer of {network}", f"one of {layers}", layer, "Correct it"))

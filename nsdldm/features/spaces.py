@@ -1,0 +1,183 @@
+"""Names of the feature spaces along the reverse process.
+
+Standard library only, since the Snakefile imports it.
+"""
+
+import re
+from typing import NamedTuple
+
+from nsdldm.support.errors import Finding, InputError
+
+LATENTS = ("x_t", "x0")
+# Texts that hold nothing about the image, and what a space divides into beside z: both name spaces
+# that are set beside those of z_c, such as zc-n060-empty and zc-n060-linear.
+CONTROLS = ("empty", "other-caption")
+PARTS = ("linear", "residual")
+# What z_c has more than all of them, by name.
+BEYOND = "beyond"
+# Series of spaces by the letter before their percent.
+SERIES = {"n": "noise", "s": "step"}
+
+
+class Space(NamedTuple):
+    """Where along the reverse process the numbers of a feature space are taken.
+
+    Parameters
+    ----------
+    strength : float
+        Noise level, as the share of the chain that is run.
+    step : int
+        Number of steps done when a latent is taken; activations are those of the last of them.
+    source : str
+        ``x_t`` (the latent), ``x0`` (the predicted clean latent) or the path of a U-Net module.
+    """
+
+    strength: float
+    step: int
+    source: str
+
+
+def count_steps(steps, share):
+    """Steps in a share of a chain, rounded down as in diffusers' image-to-image, but at least 1.
+
+    Nothing is done about binary fractions there: 0.29 of 100 steps are 28.
+    """
+    return max(min(int(steps * share), steps), 1)
+
+
+def split_control(space):
+    """Divide the name of a feature space into that of z_c and of its control.
+
+    Parameters
+    ----------
+    space : str
+        Such as zc-n060-empty, zc-s050-shared-linear or zc-n060.
+
+    Returns
+    -------
+    space, control : str
+        The second, one of `CONTROLS` and `PARTS`, is empty where the space is none.
+    """
+    for control in CONTROLS + PARTS:
+        if space.endswith(f"-{control}"):
+            return space.removesuffix(f"-{control}"), control
+    return space, ""
+
+
+def plan_spaces(steps, strengths, strength, step_shares, latent, blocks):
+    """Name the feature spaces that one pass an image and noise level yields.
+
+    The paper draws noise levels from low to high and early, middle and late steps without saying
+    which they are: all of them are settings here.
+
+    Parameters
+    ----------
+    steps : int
+        Steps of the whole chain.
+    strengths : list of float
+        Noise levels of which the latent at the end is kept.
+    strength : float
+        The noise level of which steps are kept.
+    step_shares : list of float
+        Shares of that level's steps after which its latent is kept.
+    latent : {"x_t", "x0"}
+        Keep the latent itself at these steps, or the clean one that the U-Net predicts there.
+    blocks : dict of str to str
+        Name and module path in the U-Net of every block whose activations are kept.
+
+    Returns
+    -------
+    dict of str to Space
+        ``zc-n{percent}`` at the end of each level, ``zc-s{percent}`` and
+        ``unet-{block}-s{percent}`` at each step.
+
+    Raises
+    ------
+    InputError
+        Shares outside (0, 1], of no whole percent, or that are the same number of steps.
+    """
+    if latent not in LATENTS:
+        expected, remedy = "one of " + ", ".join(LATENTS), "Correct it"
+        raise InputError(Finding("trajectories.latent", expected, repr(latent), remedy))
+    ends = _percents("trajectories.noise_levels", steps, strengths)
+    n_run = count_steps(steps, strength)
+    shares = _percents("trajectories.step_shares", n_run, step_shares)
+    spaces = {}
+    for level, percent in zip(strengths, ends, strict=True):
+        spaces[f"zc-n{percent:03d}"] = Space(level, count_steps(steps, level), "x_t")
+    sources = {"zc": latent} | {f"unet-{name}": path for name, path in blocks.items()}
+    for name, source in sources.items():
+        for share, percent in zip(step_shares, shares, strict=True):
+            step = count_steps(n_run, share)
+            spaces[f"{name}-s{percent:03d}"] = Space(strength, step, source)
+    return spaces
+
+
+def _percents(where, steps, shares):
+    """Shares as whole percents; no two of them may be the same number of steps."""
+    for share in shares:
+        if not (0 < share <= 1 and abs(100 * share - round(100 * share)) < 1e-6):
+            expected, remedy = "whole percents above 0 and at most 1", "Correct it"
+            raise InputError(Finding(where, expected, f"{share}", remedy))
+    counts = [count_steps(steps, share) for share in shares]
+    if len(set(counts)) < len(counts):
+        expected, found = f"a different number of the {steps} steps each", f"{shares} = {counts}"
+        raise InputError(Finding(where, expected, found, "Leave out what is there twice"))
+    return [round(100 * share) for share in shares]
+
+
+def parse_space(space):
+    """Read what a feature space of a series is.
+
+    Parameters
+    ----------
+    space : str
+        Such as zc-n060 (noise strength 0.6), zc-s025 (after a quarter of the steps), zc-n060-shared
+        or zc-n060-seed43.
+
+    Returns
+    -------
+    base : str
+        Such as zc.
+    kind : {"n", "s"}
+    share : float
+    variant : str
+        Such as shared; empty where there is none.
+
+    Raises
+    ------
+    InputError
+        Another name.
+    """
+    found = re.fullmatch(r"([^-+]+)-([ns])(\d{3})(?:-(.+))?", space)
+    if not found:
+        expected = "a feature space named like zc-n060 or zc-s050"
+        raise InputError(Finding("feature space", expected, space, "Draw a series of spaces"))
+    base, kind, percent, variant = found.groups()
+    return base, kind, int(percent) / 100, variant or ""
+
+
+def parse_pair(pair):
+    """Split the name of a joint model.
+
+    Parameters
+    ----------
+    pair : str
+        Such as z+zc-n060.
+
+    Returns
+    -------
+    a, b : str
+        The two feature spaces; `parse_space` can read b.
+
+    Raises
+    ------
+    InputError
+        Another name.
+    """
+    a, plus, b = pair.partition("+")
+    if not plus:
+        expected = "two feature spaces joined by +"
+        raise InputError(Finding("joint model", expected, pair, "Name it like z+zc-n060"))
+    parse_space(b)
+    return a, b

@@ -1,1 +1,0 @@
-"""Turn images and captions into the latents of a Stable Diffusion checkpoint."""

@@ -1,0 +1,1 @@
+"""What every stage needs: errors, logs, files, devices, hubs, resuming."""

@@ -1,0 +1,311 @@
+"""Read and write the project's own files; nothing half-written ever bears a final name."""
+
+import errno
+import gzip
+import os
+import re
+import shutil
+from contextlib import contextmanager, suppress
+from io import StringIO
+from pathlib import Path
+
+import h5py
+import nibabel as nib
+import numpy as np
+import pandas as pd
+
+from nsdldm.support.errors import Finding, InputError, reading
+
+REMAKE = "Delete it and give the same command again, which makes it anew"
+# Less free space after a failed write means that the disk is full, whatever the error says.
+FULL = int(1e6)
+# Bytes for what an HDF5 file holds besides its data.
+HDF5_OVERHEAD = int(1e6)
+
+
+@contextmanager
+def writing(path):
+    """Report a disk that is full or cannot be written as an `InputError` about a file.
+
+    Parameters
+    ----------
+    path : str or Path
+        What is written in the block.
+    """
+    path = Path(path)
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        finding = _explain_write(path, error)
+        if finding is None:
+            raise
+        raise InputError(finding) from error
+
+
+def _explain_write(path, error):
+    """What a failed write says about the disk, or None if it says nothing about it."""
+    # What the block writes elsewhere, or reads, is not said of `path`.
+    named = getattr(error, "filename", None)
+    place = Path(named).absolute() if isinstance(named, str | Path) else path.absolute()
+    beside = place.parent == path.absolute().parent or place in path.absolute().parents
+    folder = next(parent for parent in place.parents if parent.is_dir())
+    disk = next(parent for parent in (folder, *folder.parents) if os.path.ismount(parent))
+    number = getattr(error, "errno", None)
+    # numpy and h5py lose the number; h5py also raises RuntimeError where closing a file fails.
+    failed = isinstance(error, OSError | RuntimeError) and number is None
+    full = failed and (shutil.disk_usage(folder).free < FULL or "No space left" in str(error))
+    if full or number in (errno.ENOSPC, errno.EDQUOT):
+        free = shutil.disk_usage(folder).free / 1e6
+        found = f"{free:.0f} MB free" if number != errno.EDQUOT else "your quota used up"
+        remedy = "Free some and give the same command again; what is finished stays"
+        return Finding(
+            str(path if beside else place), f"space for it on the file system {disk}", found, remedy
+        )
+    if beside and number in (errno.EROFS, errno.EACCES, errno.EPERM):
+        remedy = "Make the folder writable, or work in a copy of the project"
+        return Finding(str(path), "a folder that can be written", error.strerror, remedy)
+    return None
+
+
+@contextmanager
+def replacing(path):
+    """Yield a temporary path beside `path` that takes its name when the block succeeds.
+
+    The suffixes stay at the end of the temporary name, since nibabel and others read the
+    format from them. A block that fails leaves `path` as it was and no temporary file; what a
+    killed process left is removed, since nobody else writes the same file.
+
+    Parameters
+    ----------
+    path : str or Path
+
+    Yields
+    ------
+    Path
+
+    Raises
+    ------
+    InputError
+        The disk is full or cannot be written.
+    """
+    path = Path(path)
+    part = path.with_name(f".part-{os.getpid()}-{path.name}")
+    try:
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            for left in path.parent.glob(".part-*"):
+                if re.fullmatch(rf"\.part-\d+-{re.escape(path.name)}", left.name):
+                    left.unlink(missing_ok=True)
+            yield part
+            # Network file systems report a full disk only here.
+            with part.open("rb") as file:
+                os.fsync(file.fileno())
+            os.replace(part, path)
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+@contextmanager
+def create_array(path, shape, dtype):
+    """Yield a writable memory map of a new ``.npy`` file that appears when the block succeeds.
+
+    Parameters
+    ----------
+    path : str or Path
+    shape : tuple of int
+    dtype : dtype
+
+    Yields
+    ------
+    numpy.memmap of shape `shape`
+
+    Raises
+    ------
+    InputError
+        There is no space for it.
+    """
+    with replacing(path) as part:
+        array = np.lib.format.open_memmap(part, "w+", dtype, tuple(shape))
+        # Writing to a map on a full disk is no error but a signal that ends the process.
+        _reserve(part, part.stat().st_size)
+        yield array
+        array.flush()
+
+
+def _reserve(path, n_bytes):
+    """Take space on the disk for the first bytes of an existing file, which grows to that size."""
+    with path.open("r+b") as file:
+        os.posix_fallocate(file.fileno(), 0, n_bytes)
+
+
+def open_hdf5(path, mode="r", **options):
+    """Open an HDF5 file without a lock.
+
+    Many network file systems refuse locks, and none is needed: what is being written has a name of
+    its own (`replacing`), and what is read is finished.
+
+    Parameters
+    ----------
+    path : str, Path or binary file object
+    mode : str
+    **options
+        Of `h5py.File`.
+
+    Returns
+    -------
+    h5py.File
+    """
+    return h5py.File(path, mode, locking=False, **options)
+
+
+@contextmanager
+def create_hdf5(path, n_bytes, **options):
+    """Yield a new HDF5 file that appears when the block succeeds.
+
+    Parameters
+    ----------
+    path : str or Path
+    n_bytes : int
+        Most bytes that the data in it will take, which are reserved.
+    **options
+        Of `h5py.File`.
+
+    Yields
+    ------
+    h5py.File
+
+    Raises
+    ------
+    InputError
+        There is no space for it.
+    """
+    with replacing(path) as part:
+        with open_hdf5(part, "w", **options) as file:
+            # HDF5 that cannot write can bring down the process when the file is closed.
+            _reserve(part, n_bytes + n_bytes // 100 + HDF5_OVERHEAD)
+            yield file
+            file.flush()
+            size = file.id.get_filesize()
+        os.truncate(part, size)
+
+
+def save_array(path, array):
+    """Write an array as ``.npy``."""
+    with replacing(path) as part:
+        np.save(part, array, allow_pickle=False)
+
+
+def copy_file(source, path):
+    """Copy a file's content."""
+    with replacing(path) as part:
+        shutil.copyfile(source, part)
+
+
+def load_array(path):
+    """Open a ``.npy`` file as a read-only memory map.
+
+    Raises
+    ------
+    InputError
+        The file is missing, cut off or none of this kind.
+    """
+    with reading(path, "a whole .npy file", REMAKE):
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def save_table(path, table):
+    """Write a DataFrame as tab-separated values with a header and without its index."""
+    with replacing(path) as part:
+        table.to_csv(part, sep="\t", index=False, float_format="%.6g", na_rep="nan")
+
+
+def load_table(path):
+    """Read a table written by `save_table`.
+
+    Raises
+    ------
+    InputError
+        The file is missing, cut off or no table.
+    """
+    with reading(path, "a whole table of tab-separated values", REMAKE):
+        text = Path(path).read_text(encoding="utf-8")
+        if not text.endswith("\n"):
+            raise ValueError("the last line is cut off")
+        return pd.read_csv(StringIO(text), sep="\t")
+
+
+def save_volume(path, data, affine, zooms=None):
+    """Write a volume as NIfTI.
+
+    Parameters
+    ----------
+    path : str or Path
+    data : array of shape (X, Y, Z) or (X, Y, Z, n)
+        Booleans become uint8.
+    affine : array of shape (4, 4) or None
+        None leaves the header's codes at 0, which say that it is unknown.
+    zooms : sequence of three float, optional
+        Sides of a voxel in millimetres, where there is no affine to say them.
+    """
+    data = np.asarray(data)
+    image = nib.Nifti1Image(data.astype(np.uint8) if data.dtype == bool else data, affine)
+    if affine is None and zooms is not None:
+        image.header.set_zooms((*zooms, *image.header.get_zooms()[3:]))
+    with replacing(path) as part:
+        nib.save(image, part)
+
+
+def find_nifti_class(start):
+    """The class of nibabel for a NIfTI file, of version 1 or 2, by its first four bytes."""
+    sizes = {int.from_bytes(start[:4], order) for order in ("little", "big")}
+    return nib.Nifti2Image if nib.Nifti2Header.sizeof_hdr in sizes else nib.Nifti1Image
+
+
+def load_image(path, remedy=REMAKE):
+    """Read a NIfTI volume, of version 1 or 2, with its header.
+
+    Parameters
+    ----------
+    path : str or Path
+    remedy : str
+        What to do about a damaged file.
+
+    Returns
+    -------
+    nibabel.Nifti1Image or Nifti2Image
+        Held in memory.
+
+    Raises
+    ------
+    InputError
+        The file is missing, cut off, damaged or none of this kind.
+    """
+    with reading(path, "a NIfTI volume", remedy):
+        content = Path(path).read_bytes()
+        # nibabel stops before gzip's checksum, so that damage would pass.
+        if str(path).endswith(".gz"):
+            content = gzip.decompress(content)
+        image = find_nifti_class(content).from_bytes(content)
+        # Values that are not there would be missed only when they are asked for.
+        np.asanyarray(image.dataobj)
+    return image
+
+
+def load_volume(path, remedy=REMAKE):
+    """Read a NIfTI volume as stored; see `load_image`.
+
+    Returns
+    -------
+    data : array of shape (X, Y, Z) or (X, Y, Z, n)
+    affine : array of shape (4, 4)
+    """
+    image = load_image(path, remedy)
+    return np.asanyarray(image.dataobj), image.affine
+
+
+def load_mask(path):
+    """Read a mask written by `save_volume` as a boolean array of shape (X, Y, Z)."""
+    return load_volume(path)[0] > 0

@@ -1,0 +1,86 @@
+"""Where huggingface-hub keeps models, and whether it may fetch them. Standard library only."""
+
+import os
+from http.client import HTTPException
+from pathlib import Path
+from threading import Thread
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+from nsdldm.support.errors import Finding
+
+FETCH = "Fetch it once where there is a network (docs/offline.md), or unset HF_HUB_OFFLINE"
+CONNECT = "Fetch it once where there is a network (docs/offline.md), or give a folder as model.path"
+# For the hub to answer at all; its library would try again and again for half a minute.
+PATIENCE_SECONDS = 5
+
+
+def is_offline():
+    """Whether huggingface-hub is told to use no network, as it reads its own settings."""
+    setting = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE") or ""
+    return setting.upper() in ("1", "ON", "YES", "TRUE")
+
+
+def find_snapshot(name, revision):
+    """Where huggingface-hub keeps a revision of a model that was fetched.
+
+    Parameters
+    ----------
+    name : str
+        Hub id (owner/name).
+    revision : str
+        Commit, or a branch or tag that was fetched by that name.
+
+    Returns
+    -------
+    Path
+        In the folder that HF_HUB_CACHE, HF_HOME or XDG_CACHE_HOME chooses; need not exist.
+    """
+    base = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache"))
+    home = Path(os.environ.get("HF_HOME", base / "huggingface"))
+    cache = Path(os.path.expandvars(os.environ.get("HF_HUB_CACHE", home / "hub"))).expanduser()
+    repository = cache / f"models--{name.replace('/', '--')}"
+    reference = repository / "refs" / revision
+    commit = reference.read_text().strip() if reference.is_file() else revision
+    return repository / "snapshots" / commit
+
+
+def check_connection(name, revision):
+    """Look whether the hub can be reached, within a few seconds.
+
+    Parameters
+    ----------
+    name, revision : str
+        What is to be fetched, for the message.
+
+    Returns
+    -------
+    list of Finding
+        Empty where anything answers, be it with a refusal.
+    """
+    endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
+    answers = []
+    # In a thread, since looking up a name obeys no time limit.
+    asking = Thread(target=lambda: answers.append(_find_obstacle(endpoint)), daemon=True)
+    asking.start()
+    asking.join(PATIENCE_SECONDS)
+    obstacle = answers[0] if answers else f"no answer within {PATIENCE_SECONDS} s"
+    if obstacle is None:
+        return []
+    folder = find_snapshot(name, revision)
+    expected = f"revision {revision} at {folder}, or a connection to {endpoint}"
+    return [Finding(f"model.path {name}", expected, f"neither ({obstacle})", CONNECT)]
+
+
+def _find_obstacle(endpoint):
+    """Why an address does not answer, or None; by way of a proxy, if there is one."""
+    try:
+        with urlopen(Request(endpoint, method="HEAD"), timeout=PATIENCE_SECONDS):
+            return None
+    except HTTPError:
+        return None
+    except URLError as error:
+        reason = error.reason
+        return getattr(reason, "strerror", None) or str(reason)
+    except (OSError, HTTPException, ValueError) as error:
+        return str(error)

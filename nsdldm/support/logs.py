@@ -1,0 +1,101 @@
+"""Log lines for files and people."""
+
+import logging
+import os
+import sys
+import time
+import traceback
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from tqdm import tqdm
+
+from nsdldm.support.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def logged(path):
+    """Send the log of everything inside to a file and to stderr; a failure ends the process.
+
+    Inputs that cannot be used are logged as what was found, anything else as one line that names a
+    file with the traceback. With NSDLDM_VERBOSE=1 in the environment tracebacks are logged too.
+
+    Parameters
+    ----------
+    path : str or Path
+        The log file, overwritten.
+
+    Raises
+    ------
+    SystemExit
+        With status 1, in place of an exception from the block.
+    """
+    traceback_file = Path(path).with_suffix(".traceback")
+    root = logging.getLogger()
+    # A full disk would add a traceback to stderr for every line of the log.
+    logging.raiseExceptions = False
+    handlers = [logging.StreamHandler(sys.stderr)]
+    with suppress(OSError):
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        traceback_file.unlink(missing_ok=True)
+        handlers.append(logging.FileHandler(path, mode="w"))
+    for handler in handlers:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+        root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    # These libraries report routine work at INFO, once a model file or figure.
+    for chatty in ("httpx", "matplotlib", "PIL", "fontTools", "nibabel"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    try:
+        yield
+    except Exception as error:
+        verbose = os.environ.get("NSDLDM_VERBOSE", "0") not in ("", "0")
+        root.error(_describe_failure(error, traceback_file), exc_info=verbose)
+        sys.exit(1)
+    finally:
+        for handler in handlers:
+            root.removeHandler(handler)
+            with suppress(OSError):
+                handler.close()
+
+
+def _describe_failure(error, path):
+    """Say what a user needs to know; the traceback of what nobody foresaw goes to a file."""
+    if isinstance(error, InputError):
+        return str(error)
+    message = str(error).partition("\n")[0]
+    said = ": ".join(filter(None, [type(error).__name__, message]))
+    with suppress(OSError):
+        path.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+    return f"{said}. Where it happened is in {path}; NSDLDM_VERBOSE=1 shows it here."
+
+
+def progress(items, total, label, every=30.0):
+    """Iterate with a progress bar on a terminal and a plain log line now and then elsewhere.
+
+    Parameters
+    ----------
+    items : iterable
+    total : int
+        Number of items.
+    label : str
+    every : float
+        Least time between two log lines, in seconds.
+
+    Yields
+    ------
+    object
+        The items.
+    """
+    if sys.stderr.isatty():
+        yield from tqdm(items, total=total, desc=label, leave=False)
+        return
+    start = said = time.monotonic()
+    for done, item in enumerate(items, start=1):
+        yield item
+        now = time.monotonic()
+        if now - said >= every or done == total:
+            said = now
+            logger.info("%s: %d of %d in %.0f s", label, done, total, now - start)

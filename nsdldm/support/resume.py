@@ -1,0 +1,127 @@
+"""Arrays that a job fills piece by piece, and goes on with after it was killed. Light imports."""
+
+import json
+import logging
+import os
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+from nsdldm.support.files import create_array, load_array, replacing
+from nsdldm.support.listing import list_files
+
+logger = logging.getLogger(__name__)
+
+LEDGER = "ledger.json"
+
+
+def record_done(folder, key, done):
+    """Note how much of a partial run is complete; call after flushing it."""
+    with replacing(Path(folder) / LEDGER) as part, part.open("w") as file:
+        json.dump({"key": key, "done": int(done)}, file)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_done(folder, key):
+    """Read what `record_done` noted.
+
+    Parameters
+    ----------
+    folder : str or Path
+    key : str
+        Identifies settings and inputs.
+
+    Returns
+    -------
+    int or None
+        None if nothing was noted, it cannot be read, or it was noted under another key.
+    """
+    try:
+        ledger = json.loads((Path(folder) / LEDGER).read_text())
+        if ledger["key"] == key:
+            return int(ledger["done"])
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        logger.warning("%s: discarded, since it cannot be read (%s)", folder, error)
+        return None
+    logger.info("%s: discarded, since it belongs to other settings or inputs", folder)
+    return None
+
+
+def open_parts(folder, shapes, key, dtypes=None):
+    """Open the arrays that an interrupted run left, or begin anew.
+
+    `record_done` notes how far they are filled.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Made if missing; holds nothing else.
+    shapes : dict of str to tuple of int
+        Whole shape of every array; what `record_done` counts comes first.
+    key : str
+        Identifies settings and inputs. Work under another key is discarded.
+    dtypes : dict of str to dtype, optional
+        Types of arrays that are not float32.
+
+    Returns
+    -------
+    files : dict of str to Path
+        The arrays.
+    done : int
+        What was noted last; 0 at first.
+    """
+    folder = Path(folder)
+    files = {name: folder / f"{name}.npy" for name in shapes}
+    kinds = {name: (tuple(shapes[name]), (dtypes or {}).get(name, np.float32)) for name in shapes}
+    done = read_done(folder, key)
+    if done is not None and _fit(files, kinds):
+        logger.info("%s: going on after %d", folder, done)
+        return files, done
+    remove_parts(folder)
+    for name, path in files.items():
+        with create_array(path, *kinds[name]):
+            pass
+    record_done(folder, key, 0)
+    return files, 0
+
+
+def _fit(files, kinds):
+    """Whether all arrays can be read and have their shapes and types."""
+    try:
+        arrays = {name: load_array(path) for name, path in files.items()}
+        return all((array.shape, array.dtype) == kinds[name] for name, array in arrays.items())
+    except (OSError, ValueError) as error:
+        logger.warning("discarded, since it cannot be read (%s)", error)
+        return False
+
+
+def remove_parts(folder):
+    """Remove what `open_parts` made, and the folder if that was all it held."""
+    folder = Path(folder)
+    # The ledger first: arrays without one are never taken up.
+    for path in (folder / LEDGER, *list_files(folder, "*.npy"), *folder.glob(".part-*")):
+        path.unlink(missing_ok=True)
+    # What a system left there keeps the folder, which then holds nothing of ours.
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def finish_parts(folder, files, outputs):
+    """Give complete arrays their final names and remove the folder of the work in progress.
+
+    Parameters
+    ----------
+    folder : str or Path
+    files : dict of str to Path
+        As `open_parts` returns them.
+    outputs : dict of str to str or Path
+    """
+    for name, path in files.items():
+        with replacing(outputs[name]) as part:
+            shutil.move(path, part)
+    remove_parts(folder)
