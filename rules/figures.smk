@@ -143,7 +143,7 @@ rule write_gallery:
         max_megabytes=lookup("gallery/max_megabytes", within=config),
         demo=config["dataset"] == "demo",
         # By content: its path as an input would change with the place of the checkout.
-        template=digest_file("nsdldm/gallery_template.html"),
+        template=digest_file("nsdldm/plots/gallery_template.html"),
         code=digest("workflow_scripts/write_gallery.py"),
     script:
         "../workflow_scripts/write_gallery.py"
