@@ -6,7 +6,7 @@ makes the pictures of random features twice. Batched: one process, images x samp
 Published: a process an image, which loads the model, and single pictures under autocast, as the
 public code of Takagi & Nishimoto (2023) does. Defaults are the paper's sizes. Every stage runs in a
 process of its own and is timed from its start to its end; startup, imports and loading, is
-measured apart. FOLDER is any pipeline in the layout of diffusers; tests/unit/test_ldm_full_size.py
+measured apart. FOLDER is any pipeline in the layout of diffusers; tests/unit/test_diffusion_full_size.py
 writes Stable Diffusion 1.4 with random weights, for which times are the same. On a CPU:
 
     PYTHONPATH=. python benchmarks/reconstruction.py --model resources/demo_model --device cpu \\

@@ -24,7 +24,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from ldm_models import save_model
+from diffusion_models import save_model
 from nsd_files import (
     AFFINE,
     FACES,

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import torch
-from ldm_models import save_model
+from diffusion_models import save_model
 
 from nsdldm.trained.checkpoints import save_weights
 from nsdldm.trained.networks import build_encoder

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from ldm_models import save_model
+from diffusion_models import save_model
 
 from nsdldm.diffusion.chunks import open_partial
 from nsdldm.diffusion.loading import load_autoencoder, load_denoiser, load_text

@@ -12,7 +12,7 @@ from threading import Thread
 import pytest
 import torch
 from diffusers import AutoencoderKL
-from ldm_models import DEMO_MODEL, save_model
+from diffusion_models import DEMO_MODEL, save_model
 
 from nsdldm.diffusion.check import check_model
 from nsdldm.diffusion.loading import load_autoencoder, load_denoiser, load_text

@@ -18,7 +18,7 @@ from diffusion_files import (
     training_settings,
     write_all,
 )
-from ldm_models import TOKENS, WIDTH, save_model
+from diffusion_models import TOKENS, WIDTH, save_model
 from safetensors.torch import load_file
 
 from nsdldm.support.errors import InputError

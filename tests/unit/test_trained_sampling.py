@@ -17,7 +17,7 @@ from diffusion_files import (
     training_settings,
     write_all,
 )
-from ldm_models import SCALE
+from diffusion_models import SCALE
 
 from nsdldm.diffusion import reconstruction
 from nsdldm.diffusion.chunks import ATTRIBUTES, gather_reconstructions, open_reconstructions

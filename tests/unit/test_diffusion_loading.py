@@ -5,7 +5,7 @@ import socket
 import pytest
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel, VQModel
-from ldm_models import DEMO_MODEL, N_WORDS, TOKENS, save_model
+from diffusion_models import DEMO_MODEL, N_WORDS, TOKENS, save_model
 from safetensors.torch import load_file, save_file
 from transformers import CLIPTokenizer
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL, VQModel
-from ldm_models import NETWORK, SCALE, save_model, write_images
+from diffusion_models import NETWORK, SCALE, save_model, write_images
 from nsd_files import write_stimuli
 from PIL import Image
 

@@ -4,8 +4,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
-from ldm_models import write_images
-from metrics_networks import PIXELS, save_networks
+from diffusion_models import write_images
+from features_networks import PIXELS, save_networks
 from nsd_files import write_captions
 from PIL import Image
 from reconstruction_files import write_stimuli

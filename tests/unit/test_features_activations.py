@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, UNet2DConditionModel
-from ldm_models import NETWORK, TOKENS, WIDTH, save_model, write_images
+from diffusion_models import NETWORK, TOKENS, WIDTH, save_model, write_images
 from sklearn.random_projection import SparseRandomProjection
 
 from nsdldm.diffusion.denoising import denoise_latents, plan_steps

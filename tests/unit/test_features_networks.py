@@ -7,7 +7,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
-from metrics_networks import PIXELS, save_networks
+from features_networks import PIXELS, save_networks
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel, VQModel
-from ldm_models import NETWORK, SCALE, TOKENS, save_model, write_images
+from diffusion_models import NETWORK, SCALE, TOKENS, save_model, write_images
 from nsd_files import write_stimuli
 from PIL import Image
 from transformers import CLIPTextConfig

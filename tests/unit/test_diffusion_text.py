@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
-from ldm_models import DEMO_MODEL, END, NETWORK, START, write_images
+from diffusion_models import DEMO_MODEL, END, NETWORK, START, write_images
 from nsd_files import write_captions
 
 from nsdldm.diffusion import text

@@ -3,7 +3,7 @@ import pandas as pd
 import pytest
 import torch
 from diffusers import AutoencoderKL
-from ldm_models import NETWORK, SCALE, save_model
+from diffusion_models import NETWORK, SCALE, save_model
 
 from nsdldm.diffusion.strips import decode_strip
 from nsdldm.support.errors import InputError

@@ -8,7 +8,7 @@ from diffusers import (
     UNet2DConditionModel,
 )
 from diffusers.pipelines.stable_diffusion import pipeline_stable_diffusion_img2img as img2img
-from ldm_models import DEMO_MODEL, NETWORK, TOKENS, WIDTH, save_model, write_images
+from diffusion_models import DEMO_MODEL, NETWORK, TOKENS, WIDTH, save_model, write_images
 
 from nsdldm.diffusion import denoising as trajectories
 from nsdldm.diffusion.denoising import denoise_latents, plan_steps

@@ -3,7 +3,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from metrics_networks import save_networks
+from features_networks import save_networks
 from nsd_files import write_stimuli
 from PIL import Image
 from skimage.metrics import structural_similarity

@@ -2,7 +2,7 @@
 
 A folder with such a model, for benchmarks on a machine that cannot download the real one:
 
-    python tests/unit/test_ldm_full_size.py FOLDER
+    python tests/unit/test_diffusion_full_size.py FOLDER
 """
 
 import json
