@@ -6,8 +6,9 @@ makes the pictures of random features twice. Batched: one process, images x samp
 Published: a process an image, which loads the model, and single pictures under autocast, as the
 public code of Takagi & Nishimoto (2023) does. Defaults are the paper's sizes. Every stage runs in a
 process of its own and is timed from its start to its end; startup, imports and loading, is
-measured apart. FOLDER is any pipeline in the layout of diffusers; tests/unit/test_diffusion_full_size.py
-writes Stable Diffusion 1.4 with random weights, for which times are the same. On a CPU:
+measured apart. FOLDER is any pipeline in the layout of diffusers;
+tests/unit/test_diffusion_full_size.py writes Stable Diffusion 1.4 with random weights, for which
+times are the same. On a CPU:
 
     PYTHONPATH=. python benchmarks/reconstruction.py --model resources/demo_model --device cpu \\
         --latent-resolution 96 --image-resolution 96 --images 4 --steps 5 --samples 2
