@@ -306,8 +306,8 @@ def cluster(tmp_path, monkeypatch):
             for name in ("cpu", "gpu")
         )
         texts = {"scontrol": limits, "sinfo": "cpu|256000|64\ngpu|256000|64\n"}
-        # All that the executor calls: one that is not installed would end it earlier.
-        for name in ("scontrol", "sinfo", "sbatch", "sacct", "squeue", "sacctmgr", "sshare"):
+        texts["sacctmgr"] = "lab\n"  # the account that the profile names
+        for name in ("scontrol", "sinfo", "sbatch", "sacct", "squeue", "sacctmgr"):
             note = f"echo >> {tmp_path}/{name}.called"
             answer = f"cat <<'END'\n{texts[name]}END" if name in texts else "exit 1"
             (tools / name).write_text(f"#!/bin/sh\n{note}\n{answer}\n")
