@@ -88,6 +88,29 @@ def group_folds(groups, n_folds, seed):
     return list(folds.split(groups, groups=groups))
 
 
+def list_penalties(alphas, weights):
+    """Penalties that a model of one space has to try beside mixes of it with another.
+
+    A mix that gives a space the weight w penalises it by alpha / w. Without these penalties, mixing
+    in a space that says nothing would try penalties between those of the space alone, and predict
+    better.
+
+    Parameters
+    ----------
+    alphas : sequence of float
+        Penalties tried with every mix.
+    weights : sequence of float
+        Weights of the first of two spaces, from 0 to 1; the second has the rest.
+
+    Returns
+    -------
+    list of float
+        Ascending, each once to six digits.
+    """
+    shares = {1.0, *weights, *(1 - weight for weight in weights)} - {0.0}
+    return sorted({float(f"{alpha / share:.6g}") for alpha in alphas for share in shares})
+
+
 def _truncate_gram(gram, train, n_components):
     """Gram matrix of the first principal components of the training rows, and their variance."""
     train = torch.as_tensor(np.flatnonzero(train), device=gram.device)

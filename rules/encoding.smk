@@ -103,6 +103,7 @@ rule fit_encoders:
     params:
         features=FEATURES,
         alphas=lookup("encoding/alphas", within=config),
+        weights=lookup("encoding/weights", within=config),
         n_folds=lookup("encoding/n_folds", within=config),
         fdr=lookup("encoding/fdr", within=config),
         train_on=lookup("encoding/train_on", within=config),

@@ -367,6 +367,7 @@ def fit_encoders(
     memory_gb,
     device,
     seed,
+    weights=(1,),
     min_ncsnr=0,
     every=1,
 ):
@@ -397,8 +398,9 @@ def fit_encoders(
     sums : path
         Output: what each test image adds to r, by ``r:{space}``, as
         `nsdldm.encoding.cells.load_sums` reads.
-    alphas : list of float
-        Penalties tried; kernels have a mean diagonal of 1.
+    alphas, weights : list of float
+        Penalties tried are those of `nsdldm.ridge.list_penalties`, as beside joint models; kernels
+        have a mean diagonal of 1.
     n_folds : int
     fdr : float
         False discovery rate.
@@ -425,6 +427,7 @@ def fit_encoders(
     ridge.set_device(device)
     rows = find_rows(shown, seen, train_on)
     n_voxels = load_array(betas).shape[1]
+    alphas = ridge.list_penalties(alphas, weights)
     plan = plan_fits(rows, n_voxels, len(alphas), n_folds, memory_gb)
     folds = ridge.group_folds(rows[0], n_folds, seed)
     shares = collect_shares(mask, regions, every, seen, min_ncsnr)

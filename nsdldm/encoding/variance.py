@@ -49,9 +49,7 @@ def fit_joint(kernels_train, kernels_test, Y, weights, alphas, folds, batches):
     """Fit kernel ridge to a weighted sum of two kernels, with an intercept, and predict.
 
     The weights and the penalty with the best R², averaged over folds, are chosen for each target.
-    Deterministic: all combinations given are tried, in that order. The penalty is that of the space
-    with the larger weight: it is then penalised as it would be alone. Were it penalised otherwise,
-    mixing in a space that says nothing would try penalties between those given, and predict better.
+    Deterministic: all combinations given are tried, in that order.
 
     Parameters
     ----------
@@ -79,8 +77,6 @@ def fit_joint(kernels_train, kernels_test, Y, weights, alphas, folds, batches):
         All alphas are too small for the accuracy of the kernels.
     """
     shares = np.asarray(weights, np.float64)
-    mixes = np.stack([shares, 1 - shares], axis=1)
-    mixes /= mixes.max(axis=1, keepdims=True)
 
     def fit(batches):
         model = MultipleKernelRidgeCV(
@@ -90,7 +86,7 @@ def fit_joint(kernels_train, kernels_test, Y, weights, alphas, folds, batches):
             cv=folds,
             Y_in_cpu=True,
             solver_params={
-                "n_iter": mixes.astype(Y.dtype),
+                "n_iter": np.stack([shares, 1 - shares], axis=1).astype(Y.dtype),
                 "alphas": np.asarray(alphas, Y.dtype),
                 "score_func": r2_score,
                 "n_targets_batch": batches["targets"],
@@ -114,11 +110,11 @@ def fit_joint(kernels_train, kernels_test, Y, weights, alphas, folds, batches):
         expected = "a penalty that float32 can resolve beside the kernels' eigenvalues"
         found = f"at most {max(alphas):g}"
         raise InputError(Finding("encoding.alphas", expected, found, "Add larger ones"))
-    # himalaya's deltas are log(weight / alpha), and the larger weight is 1.
+    # himalaya's deltas are log(weight / alpha), and weights sum to 1.
     scaled = np.exp(to_numpy(model.deltas_).astype(np.float64))
     share = shares[_find(shares, scaled[0] / scaled.sum(axis=0))]
     grid = np.asarray(alphas, np.float64)
-    alpha = grid[_find(np.log(grid), -np.log(scaled.max(axis=0)))]
+    alpha = grid[_find(np.log(grid), -np.log(scaled.sum(axis=0)))]
     return to_numpy(predictions), share, alpha, cv_scores
 
 
@@ -271,10 +267,11 @@ def _reader(kernels, images, rows, n_folds, seed):
 
 def _fit_pair(weights, pair, read, alone, fit):
     """Joint model of a pair, as `_join` returns it; adds the single ones that are not there yet."""
+    penalties = ridge.list_penalties(fit[1], weights)
     kernels = [read(space, pair[0]) for space in pair]
     for space, kernel in zip(pair, kernels, strict=True):
         if space not in alone:
-            alone[space] = ridge.fit_ridge(*kernel, *fit)
+            alone[space] = ridge.fit_ridge(*kernel, fit[0], penalties, *fit[2:])
     if kernels[1][0].diagonal().mean() < LEAST_PART:
         predicted, penalty, _ = alone[pair[0]]
         return predicted.copy(), np.ones(len(penalty)), penalty
@@ -347,7 +344,7 @@ def list_columns(pair):
     return [*joint, *both, "ceiling", "ncsnr", *normalised, "weight", "alpha"]
 
 
-def _finish(pair, table, n_test, alphas, q):
+def _finish(pair, table, n_test, penalties, q):
     """Add unique variance, its normalised form and significance; log what matters."""
     table["p"] = stats.p_values(table["r"], n_test)
     table["significant"] = stats.fdr(table["p"], q)
@@ -362,7 +359,7 @@ def _finish(pair, table, n_test, alphas, q):
         message = "%s: unique variance of %s in %d of %d voxels at FDR %g"
         logger.info(message, name_pair(pair), space, *found)
     either = table[f"significant_{pair[0]}"] | table[f"significant_{pair[1]}"]
-    encoding.warn_edges(name_pair(pair), table.loc[either, "alpha"], alphas)
+    encoding.warn_edges(name_pair(pair), table.loc[either, "alpha"], penalties)
     return table[list_columns(pair)]
 
 
@@ -421,7 +418,8 @@ def fit_pairs(
         Output: what each test image adds to unique variance, by ``{pair}:{space}``, as
         `nsdldm.encoding.cells.load_sums` reads it.
     alphas : list of float
-        Penalties tried; kernels have a mean diagonal of 1.
+        Penalties tried with every mix; single models have more (`nsdldm.ridge.list_penalties`).
+        Kernels have a mean diagonal of 1.
     weights : list of float
         Weights of a's kernel tried, from 0 to 1; b's has the rest.
     n_folds : int
@@ -456,9 +454,10 @@ def fit_pairs(
     step = every if only_every else 1
     n_voxels = encoding.count_every(betas, step)
     idle, held = _list_idle(pairs)
+    penalties = ridge.list_penalties(alphas, weights)
     beside = DIVIDING * len(seen) ** 2 if divided else 0
     plan = encoding.plan_fits(
-        rows, n_voxels, len(alphas), n_folds, memory_gb, held, n_kernels=2, beside=beside
+        rows, n_voxels, len(penalties), n_folds, memory_gb, held, n_kernels=2, beside=beside
     )
     folds = ridge.group_folds(rows[0], n_folds, seed)
     signs = draw_signs(flips, len(rows[1]), seed)
@@ -482,6 +481,6 @@ def fit_pairs(
     for pair, parts in found.items():
         table = pd.concat(parts, ignore_index=True).assign(**noise)
         name = name_pair(pair)
-        table = _finish(pair, table, len(rows[1]), alphas, fdr)
+        table = _finish(pair, table, len(rows[1]), penalties, fdr)
         encoding.write_maps(table, mask, maps[name], tables[name], step)
     shares.save(sums)
