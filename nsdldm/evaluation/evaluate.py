@@ -22,8 +22,9 @@ from nsdldm.evaluation.identification import (
     score_n_way,
 )
 from nsdldm.evaluation.intervals import bootstrap_interval
-from nsdldm.evaluation.names import describe_metric
-from nsdldm.features.networks import Unavailable, list_metrics, load_extractors, name_ways
+from nsdldm.evaluation.names import SAMPLED, describe_metric
+from nsdldm.features.networks import Unavailable, load_extractors
+from nsdldm.features.views import list_metrics, name_ways
 from nsdldm.nsd.stimuli import read_images
 from nsdldm.support.batching import run_batched
 from nsdldm.support.devices import choose_device
@@ -36,8 +37,6 @@ logger = logging.getLogger(__name__)
 DATASET = "images"
 NUMBERS = ("value", "ci_low", "ci_high", "ties_missed")
 FLOORS = ("floor_random", "floor_mean", "floor_shuffled")
-# What the table of samples has.
-SAMPLED = ("psm", "clipscore", "category", "background", "pixcorr", "ssim", "corr16")
 
 
 class Score(NamedTuple):
@@ -304,7 +303,7 @@ def look(view, extract, material, device, batch_size):
 
     Parameters
     ----------
-    view : nsdldm.features.networks.View
+    view : nsdldm.features.views.View
     extract : callable
         Of that view.
     material : Material
@@ -375,7 +374,7 @@ def score_view(name, view, correlations, paired, n_ways):
     ----------
     name : str
         Of the network.
-    view : nsdldm.features.networks.View
+    view : nsdldm.features.views.View
     correlations, paired : dict
         As `look` returns them.
     n_ways : list of int

@@ -28,6 +28,8 @@ FAMILIES = {
     "category": "the likeliest category is one that the network sees in the seen picture",
     "background": "the likeliest background is that of the seen picture",
 }
+# Kinds of metrics that every sample has by itself: those that the table of samples has.
+SAMPLED = ("psm", "clipscore", "category", "background", "pixcorr", "ssim", "corr16")
 LOWER_IS_BETTER = ("mse", "mse-signed", "mse-255", "effnet-v1", "effnet-v2", "swav")
 
 

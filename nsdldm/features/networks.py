@@ -11,7 +11,6 @@ import logging
 from functools import partial
 from hashlib import file_digest
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,122 +20,12 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import CLIPModel
 
-from nsdldm.demo.scenes import BACKGROUNDS, CATEGORIES
 from nsdldm.demo.training.classifiers import load_classifier
+from nsdldm.features.views import VIEWS
 from nsdldm.support.errors import Finding, InputError, reading
 
 logger = logging.getLogger(__name__)
 
-BILINEAR, BICUBIC = Image.Resampling.BILINEAR, Image.Resampling.BICUBIC
-IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-CLIP = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-SIGNED = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
-
-
-class View(NamedTuple):
-    """One way in which a network is shown pictures, and what is scored of what it makes of them.
-
-    Parameters
-    ----------
-    pixels : int or None
-        Side of the square that pictures are resized to; None for the side the model names.
-    resample : PIL.Image.Resampling
-    colours : tuple of two tuples
-        Mean and standard deviation of each channel, of values from 0 to 1.
-    layers : dict of str to str
-        Name of each feature to that of the module whose output it is.
-    psm : tuple of str
-        Features scored as psm, 2way and 2way-reconstruction.
-    community : dict of str to tuple
-        Metric to feature and "2way" or "distance".
-    pairs : dict of str to tuple
-        What is scored of each picture with its own seen one alone: nway, category, background or
-        clipscore to feature and the first and last + 1 of its values, such as classes.
-    """
-
-    pixels: int | None
-    resample: Image.Resampling
-    colours: tuple
-    layers: dict
-    psm: tuple = ()
-    community: dict = {}  # noqa: RUF012
-    pairs: dict = {}  # noqa: RUF012
-
-
-def _community(pixels, metrics, colours=IMAGENET):
-    """A view scored the community's way, from metrics with module and score."""
-    layers = {metric: module for metric, (module, _) in metrics.items()}
-    scores = {metric: (metric, score) for metric, (_, score) in metrics.items()}
-    return View(pixels, BILINEAR, colours, layers, community=scores)
-
-
-def _psm(pixels, resample, colours, layers, **pairs):
-    """A view whose features are all scored as the published code does."""
-    return View(pixels, resample, colours, layers, psm=tuple(layers), **pairs)
-
-
-CLIP_SCORE = {"clipscore": ("image_embeds", None, None)}
-N_CATEGORIES, N_BACKGROUNDS = len(CATEGORIES), len(BACKGROUNDS)
-# The published code (img2feat_decoded.py) gives AlexNet Inception's 299 pixels. Brain-Diffuser
-# (eval_extract_features.py) gives all networks 224; MindEye gives EfficientNet 255.
-VIEWS = {
-    "demo-clip": [
-        _psm(
-            *(None, BICUBIC, SIGNED),
-            {"image_embeds": "visual_projection", "hidden_1": "vision_model.encoder.layers.0"},
-            pairs=CLIP_SCORE,
-        )
-    ],
-    "demo-alexnet": [
-        _psm(None, BICUBIC, SIGNED, {"conv2": "body.5", "conv5": "body.12", "fc": "body.16"})
-    ],
-    "demo-judge": [
-        _psm(
-            *(None, BICUBIC, SIGNED, {"features": "body", "logits": "head"}),
-            pairs={
-                "nway": ("logits", 0, N_CATEGORIES),
-                "category": ("logits", 0, N_CATEGORIES),
-                "background": ("logits", N_CATEGORIES, N_CATEGORIES + N_BACKGROUNDS),
-            },
-        )
-    ],
-    "alexnet": [
-        _psm(
-            *(299, BILINEAR, IMAGENET),
-            {name: name for name in ("features.5", "features.12", "classifier.5")},
-        ),
-        _community(224, {"alexnet2": ("features.4", "2way"), "alexnet5": ("features.11", "2way")}),
-    ],
-    "clip": [
-        _psm(
-            *(224, BICUBIC, CLIP),
-            {
-                "image_embeds": "visual_projection",
-                # The output of the k-th layer is hidden state k.
-                "hidden_6": "vision_model.encoder.layers.5",
-                "hidden_12": "vision_model.encoder.layers.11",
-            },
-            pairs=CLIP_SCORE,
-        ),
-        _community(224, {"clip": ("visual_projection", "2way")}, CLIP),
-    ],
-    "clip-b32": [
-        View(*(224, BICUBIC, CLIP, {"image_embeds": "visual_projection"}), pairs=CLIP_SCORE)
-    ],
-    "inception": [
-        _psm(299, BILINEAR, IMAGENET, {"flatten": "avgpool"}),
-        _community(224, {"inception": ("avgpool", "2way")}),
-    ],
-    "efficientnet-v1": [_community(224, {"effnet-v1": ("avgpool", "distance")})],
-    "efficientnet-v2": [_community(255, {"effnet-v2": ("avgpool", "distance")})],
-    "swav": [_community(224, {"swav": ("avgpool", "distance")})],
-    "vit-h-14": [
-        View(
-            *(518, BICUBIC, IMAGENET, {"logits": "heads"}),
-            pairs={"nway": ("logits", 0, 1000)},
-        )
-    ],
-}
 # The function of torchvision.models and its options as with its own weights: Inception's weights
 # expect colours that the network rescales itself.
 TORCHVISION = {
@@ -160,58 +49,13 @@ class Unavailable(Exception):
     """A network that cannot be had here; the message says why."""
 
 
-def list_metrics(name, n_ways=()):
-    """List the metrics that a network serves.
-
-    Parameters
-    ----------
-    name : str
-        Key of `VIEWS`.
-    n_ways : sequence of int
-        Numbers of classes of n-way accuracy.
-
-    Returns
-    -------
-    list of str
-    """
-    return [metric for view in VIEWS[name] for metric in name_metrics(name, view, n_ways)]
-
-
-def name_metrics(name, view, n_ways):
-    """List the metrics that one view of a network serves."""
-    kinds = ("psm", "2way", "2way-reconstruction")
-    return [
-        *(f"{kind}:{name}:{layer}" for layer in view.psm for kind in kinds),
-        *view.community,
-        *(f"{own}:{name}" for kind in view.pairs for own in name_ways(kind, n_ways)),
-    ]
-
-
-def name_ways(kind, n_ways):
-    """Kinds of a score of pairs and their numbers of classes, which only n-way accuracy has.
-
-    Parameters
-    ----------
-    kind : str
-    n_ways : sequence of int
-
-    Returns
-    -------
-    dict of str to int or None
-        ``nway`` is that of the first number, ``nway-50`` that of 50.
-    """
-    if kind != "nway" or not n_ways:
-        return {kind: None}
-    return {kind: n_ways[0]} | {f"{kind}-{n}": n for n in n_ways}
-
-
 def load_extractors(name, settings, device):
     """Load a network and have it ready to look at pictures in each of its ways.
 
     Parameters
     ----------
     name : str
-        Key of `VIEWS`.
+        Key of `nsdldm.features.views.VIEWS`.
     settings : dict or None
         `weights`: for a demo network the folder of the demo model; for ``clip`` and ``clip-b32``
         a folder in the layout of transformers or a hub id, with `revision`; for the others a file

@@ -7,7 +7,8 @@ from itertools import chain
 
 import numpy as np
 
-from nsdldm.features.networks import VIEWS, Unavailable, load_extractors
+from nsdldm.features.networks import Unavailable, load_extractors
+from nsdldm.features.views import VIEWS
 from nsdldm.nsd.captions import read_captions
 from nsdldm.nsd.stimuli import read_images
 from nsdldm.support.batching import run_images
@@ -117,7 +118,7 @@ def embed_pictures(device, *, network, layer, weights, revision=None, sha256=Non
     ----------
     device : torch.device
     network, layer : str
-        A network of `nsdldm.features.networks.VIEWS` and one of its layers, such as ``clip`` and
+        A network of `nsdldm.features.views.VIEWS` and one of its layers, such as ``clip`` and
         ``image_embeds``.
     weights, revision, sha256 : str
         As the settings of `nsdldm.features.networks.load_extractors`.

@@ -8,7 +8,8 @@ import torch
 from torch.nn import functional
 from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
-from nsdldm.features.networks import BICUBIC, normalise_pictures
+from nsdldm.features.networks import normalise_pictures
+from nsdldm.features.views import BICUBIC
 from nsdldm.nsd.captions import read_captions
 from nsdldm.nsd.stimuli import read_images
 from nsdldm.support.batching import run_images

@@ -13,7 +13,8 @@ from nsdldm.evaluation import evaluate, pixels
 from nsdldm.evaluation.baselines import average_pictures
 from nsdldm.evaluation.evaluate import Score, evaluate_reconstructions, summarize
 from nsdldm.evaluation.identification import correlate_rows, derange
-from nsdldm.features.networks import View, load_extractors
+from nsdldm.features.networks import load_extractors
+from nsdldm.features.views import View
 from nsdldm.support.errors import InputError
 from nsdldm.support.files import load_array, load_table, save_array
 

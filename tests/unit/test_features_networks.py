@@ -20,12 +20,13 @@ from transformers import (
 
 from nsdldm.demo.training.classifiers import load_classifier, prepare
 from nsdldm.evaluation.names import LOWER_IS_BETTER, describe_metric, find_chance
-from nsdldm.features import networks
-from nsdldm.features.networks import VIEWS, Unavailable, list_metrics, load_extractors
+from nsdldm.features import networks, views
+from nsdldm.features.networks import Unavailable, load_extractors
+from nsdldm.features.views import BICUBIC, BILINEAR, VIEWS, list_metrics
 from nsdldm.support.errors import InputError
 
 CPU = torch.device("cpu")
-MEAN, DEVIATION = (torch.tensor(channels).view(3, 1, 1) for channels in networks.IMAGENET)
+MEAN, DEVIATION = (torch.tensor(channels).view(3, 1, 1) for channels in views.IMAGENET)
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +55,10 @@ def digest_of(path):
 
 def extract(name, settings, pictures, view=0):
     return load_extractors(name, settings, CPU)[view][1](list(pictures))
+
+
+def test_pictures_are_resized_as_pil_calls_it():
+    assert (BILINEAR, BICUBIC) == (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC)
 
 
 def test_every_metric_has_a_definition():
