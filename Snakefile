@@ -14,6 +14,7 @@ report: "report/workflow.rst"
 
 include: "rules/common.smk"
 include: "rules/nsd.smk"
+include: "rules/responses.smk"
 include: "rules/features.smk"
 include: "rules/decoding.smk"
 include: "rules/reconstruction.smk"

@@ -17,6 +17,7 @@ import os
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -34,7 +35,8 @@ from nsdldm.nsd.betas import extract_betas
 from nsdldm.nsd.layout import N_IMAGES, TRIALS_PER_SESSION
 from nsdldm.nsd.rois import make_masks
 from nsdldm.nsd.trials import tabulate_trials
-from nsdldm.support.files import load_array, load_mask, save_volume
+from nsdldm.responses import Responses, prepare_responses
+from nsdldm.support.files import load_array, load_mask, save_array, save_table, save_volume
 
 GRID = (81, 104, 83)  # subj01
 SESSIONS = 40
@@ -169,7 +171,7 @@ def run_whole(options, mask):
 
 
 def make_responses(n_voxels, rng):
-    """Tables and random responses of the published split."""
+    """Random training and test responses of the published split, and images of the first."""
     nsd_ids = np.repeat(np.arange(TRAIN_IMAGES + TEST_IMAGES), 3)
     split = np.where(nsd_ids < TRAIN_IMAGES, "train", "test")
     trials = pd.DataFrame({"nsd_id": nsd_ids, "split": split}).sample(frac=1, random_state=0)
@@ -178,7 +180,17 @@ def make_responses(n_voxels, rng):
     trials = trials.sample(frac=1, random_state=1).reset_index(drop=True)
     trials["session"] = 1 + np.arange(len(trials)) // TRIALS_PER_SESSION
     images = trials[["nsd_id", "split"]].drop_duplicates().sort_values("nsd_id")
-    return trials, images, rng.standard_normal((len(trials), n_voxels), np.float32)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        given = {"betas": folder / "betas.npy"}
+        given |= {key: folder / f"{key}.tsv" for key in ("trials", "images")}
+        save_table(given["trials"], trials)
+        save_table(given["images"], images)
+        save_array(given["betas"], rng.standard_normal((len(trials), n_voxels), np.float32))
+        form = "zscored/trials"
+        prepare_responses(**given, output=folder / "responses.h5", forms=[form])
+        found = Responses(folder / "responses.h5", form)
+        return found.read_train(), found.read_test(), found.train_ids
 
 
 def run_decoder(options, name):
@@ -190,10 +202,7 @@ def run_decoder(options, name):
 
     rng = np.random.default_rng(options.seed)
     n_voxels, n_targets = DECODERS[name][0], options.targets
-    trials, images, betas = make_responses(n_voxels, rng)
-    train, test = decoding.prepare_responses(betas, trials, images, zscore=True)
-    del betas
-    nsd_ids = trials.loc[trials["split"] == "train", "nsd_id"].to_numpy()
+    train, test, nsd_ids = make_responses(n_voxels, rng)
     fold = decoding.make_folds(decoding.PROTOCOLS["corrected"], nsd_ids, FOLDS, options.seed)[:1]
     Y = rng.standard_normal((len(train), n_targets), np.float32)
     backend, decomposing = set_backend("torch"), []

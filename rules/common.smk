@@ -387,6 +387,11 @@ def surfaces():
     ]
 
 
+def choose(section, *keys):
+    """Settings of a section as params of a rule, each under the name of its key."""
+    return {key: config[section][key] for key in keys}
+
+
 def growing(amount):
     """Megabytes or minutes that a job asks for: more with every attempt (see docs/cluster.md)."""
 
@@ -455,12 +460,6 @@ def strip_features(wildcards):
 def function_code(wildcards):
     """Digest of the module whose function computes a feature space."""
     return digest_function(config["feature_spaces"][wildcards.space]["function"])
-
-
-def decoder_weights():
-    """The decoders' weights, where the configuration wants them kept."""
-    template = "results/{{subject}}/{{protocol}}/decoded/{target}_weights.npy"
-    return collect(template, target=TARGETS if config["decoding"]["weights"] else [])
 
 
 def latents_to_use(wildcards):

@@ -3,8 +3,7 @@
 
 rule fit_decoders:
     input:
-        betas=collect("results/{{subject}}/betas/{roi}.npy", roi=DECODED_ROIS),
-        trials="results/{subject}/trials.tsv",
+        responses=collect("results/{{subject}}/responses/{roi}.h5", roi=DECODED_ROIS),
         images="results/{subject}/images.tsv",
         features=collect("results/{{subject}}/features/{target}.npy", target=TARGETS),
         z_logvar="results/{subject}/features/z_logvar.npy",
@@ -19,7 +18,10 @@ rule fit_decoders:
             "results/{{subject}}/{{protocol}}/decoded/{target}_images.tsv",
             target=TARGETS,
         ),
-        weights=decoder_weights(),
+        weights=collect(
+            "results/{{subject}}/{{protocol}}/decoded/{target}_weights.npy",
+            target=TARGETS if config["decoding"]["weights"] else [],
+        ),
     log:
         "logs/{subject}/fit_decoders.{protocol}.log",
     benchmark:
@@ -32,11 +34,8 @@ rule fit_decoders:
         mem_mb=fit_memory("decoding"),
         runtime=growing(120),
     params:
+        **choose("decoding", "alphas", "n_folds", "memory_gb", "seed"),
         regions=lookup("decoding/targets", within=config),
-        alphas=lookup("decoding/alphas", within=config),
-        n_folds=lookup("decoding/n_folds", within=config),
-        memory_gb=lookup("decoding/memory_gb", within=config),
-        seed=lookup("decoding/seed", within=config),
         device=DEVICE,
         code=digest("workflow_scripts/fit_decoders.py"),
     script:
@@ -45,8 +44,7 @@ rule fit_decoders:
 
 rule compare_protocols:
     input:
-        betas=collect("results/{{subject}}/betas/{roi}.npy", roi=DECODED_ROIS),
-        trials="results/{subject}/trials.tsv",
+        responses=collect("results/{{subject}}/responses/{roi}.h5", roi=DECODED_ROIS),
         images="results/{subject}/images.tsv",
         features=collect("results/{{subject}}/features/{target}.npy", target=TARGETS),
         z_logvar="results/{subject}/features/z_logvar.npy",
@@ -64,11 +62,8 @@ rule compare_protocols:
         mem_mb=fit_memory("decoding"),
         runtime=growing(180),
     params:
+        **choose("decoding", "alphas", "n_folds", "memory_gb", "seed"),
         regions=lookup("decoding/targets", within=config),
-        alphas=lookup("decoding/alphas", within=config),
-        n_folds=lookup("decoding/n_folds", within=config),
-        memory_gb=lookup("decoding/memory_gb", within=config),
-        seed=lookup("decoding/seed", within=config),
         device=DEVICE,
         code=digest("workflow_scripts/compare_protocols.py"),
     script:

@@ -2,20 +2,20 @@
 # that condition the diffusion model. A cohort is a subject, or all of them together ("joint").
 
 
-rule prepare_responses:
+rule join_responses:
     input:
-        betas=collect("results/{{subject}}/betas/{roi}.npy", roi=TRAINED["regions"]),
-        trials="results/{subject}/trials.tsv",
-        images="results/{subject}/images.tsv",
+        responses=collect(
+            "results/{{subject}}/responses/{roi}.h5", roi=TRAINED["regions"]
+        ),
     output:
         train="results/{subject}/trained/train.npy",
         train_rows="results/{subject}/trained/train.tsv",
         test="results/{subject}/trained/test.npy",
         test_rows="results/{subject}/trained/test.tsv",
     log:
-        "logs/{subject}/prepare_responses.log",
+        "logs/{subject}/join_responses.log",
     benchmark:
-        "benchmarks/{subject}/prepare_responses.tsv"
+        "benchmarks/{subject}/join_responses.tsv"
     conda:
         "../envs/torch.yaml"
     resources:
@@ -25,9 +25,9 @@ rule prepare_responses:
         train_on=lookup("trained/train_on", within=config),
         held_back=lookup("trained/held_back", within=config),
         seed=lookup("trained/seed", within=config),
-        code=digest("workflow_scripts/prepare_responses.py"),
+        code=digest("workflow_scripts/join_responses.py"),
     script:
-        "../workflow_scripts/prepare_responses.py"
+        "../workflow_scripts/join_responses.py"
 
 
 rule embed_clip:

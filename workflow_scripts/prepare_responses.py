@@ -1,12 +1,12 @@
-"""Bring one subject's single-trial betas into the form that networks take."""
+"""Standardise and average one subject's responses in one region, with their noise ceiling."""
 
+from nsdldm.responses import prepare_responses
 from nsdldm.support.logs import logged
-from nsdldm.trained.data import prepare_responses
 
 if __name__ == "__main__":
     with logged(snakemake.log[0]):
         prepare_responses(
             **dict(snakemake.input.items()),
-            **{key: value for key, value in snakemake.params.items() if key != "code"},
-            **dict(snakemake.output.items()),
+            output=snakemake.output[0],
+            forms=snakemake.params.forms,
         )

@@ -13,9 +13,9 @@ import pandas as pd
 from himalaya.backend import get_backend
 from himalaya.ridge import RidgeCV
 from himalaya.scoring import l2_neg_loss
-from sklearn.preprocessing import StandardScaler
 
 from nsdldm import ridge, stats
+from nsdldm.responses import Responses, average_trials
 from nsdldm.support.batching import draw_noise
 from nsdldm.support.errors import Finding, InputError
 from nsdldm.support.files import load_array, load_table, save_array, save_table
@@ -88,36 +88,26 @@ class Decoded(NamedTuple):
     gain: float
 
 
-def prepare_responses(betas, trials, images, zscore):
-    """Bring single-trial betas into the form that decoders take.
+class DecoderSettings(NamedTuple):
+    """How decoders are fitted.
 
     Parameters
     ----------
-    betas : float32 array of shape (n_trials, n_voxels)
-        Percent signal change, NaN where invalid.
-    trials, images : DataFrame
-        ``trials.tsv`` and ``images.tsv``.
-    zscore : bool
-        z-score each session by its training trials; else standardise over all training trials, in
-        which invalid values count as the 0 that the release stores for them.
-
-    Returns
-    -------
-    train : float32 array of shape (n_train_trials, n_voxels)
-    test : float32 array of shape (n_test_images, n_voxels)
-        Averages of a test image's trials, in the order of `images`.
+    alphas : list of float
+        Penalties tried, in units of a voxel's summed squared response.
+    n_folds : int
+    memory_gb : float
+        Memory the process may use, in units of 1e9 bytes.
+    seed : int
+        Of folds and of the posterior's sample.
+    device : {"auto", "cpu", "cuda"}
     """
-    fitted = (trials["split"] == "train").to_numpy()
-    wanted = images.loc[images["split"] == "test", "nsd_id"].to_numpy()
-    nsd_ids = trials["nsd_id"].to_numpy()
-    if zscore:
-        values = stats.zscore_sessions(betas, trials["session"].to_numpy(), fitted)
-        test, _ = stats.average_trials(values, nsd_ids, wanted)
-        return np.nan_to_num(values[fitted]), test.astype(np.float32)
-    values = np.nan_to_num(betas)
-    scaler = StandardScaler().fit(values[fitted])
-    test, _ = stats.average_trials(values, nsd_ids, wanted)
-    return scaler.transform(values[fitted]), scaler.transform(test).astype(np.float32)
+
+    alphas: list
+    n_folds: int
+    memory_gb: float
+    seed: int
+    device: str
 
 
 def make_folds(protocol, nsd_ids, n_folds, seed):
@@ -245,7 +235,7 @@ def compare_left_out(X, Y, nsd_ids, weights, alphas, folds, intercept):
             images = np.unique(nsd_ids[left_out])
             images = images[weights[np.searchsorted(known, images)] > 0]
             weight = weights[np.searchsorted(known, images), None]
-            averages, _ = stats.average_trials(X, nsd_ids, images)
+            averages, _ = average_trials(X, nsd_ids, images)
             truth = first[np.searchsorted(known, images)]
             middle = X[train].mean(axis=0) if intercept else 0
             U, singular, Vt = backend.svd(backend.asarray(X[train] - middle), full_matrices=False)
@@ -385,30 +375,28 @@ def score_images(true, predicted, mean, deviation):
 
 
 class _Study:
-    """One subject's tables and responses, read once for all fits."""
+    """One subject's images and responses, read once for all fits."""
 
-    def __init__(self, betas, trials, images, features, z_logvar, regions):
-        self.trials, self.images = load_table(trials), load_table(images)
-        self.paths, self.features = betas, features
+    def __init__(self, responses, images, features, z_logvar, regions):
+        self.images, self.paths, self.features = load_table(images), responses, features
         self.z_logvar, self.regions = z_logvar, regions
         self.test = (self.images["split"] == "test").to_numpy()
-        fitted = self.trials["split"] == "train"
-        self.nsd_ids = self.trials.loc[fitted, "nsd_id"].to_numpy()
+        self.nsd_ids = self.open(next(iter(responses)), True).train_ids
         n_trials = self.images.loc[self.test, "n_trials"].to_numpy()
         self.weights = weigh_images(self.nsd_ids, n_trials)
         self.rows = pd.Series(np.arange(len(self.images)), self.images["nsd_id"])[
             self.nsd_ids
         ].to_numpy()
 
-    def responses(self, region, zscore):
-        betas = np.array(load_array(self.paths[region]), np.float32)
-        if len(betas) != len(self.trials):
-            expected = f"one row for each of the {len(self.trials)} trials"
-            found = f"{len(betas)} rows"
-            raise InputError(
-                Finding(str(self.paths[region]), expected, found, "Extract them again")
-            )
-        return prepare_responses(betas, self.trials, self.images, zscore)
+    def open(self, region, zscore):
+        """Responses of a region: z-scored by session, or as the published decoders have them."""
+        region = Responses(self.paths[region], "zscored/trials" if zscore else "scaled/trials")
+        tested = self.images.loc[self.test, "nsd_id"]
+        if not np.array_equal(region.test_ids, tested):
+            expected = f"the {len(tested)} test images of images.tsv"
+            remedy = "Prepare the responses again"
+            raise InputError(Finding(str(region.path), expected, "others", remedy))
+        return region
 
     def targets(self, protocol, seed):
         """Features of all images by target."""
@@ -423,26 +411,25 @@ class _Study:
         }
 
 
-def _decode(study, protocol, alphas, n_folds, memory_gb, seed):
+def _decode(study, protocol, settings):
     """Decode all targets under a protocol; returns a `Decoded` by target."""
-    features = study.targets(protocol, seed)
+    features = study.targets(protocol, settings.seed)
     results = {}
     for region in sorted(set(study.regions.values())):
         names = [name for name, wanted in study.regions.items() if wanted == region]
         flat = [features[name].reshape(len(study.images), -1) for name in names]
         edges = np.cumsum([values.shape[1] for values in flat])[:-1]
-        responses = study.responses(region, protocol.session_zscore)
-        X, X_test = responses
+        known = study.open(region, protocol.session_zscore)
+        X, X_test = responses = known.read_train(), known.read_test()
         n_targets = sum(values.shape[1] for values in flat)
-        block, peak = plan_targets(
-            *(len(X), len(X_test), X.shape[1], n_targets, n_folds, memory_gb)
-        )
+        sizes = len(X), len(X_test), X.shape[1], n_targets, settings.n_folds
+        block, peak = plan_targets(*sizes, settings.memory_gb)
         message = "%s from %s: %d trials, %d voxels, %d dimensions, predicted peak %.1f GB"
         logger.info(message, " and ".join(names), region, *X.shape, n_targets, peak / 1e9)
         # All targets of a region in as few fits as memory allows: each repeats the decompositions.
         stacked = np.concatenate(flat, axis=1)
         parts = [
-            _fit_block(study, protocol, responses, block, alphas, n_folds, seed)
+            _fit_block(study, protocol, responses, block, settings)
             for block in np.split(stacked, np.arange(block, n_targets, block), axis=1)
         ]
         joined = [np.concatenate(part, axis=-1) for part in zip(*parts, strict=True)]
@@ -452,18 +439,18 @@ def _decode(study, protocol, alphas, n_folds, memory_gb, seed):
     return results
 
 
-def _fit_block(study, protocol, responses, features, alphas, n_folds, seed):
+def _fit_block(study, protocol, responses, features, settings):
     """Predictions, penalties and weights of some dimensions, and how left-out images compare."""
     X, X_test = responses
     Y = features[study.rows]
-    folds = make_folds(protocol, study.nsd_ids, n_folds, seed)
-    alphas = alphas if protocol.wide_alphas else PUBLISHED_ALPHAS
+    folds = make_folds(protocol, study.nsd_ids, settings.n_folds, settings.seed)
+    alphas = settings.alphas if protocol.wide_alphas else PUBLISHED_ALPHAS
     predicted, best, weights = fit_decoder(X, Y, X_test, alphas, folds, protocol.intercept)
     if not protocol.gain:
         return predicted, best, weights, np.ones((2, Y.shape[1]))
     left_out = compare_left_out(
         *(X, Y, study.nsd_ids, study.weights, best),
-        ridge.group_folds(study.nsd_ids, n_folds, seed),
+        ridge.group_folds(study.nsd_ids, settings.n_folds, settings.seed),
         protocol.intercept,
     )
     return predicted, best, weights, left_out
@@ -516,18 +503,13 @@ def _warn_of_edges(name, dimensions, alphas):
 
 def decode_features(
     *,
-    betas,
-    trials,
+    responses,
     images,
     features,
     z_logvar,
     regions,
     protocol,
-    alphas,
-    n_folds,
-    memory_gb,
-    seed,
-    device,
+    settings,
     decoded,
     dimensions,
     by_image,
@@ -537,32 +519,27 @@ def decode_features(
 
     Parameters
     ----------
-    betas : dict of path
-        By region: float32 ``.npy`` of shape (n_trials, n_voxels), percent signal change.
-    trials, images : path
-        ``trials.tsv`` and ``images.tsv``.
+    responses : dict of path
+        By region, as `nsdldm.responses.prepare_responses` writes them: zscored/trials for the
+        corrected protocol, scaled/trials for the published one.
+    images : path
+        ``images.tsv``.
     features : dict of path
-        By target: ``.npy`` with a row an image of `images`.
+        By target: ``.npy`` with a row per image of `images`.
     z_logvar : path
         Log-variance of the posterior, for a protocol that samples z.
     regions : dict of str
         The region that each target is decoded from.
     protocol : str
         One of `PROTOCOLS`.
-    alphas : list of float
-        Penalties tried, in units of a voxel's summed squared response.
-    n_folds : int
-    memory_gb : float
-    seed : int
-        Of folds and of the posterior's sample.
-    device : {"auto", "cpu", "cuda"}
+    settings : DecoderSettings
     decoded : dict of path
         Output by target: float32 ``.npy`` (n_test, ...), in the order of the test images.
     dimensions : dict of path
-        Output by target: table with a row a dimension: r and R² across test images, the penalty
+        Output by target: table with a row per dimension: r and R² across test images, the penalty
         chosen and whether the target is constant.
     by_image : dict of path
-        Output by target: table with a row a test image: nsd_id, r (the published score) and
+        Output by target: table with a row per test image: nsd_id, r (the published score) and
         r_pattern.
     weights : dict of path, optional
         Output by target: float32 ``.npy`` (n_voxels, n_dimensions).
@@ -572,12 +549,12 @@ def decode_features(
     InputError
         Inputs that contradict each other, or too little memory.
     """
-    ridge.set_device(device)
-    study = _Study(betas, trials, images, features, z_logvar, regions)
+    ridge.set_device(settings.device)
+    study = _Study(responses, images, features, z_logvar, regions)
     chosen = PROTOCOLS[protocol]
-    results = _decode(study, chosen, alphas, n_folds, memory_gb, seed)
-    for name, result in results.items():
-        tables = _score(study, name, result, alphas if chosen.wide_alphas else PUBLISHED_ALPHAS)
+    for name, result in _decode(study, chosen, settings).items():
+        used = settings.alphas if chosen.wide_alphas else PUBLISHED_ALPHAS
+        tables = _score(study, name, result, used)
         shape = (-1, *result.features.shape[1:])
         save_array(decoded[name], result.predicted.reshape(shape).astype(np.float32))
         save_table(dimensions[name], tables[0])
@@ -586,33 +563,19 @@ def decode_features(
             save_array(weights[name], result.weights.astype(np.float32))
 
 
-def compare_protocols(
-    *,
-    betas,
-    trials,
-    images,
-    features,
-    z_logvar,
-    regions,
-    alphas,
-    n_folds,
-    memory_gb,
-    seed,
-    device,
-    table,
-):
+def compare_protocols(*, responses, images, features, z_logvar, regions, settings, table):
     """Decode with each choice of `corrected` given up alone, and with all of them.
 
     Parameters
     ----------
-    betas, trials, images, features, z_logvar, regions, alphas, n_folds, memory_gb, seed, device
-        As `decode_features`.
+    responses, images, features, z_logvar, regions, settings
+        As `decode_features`; responses in both forms.
     table : path
         Output, a row per variant and target: variant, target, r and r2 (medians over dimensions),
         r_image (mean over images, the published score), r_pattern, alpha (median) and gain.
     """
-    ridge.set_device(device)
-    study = _Study(betas, trials, images, features, z_logvar, regions)
+    ridge.set_device(settings.device)
+    study = _Study(responses, images, features, z_logvar, regions)
     corrected, published = PROTOCOLS["corrected"], PROTOCOLS["takagi2023"]
     variants = {"corrected": corrected}
     variants |= {
@@ -623,21 +586,14 @@ def compare_protocols(
     rows = []
     for variant, protocol in variants.items():
         logger.info("%s", variant)
-        for name, result in _decode(study, protocol, alphas, n_folds, memory_gb, seed).items():
-            used = alphas if protocol.wide_alphas else PUBLISHED_ALPHAS
+        for name, result in _decode(study, protocol, settings).items():
+            used = settings.alphas if protocol.wide_alphas else PUBLISHED_ALPHAS
             dimensions, by_image = _score(study, name, result, used)
-            rows.append(
-                {
-                    "variant": variant,
-                    "target": name,
-                    "r": dimensions["r"].median(),
-                    "r2": dimensions["r2"].median(),
-                    "r_image": by_image["r"].mean(),
-                    "r_pattern": by_image["r_pattern"].mean(),
-                    "alpha": dimensions["alpha"].median(),
-                    "gain": result.gain,
-                }
-            )
+            row = {"variant": variant, "target": name}
+            row |= {key: dimensions[key].median() for key in ("r", "r2")}
+            row |= {"r_image": by_image["r"].mean(), "r_pattern": by_image["r_pattern"].mean()}
+            row |= {"alpha": dimensions["alpha"].median(), "gain": result.gain}
+            rows.append(row)
     save_table(table, pd.DataFrame(rows))
 
 

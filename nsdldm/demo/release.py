@@ -17,7 +17,7 @@ from nsdldm.demo.scenes import describe_scene
 from nsdldm.nsd import layout
 from nsdldm.nsd.surfaces import INVALID, write_patch
 from nsdldm.nsd.trials import read_design
-from nsdldm.stats import compute_ncsnr
+from nsdldm.responses import compute_ncsnr
 from nsdldm.support.errors import reading
 from nsdldm.support.files import open_hdf5
 

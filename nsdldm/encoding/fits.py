@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pandas as pd
 
-from nsdldm import ridge, stats
+from nsdldm import responses, ridge, stats
 from nsdldm.encoding.cells import Collector, find_cells
 from nsdldm.encoding.summary import MAPS
 from nsdldm.support.errors import Finding, InputError
@@ -73,20 +73,20 @@ def _prepare_targets(betas, columns, trials, images, train_on, zscore):
     nsd_ids, train = trials["nsd_id"].to_numpy(), (trials["split"] == "train").to_numpy()
     values = _read_columns(betas, columns)
     if zscore:
-        values = stats.zscore_sessions(values, trials["session"].to_numpy(), train)
-        ratio = stats.ncsnr(values, nsd_ids)
+        values = responses.zscore_sessions(values, trials["session"].to_numpy(), train)
+        ratio = responses.ncsnr(values, nsd_ids)
     else:
         # Any unit does for a correlation, but missing values are filled by 0, the mean.
-        values = stats.center(values, train)
+        values = responses.center(values, train)
         ratio = np.full(values.shape[1], np.nan, np.float32)
     wanted = {split: group.to_numpy() for split, group in images.groupby("split")["nsd_id"]}
-    test, filled_test = stats.average_trials(values, nsd_ids, wanted["test"])
+    test, filled_test = responses.average_trials(values, nsd_ids, wanted["test"])
     if train_on == "averages":
-        fitted, filled = stats.average_trials(values, nsd_ids, wanted["train"])
+        fitted, filled = responses.average_trials(values, nsd_ids, wanted["train"])
     else:
         filled = int(np.isnan(values[train]).sum())
         fitted = np.nan_to_num(values[train])
-    return fitted, test, ratio, filled + filled_test
+    return fitted, test, ratio, int(filled_test.sum() + np.sum(filled))
 
 
 def _prepare_block(betas, block, rows, step, every, **how):
@@ -277,7 +277,7 @@ def describe_noise(ratio, trials, images):
         ncsnr and ceiling, the largest correlation with averaged test trials.
     """
     repeats = images["nsd_id"].map(trials["nsd_id"].value_counts())[images["split"] == "test"]
-    return {"ncsnr": ratio, "ceiling": stats.noise_ceiling(ratio, repeats.to_numpy())}
+    return {"ncsnr": ratio, "ceiling": responses.noise_ceiling(ratio, repeats.to_numpy())}
 
 
 def warn_edges(name, chosen, alphas):

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from nsdldm import stats
+from nsdldm.responses import Responses
 from nsdldm.support.errors import Finding, InputError
 from nsdldm.support.files import create_array, load_array, load_table, save_table
 
@@ -22,21 +22,16 @@ BLOCK = 2_000
 REMEDY = "Prepare the responses again"
 
 
-def prepare_responses(
-    *, betas, trials, images, train_on, held_back, seed, train, train_rows, test, test_rows
-):
-    """Bring a subject's single-trial betas into the form that networks take.
+def join_responses(*, responses, train_on, held_back, seed, train, train_rows, test, test_rows):
+    """Bring a subject's responses into the form that networks take.
 
-    Voxels of all regions stand side by side. Each is z-scored in each session by the session's
-    training trials; the trials of an image are averaged; and each voxel is brought to mean 0 and
-    standard deviation 1 over the training rows. Missing values are 0, the mean.
+    Voxels of all regions stand side by side. They are z-scored by session; then each is brought to
+    mean 0 and standard deviation 1 over the training rows. Missing values are 0, the mean.
 
     Parameters
     ----------
-    betas : list of path
-        Of each region, float32 ``.npy`` of shape (n_trials, n_voxels), percent signal change.
-    trials, images : path
-        ``trials.tsv`` and ``images.tsv``.
+    responses : list of path
+        Of each region, as `nsdldm.responses.prepare_responses` writes them.
     train_on : {"averages", "trials"}
         Rows of the training file: averages of an image's trials, or single trials. Test rows are
         always averages.
@@ -52,49 +47,37 @@ def prepare_responses(
     Raises
     ------
     InputError
-        Betas that do not fit the trials, too few training trials, or too few training images.
+        Regions of different images, or too few training images.
     """
-    trials, images = load_table(trials), load_table(images)
-    numbers = {s: images.loc[images["split"] == s, "nsd_id"].to_numpy() for s in ("train", "test")}
-    fitted = (trials["split"] == "train").to_numpy()
-    shown = trials.loc[fitted, "nsd_id"].to_numpy() if train_on == "trials" else numbers["train"]
-    kept_back = choose_held_back(numbers["train"], held_back, seed)
-    arrays = [_open_betas(path, len(trials)) for path in betas]
-    n_voxels = sum(array.shape[1] for array in arrays)
-    sessions, nsd_ids = trials["session"].to_numpy(), trials["nsd_id"].to_numpy()
+    regions = [Responses(path, f"zscored/{train_on}") for path in responses]
+    train_ids, test_ids = regions[0].train_ids, regions[0].test_ids
+    for region in regions[1:]:
+        both = (region.train_ids, train_ids), (region.test_ids, test_ids)
+        if not all(np.array_equal(*pair) for pair in both):
+            expected = f"the images of {responses[0]}"
+            raise InputError(Finding(str(region.path), expected, "others", REMEDY))
+    kept_back = choose_held_back(np.unique(train_ids), held_back, seed)
+    n_voxels = sum(region.n_voxels for region in regions)
     with (
-        create_array(train, (len(shown), n_voxels), np.float32) as trained,
-        create_array(test, (len(numbers["test"]), n_voxels), np.float32) as tested,
+        create_array(train, (len(train_ids), n_voxels), np.float32) as trained,
+        create_array(test, (len(test_ids), n_voxels), np.float32) as tested,
     ):
         done = 0
-        for array, start in ((a, s) for a in arrays for s in range(0, a.shape[1], BLOCK)):
-            block = np.array(array[:, start : start + BLOCK], np.float32)
-            values = stats.zscore_sessions(block, sessions, fitted)
-            if train_on == "trials":
-                own = np.nan_to_num(values[fitted])
-            else:
-                own, _ = stats.average_trials(values, nsd_ids, numbers["train"])
-            other, _ = stats.average_trials(values, nsd_ids, numbers["test"])
+        for region, start in ((r, s) for r in regions for s in range(0, r.n_voxels, BLOCK)):
+            columns = slice(start, min(start + BLOCK, region.n_voxels))
+            own, other = region.read_train(columns), region.read_test(columns)
             mean, deviation = own.mean(axis=0), own.std(axis=0)
             deviation[deviation == 0] = 1
-            place = slice(done, done := done + block.shape[1])
+            place = slice(done, done := done + own.shape[1])
             trained[:, place] = (own - mean) / deviation
             tested[:, place] = (other - mean) / deviation
-    rows = pd.DataFrame({"nsd_id": shown, "held_back": np.isin(shown, kept_back).astype(int)})
+    rows = pd.DataFrame(
+        {"nsd_id": train_ids, "held_back": np.isin(train_ids, kept_back).astype(int)}
+    )
     save_table(train_rows, rows)
-    save_table(test_rows, pd.DataFrame({"nsd_id": numbers["test"]}))
+    save_table(test_rows, pd.DataFrame({"nsd_id": test_ids}))
     message = "%d voxels; %d training rows, %d of them held back; %d test images"
-    logger.info(message, n_voxels, len(rows), rows["held_back"].sum(), len(numbers["test"]))
-
-
-def _open_betas(path, n_trials):
-    """Betas of a region, which must have a row a trial."""
-    array = load_array(path)
-    if array.ndim != 2 or len(array) != n_trials:
-        expected = f"one row for each of the {n_trials} trials"
-        found = f"an array of shape {array.shape}"
-        raise InputError(Finding(str(path), expected, found, "Extract them again"))
-    return array
+    logger.info(message, n_voxels, len(rows), rows["held_back"].sum(), len(test_ids))
 
 
 def choose_held_back(nsd_ids, share, seed):
@@ -223,7 +206,7 @@ class TrainingSet(_Responses):
     Parameters
     ----------
     responses, rows : dict of path
-        For each subject, what `prepare_responses` made of training rows.
+        For each subject, what `join_responses` made of training rows.
     length : int
         To which responses are wrapped.
     images : dict of path, optional
@@ -287,7 +270,7 @@ class TestSet(_Responses):
     Parameters
     ----------
     responses, rows : path
-        What `prepare_responses` made of test rows.
+        What `join_responses` made of test rows.
     length : int
         That the weights were trained with.
     """

@@ -181,7 +181,7 @@ def pretrain_encoder(
     Parameters
     ----------
     responses, rows : dict of path
-        For each subject, training rows as `nsdldm.trained.data.prepare_responses` writes them.
+        For each subject, training rows as `nsdldm.trained.data.join_responses` writes them.
     settings : dict
         Of stage 1, `nsdldm.trained.presets`.
     seed : int

@@ -256,7 +256,7 @@ def evaluate_encoders(
     Parameters
     ----------
     train, train_rows, test, test_rows : path
-        As `nsdldm.trained.data.prepare_responses` writes them.
+        As `nsdldm.trained.data.join_responses` writes them.
     images : path
         ``images.tsv``.
     clip_image, clip_text : path

@@ -70,7 +70,7 @@ def reconstruct_trained(
     images : str or Path
         Table of images with the columns nsd_id and split.
     responses, rows : str or Path
-        ``test.npy`` and ``test.tsv`` of `nsdldm.trained.data.prepare_responses`. Responses of
+        ``test.npy`` and ``test.tsv`` of `nsdldm.trained.data.join_responses`. Responses of
         another length than in training are repeated from their start, or cut.
     weights : str or Path
         As `nsdldm.trained.diffusion.fine_tune_diffusion` writes them.

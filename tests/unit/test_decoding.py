@@ -8,7 +8,8 @@ from sklearn.metrics import r2_score
 
 from nsdldm import ridge
 from nsdldm.decoding import decoders as decoding
-from nsdldm.decoding.decoders import PROTOCOLS, PUBLISHED_ALPHAS
+from nsdldm.decoding.decoders import PROTOCOLS, PUBLISHED_ALPHAS, DecoderSettings
+from nsdldm.responses import prepare_responses
 from nsdldm.support.errors import InputError
 from nsdldm.support.files import load_array, load_table, save_array, save_table
 
@@ -34,30 +35,41 @@ def subject(tmp_path):
             "split": splits[shown],
         }
     )
-    paths = {"trials": tmp_path / "trials.tsv", "images": tmp_path / "images.tsv"}
-    save_table(paths["trials"], trials)
-    save_table(paths["images"], images)
-    betas = {}
+    save_table(tmp_path / "trials.tsv", trials)
+    save_table(tmp_path / "images.tsv", images)
+    responses = {}
     for roi, feature in (("early", z), ("ventral", c)):
         flat = feature.reshape(n, -1)
         signal = (flat - flat.mean(0)) @ rng.normal(size=(flat.shape[1], N_VOXELS))
         drift = trials["session"].to_numpy()[:, None] * rng.normal(size=N_VOXELS)
         values = signal[shown] + drift + rng.normal(size=(3 * n, N_VOXELS))
-        betas[roi] = tmp_path / f"{roi}.npy"
-        save_array(betas[roi], values.astype(np.float32))
+        save_array(tmp_path / f"{roi}.npy", values.astype(np.float32))
+        responses[roi] = tmp_path / f"{roi}.h5"
+        prepare(responses[roi])
     features = {"z": tmp_path / "z.npy", "c": tmp_path / "c.npy"}
     save_array(features["z"], z)
     save_array(features["c"], c)
     save_array(tmp_path / "z_logvar.npy", np.full(z.shape, -6, np.float32))
-    return paths | {
-        "betas": betas,
+    return {
+        "images": tmp_path / "images.tsv",
+        "responses": responses,
         "features": features,
         "z_logvar": tmp_path / "z_logvar.npy",
         "regions": {"z": "early", "c": "ventral"},
     }
 
 
-HOW = {"alphas": ALPHAS, "n_folds": 4, "memory_gb": 2, "seed": 1, "device": "cpu"}
+def prepare(path):
+    """Responses of a region from its betas beside it."""
+    prepare_responses(
+        **{name: path.with_name(f"{name}.tsv") for name in ("trials", "images")},
+        betas=path.with_suffix(".npy"),
+        output=path,
+        forms=["zscored/trials", "scaled/trials"],
+    )
+
+
+HOW = {"settings": DecoderSettings(ALPHAS, 4, memory_gb=2, seed=1, device="cpu")}
 
 
 def decode(subject, folder, protocol="corrected", weights=False, **changes):
@@ -225,13 +237,15 @@ def test_a_gain_brings_predictions_from_averages_to_the_size_of_the_truth():
 
 def test_decoded_features_and_weights_have_the_gain(subject, tmp_path):
     rng = np.random.default_rng(5)
-    for path in subject["betas"].values():
-        save_array(path, load_array(path) + 8 * rng.normal(size=(240, N_VOXELS)).astype("f4"))
+    for path in subject["responses"].values():
+        betas = path.with_suffix(".npy")
+        save_array(betas, load_array(betas) + 8 * rng.normal(size=(240, N_VOXELS)).astype("f4"))
+        prepare(path)
     plain = PROTOCOLS["corrected"]._replace(gain=False)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(PROTOCOLS, "plain", plain)
         results = [decode(subject, tmp_path, name, True) for name in ("corrected", "plain")]
-    images, trials = load_table(subject["images"]), load_table(subject["trials"])
+    images, trials = (load_table(tmp_path / f"{name}.tsv") for name in ("images", "trials"))
     rows = images.reset_index().set_index("nsd_id")["index"]
     shown = rows[trials.loc[trials["split"] == "train", "nsd_id"]]
     for name in ("z", "c"):
@@ -332,24 +346,10 @@ def test_weights_predict_when_asked_for(subject, tmp_path):
     weights = results["weights"]["z"]
     assert weights.shape == (N_VOXELS, 16)
     study = decoding._Study(**{k: subject[k] for k in subject})
-    _, X_test = study.responses("early", False)
+    X_test = study.open("early", False).read_test()
     np.testing.assert_allclose(
         X_test @ weights, results["decoded"]["z"].reshape(N_TEST, -1), atol=1e-3
     )
-
-
-def test_published_responses_are_standardised_single_trials_and_scaled_averages(subject):
-    trials, images = load_table(subject["trials"]), load_table(subject["images"])
-    betas = np.array(load_array(subject["betas"]["early"]))
-    betas[5, 3] = np.nan
-    train, test = decoding.prepare_responses(betas, trials, images, zscore=False)
-    betas[5, 3] = 0
-    fitted = (trials["split"] == "train").to_numpy()
-    mean, deviation = betas[fitted].mean(0), betas[fitted].std(0)
-    np.testing.assert_allclose(train, (betas[fitted] - mean) / deviation, atol=1e-4)
-    wanted = images.loc[images["split"] == "test", "nsd_id"]
-    averages = np.stack([betas[trials["nsd_id"] == i].mean(0) for i in wanted])
-    np.testing.assert_allclose(test, (averages - mean) / deviation, atol=1e-4)
 
 
 def test_posterior_is_sampled_by_the_published_protocol_only(subject):
@@ -394,7 +394,9 @@ def test_features_of_other_images_are_one_clear_error(subject, tmp_path):
         decode(subject, tmp_path)
 
 
-def test_betas_of_other_trials_are_one_clear_error(subject, tmp_path):
-    save_array(subject["betas"]["early"], np.zeros((7, N_VOXELS), np.float32))
-    with pytest.raises(InputError, match=r"early\.npy: expected one row for each of the 240"):
+def test_responses_of_other_images_are_one_clear_error(subject, tmp_path):
+    images = load_table(subject["images"])
+    images["nsd_id"] += 1
+    save_table(subject["images"], images)
+    with pytest.raises(InputError, match=r"early\.h5: expected the 20 test images of images.tsv"):
         decode(subject, tmp_path)

@@ -9,6 +9,7 @@ from sklearn.linear_model import Ridge
 
 from nsdldm import ridge, stats
 from nsdldm.encoding import fits as encoding
+from nsdldm.responses import zscore_sessions
 from nsdldm.support.errors import InputError
 from nsdldm.support.files import load_array, load_table, save_array, save_table, save_volume
 
@@ -220,7 +221,7 @@ def test_single_trials_weigh_images_by_their_number(subject, tmp_path):
     table = fit(tmp_path, "x", train_on="trials", alphas=[0.5])["x"]
 
     train = (trials["split"] == "train").to_numpy()
-    scores = stats.zscore_sessions(betas, trials["session"].to_numpy(), train)
+    scores = zscore_sessions(betas, trials["session"].to_numpy(), train)
     groups = pd.DataFrame(scores[:, :5]).groupby(trials["nsd_id"])
     averages = groups.mean().loc[images["nsd_id"]].to_numpy()
     weights = groups.size().loc[images["nsd_id"]].to_numpy()

@@ -14,14 +14,15 @@ from trained_files import (
     write_subject,
 )
 
+from nsdldm.responses import prepare_responses
 from nsdldm.support.errors import InputError
 from nsdldm.trained.data import (
     TestSet,
     TrainingSet,
     choose_held_back,
+    join_responses,
     measure_responses,
     pad_length,
-    prepare_responses,
     wrap_responses,
 )
 
@@ -52,18 +53,20 @@ def folder(tmp_path):
 
 
 def prepare(folder, **changes):
+    """From betas to the outputs."""
     (folder / "out").mkdir(exist_ok=True)
     names = ("train", "train_rows", "test", "test_rows")
-    settings = {
-        "betas": [folder / "early.npy", folder / "ventral.npy"],
-        "trials": folder / "trials.tsv",
-        "images": folder / "images.tsv",
-        "train_on": "averages",
-        "held_back": 0.2,
-        "seed": 0,
+    tables = {name: folder / f"{name}.tsv" for name in ("trials", "images")}
+    settings = {"train_on": "averages", "held_back": 0.2, "seed": 0} | changes
+    regions = {roi: folder / f"{roi}.h5" for roi in ("early", "ventral")}
+    forms = [f"zscored/{settings['train_on']}"]
+    for roi, path in regions.items():
+        prepare_responses(**tables, betas=folder / f"{roi}.npy", output=path, forms=forms)
+    join_responses(
+        responses=list(regions.values()),
         **{name: folder / "out" / file for name, file in zip(names, OUTPUTS, strict=True)},
-    }
-    prepare_responses(**settings | changes)
+        **settings,
+    )
     return {name: (folder / "out" / name).read_bytes() for name in OUTPUTS}
 
 
@@ -140,10 +143,20 @@ def test_regions_are_joined_block_by_block(folder, monkeypatch):
     assert prepare(folder) == before
 
 
-def test_betas_of_other_trials(folder):
-    np.save(folder / "ventral.npy", np.ones((35, 4), np.float32))
-    with pytest.raises(InputError, match=r"ventral.npy: expected one row for each of the 36"):
-        prepare(folder)
+def test_regions_of_other_images(folder):
+    prepare(folder)
+    trials, images = (pd.read_csv(folder / f"{n}.tsv", sep="\t") for n in ("trials", "images"))
+    for name, table in (("trials", trials), ("images", images)):
+        save(folder / f"{name}.tsv", table.assign(nsd_id=table["nsd_id"] + 1))
+    tables = {name: folder / f"{name}.tsv" for name in ("trials", "images")}
+    given = {"betas": folder / "ventral.npy", "output": folder / "ventral.h5"}
+    prepare_responses(**tables, **given, forms=["zscored/averages"])
+    with pytest.raises(InputError, match=r"ventral.h5: expected the images of .*early.h5"):
+        join_responses(
+            responses=[folder / "early.h5", folder / "ventral.h5"],
+            **{"train_on": "averages", "held_back": 0.2, "seed": 0},
+            **dict.fromkeys(("train", "train_rows", "test", "test_rows")),
+        )
 
 
 def test_held_back_images_are_of_the_seed_and_not_of_the_order():

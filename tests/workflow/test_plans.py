@@ -40,6 +40,7 @@ def test_fresh_demo(tmp_path, tiny_demo):
         "average_pictures": 1,
         "make_mask": 4,
         "extract_betas": 1,
+        "prepare_responses": 2,
         "encode_latents": 1,
         "embed_captions": 1,
         "denoise_latents": 1,

@@ -9,7 +9,7 @@ from conftest import plan, run_snakemake, write_config
 pytestmark = pytest.mark.slow
 
 ROIS = 4
-MASKED = {"make_mask": ROIS, "extract_betas": 1}
+MASKED = {"make_mask": ROIS, "extract_betas": 1, "prepare_responses": 2}
 CHECKED = {"check_release": 1, "tabulate_trials": 1, "average_pictures": 1}
 FEATURES = {"encode_latents": 1, "embed_captions": 1, "denoise_latents": 1, "compute_kernel": 3}
 PATHS = {

@@ -78,4 +78,4 @@ def test_a_change_of_one_method_reruns_what_it_changes(trained):
     rules = {rule for rule, _ in jobs}
     changed = {"fine_tune_diffusion", "reconstruct_trained", "gather_reconstructions"}
     assert changed < rules
-    assert not rules & {"pretrain_encoder", "align_encoder", "prepare_responses"}
+    assert not rules & {"pretrain_encoder", "align_encoder", "join_responses"}
