@@ -10,8 +10,8 @@ import numpy as np
 from nibabel.affines import voxel_sizes
 from scipy.sparse import csr_array
 
-from nsdldm.support.errors import reading
-from nsdldm.support.files import REMAKE, load_mask, load_volume, replacing
+from nsdldm.support.errors import REMAKE, reading
+from nsdldm.support.files import load_mask, load_volume, replacing
 
 # Neighbouring voxels share noise: cubes of about this edge are drawn, not voxels.
 CUBE_MM = 10.0

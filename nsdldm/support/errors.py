@@ -81,6 +81,7 @@ class Damaged(Unexpected):
 
 INTACT = "Replace it by an intact copy"
 OTHER_FILE = "Put the right file there"
+REMAKE = "Delete it and give the same command again, which makes it anew"
 # What libraries say of damaged files, and how a user would say it; {0} is the pattern's group.
 SAYINGS = (
     (r"eof = (\d+),.*stored_eof = (\d+)", "truncated after {0} of {1} bytes"),

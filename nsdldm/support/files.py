@@ -14,9 +14,8 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 
-from nsdldm.support.errors import Finding, InputError, reading
+from nsdldm.support.errors import REMAKE, Finding, InputError, reading
 
-REMAKE = "Delete it and give the same command again, which makes it anew"
 # Less free space after a failed write means that the disk is full, whatever the error says.
 FULL = int(1e6)
 # Bytes for what an HDF5 file holds besides its data.

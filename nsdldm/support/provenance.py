@@ -2,8 +2,9 @@
 
 Snakemake compares the modification time of a rule's script, which changes with every checkout,
 and never looks at what the script imports. The digest below goes into the params of every rule
-instead: it changes exactly when code that the rule can reach changes its meaning. Standard
-library only, since the Snakefile imports it.
+instead: it changes exactly when code that the rule can reach changes its meaning. What only words
+a message has none: the arguments of `raise`, of logging calls and of `Finding`, and texts in
+variables that nothing else reads. Standard library only, since the Snakefile imports it.
 """
 
 import ast
@@ -12,6 +13,14 @@ from hashlib import sha256
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[2]
+LOGGERS = {"logger", "logging", "root"}
+LOGGING = {"debug", "info", "warning", "error", "exception", "critical", "log"}
+# What is called to word an error, and which of its arguments do more.
+WORDING = {"Finding": (), "reading": ("small",)}
+# All that this module does is to say what is wrong with a file.
+WORDS = "nsdldm/support/errors.py"
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+ASSIGNMENTS = (ast.Assign, ast.AnnAssign, ast.AugAssign)
 
 
 def _without_docstrings(tree):
@@ -21,8 +30,79 @@ def _without_docstrings(tree):
         if not isinstance(body, list) or not body or not isinstance(body[0], ast.Expr):
             continue
         if isinstance(getattr(body[0], "value", None), ast.Constant):
-            body[0].value = ast.Constant(None)
+            del body[0]
     return tree
+
+
+def _worded(node):
+    """The call that a node makes only to word a message, or None."""
+    match node:
+        case ast.Raise(exc=ast.Call() as call):
+            return call
+        case ast.Call(func=ast.Name(id=name)) if name in WORDING:
+            return node
+        case ast.Call(func=ast.Attribute(value=ast.Name(id=owner), attr=name)):
+            return node if owner in LOGGERS and name in LOGGING else None
+    return None
+
+
+def _without_words(tree):
+    """Drop what only words messages, so that a better message reruns nothing."""
+    # The module itself last, for the calls alone: others may read its variables.
+    nodes = list(ast.walk(tree))
+    for scope in [*(node for node in nodes if isinstance(node, FUNCTIONS)), tree]:
+        inside = nodes if scope is tree else list(ast.walk(scope))
+        calls = [call for call in map(_worded, inside) if call]
+        before = _read_names(inside) if calls and scope is not tree else set()
+        for call in calls:
+            more = WORDING.get(getattr(call.func, "id", None), ())
+            call.args = []
+            call.keywords = [keyword for keyword in call.keywords if keyword.arg in more]
+        # A text that is dropped may have been all that read another one.
+        while before and _drop_texts(scope, before - _read_names(ast.walk(scope))):
+            pass
+    return tree
+
+
+def _read_names(nodes):
+    """Names of the variables that are read among some nodes, or belong to another function."""
+    names = set()
+    for node in nodes:
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+            names.add(node.id)
+        elif isinstance(node, ast.Global | ast.Nonlocal):
+            names.update(node.names)
+    return names
+
+
+def _drop_texts(function, names):
+    """Drop texts, but no calls, in what a function assigns to these names and to no others."""
+    dropped = False
+    for node in ast.walk(function):
+        if not isinstance(node, ASSIGNMENTS) or node.value is None:
+            continue
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        written = [name for target in targets for name in _written_names(target)]
+        if set(written) <= names:
+            before = ast.dump(node.value)
+            node.value = _DropTexts().visit(node.value)
+            dropped |= ast.dump(node.value) != before
+    return dropped
+
+
+def _written_names(target):
+    """Names of an assignment's target; None stands for anything but plain variables."""
+    if isinstance(target, ast.Tuple):
+        return [name for each in target.elts for name in _written_names(each)]
+    return [target.id if isinstance(target, ast.Name) else None]
+
+
+class _DropTexts(ast.NodeTransformer):
+    def visit_Constant(self, node):
+        return ast.Constant("") if isinstance(node.value, str) else node
+
+    def visit_JoinedStr(self, node):
+        return ast.Constant("")
 
 
 def _imported_names(tree):
@@ -49,10 +129,11 @@ def _module_file(name):
 
 @cache
 def _read(path):
-    """What a file says, as text, and the project's files it imports; read once for all scripts."""
-    tree = _without_docstrings(ast.parse(path.read_text(encoding="utf-8")))
+    """Hash of what a file says, and the project's files it imports; read once for all scripts."""
+    tree = _without_words(_without_docstrings(ast.parse(path.read_text(encoding="utf-8"))))
     imported = map(_module_file, _imported_names(tree))
-    return ast.dump(tree), [file for file in imported if file]
+    text = "" if path == PROJECT / WORDS else ast.dump(tree)
+    return sha256(text.encode()).digest(), [file for file in imported if file]
 
 
 def reached_files(script):
@@ -83,7 +164,7 @@ def reached_files(script):
 def digest(script):
     """Hash what a script and all the first-party modules it reaches say.
 
-    Comments, docstrings, formatting and modification times do not count.
+    Comments, docstrings, formatting, modification times and the wording of messages do not count.
 
     Parameters
     ----------
@@ -98,7 +179,7 @@ def digest(script):
     text = sha256()
     for path in reached_files(script):
         text.update(path.relative_to(PROJECT).as_posix().encode())
-        text.update(_read(path)[0].encode())
+        text.update(_read(path)[0])
     return text.hexdigest()[:12]
 
 

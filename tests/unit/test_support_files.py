@@ -236,7 +236,7 @@ def test_hdf5_is_opened_in_one_place_and_without_a_lock():
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("h5py.File"):
                 calls.append((path.relative_to(package).as_posix(), ast.unparse(node)))
-    assert calls == [("files.py", "h5py.File(path, mode, locking=False, **options)")]
+    assert calls == [("support/files.py", "h5py.File(path, mode, locking=False, **options)")]
 
 
 def test_hdf5_is_read_and_written_where_a_lock_is_refused(tmp_path):

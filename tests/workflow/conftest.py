@@ -136,6 +136,19 @@ def copy_project(folder):
         copier(PROJECT / name, folder / name)
 
 
+def pretend(folder):
+    """Make what a whole run leaves behind, but for the contents: all files are empty.
+
+    Snakemake notes the same of each job as if it had run it, digests of the real code included.
+    """
+    outputs = run_snakemake(folder, "--summary").stdout.splitlines()[1:]
+    for path in (folder / line.split("\t")[0] for line in outputs):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    run_snakemake(folder, "--touch", "--forceall")
+    run_snakemake(folder, "--delete-temp-output")
+
+
 @pytest.fixture(scope="session")
 def tiny_demo():
     """Configuration of a demo small enough for tests."""
@@ -165,4 +178,14 @@ def finished(tmp_path_factory, nsd_config):
     copy_project(folder)
     write_config(folder, **nsd_config)
     run_snakemake(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pretended(tmp_path_factory, tiny_demo):
+    """The same of the tiny demo without its results: for what would run, and why."""
+    folder = tmp_path_factory.mktemp("pretended")
+    copy_project(folder)
+    write_config(folder, **tiny_demo)
+    pretend(folder)
     return folder

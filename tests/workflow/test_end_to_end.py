@@ -224,3 +224,8 @@ def test_group_products(finished):
 def test_logs_and_no_leftovers(finished):
     assert (finished / "logs/subj01/fit_encoders.log").read_text()
     assert not list(finished.rglob(".part-*"))
+
+
+def test_second_run_does_nothing(finished):
+    result = run_snakemake(finished)
+    assert "Nothing to be done" in result.stdout + result.stderr

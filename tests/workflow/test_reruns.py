@@ -4,7 +4,7 @@ import os
 from contextlib import contextmanager
 
 import pytest
-from conftest import plan, run_snakemake, write_config
+from conftest import plan, write_config
 
 pytestmark = pytest.mark.slow
 
@@ -24,6 +24,12 @@ PATHS = {
     "gather_variants": 1,
     "compute_variant_kernels": 1,
     "decode_strip": 2,
+}
+KERNELS = {
+    "compute_kernel": 3,
+    "compute_path_kernels": 1,
+    "compute_variant_kernels": 1,
+    "compute_control_kernels": 1,
 }
 MAPS = {"plot_fig6": 1, "plot_fig7": 1, "plot_fig8": 1, "plot_fig9": 1}
 FITTED = MAPS | {
@@ -119,49 +125,52 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_setting(finished, nsd_config, change):
+def test_setting(pretended, tiny_demo, change):
     settings, expected = CHANGES[change]
     changed = {
-        key: nsd_config.get(key, {}) | value if isinstance(value, dict) else value
+        key: tiny_demo.get(key, {}) | value if isinstance(value, dict) else value
         for key, value in settings.items()
     }
-    write_config(finished, **nsd_config | changed)
+    write_config(pretended, **tiny_demo | changed)
     try:
-        assert plan(finished) == expected
+        assert plan(pretended) == expected
     finally:
-        write_config(finished, **nsd_config)
+        write_config(pretended, **tiny_demo)
 
 
-def test_added_subject(finished, nsd_config):
-    """The third subject's release lies there already; nothing of the others runs again."""
-    write_config(finished, **nsd_config | {"subjects": ["subj01", "subj02", "subj03"]})
+def test_added_subject(pretended, tiny_demo):
+    """Nothing of the others runs again."""
+    write_config(pretended, **tiny_demo | {"subjects": ["subj01", "subj02", "subj03"]})
     try:
-        jobs = plan(finished)
+        jobs = plan(pretended)
     finally:
-        write_config(finished, **nsd_config)
-    new = CHECKED | MASKED | FITTED | FEATURES | PATHS | DECODED | PICTURES
+        write_config(pretended, **tiny_demo)
+    new = (
+        {"simulate_subject": 1} | CHECKED | MASKED | FITTED | FEATURES | PATHS | DECODED | PICTURES
+    )
     assert jobs == expect(ALL_GROUP, subj03=new)
 
 
-def test_added_region(finished, nsd_config):
+def test_added_region(pretended, tiny_demo):
     """Fits keep sums over regions, for intervals; nothing else that is heavy runs."""
     write_config(
-        finished, **nsd_config | {"rois": nsd_config["rois"] | {"lateral": ["streams:lateral"]}}
+        pretended, **tiny_demo | {"rois": tiny_demo["rois"] | {"lateral": ["streams:lateral"]}}
     )
     try:
-        jobs = plan(finished)
+        jobs = plan(pretended)
     finally:
-        write_config(finished, **nsd_config)
+        write_config(pretended, **tiny_demo)
     new = {"make_mask": 1} | FITTED
     del new["choose_blocks"]
     assert jobs == expect(GROUP | FIRST, subj01=new, subj02=new)
 
 
 @contextmanager
-def edited(path, text):
-    """Append a line to a file for the time of a test."""
+def edited(path, new, old=None):
+    """Add to the end of a file, or replace something in it, for the time of a test."""
     original = path.read_text()
-    path.write_text(original + text)
+    assert old is None or original.count(old) == 1
+    path.write_text(original + new if old is None else original.replace(old, new))
     try:
         yield
     finally:
@@ -169,19 +178,33 @@ def edited(path, text):
 
 
 EDITS = {
-    "a comment": ("nsdldm/ridge.py", "\n# Only words.\n", expect()),
+    "a comment": ("nsdldm/ridge.py", "\n# Only words.\n", None, expect()),
+    "an error's wording, in a module of all rules": (
+        "nsdldm/support/files.py",
+        "room for it on the disk",
+        "space for it on the file system",
+        expect(),
+    ),
+    "digits of a number in a page": (
+        "nsdldm/plots/gallery.py",
+        '{value:.5g}"',
+        '{value:.4g}"',
+        expect({"write_gallery": 1}),
+    ),
     "a module two imports deep": (
-        "nsdldm/stats.py",
+        "nsdldm/ridge.py",
         "\nUNUSED = 1\n",
+        None,
         expect(
             ALL_GROUP | ALL_FIRST,
-            subj01=FITTED | DECODED | PICTURES,
-            subj02=FITTED | DECODED | PICTURES,
+            subj01=KERNELS | FITTED | DECODED | PICTURES,
+            subj02=KERNELS | FITTED | DECODED | PICTURES,
         ),
     ),
     "a module of two rules": (
         "nsdldm/diffusion/denoising.py",
         "\nUNUSED = 1\n",
+        None,
         CHANGES["denoising seed"][1]
         | expect(GROUP_PICTURES | FIRST_PICTURES)
         | {(rule, s): n for rule, n in PICTURES.items() for s in ("subj01", "subj02")},
@@ -189,6 +212,7 @@ EDITS = {
     "a module of the figures": (
         "nsdldm/plots/style.py",
         "\nUNUSED = 1\n",
+        None,
         expect(
             ALL_FIRST | {"plot_fig4": 1, "plot_fig5": 1, "write_gallery": 1, "plot_group": 1},
             subj01={"plot_fig3": 1} | MAPS,
@@ -199,32 +223,27 @@ EDITS = {
 
 
 @pytest.mark.parametrize("edit", EDITS)
-def test_code(finished, edit):
-    path, text, expected = EDITS[edit]
-    with edited(finished / path, text):
-        assert plan(finished) == expected
+def test_code(pretended, edit):
+    path, new, old, expected = EDITS[edit]
+    with edited(pretended / path, new, old):
+        assert plan(pretended) == expected
 
 
-def test_touched_code_and_small_inputs(finished, release):
+def test_touched_code_and_small_inputs(pretended):
     """New modification times without new content are not news."""
-    responses = release / "nsddata/ppdata/subj01/behav/responses.tsv"
-    code = [*finished.glob("nsdldm/**/*.py"), *finished.glob("workflow_scripts/*.py")]
+    responses = pretended / "results/demo/nsddata/ppdata/subj01/behav/responses.tsv"
+    code = [*pretended.glob("nsdldm/**/*.py"), *pretended.glob("workflow_scripts/*.py")]
     for path in [*code, responses]:
         os.utime(path)
-    assert plan(finished) == expect()
+    assert plan(pretended) == expect()
 
 
-def test_changed_input(finished, release):
+def test_changed_input(pretended):
     """Another line in one subject's label table reaches that subject's masks and no features."""
-    table = release / "nsddata/freesurfer/subj02/label/control.mgz.ctab"
+    table = pretended / "results/demo/nsddata/freesurfer/subj02/label/control.mgz.ctab"
     with edited(table, "99 unused\n"):
-        jobs = plan(finished)
+        jobs = plan(pretended)
     assert jobs[("make_mask", "subj02")] == 1
     assert {subject for _, subject in jobs} == {"subj02", ""}
     assert ("denoise_latents", "subj02") not in jobs
     assert ("collect_trajectories", "subj02") not in jobs
-
-
-def test_second_run_does_nothing(finished):
-    result = run_snakemake(finished)
-    assert "Nothing to be done" in result.stdout + result.stderr
