@@ -3,12 +3,10 @@
 import os
 import re
 import shlex
-import shutil
 import sys
 from functools import cache
 from pathlib import Path
 
-import psutil
 from snakemake.cli import get_argument_parser
 from snakemake.utils import validate
 
@@ -27,10 +25,10 @@ from nsdldm.trained.presets import resolve
 from nsdldm.workflow.workfolder import (
     check_name,
     check_writable,
-    claim,
+    describe_lock,
     find_foreign,
     find_late,
-    mend_times,
+    find_late_results,
 )
 
 # Snakemake puts this path into shell commands as it is, also where it has blanks or quotes.
@@ -51,29 +49,6 @@ def stop_on(title, problems):
         # An exception would be shown with the lines that raised it, which nobody needs.
         logger.error("\n  - ".join([title, *map(str, problems)]))
         raise SystemExit(1)
-
-
-def take_over():
-    """Remove the locks that a killed run left here, unless somebody may still work under them."""
-    state = Path(".snakemake")
-    locked = any(state.glob("locks/*.lock"))
-    # Who came upon the locks of another host must not take them for its own the next time.
-    if not claim(state / "claims", note=not locked) or not locked:
-        return
-    # Jobs outlive their run where only that was killed. Those of a cluster are unknown here, so
-    # that Snakemake's lock stays.
-    scripts = str(state.absolute() / "scripts")
-    jobs = [
-        f"process {process.pid}: {Path(job).name.split('.', 1)[-1]}"
-        for process in psutil.process_iter(["cmdline"])
-        for job in process.info["cmdline"] or []
-        if job.startswith(scripts)
-    ]
-    title = f"A run in {Path.cwd()} was killed and its jobs go on. Wait for them or end them:"
-    stop_on(title, jobs)
-    markers = [path for path in state.glob("incomplete/**/*") if path.is_file()]
-    if not any('"external_jobid": "' in path.read_text() for path in markers):
-        shutil.rmtree(state / "locks")
 
 
 stop_on("The configuration cannot be used:", check_schema(config, SCHEMA))
@@ -666,8 +641,10 @@ def unknown_targets():
 
 def stop_on_missing_inputs():
     """Report everything the configured run lacks, at once and before the first job."""
-    if not workflow.is_main_process:
+    if not workflow.is_main_process or "--unlock" in sys.argv:
         return
+    if warning := describe_lock(".snakemake"):
+        logger.warning(warning)
     stop_on("Nothing can be run here:", check_name(workflow.basedir))
     stop_on("What was asked for cannot be made:", unknown_targets())
     dry = workflow.output_settings.dryrun
@@ -677,14 +654,12 @@ def stop_on_missing_inputs():
     if not dry:
         noted = [".snakemake/metadata", ".snakemake/incomplete"]
         stop_on("Nothing can be written:", find_foreign([*WRITTEN[:-1], *noted]))
-        take_over()
-        # Snakemake takes a benchmark for one of a job's outputs.
-        if n := mend_times(["results", "benchmarks"]):
-            logger.warning(f"{n} results had times in the future; they are of now.")
+    # Snakemake takes a benchmark for one of a job's outputs.
+    findings = find_late_results(["results", "benchmarks"])
     processes = {name: config[name] for name in ("denoising", "reconstruction")}
     processes["trained.sampling"] = TRAINED["sampling"]
     chains = [(name, own["scheduler"], own["steps"]) for name, own in processes.items()]
-    findings = check_model(config["model"]["path"], config["model"]["revision"], chains)
+    findings += check_model(config["model"]["path"], config["model"]["revision"], chains)
     if config["dataset"] == "demo":
         findings += check_regions(config["rois"])
         findings += find_late(network_inputs())

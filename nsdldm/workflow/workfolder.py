@@ -1,9 +1,7 @@
 """What must hold of a folder before a run starts in it: who works there, can we, since when."""
 
-import fcntl
 import os
 import pwd
-import socket
 import time
 from pathlib import Path
 
@@ -13,48 +11,28 @@ from nsdldm.support.listing import is_stray, list_files
 # Seconds ahead of the clock that pass before a first job ends.
 PATIENCE = 1
 MOST_LISTED = 5
-# Locks last as long as their files are open.
-_HELD = []
 
 
-def claim(path, note):
-    """Share a lock with all who claim the same file, until this process ends.
+def describe_lock(state):
+    """Say what locks in a working directory mean, before Snakemake refuses to work under them.
 
     Parameters
     ----------
-    path : str or Path
-        The file to lock; made if missing. It holds the name of a host.
-    note : bool
-        Write this host's name, unless somebody else holds a claim.
+    state : str or Path
+        Snakemake's own folder.
 
     Returns
     -------
-    bool
-        True if nobody else holds a claim, and the host noted before was this one: on some network
-        file systems a lock is only seen by processes of one host. False also where a file cannot
-        be written or locked.
+    str
+        Empty if there are no locks.
     """
-    host = socket.gethostname()
-    try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        file = open(path, "a+", encoding="utf-8")  # noqa: SIM115, open for as long as we live
-        _HELD.append(file)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            alone = True
-        except BlockingIOError:
-            alone = False
-        if alone:
-            file.seek(0)
-            alone = file.read() == host
-            if note:
-                file.truncate(0)
-                file.write(host)
-                file.flush()
-        fcntl.flock(file, fcntl.LOCK_SH)
-    except OSError:
-        return False
-    return alone
+    if not any(Path(state).glob("locks/*.lock")):
+        return ""
+    return (
+        "Another run goes on in this folder, or was killed. If none does any more, and none of its "
+        "jobs (pgrep -f .snakemake/scripts; on a cluster squeue), give snakemake --unlock, and "
+        "then the same command again."
+    )
 
 
 def check_name(folder):
@@ -164,6 +142,17 @@ def find_late(paths):
     list of Finding
         At most one, about all of them.
     """
+    return _find_late(paths, "inputs", "give them the present time with touch; if you cannot,")
+
+
+def find_late_results(folders):
+    """The same of all files below some folders: the clock was set back after they were made."""
+    paths = (path for folder in folders for path in list_files(folder, "**/*"))
+    return _find_late(paths, "results", "bring them back to now in their order:")
+
+
+def _find_late(paths, kind, mend):
+    """Findings about files of one kind, with what helps beside waiting."""
     now = time.time()
     stamps = {str(path): os.lstat(path).st_mtime for path in paths}
     late = {path: stamp - now for path, stamp in stamps.items() if stamp - now > PATIENCE}
@@ -173,10 +162,10 @@ def find_late(paths):
     found = ", ".join(f"{path} by {_span(ahead)}" for path, ahead in listed)
     if len(late) > len(listed):
         found += f" and {len(late) - len(listed)} more by less"
-    remedy = f"Wait {_span(max(late.values()))}, or give them the present time with touch; "
-    remedy += "if you cannot, see Time stamps ahead of the clock in docs/faults.md"
+    remedy = f"Wait {_span(max(late.values()))}, or {mend} "
+    remedy += "see Time stamps ahead of the clock in docs/faults.md"
     expected = "none ahead of this machine's clock"
-    return [Finding("time stamps of inputs", expected, found, remedy)]
+    return [Finding(f"time stamps of {kind}", expected, found, remedy)]
 
 
 def _span(seconds):
@@ -185,32 +174,3 @@ def _span(seconds):
         if seconds >= 2 * length:
             return f"{seconds / length:.1f}".removesuffix(".0") + f" {unit}"
     return f"{seconds:.0f} s"
-
-
-def mend_times(folders):
-    """Bring modification times that lie in the future back to now, in their order.
-
-    They come from a clock that was set back, and everything made after them would seem older.
-
-    Parameters
-    ----------
-    folders : iterable of str or Path
-        All files below them are looked at.
-
-    Returns
-    -------
-    int
-        Number of files whose time was changed.
-    """
-    now = time.time_ns()
-    files = (path for folder in folders for path in list_files(folder, "**/*"))
-    late = {path: stamp for path in files if (stamp := path.stat().st_mtime_ns) > now}
-    # What was made at the same time stays so.
-    stamps = sorted(set(late.values()), reverse=True)
-    mended = {stamp: now - 1000 * number for number, stamp in enumerate(stamps)}
-    for path, stamp in sorted(late.items(), key=lambda item: item[1]):
-        try:
-            os.utime(path, ns=(mended[stamp], mended[stamp]))
-        except PermissionError:
-            os.utime(path)  # Another user's file that we may write can only be given this moment.
-    return len(late)

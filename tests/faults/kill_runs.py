@@ -5,11 +5,11 @@
 
 makes one undisturbed run of the tiny configuration of the tests. Then it starts a second one and
 kills all its processes (SIGKILL) as soon as a job of a rule not hit yet has worked for a random
-share of its usual time, and gives the same command again, until every rule has been hit. Two more
-kills fall before the first job. After each kill everything that bears a final name, and that
-Snakemake does not know as unfinished, must be what the undisturbed run has; in the end all of
-results/ must be. With targets only these are made, and with `--kills` only so many of their rules
-are hit, chosen at random.
+share of its usual time, unlocks the folder and gives the same command again, until every rule has
+been hit. Two more kills fall before the first job. After each kill everything that bears a final
+name, and that Snakemake does not know as unfinished, must be what the undisturbed run has; in the
+end all of results/ must be. With targets only these are made, and with `--kills` only so many of
+their rules are hit, chosen at random.
 """
 
 import argparse
@@ -242,6 +242,7 @@ def kill_and_continue(folder, logs, reference, usual, wanted, chance, arguments,
         running = sorted(rule for rule, _ in watcher.running.values())
         if moment is not None:
             kill_group(process)
+            finish_run(folder, logs / "unlock.log", ["--unlock"])
         watcher.look()
         paces += [seconds / usual[rule] for rule, seconds in watcher.durations]
         if watcher.running or watcher.durations or process.returncode == 0:

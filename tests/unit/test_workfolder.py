@@ -1,4 +1,5 @@
 import os
+import re
 import subprocess
 import sys
 import time
@@ -9,72 +10,21 @@ import pytest
 from nsdldm.workflow.workfolder import (
     check_name,
     check_writable,
-    claim,
+    describe_lock,
     find_foreign,
     find_late,
-    mend_times,
+    find_late_results,
 )
 
 PROJECT = Path(__file__).resolve().parents[2]
-CLAIM = """
-import sys
-from nsdldm.workflow.workfolder import claim
-print(claim(sys.argv[1], note=sys.argv[2] == "note"), flush=True)
-sys.stdin.read()
-"""
 
 
-@pytest.fixture
-def start(tmp_path):
-    """Start a process that claims a file until it is killed; returns it and what it was told."""
-    started = []
-
-    def start_claim(note="note"):
-        process = subprocess.Popen(
-            [sys.executable, "-c", CLAIM, str(tmp_path / "state/claims"), note],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        started.append(process)
-        return process, process.stdout.readline().strip() == "True"
-
-    yield start_claim
-    for process in started:
-        process.kill()
-        process.communicate()
-
-
-def test_a_claim_ends_with_its_process(start):
-    """The first of a folder cannot know where the last one ran."""
-    first, alone = start()
-    assert not alone
-    first.kill()
-    first.wait()
-    second, alone = start()
-    assert alone
-    third, alone = start()
-    assert not alone
-    second.kill()
-    second.wait()
-    assert not start()[1], "the third one is still there"
-    assert third.poll() is None
-
-
-def test_claims_of_another_host_are_not_known(tmp_path, start):
-    """Nor the next time, as long as its locks are there."""
-    (tmp_path / "state").mkdir()
-    (tmp_path / "state/claims").write_text("elsewhere")
-    for note, expected in (("no", False), ("no", False), ("note", False), ("no", True)):
-        process, alone = start(note)
-        assert alone == expected
-        process.kill()
-        process.wait()
-
-
-def test_a_folder_that_cannot_be_written_is_not_claimed(tmp_path):
-    (tmp_path / "file").write_text("")
-    assert not claim(tmp_path / "file/claims", note=True)
+def test_locks_are_explained(tmp_path):
+    assert describe_lock(tmp_path / "none") == ""
+    (tmp_path / "locks").mkdir()
+    assert describe_lock(tmp_path) == ""
+    (tmp_path / "locks/0.input.lock").touch()
+    assert "snakemake --unlock" in describe_lock(tmp_path)
 
 
 def test_folders_that_cannot_be_written_are_found(tmp_path):
@@ -109,21 +59,27 @@ def test_folders_that_can_be_written_are_no_finding(tmp_path):
     assert check_writable([tmp_path, tmp_path / "new"]) == []
 
 
-def test_times_of_the_future_become_now_in_their_order(tmp_path):
+def test_results_of_the_future_are_found_and_the_page_says_how_to_mend_them(tmp_path):
     now = time.time()
-    times = {"past": now - 100, "c": now + 300, "a": now + 100, "b": now + 200, "same": now + 200}
+    times = {"past": now - 100, "c": now + 300, "a": now + 100, "b b": now + 200}
     for name, stamp in times.items():
-        (tmp_path / name).write_text("")
-        os.utime(tmp_path / name, (stamp, stamp))
-    assert mend_times([tmp_path, tmp_path / "none"]) == 4
-    stamps = {name: (tmp_path / name).stat().st_mtime for name in times}
-    assert sorted(set(stamps), key=lambda name: (stamps[name], name)) == [
-        "past", "a", "b", "same", "c",
-    ]  # fmt: skip
-    assert stamps["b"] == stamps["same"]
-    assert stamps["past"] == pytest.approx(times["past"])
-    assert stamps["c"] <= time.time()
-    assert mend_times([tmp_path]) == 0
+        path = tmp_path / "results/sub" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+        os.utime(path, (stamp, stamp))
+    (tmp_path / "benchmarks").mkdir()
+    (finding,) = find_late_results([tmp_path / "results", tmp_path / "none"])
+    assert finding.where == "time stamps of results"
+    assert finding.found.startswith(f"{tmp_path}/results/sub/c by ")
+    assert "past" not in finding.found
+    page = (PROJECT / "docs/faults.md").read_text()
+    command = re.search(r"^    (find results.*(?:\n     .*)*)", page, re.MULTILINE).group(1)
+    subprocess.run(["bash", "-euc", command], cwd=tmp_path, check=True)
+    assert find_late_results([tmp_path / "results"]) == []
+    stamps = {name: (tmp_path / "results/sub" / name).stat().st_mtime_ns for name in times}
+    assert sorted(times, key=stamps.get) == ["past", "a", "b b", "c"]
+    assert stamps["past"] == pytest.approx(times["past"] * 1e9)
+    assert max(stamps.values()) <= time.time_ns()
 
 
 def test_strays_are_no_results_of_the_future(tmp_path):
@@ -132,27 +88,7 @@ def test_strays_are_no_results_of_the_future(tmp_path):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
         os.utime(tmp_path / name, (ahead, ahead))
-    assert mend_times([tmp_path]) == 0
-
-
-def test_a_file_of_another_user_gets_the_time_of_now(tmp_path, monkeypatch):
-    """As the system has it: only the owner may choose a time, whoever may write can set it now."""
-    paths = [tmp_path / "made-last", tmp_path / "made-first"]
-    for path, ahead in zip(paths, (300, 100), strict=True):
-        path.touch()
-        os.utime(path, (time.time() + ahead,) * 2)
-    utime = os.utime
-
-    def refuse(path, times=None, *, ns=None):
-        if times or ns:
-            raise PermissionError(1, "Operation not permitted")
-        utime(path)
-
-    monkeypatch.setattr(os, "utime", refuse)
-    before = time.time_ns()
-    assert mend_times([tmp_path]) == 2
-    last, first = (path.stat().st_mtime_ns for path in paths)
-    assert before - 10**8 < first <= last <= time.time_ns()
+    assert find_late_results([tmp_path]) == []
 
 
 def test_a_link_to_a_disk_that_is_not_mounted_is_found(tmp_path):

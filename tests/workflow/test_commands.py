@@ -27,7 +27,7 @@ DOCSTRINGS = ["envs/lock.py", "nsdldm/trained/sizes.py", "nsdldm/demo/training/_
 DOCSTRINGS += ["tests/faults/kill_runs.py"]
 
 PROGRAMS = {"snakemake", "make", "python", "python3.11", "pip", "pytest", "hf", "export"}
-PROGRAMS |= {"podman", "squeue", "scancel", "sacct", "scontrol", "sinfo", "conda", "docker"}
+PROGRAMS |= {"podman", "squeue", "scancel", "sacct", "scontrol", "sinfo", "conda", "docker", "find"}
 # Blocks of documents that are neither commands nor YAML nor Python, by how they begin.
 NO_COMMANDS = {
     "NSD images ─►": "a diagram",
@@ -38,6 +38,7 @@ NO_COMMANDS = {
 SKIPPED = {
     "squeue": "asks a cluster; tests/slurm",
     "scontrol": "asks a cluster; tests/slurm",
+    "find results/": "changes times; test_workfolder.py",
     "podman": "needs a container engine, which builds for minutes",
     "snakemake --lint": "test_lint.py",
     "snakemake --report": "needs a finished run; test_end_to_end.py",

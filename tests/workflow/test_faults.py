@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -77,48 +78,44 @@ def test_killed_runs_continue(copied, finished, tmp_path):
         assert same(copied, finished, f"{SUBJECT}/{name}")
 
 
-def start_slow_job(folder):
-    """Start a run, and wait until its job works."""
-    (folder / SUBJECT / "encoding/z.tsv").unlink()
-    log = folder.parent / "first.log"
-    process = kill_runs.start_run(folder, log, [f"{SUBJECT}/encoding/z.tsv"])
-    scripts = folder / ".snakemake/scripts"
-    while not any(scripts.glob("*.fit_encoders.py")):
-        assert process.poll() is None, log.read_text()
-        time.sleep(kill_runs.LOOK)
-    return process
+WAITS = """import time
+from pathlib import Path
+
+while not Path("go").exists():
+    time.sleep(0.02)
+for path in snakemake.output:
+    Path(path).touch()
+"""
 
 
-def test_two_runs_in_one_folder(copied):
-    first = start_slow_job(copied)
-    try:
-        text = run(copied, f"{SUBJECT}/encoding/z.tsv", ends_well=False)
+def test_a_folder_is_locked_until_it_is_unlocked(pretended, tmp_path):
+    """By a run that goes on, by the jobs of one that was killed, and by one of which nothing is."""
+    folder = Path(shutil.copytree(pretended, tmp_path / "copy"))
+    (folder / "workflow_scripts/tabulate_trials.py").write_text(WAITS)
+    target, log = f"{SUBJECT}/trials.tsv", tmp_path / "first.log"
+
+    def refuse():
+        text = run(folder, target, ends_well=False)
         assert "cannot be locked" in text
-        assert str(copied) in text
-        assert "rule fit_encoders" in run(copied, "--dry-run", "--forceall")
-    finally:
-        assert first.wait() == 0
+        assert "give snakemake --unlock, and then the same command again" in text
 
-
-def test_jobs_that_outlive_their_run_are_not_joined(copied, finished):
-    first = start_slow_job(copied)
-    os.kill(first.pid, signal.SIGKILL)
-    first.wait()
+    first = kill_runs.start_run(folder, log, [target])
     try:
-        text = run(copied, f"{SUBJECT}/encoding/z.tsv", ends_well=False)
-        assert "was killed and its jobs go on" in text
-        assert "fit_encoders.py" in text
+        while not any((folder / ".snakemake/scripts").glob("*.tabulate_trials.py")):
+            assert first.poll() is None, log.read_text()
+            time.sleep(kill_runs.LOOK)
+        refuse()
+        assert "rule tabulate_trials" in run(folder, "--dry-run", "--forceall", target)
+        os.kill(first.pid, signal.SIGKILL)
+        first.wait()
+        refuse()
     finally:
-        os.killpg(first.pid, signal.SIGKILL)
-    time.sleep(0.5)
-    # Had a cluster been given the job, it might still work.
-    marker = next(path for path in copied.glob(".snakemake/incomplete/*") if path.is_file())
-    text = marker.read_text()
-    marker.write_text(text.replace("null", '"4711"'))
-    assert "cannot be locked" in run(copied, f"{SUBJECT}/encoding/z.tsv", ends_well=False)
-    marker.write_text(text)
-    run(copied, f"{SUBJECT}/encoding/z.tsv")
-    assert same(copied, finished, f"{SUBJECT}/encoding/z.tsv")
+        kill_runs.kill_group(first)
+    refuse()
+    assert "give snakemake" not in run(folder, "--unlock")
+    (folder / "go").touch()
+    run(folder, target)
+    assert "Nothing to be done" in run(folder, target)
 
 
 def test_full_disk(finished, tmp_path):
@@ -219,11 +216,14 @@ def test_a_late_release_is_read_through_links(finished, tmp_path, nsd_config):
     assert "Nothing to be done" in again
 
 
-def test_clock_set_back(copied):
-    """Results of tomorrow, in the order they were made; what is missing is made now, once."""
-    for path in [*(copied / "results").rglob("*"), *(copied / "benchmarks").rglob("*")]:
+def test_clock_set_back(pretended, tmp_path):
+    """Results of tomorrow are named; what docs/faults.md says makes them of now, in their order."""
+    folder = Path(shutil.copytree(pretended, tmp_path / "copy"))
+    for path in [*(folder / "results").rglob("*"), *(folder / "benchmarks").rglob("*")]:
         status = path.stat()
         os.utime(path, (status.st_atime + 86400, status.st_mtime + 86400))
-    (copied / SUBJECT / "kernels/z.npy").unlink()
-    assert "had times in the future" in run(copied, f"{SUBJECT}/kernels/z.npy")
-    assert "Nothing to be done" in run(copied, "--dry-run")
+    assert "time stamps of results: expected none" in run(folder, "--dry-run", ends_well=False)
+    page = (PROJECT / "docs/faults.md").read_text()
+    command = re.search(r"^    (find results.*\n.*)", page, re.MULTILINE).group(1)
+    subprocess.run(["bash", "-c", command], cwd=folder, check=True)
+    assert "Nothing to be done" in run(folder, "--dry-run")
