@@ -198,6 +198,7 @@ def run_decoder(options, name):
     # Here, since the other steps run without torch and its memory.
     from himalaya.backend import set_backend
 
+    from nsdldm import ridge
     from nsdldm.decoding import decoders as decoding
 
     rng = np.random.default_rng(options.seed)
@@ -216,9 +217,7 @@ def run_decoder(options, name):
 
     backend.svd = timed
     began = time.perf_counter()
-    decoding.fit_decoder(
-        train, Y, test, np.logspace(2, 6, options.penalties), fold, True, n_targets
-    )
+    ridge.fit_decoder(train, Y, test, np.logspace(2, 6, options.penalties), fold, True, n_targets)
     total = time.perf_counter() - began
     sizes = len(train), len(test), n_voxels, n_targets, FOLDS, 1e9
     return {

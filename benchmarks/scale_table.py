@@ -21,8 +21,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from nsdldm.decoding.decoders import Protocol, plan_targets
+from nsdldm.diffusion.steps import count_steps
 from nsdldm.features.activations import Networks, plan_reduction, probe_blocks
-from nsdldm.features.spaces import count_steps
 from nsdldm.nsd.layout import IMAGE_PIXELS, N_IMAGES, TRIALS_PER_SESSION
 from nsdldm.ridge import plan_batches
 from nsdldm.workflow.settings import plan_trajectories

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from nsdldm.evaluation.intervals import bootstrap_runs
+from nsdldm.intervals import bootstrap_runs
 from nsdldm.support.files import load_table
 
 PROJECT = Path(__file__).resolve().parents[1]

@@ -1,4 +1,4 @@
-"""Kernel ridge regression of many targets on a GPU or CPU, through himalaya.
+"""Ridge regression of many targets on a GPU or CPU, through himalaya: of kernels, and of responses.
 
 Kernels are Gram matrices of a subject's images, computed once a feature space and kept as files.
 himalaya keeps its backend in a global of the process; `set_device` is the one place that sets it.
@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from himalaya.backend import get_backend, set_backend
 from himalaya.kernel_ridge import KernelRidgeCV
-from himalaya.scoring import r2_score
+from himalaya.ridge import RidgeCV
+from himalaya.scoring import l2_neg_loss, r2_score
 from sklearn.model_selection import GroupKFold
 
 from nsdldm.features.grams import compute_gram
@@ -423,3 +424,54 @@ def fit_ridge(kernel_train, kernel_test, Y, alphas, folds, batches):
     grid = np.asarray(alphas, np.float64)
     distances = np.abs(np.log(grid)[:, None] - np.log(to_numpy(model.best_alphas_)))
     return to_numpy(predictions), grid[distances.argmin(axis=0)], cv_scores
+
+
+def fit_decoder(X, Y, X_test, alphas, folds, intercept, targets=None):
+    """Fit ridge with one penalty a target, and predict the test samples.
+
+    Parameters
+    ----------
+    X : array of shape (n_train, n_voxels)
+        float32 or float64, which is the precision of everything.
+    Y : array of shape (n_train, n_targets)
+    X_test : array of shape (n_test, n_voxels)
+    alphas : sequence of float
+        Penalties tried.
+    folds : list of (train, test), or int
+        What himalaya takes as `cv`.
+    intercept : bool
+        Fit one. The penalty is chosen by the squared error, averaged over folds, either way.
+    targets : int, optional
+        Handled at once, all if not given; halved where the memory of the GPU runs out.
+
+    Returns
+    -------
+    predictions : array of shape (n_test, n_targets)
+    alphas : float64 array of shape (n_targets,)
+        An element of `alphas` for each target.
+    weights : array of shape (n_voxels, n_targets)
+    """
+
+    def fit(batches):
+        model = RidgeCV(
+            alphas=np.asarray(alphas, X.dtype),
+            fit_intercept=intercept,
+            cv=folds,
+            # On a CPU they are there anyway, and himalaya 0.4.11 fails to say so.
+            Y_in_cpu=get_backend().name == "torch_cuda",
+            solver_params={
+                "score_func": l2_neg_loss,
+                "n_targets_batch": batches["targets"],
+                "n_targets_batch_refit": batches["targets"],
+                "n_alphas_batch": batches["alphas"],
+                "warn": False,
+            },
+        ).fit(X, Y)
+        return model, model.predict(X_test)
+
+    n = min(targets or Y.shape[1], Y.shape[1])
+    model, predictions = fit_batched(fit, {"targets": n, "alphas": 1})
+    to_numpy = get_backend().to_numpy
+    grid = np.asarray(alphas, np.float64)
+    chosen = np.abs(np.log(grid)[:, None] - np.log(to_numpy(model.best_alphas_))).argmin(axis=0)
+    return to_numpy(predictions), grid[chosen], to_numpy(model.coef_)

@@ -123,8 +123,6 @@ rule collect_trajectories:
         mem_mb=growing(16000),
         runtime=growing(120),
     params:
-        # Not an output: Snakemake clears those of a job that was killed.
-        partial="results/{subject}/partial/trajectories.{chunk}",
         spaces=PATH_SPACES,
         model=model_path,
         revision=lookup("model/revision", within=config),
@@ -163,7 +161,6 @@ use rule collect_trajectories as collect_variants with:
     benchmark:
         "benchmarks/{subject}/collect_variants.{variant}.{chunk}.tsv"
     params:
-        partial="results/{subject}/partial/trajectories-{variant}.{chunk}",
         spaces=STEP_SPACES,
         noise=of_variant("noise"),
         seed=of_variant("seed"),
@@ -183,7 +180,6 @@ use rule collect_trajectories as collect_controls with:
     benchmark:
         "benchmarks/{subject}/collect_controls.{control}.{chunk}.tsv"
     params:
-        partial="results/{subject}/partial/trajectories-{control}.{chunk}",
         spaces=LEVEL_SPACES + STEP_SPACES,
         text="{control}",
 

@@ -23,8 +23,6 @@ rule reconstruct_images:
         mem_mb=growing(16000),
         runtime=growing(120),
     params:
-        # Not an output: Snakemake clears those of a job that was killed.
-        partial="results/{subject}/{protocol}/partial/{method}.{chunk}",
         model=model_path,
         revision=lookup("model/revision", within=config),
         device=DEVICE,

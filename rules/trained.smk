@@ -185,7 +185,6 @@ rule reconstruct_trained:
         mem_mb=growing(16000),
         runtime=growing(120),
     params:
-        partial="results/{subject}/trained/partial/{method}.{chunk}",
         model=model_path,
         revision=lookup("model/revision", within=config),
         device=DEVICE,

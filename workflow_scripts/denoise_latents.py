@@ -1,6 +1,6 @@
 """Noise z and denoise it with c: z_c."""
 
-from nsdldm.diffusion.denoising import denoise_latents
+from nsdldm.features.trajectories import denoise_latents
 from nsdldm.support.logs import logged
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Embed the captions of the images one subject saw: c."""
 
-from nsdldm.diffusion.text import embed_captions
+from nsdldm.features.captions import embed_captions
 from nsdldm.support.logs import logged
 
 if __name__ == "__main__":

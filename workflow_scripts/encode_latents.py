@@ -1,6 +1,6 @@
 """Encode the images one subject saw: z."""
 
-from nsdldm.diffusion.latents import encode_latents
+from nsdldm.features.latents import encode_latents
 from nsdldm.support.logs import logged
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Join the chunks of one subject's reconstructions by one method."""
 
-from nsdldm.diffusion.chunks import gather_reconstructions
+from nsdldm.diffusion.pictures import gather_reconstructions
 from nsdldm.support.logs import logged
 
 if __name__ == "__main__":

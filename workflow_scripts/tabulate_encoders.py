@@ -1,7 +1,7 @@
 """Put all subjects' scores of encoders into one table each."""
 
+from nsdldm.evaluation.trained import tabulate_encoders
 from nsdldm.support.logs import logged
-from nsdldm.trained.tables import tabulate_encoders
 
 if __name__ == "__main__":
     given, params = snakemake.input, snakemake.params

@@ -1,7 +1,7 @@
 """Compare trained decoders with the ridge baseline by error, correlation, SSIM and CLIP score."""
 
+from nsdldm.evaluation.trained import tabulate_fcae_table2
 from nsdldm.support.logs import logged
-from nsdldm.trained.tables import tabulate_fcae_table2
 
 if __name__ == "__main__":
     given, params = snakemake.input, snakemake.params

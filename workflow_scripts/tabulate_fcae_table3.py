@@ -1,7 +1,7 @@
 """Compare trained decoders with the ridge baseline by n-way top-1 accuracy."""
 
+from nsdldm.evaluation.trained import tabulate_fcae_table3
 from nsdldm.support.logs import logged
-from nsdldm.trained.tables import tabulate_fcae_table3
 
 if __name__ == "__main__":
     given, params = snakemake.input, snakemake.params

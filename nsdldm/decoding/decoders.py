@@ -11,8 +11,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from himalaya.backend import get_backend
-from himalaya.ridge import RidgeCV
-from himalaya.scoring import l2_neg_loss
 
 from nsdldm import ridge, stats
 from nsdldm.responses import Responses, average_trials
@@ -130,57 +128,6 @@ def make_folds(protocol, nsd_ids, n_folds, seed):
     return PUBLISHED_FOLDS
 
 
-def fit_decoder(X, Y, X_test, alphas, folds, intercept, targets=None):
-    """Fit ridge with one penalty a target, and predict the test samples.
-
-    Parameters
-    ----------
-    X : array of shape (n_train, n_voxels)
-        float32 or float64, which is the precision of everything.
-    Y : array of shape (n_train, n_targets)
-    X_test : array of shape (n_test, n_voxels)
-    alphas : sequence of float
-        Penalties tried.
-    folds : list of (train, test), or int
-        As `make_folds` returns them.
-    intercept : bool
-        Fit one. The penalty is chosen by the squared error, averaged over folds, either way.
-    targets : int, optional
-        Handled at once; halved where the memory of the GPU runs out.
-
-    Returns
-    -------
-    predictions : array of shape (n_test, n_targets)
-    alphas : float64 array of shape (n_targets,)
-        An element of `alphas` for each target.
-    weights : array of shape (n_voxels, n_targets)
-    """
-
-    def fit(batches):
-        model = RidgeCV(
-            alphas=np.asarray(alphas, X.dtype),
-            fit_intercept=intercept,
-            cv=folds,
-            # On a CPU they are there anyway, and himalaya 0.4.11 fails to say so.
-            Y_in_cpu=get_backend().name == "torch_cuda",
-            solver_params={
-                "score_func": l2_neg_loss,
-                "n_targets_batch": batches["targets"],
-                "n_targets_batch_refit": batches["targets"],
-                "n_alphas_batch": batches["alphas"],
-                "warn": False,
-            },
-        ).fit(X, Y)
-        return model, model.predict(X_test)
-
-    n = min(targets or TARGETS_AT_ONCE, Y.shape[1])
-    model, predictions = ridge.fit_batched(fit, {"targets": n, "alphas": 1})
-    to_numpy = get_backend().to_numpy
-    grid = np.asarray(alphas, np.float64)
-    chosen = np.abs(np.log(grid)[:, None] - np.log(to_numpy(model.best_alphas_))).argmin(axis=0)
-    return to_numpy(predictions), grid[chosen], to_numpy(model.coef_)
-
-
 def weigh_images(nsd_ids, n_trials):
     """Weigh training images so that their averages are as noisy as those of the test images.
 
@@ -211,7 +158,7 @@ def compare_left_out(X, Y, nsd_ids, weights, alphas, folds, intercept):
     Parameters
     ----------
     X, Y, alphas, intercept
-        As `fit_decoder`, but a penalty for each target.
+        As `nsdldm.ridge.fit_decoder`, but a penalty for each target.
     nsd_ids : int array of shape (n_train,)
         The image of each trial.
     weights : array of shape (n_train_images,)
@@ -445,7 +392,7 @@ def _fit_block(study, protocol, responses, features, settings):
     Y = features[study.rows]
     folds = make_folds(protocol, study.nsd_ids, settings.n_folds, settings.seed)
     alphas = settings.alphas if protocol.wide_alphas else PUBLISHED_ALPHAS
-    predicted, best, weights = fit_decoder(X, Y, X_test, alphas, folds, protocol.intercept)
+    predicted, best, weights = ridge.fit_decoder(X, Y, X_test, alphas, folds, protocol.intercept)
     if not protocol.gain:
         return predicted, best, weights, np.ones((2, Y.shape[1]))
     left_out = compare_left_out(

@@ -1,9 +1,6 @@
 """Pictures of what was seen: decoded latents through the diffusion model."""
 
-import functools
-import json
 import logging
-from hashlib import file_digest, sha256
 from typing import NamedTuple
 
 import numpy as np
@@ -11,13 +8,6 @@ import torch
 from diffusers import AutoencoderKL, SchedulerMixin, UNet2DConditionModel, VQModel
 from PIL import Image
 
-from nsdldm.diffusion.chunks import (
-    chunk_rows,
-    find_test_images,
-    open_partial,
-    remove_partial,
-    save_reconstructions,
-)
 from nsdldm.diffusion.denoising import denoise, open_feature, plan_steps
 from nsdldm.diffusion.latents import (
     encode_pictures,
@@ -26,14 +16,13 @@ from nsdldm.diffusion.latents import (
     unscale_latents,
 )
 from nsdldm.diffusion.loading import load_autoencoder, load_denoiser, load_text
+from nsdldm.diffusion.pictures import find_test_images, save_reconstructions
 from nsdldm.diffusion.text import embed_texts
-from nsdldm.support import provenance
 from nsdldm.support.batching import draw_noise, run_images
+from nsdldm.support.chunks import chunk_rows
 from nsdldm.support.devices import check_choice, choose_device, choose_dtype
 from nsdldm.support.errors import Finding, InputError
 from nsdldm.support.files import load_table
-from nsdldm.support.listing import list_model_files
-from nsdldm.support.resume import record_done
 
 logger = logging.getLogger(__name__)
 
@@ -54,8 +43,6 @@ IN_EFFECT = {
 # From this side on, in pixels, one picture fills the hardware: the autoencoder takes several one
 # by one, since at once they would only need more memory than the U-Net.
 ONE_BY_ONE = 256
-# What identifies a model in a folder.
-MODEL_PARTS = ("vae", "unet", "text_encoder", "tokenizer", "scheduler")
 
 
 @torch.inference_mode()
@@ -119,7 +106,6 @@ def reconstruct_chunk(
     compile,
     chunk,
     n_chunks,
-    partial,
     output,
 ):
     """Make pictures from decoded features, for one of several parts of the test images.
@@ -141,8 +127,7 @@ def reconstruct_chunk(
 
     The noise of a picture depends on the seed, the image and the sample only, so that a picture
     does not depend on batches, chunks or subjects beyond rounding. The encoded picture is the
-    posterior's mean, where the published code draws a random sample. A run that was killed goes
-    on where it was, with the batches it would have had.
+    posterior's mean, where the published code draws a random sample.
 
     Parameters
     ----------
@@ -154,13 +139,13 @@ def reconstruct_chunk(
         (n, tokens, width). A row a test image; for ``true-zc`` a row an image of the table. A
         feature that the method leaves out is not opened.
     model, revision : str
-        As `nsdldm.diffusion.latents.encode_latents`.
+        As `nsdldm.features.latents.encode_latents`.
     latent_resolution : int
         Side of the picture that z stands for, in pixels (320 in the paper).
     image_resolution : int
         Side of the pictures made, in pixels (512 in the paper).
     steps, strength, scheduler
-        As `nsdldm.diffusion.denoising.denoise_latents` (50, 0.8 and DDIM in the paper).
+        As `nsdldm.features.trajectories.denoise_latents` (50, 0.8 and DDIM in the paper).
     guidance : float
         As `nsdldm.diffusion.denoising.denoise` (5 in the paper).
     n_samples : int
@@ -168,18 +153,15 @@ def reconstruct_chunk(
     seed : int
         Of the noise.
     device, dtype
-        As `nsdldm.diffusion.latents.encode_latents`.
+        As `nsdldm.features.latents.encode_latents`.
     batch_size : int
         Pictures at once; halved when memory runs out.
     compile : bool
         Compile the U-Net: a minute or more at first, faster steps on a GPU.
     chunk, n_chunks : int
         0-based number of the part, and number of contiguous parts.
-    partial : str or Path
-        Folder for work in progress, removed at the end. Work under other settings, inputs or code
-        is discarded.
     output : str or Path
-        HDF5 that `nsdldm.diffusion.chunks.open_reconstructions` opens. Its attributes are the
+        HDF5 that `nsdldm.diffusion.pictures.open_reconstructions` opens. Its attributes are the
         settings in effect: guidance 1 for ``z``, strength 1 for ``c``, no steps for ``z-coarse``.
 
     Raises
@@ -207,46 +189,11 @@ def reconstruct_chunk(
     } | IN_EFFECT.get(method, {})
     networks = _load_networks(settings, model, revision, device, dtype, compile)
     nsd_ids, features = _read_features(settings, images, {"z": z, "c": c}, networks)
-    arrays = nsd_ids, *features.values()
-    digest = digest_inputs("nsdldm/diffusion/reconstruction.py", settings, arrays, model)
     part = chunk_rows(len(nsd_ids), chunk, n_chunks)
     nsd_ids, features = nsd_ids[part], {name: array[part] for name, array in features.items()}
-    produce = functools.partial(
-        _make_pictures, settings, networks, nsd_ids, features, device, batch_size
-    )
-    attributes = settings | {"digest": digest, "chunk": chunk, "n_chunks": n_chunks}
-    save_chunk(produce, nsd_ids, attributes, batch_size, partial, output)
-
-
-def save_chunk(produce, nsd_ids, attributes, batch_size, partial, output):
-    """Make the pictures of a chunk, or the rest of them after a kill, and write its file.
-
-    Parameters
-    ----------
-    produce : callable
-        Takes the number of pictures that are there already; yields the index, in C-order of images
-        and samples, and the uint8 picture of the others, from the beginning of a batch.
-    nsd_ids : int array of shape (n_images,)
-    attributes : dict
-        `nsdldm.diffusion.chunks.ATTRIBUTES` and `nsdldm.diffusion.chunks.CHUNK_ATTRIBUTES`, and
-        n_samples.
-    batch_size : int
-        Pictures between two notes of how far it is.
-    partial, output
-        As `reconstruct_chunk`.
-    """
-    side = attributes["resolution"]
-    shape = len(nsd_ids), attributes["n_samples"], side, side, 3
-    key = "{digest} {chunk} {n_chunks}".format_map(attributes)
-    pictures, done = open_partial(partial, shape, key)
-    flat = pictures.reshape(-1, *shape[2:])
-    for index, picture in produce(done):
-        flat[index] = picture
-        if (index + 1) % batch_size == 0 or index + 1 == len(flat):
-            pictures.flush()
-            record_done(partial, key, index + 1)
+    pictures = _make_pictures(settings, networks, nsd_ids, features, device, batch_size)
+    attributes = settings | {"chunk": chunk, "n_chunks": n_chunks}
     save_reconstructions(output, pictures, nsd_ids, attributes)
-    remove_partial(partial)
 
 
 class Networks(NamedTuple):
@@ -313,57 +260,22 @@ def _select_rows(array, rows, path, nsd_ids):
     return selected
 
 
-def digest_inputs(code, settings, arrays, model):
-    """Identify all that the pictures of a method depend on.
-
-    Parameters
-    ----------
-    code : str
-        Module that makes them, relative to the project's folder.
-    settings : dict
-        JSON.
-    arrays : iterable of array
-    model : str or Path
-        A hub's model is identified by its revision, which belongs into `settings`.
-
-    Returns
-    -------
-    str
-    """
-    text = sha256(json.dumps(settings, sort_keys=True).encode())
-    text.update(provenance.digest(code).encode())
-    for array in arrays:
-        text.update(array.reshape(-1).view(np.uint8))
-    for path in list_model_files(model, MODEL_PARTS):
-        with path.open("rb") as file:
-            name = f"{path.parent.name}/{path.name}"
-            text.update(name.encode() + file_digest(file, sha256).digest())
-    return text.hexdigest()
-
-
-def _make_pictures(settings, networks, nsd_ids, features, device, batch_size, done):
-    """Yield the index, in C-order of images and samples, and the picture of what is not done."""
-    n = len(nsd_ids) * settings["n_samples"]
-    if done == n:
-        return
-    # Always the same batches, so that nothing depends on where a run was cut.
-    first = done // batch_size * batch_size
-    side = settings["resolution"]
+def _make_pictures(settings, networks, nsd_ids, features, device, batch_size):
+    """Yield the pictures, in C-order of images and samples."""
+    side, autoencoder = settings["resolution"], networks.autoencoder
     if settings["method"] == "z-coarse":
 
         def make(batch):
-            return _coarse_pictures(networks.autoencoder, features["z"][batch], side)
+            return _coarse_pictures(autoencoder, features["z"][batch], side)
 
     else:
-        image = first // settings["n_samples"] // batch_size * batch_size
         starts = None
         if "z" in features:
-            starts = _encode_coarse(
-                networks.autoencoder, features["z"], side, device, batch_size, image
-            )
+            starts = _encode_coarse(autoencoder, features["z"], side, device, batch_size)
         make = _reverse_process(settings, networks, nsd_ids, features.get("c"), starts, device)
-    label = f"pictures by {settings['method']}"
-    yield from run_images(make, n, batch_size, device, label, first)
+    n, label = len(nsd_ids) * settings["n_samples"], f"pictures by {settings['method']}"
+    for _, picture in run_images(make, n, batch_size, device, label):
+        yield picture
 
 
 def _coarse_pictures(autoencoder, z, side):
@@ -371,15 +283,15 @@ def _coarse_pictures(autoencoder, z, side):
     return resize_pictures(decode_pictures(autoencoder, torch.from_numpy(z)), side)
 
 
-def _encode_coarse(autoencoder, z, side, device, batch_size, first):
-    """Encode the pictures of z, enlarged; rows before `first` are left undefined."""
+def _encode_coarse(autoencoder, z, side, device, batch_size):
+    """Encode the pictures of z, enlarged."""
 
     def encode(batch):
         pictures = _coarse_pictures(autoencoder, z[batch], side)
         return encode_pictures(autoencoder, prepare_pictures(pictures, side))[0]
 
-    starts = np.full((len(z), *latent_shape(autoencoder, side)), np.nan, np.float32)
-    for index, latent in run_images(encode, len(z), batch_size, device, "encoded pictures", first):
+    starts = np.empty((len(z), *latent_shape(autoencoder, side)), np.float32)
+    for index, latent in run_images(encode, len(z), batch_size, device, "encoded pictures"):
         starts[index] = latent
     return starts
 

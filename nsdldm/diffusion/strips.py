@@ -25,7 +25,7 @@ def decode_strip(*, images, features, model, revision, device, dtype, n_images, 
     features : list of path
         Latents, float32 of shape (n_images, channels, height, width), one file a row of the strip.
     model, revision, device, dtype
-        As `nsdldm.diffusion.latents.encode_latents`.
+        As `nsdldm.features.latents.encode_latents`.
     n_images : int
         Test images, spread evenly over those of the table.
     output : path

@@ -2,15 +2,7 @@
 
 import logging
 
-import numpy as np
 import torch
-
-from nsdldm.diffusion.loading import load_text
-from nsdldm.nsd.captions import read_captions
-from nsdldm.support.batching import run_images
-from nsdldm.support.devices import choose_device, choose_dtype
-from nsdldm.support.errors import Finding, InputError
-from nsdldm.support.files import create_array, load_table
 
 logger = logging.getLogger(__name__)
 
@@ -40,81 +32,3 @@ def embed_texts(tokenizer, encoder, texts):
         return_tensors="pt",
     )
     return encoder(tokens["input_ids"].to(encoder.device)).last_hidden_state.float()
-
-
-def lend_captions(nsd_ids, splits, seed):
-    """Choose for each image another one whose captions it gets.
-
-    The images of a split stand in a ring, in an order that depends on their numbers and the seed
-    only, and each gets the next one's: nobody keeps its own, training images have no part in test
-    images, and what all subjects saw is lent alike for all of them.
-
-    Parameters
-    ----------
-    nsd_ids : int array of shape (n_images,)
-        0-based numbers, each once.
-    splits : sequence of str of shape (n_images,)
-    seed : int
-
-    Returns
-    -------
-    int array of shape (n_images,)
-        Row of the image whose captions each gets.
-
-    Raises
-    ------
-    InputError
-        A split of one image.
-    """
-    splits = np.asarray(splits, str)
-    keys = [np.random.default_rng([seed, int(number)]).random() for number in nsd_ids]
-    lenders = np.empty(len(keys), np.int64)
-    for split in np.unique(splits):
-        ring = np.flatnonzero(splits == split)
-        if len(ring) < 2:
-            remedy = "Take other-caption out of trajectories.controls"
-            expected = "at least two images, of which each gets the other's captions"
-            raise InputError(Finding(f"{split} images", expected, "one", remedy))
-        ring = ring[np.argsort(np.asarray(keys)[ring])]
-        lenders[ring] = np.roll(ring, -1)
-    return lenders
-
-
-def embed_captions(*, images, captions, model, revision, device, dtype, batch_size, c):
-    """Embed the captions of the images a subject saw, averaged over an image's captions.
-
-    Parameters
-    ----------
-    images : str or Path
-        Table of images with the column coco_id.
-    captions : list of path
-        COCO's caption files.
-    model, revision, device, dtype
-        As `nsdldm.diffusion.latents.encode_latents`.
-    batch_size : int
-        Images at once, each with about five captions; halved when memory runs out.
-    c : str or Path
-        Output, float32 of shape (n_images, tokens, width), a row an image of the table.
-
-    Raises
-    ------
-    InputError
-        The model or the captions cannot be used, or an image has none.
-    """
-    coco_ids = load_table(images)["coco_id"].tolist()
-    by_image = read_captions(captions, coco_ids)
-    device = choose_device(device)
-    tokenizer, encoder = load_text(model, revision, device, choose_dtype(dtype, device))
-
-    def embed(batch):
-        groups = [by_image[number] for number in coco_ids[batch]]
-        embedded = embed_texts(tokenizer, encoder, [text for group in groups for text in group])
-        parts = embedded.split([len(group) for group in groups])
-        return torch.stack([part.mean(0) for part in parts]).cpu().numpy()
-
-    n = len(coco_ids)
-    shape = (n, tokenizer.model_max_length, encoder.config.hidden_size)
-    with create_array(c, shape, np.float32) as means:
-        for index, mean in run_images(embed, n, batch_size, device, "c"):
-            means[index] = mean
-    logger.info("c: shape %s, means of %d captions", shape, sum(map(len, by_image.values())))

@@ -1,1 +1,5 @@
 """Voxel-wise encoding models: fits, and what is judged by their predictions."""
+
+from pkgutil import iter_modules
+
+__all__ = [module.name for module in iter_modules(__path__)]

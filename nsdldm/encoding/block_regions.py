@@ -5,7 +5,7 @@ import logging
 import numpy as np
 import pandas as pd
 
-from nsdldm.evaluation.intervals import bootstrap_group
+from nsdldm.intervals import bootstrap_group
 from nsdldm.support.errors import Finding, InputError
 from nsdldm.support.files import load_array, load_mask, load_table, save_table
 

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from nsdldm.encoding.cells import load_sums
-from nsdldm.evaluation.intervals import draw_counts, take_interval
 from nsdldm.features.spaces import BEYOND, CONTROLS, SERIES, parse_pair, parse_space, split_control
+from nsdldm.intervals import draw_counts, take_interval
 from nsdldm.support.errors import Finding, InputError
 from nsdldm.support.files import load_table, save_table
 

@@ -1,1 +1,5 @@
 """How much reconstructions look like what was seen."""
+
+from pkgutil import iter_modules
+
+__all__ = [module.name for module in iter_modules(__path__)]

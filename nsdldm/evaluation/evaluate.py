@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from nsdldm.diffusion.chunks import open_reconstructions
+from nsdldm.diffusion.pictures import open_reconstructions
 from nsdldm.evaluation import pixels
 from nsdldm.evaluation.identification import (
     correlate_rows,
@@ -21,10 +21,10 @@ from nsdldm.evaluation.identification import (
     identify,
     score_n_way,
 )
-from nsdldm.evaluation.intervals import bootstrap_interval
 from nsdldm.evaluation.names import SAMPLED, describe_metric
 from nsdldm.features.networks import Unavailable, load_extractors
 from nsdldm.features.views import list_metrics, name_ways
+from nsdldm.intervals import bootstrap_interval
 from nsdldm.nsd.stimuli import read_images
 from nsdldm.support.batching import run_batched
 from nsdldm.support.devices import choose_device

@@ -2,8 +2,8 @@
 
 import pandas as pd
 
-from nsdldm.evaluation.intervals import bootstrap_group
 from nsdldm.evaluation.published import list_published
+from nsdldm.intervals import bootstrap_group
 from nsdldm.support.errors import Finding, InputError, reading
 from nsdldm.support.files import load_table, save_table
 

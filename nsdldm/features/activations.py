@@ -2,12 +2,10 @@
 
 import difflib
 import functools
-import json
 import logging
 import shutil
 from collections import Counter
-from contextlib import contextmanager
-from hashlib import file_digest, sha256
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -17,20 +15,18 @@ import torch
 from diffusers import SchedulerMixin, UNet2DConditionModel
 from sklearn.random_projection import SparseRandomProjection
 
-from nsdldm.diffusion.chunks import chunk_rows
 from nsdldm.diffusion.denoising import NOISES, denoise, open_feature, plan_steps
 from nsdldm.diffusion.loading import load_denoiser, load_text
-from nsdldm.diffusion.text import embed_texts, lend_captions
+from nsdldm.diffusion.text import embed_texts
+from nsdldm.features.captions import lend_captions
 from nsdldm.features.parts import plan_bytes, read_rows, row_blocks, write_rows
 from nsdldm.features.spaces import CONTROLS, LATENTS, plan_spaces
-from nsdldm.support import provenance
 from nsdldm.support.batching import draw_noise, run_batched
+from nsdldm.support.chunks import chunk_rows
 from nsdldm.support.devices import check_choice, choose_device, choose_dtype
 from nsdldm.support.errors import Finding, InputError
-from nsdldm.support.files import load_table
-from nsdldm.support.listing import list_model_files
+from nsdldm.support.files import create_array, load_table, replacing
 from nsdldm.support.logs import progress
-from nsdldm.support.resume import finish_parts, open_parts, record_done
 
 logger = logging.getLogger(__name__)
 
@@ -38,8 +34,6 @@ TEXTS = ("own", *CONTROLS)
 REDUCTIONS = ("exact", "projection", "pooling")
 # Of the projections, not of the noise: seeds of the noise are compared under one projection.
 PROJECTION_SEED = 0
-# What identifies the model in a folder, as far as it is used here.
-MODEL_PARTS = ("unet", "text_encoder", "tokenizer", "scheduler")
 
 
 def collect_trajectories(
@@ -67,29 +61,27 @@ def collect_trajectories(
     batch_size,
     chunk,
     n_chunks,
-    partial,
     outputs,
 ):
     """Keep latents and U-Net activations along the reverse process of the images a subject saw.
 
-    One pass an image and noise level yields all spaces of that level. A run that was interrupted
-    goes on after the last complete batch.
+    One pass per image and noise level yields all spaces of that level.
 
     Parameters
     ----------
     images, z, c
-        As `nsdldm.diffusion.denoising.denoise_latents`.
+        As `nsdldm.features.trajectories.denoise_latents`.
     model, revision, device, dtype
-        As `nsdldm.diffusion.latents.encode_latents`.
+        As `nsdldm.features.latents.encode_latents`.
     steps, strengths, strength, step_shares, latent, blocks
         As `nsdldm.features.spaces.plan_spaces`. A block is any module that the U-Net runs once a
         pass; of several outputs the first, the hidden states, is taken, and of a guided pass the
         half that sees c. Activations at a step are those of the pass that the step is made from.
     guidance, scheduler, noise, seed
-        As `nsdldm.diffusion.denoising.denoise_latents`.
+        As `nsdldm.features.trajectories.denoise_latents`.
     text : {"own", "empty", "other-caption"}
         What an image is denoised with: its captions, the empty text, or the captions of another
-        image of its split, chosen by `nsdldm.diffusion.text.lend_captions` with `seed`.
+        image of its split, chosen by `nsdldm.features.captions.lend_captions` with `seed`.
     reduction : {"exact", "projection", "pooling"}
         Whether activations are kept whole, as float16, or brought down to a `width`, as
         `plan_reduction` does.
@@ -99,9 +91,6 @@ def collect_trajectories(
         Images at once; halved when memory runs out.
     chunk, n_chunks : int
         0-based number of the part, and number of contiguous parts of the images.
-    partial : str or Path
-        Folder for work in progress, removed at the end. Work under other settings, inputs or code
-        is discarded.
     outputs : dict of str to str or Path
         ``.npy`` for each space to keep, named as by `nsdldm.features.spaces.plan_spaces`: its first
         axis is the chunk's images, the rest a latent's shape or the numbers of a block. float32,
@@ -127,27 +116,22 @@ def collect_trajectories(
     reductions = _plan_reductions(networks, _used(blocks, spaces), shape, reduction, width)
     shapes = {name: _shape_of(space, shape, reductions) for name, space in spaces.items()}
     dtypes = {name: _dtype_of(space, reduction) for name, space in spaces.items()}
-    _plan_disk(len(nsd_ids), part, plan_bytes(len(nsd_ids), shapes, dtypes), Path(partial))
-    chain = Chain(steps, float(guidance), scheduler, noise, seed, text)
-    used = [str(model), revision, str(dtype), device.type, reduction, width, PROJECTION_SEED]
-    settings = [spaces, chain, used, chunk, n_chunks, len(nsd_ids)]
+    folder = Path(next(iter(outputs.values()))).absolute().parent
+    _plan_disk(len(nsd_ids), part, plan_bytes(len(nsd_ids), shapes, dtypes), folder)
     rows = {z: np.arange(part.start, part.stop), c: lenders[part]}
-    key = _digest(settings, nsd_ids, rows, model)
-    n = part.stop - part.start
-    files, done = open_parts(partial, {k: (n, *v) for k, v in shapes.items()}, key, dtypes)
+    for path, own in rows.items():
+        check_finite(path, nsd_ids, own)
+    chain = Chain(steps, float(guidance), scheduler, noise, seed, text)
     make = _batch_maker(networks, chain, spaces, reductions, nsd_ids[part], rows)
-    for stop in _write(files, _run(make, n, batch_size, device, done, dtypes)):
-        if stop % batch_size == 0 or stop == n:
-            record_done(partial, key, stop)
-    finish_parts(partial, files, outputs)
-
-
-def _write(files, batches):
-    """Write batches into the files of the spaces; yields where each of them ends."""
-    for stop, values in batches:
-        for name, path in files.items():
-            write_rows(path, slice(stop - len(values[name]), stop), values[name])
-        yield stop
+    n = part.stop - part.start
+    with ExitStack() as stack:
+        files = {name: stack.enter_context(replacing(outputs[name])) for name in spaces}
+        for name, file in files.items():
+            with create_array(file, (n, *shapes[name]), dtypes[name]):
+                pass
+        for batch, values in _run(make, n, batch_size, device, dtypes):
+            for name, file in files.items():
+                write_rows(file, batch, values[name])
 
 
 class Networks(NamedTuple):
@@ -423,17 +407,15 @@ def _dtype_of(space, reduction):
     return np.dtype(np.float16 if whole else np.float32)
 
 
-def _plan_disk(n_images, part, sizes, partial):
+def _plan_disk(n_images, part, sizes, folder):
     """Say what will be written, before anything is, and stop where there is no space for it."""
     for name, size in sizes.items():
         logger.info("%s: %.3f GB", name, size / 1e9)
     total = sum(sizes.values())
     own = total * (part.stop - part.start) // n_images
-    # What an interrupted run left has its space already.
-    own -= sum(path.stat().st_size for path in partial.glob("*.npy"))
-    folder = next(parent for parent in partial.absolute().parents if parent.is_dir())
+    folder = next(each for each in (folder, *folder.parents) if each.is_dir())
     free = shutil.disk_usage(folder).free
-    message = "%d bytes in all, %.3f GB; %.3f GB more in this chunk; %.3f GB are free"
+    message = "%d bytes in all, %.3f GB; %.3f GB in this chunk; %.3f GB are free"
     logger.info(message, total, *(size / 1e9 for size in (total, own, free)))
     if own > free:
         expected = f"{own / 1e9:.3f} GB of free space for this chunk, {total / 1e9:.3f} GB for all"
@@ -444,27 +426,8 @@ def _plan_disk(n_images, part, sizes, partial):
         logger.warning(message, folder)
 
 
-def _digest(settings, nsd_ids, rows, model):
-    """Identify all that a chunk depends on; stops at features that are not finite.
-
-    `rows` are those of the chunk in each file of features.
-    """
-    text = sha256(json.dumps(settings).encode())
-    text.update(provenance.digest("nsdldm/features/activations.py").encode())
-    for path, own in rows.items():
-        text.update(nsd_ids[own].tobytes())
-        for values in _finite_blocks(path, nsd_ids, own):
-            text.update(values.tobytes())
-    # A hub's model is identified by its revision.
-    for path in list_model_files(model, MODEL_PARTS):
-        with path.open("rb") as file:
-            name = f"{path.parent.name}/{path.name}".encode()
-            text.update(name + file_digest(file, sha256).digest())
-    return text.hexdigest()
-
-
-def _finite_blocks(path, nsd_ids, rows):
-    """Rows of a feature in blocks; stops at values that are not finite."""
+def check_finite(path, nsd_ids, rows):
+    """Stop at rows of a feature, whose images are `nsd_ids`, that are not finite."""
     for block in row_blocks(len(rows)):
         values = read_rows(path, rows[block])
         finite = np.isfinite(values).reshape(len(values), -1).all(1)
@@ -473,7 +436,6 @@ def _finite_blocks(path, nsd_ids, rows):
             found = f"infinite or undefined ones for image {nsd_ids[first]} (row {first})"
             remedy = "Look for what made them there, then compute the file again"
             raise InputError(Finding(str(path), "finite values", found, remedy))
-        yield values
 
 
 def _batch_maker(networks, chain, spaces, reductions, nsd_ids, rows):
@@ -560,13 +522,10 @@ def _predicted_clean(sampler, result):
     return sampler.model_outputs[-1]
 
 
-def _run(make, n, batch_size, device, done, dtypes):
-    """Yield the end of each batch and its values; stops at values that cannot be kept."""
-    # Always the same batches, so that nothing depends on where a run was cut.
-    first = done // batch_size * batch_size if done < n else n
-    total = -(-(n - first) // batch_size)
-    batches = run_batched(make, n, batch_size, device, first)
-    for batch, values in progress(batches, total, "batches of trajectories"):
+def _run(make, n, batch_size, device, dtypes):
+    """Yield batches and their values; stops at values that cannot be kept."""
+    batches = run_batched(make, n, batch_size, device)
+    for batch, values in progress(batches, -(-n // batch_size), "batches of trajectories"):
         for name, array in values.items():
             if not np.isfinite(array).all():
                 found = f"infinite or undefined ones in images {batch.start} to {batch.stop - 1}"
@@ -579,4 +538,4 @@ def _run(make, n, batch_size, device, done, dtypes):
                 found = f"{largest:g} in {name}, images {batch.start} to {batch.stop - 1}"
                 remedy = "Set it to projection, which keeps float32"
                 raise InputError(Finding("trajectories.reduction", expected, found, remedy))
-        yield batch.stop, values
+        yield batch, values

@@ -20,7 +20,6 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import CLIPModel
 
-from nsdldm.demo.training.classifiers import load_classifier
 from nsdldm.features.views import VIEWS
 from nsdldm.support.errors import Finding, InputError, reading
 
@@ -42,7 +41,10 @@ TORCHVISION = {
 OPTIONAL = {"swav": ("fc.", "projection_head.", "prototypes.")}
 # Side of a patch, which tells the published CLIP models apart.
 PATCHES = {"clip": 14, "clip-b32": 32}
+# The demo's own networks by name, and the function that loads them: found when it is needed, since
+# nothing here imports the demo.
 DEMO = {"demo-alexnet": "classifier", "demo-judge": "judge"}
+DEMO_LOADER = "nsdldm.demo.training.classifiers.load_classifier"
 
 
 class Unavailable(Exception):
@@ -93,7 +95,7 @@ def _load(name, weights, revision, digest):
     if name == "demo-clip":
         return _load_clip(Path(weights) / "clip", None)
     if name in DEMO:
-        return load_classifier(weights, DEMO[name], torch.device("cpu"))
+        return _import(DEMO_LOADER)(weights, DEMO[name], torch.device("cpu"))
     if not digest:
         expected, remedy = "the SHA-256 of the weights", "Add sha256, as their publisher gives it"
         raise InputError(Finding(f"evaluation.networks.{name}", expected, "none", remedy))
@@ -110,6 +112,12 @@ def _load(name, weights, revision, digest):
     _insert_weights(network, state, OPTIONAL.get(name, ()), weights)
     logger.info("loaded %s from %s", name, weights)
     return network
+
+
+def _import(name):
+    """A function by its dotted name."""
+    module, _, function = name.rpartition(".")
+    return getattr(importlib.import_module(module), function)
 
 
 def _demo_pixels(folder):

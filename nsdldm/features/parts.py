@@ -4,7 +4,7 @@ import logging
 
 import numpy as np
 
-from nsdldm.diffusion.chunks import chunk_rows
+from nsdldm.support.chunks import chunk_rows
 from nsdldm.support.errors import Finding, InputError
 from nsdldm.support.files import load_array, load_table, replacing
 

@@ -6,6 +6,7 @@ Standard library only, since the Snakefile imports it.
 import re
 from typing import NamedTuple
 
+from nsdldm.diffusion.steps import count_steps
 from nsdldm.support.errors import Finding, InputError
 
 LATENTS = ("x_t", "x0")
@@ -35,14 +36,6 @@ class Space(NamedTuple):
     strength: float
     step: int
     source: str
-
-
-def count_steps(steps, share):
-    """Steps in a share of a chain, rounded down as in diffusers' image-to-image, but at least 1.
-
-    Nothing is done about binary fractions there: 0.29 of 100 steps are 28.
-    """
-    return max(min(int(steps * share), steps), 1)
 
 
 def split_control(space):

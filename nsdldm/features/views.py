@@ -5,8 +5,6 @@ Standard library only, since the Snakefile looks up here what a configuration na
 
 from typing import NamedTuple
 
-from nsdldm.demo.scenes import BACKGROUNDS, CATEGORIES
-
 # Of PIL.Image.Resampling, as numbers: importing PIL takes time.
 BILINEAR, BICUBIC = 2, 3
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -58,7 +56,8 @@ def _psm(pixels, resample, colours, layers, **pairs):
 
 
 CLIP_SCORE = {"clipscore": ("image_embeds", None, None)}
-N_CATEGORIES, N_BACKGROUNDS = len(CATEGORIES), len(BACKGROUNDS)
+# Things and places of the demo's scenes, which its judge tells apart.
+N_CATEGORIES, N_BACKGROUNDS = 12, 7
 # The published code (img2feat_decoded.py) gives AlexNet Inception's 299 pixels. Brain-Diffuser
 # (eval_extract_features.py) gives all networks 224; MindEye gives EfficientNet 255.
 VIEWS = {

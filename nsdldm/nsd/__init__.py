@@ -1,1 +1,5 @@
 """Read the Natural Scenes Dataset straight from the files and conventions of its release."""
+
+from pkgutil import iter_modules
+
+__all__ = [module.name for module in iter_modules(__path__)]

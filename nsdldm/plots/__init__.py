@@ -3,6 +3,9 @@
 import os
 import sys
 from contextlib import suppress
+from pkgutil import iter_modules
+
+__all__ = [module.name for module in iter_modules(__path__)]
 
 if "matplotlib" not in sys.modules:
     # A notebook names its backend to all programs that it starts, and matplotlib cannot be imported

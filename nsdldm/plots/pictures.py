@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from nsdldm.diffusion.chunks import open_reconstructions
+from nsdldm.diffusion.pictures import open_reconstructions
 from nsdldm.plots.style import (
     FAINT,
     INK,

@@ -1,1 +1,5 @@
 """What every stage needs: errors, logs, files, devices, hubs, resuming."""
+
+from pkgutil import iter_modules
+
+__all__ = [module.name for module in iter_modules(__path__)]

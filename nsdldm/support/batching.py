@@ -11,7 +11,7 @@ from nsdldm.support.logs import progress
 logger = logging.getLogger(__name__)
 
 
-def run_batched(function, n, batch_size, device, first=0):
+def run_batched(function, n, batch_size, device):
     """Call a function on consecutive slices and halve them when memory runs out.
 
     Parameters
@@ -25,13 +25,11 @@ def run_batched(function, n, batch_size, device, first=0):
         Images of the first slices; once halved, slices stay small.
     device : torch.device
         Where the function computes; its cache is emptied before the next try.
-    first : int
-        Image to begin with.
 
     Yields
     ------
     batch : slice
-        Without gaps or overlaps from `first` to n.
+        Without gaps or overlaps from 0 to n.
     result : object
 
     Raises
@@ -39,7 +37,7 @@ def run_batched(function, n, batch_size, device, first=0):
     InputError
         A single image does not fit.
     """
-    start = first
+    start = 0
     while start < n:
         batch = slice(start, min(start + batch_size, n))
         failure = None
@@ -67,7 +65,7 @@ def _halve(batch_size, device, failure):
     return half
 
 
-def run_images(function, n, batch_size, device, label, first=0):
+def run_images(function, n, batch_size, device, label):
     """Iterate over the images' results, computed in batches, and report progress.
 
     Parameters
@@ -75,7 +73,7 @@ def run_images(function, n, batch_size, device, label, first=0):
     function : callable
         Takes a slice of the images, returns a sequence with one float array, or tuple of arrays of
         one shape, an image.
-    n, batch_size, device, first
+    n, batch_size, device
         As `run_batched`.
     label : str
         What is computed.
@@ -90,13 +88,13 @@ def run_images(function, n, batch_size, device, label, first=0):
     InputError
         A single image does not fit, or a result is not finite.
     """
-    batches = run_batched(function, n, batch_size, device, first)
+    batches = run_batched(function, n, batch_size, device)
     results = (
         pair
         for batch, result in batches
         for pair in zip(range(batch.start, batch.stop), result, strict=True)
     )
-    for index, result in progress(results, n - first, label):
+    for index, result in progress(results, n, label):
         if not np.isfinite(result).all():
             found = f"infinite or undefined ones for image {index} of {n}"
             remedy = "Set model.dtype to float32, or to bfloat16 on a GPU that has it"

@@ -52,7 +52,7 @@ def read_done(folder, key):
     return None
 
 
-def open_parts(folder, shapes, key, dtypes=None):
+def open_parts(folder, shapes, key):
     """Open the arrays that an interrupted run left, or begin anew.
 
     `record_done` notes how far they are filled.
@@ -65,36 +65,33 @@ def open_parts(folder, shapes, key, dtypes=None):
         Whole shape of every array; what `record_done` counts comes first.
     key : str
         Identifies settings and inputs. Work under another key is discarded.
-    dtypes : dict of str to dtype, optional
-        Types of arrays that are not float32.
 
     Returns
     -------
     files : dict of str to Path
-        The arrays.
+        The arrays, float32.
     done : int
         What was noted last; 0 at first.
     """
     folder = Path(folder)
     files = {name: folder / f"{name}.npy" for name in shapes}
-    kinds = {name: (tuple(shapes[name]), (dtypes or {}).get(name, np.float32)) for name in shapes}
     done = read_done(folder, key)
-    if done is not None and _fit(files, kinds):
+    if done is not None and _fit(files, shapes):
         logger.info("%s: going on after %d", folder, done)
         return files, done
     remove_parts(folder)
     for name, path in files.items():
-        with create_array(path, *kinds[name]):
+        with create_array(path, shapes[name], np.float32):
             pass
     record_done(folder, key, 0)
     return files, 0
 
 
-def _fit(files, kinds):
-    """Whether all arrays can be read and have their shapes and types."""
+def _fit(files, shapes):
+    """Whether all arrays can be read and have their shapes."""
     try:
         arrays = {name: load_array(path) for name, path in files.items()}
-        return all((array.shape, array.dtype) == kinds[name] for name, array in arrays.items())
+        return all(array.shape == tuple(shapes[name]) for name, array in arrays.items())
     except (OSError, ValueError) as error:
         logger.warning("discarded, since it cannot be read (%s)", error)
         return False

@@ -1,1 +1,5 @@
 """Decoders that are trained: masked autoencoders of responses that condition a diffusion model."""
+
+from pkgutil import iter_modules
+
+__all__ = [module.name for module in iter_modules(__path__)]

@@ -11,8 +11,9 @@ from diffusers.models.attention import BasicTransformerBlock
 from torch import nn
 from torch.nn import functional
 
+from nsdldm.diffusion.check import PARTS
 from nsdldm.diffusion.loading import count_tokens, load_denoiser
-from nsdldm.diffusion.reconstruction import MODEL_PARTS, check_channels
+from nsdldm.diffusion.reconstruction import check_channels
 from nsdldm.support.devices import choose_device
 from nsdldm.support.errors import Finding, InputError
 from nsdldm.support.listing import list_model_files
@@ -290,7 +291,7 @@ def fine_tune_diffusion(
         key=identify(
             CODE,
             [settings, seed, str(model), revision],
-            [encoder, *files, *list_model_files(model, MODEL_PARTS)],
+            [encoder, *files, *list_model_files(model, PARTS)],
         ),
         device=device,
         precision=choose_precision(precision, device),

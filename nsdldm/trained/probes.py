@@ -10,8 +10,7 @@ import pandas as pd
 import torch
 
 from nsdldm import ridge
-from nsdldm.decoding.decoders import fit_decoder
-from nsdldm.evaluation.intervals import bootstrap_interval
+from nsdldm.intervals import bootstrap_interval
 from nsdldm.support.devices import choose_device
 from nsdldm.support.files import create_hdf5, load_array, load_table, save_table
 from nsdldm.trained import networks
@@ -199,7 +198,7 @@ def probe(X, X_test, train, aims, aims_test):
     X, X_test = ((values - mean) / deviation for values in (X, X_test))
     middle = aims.mean(axis=0)
     folds = ridge.group_folds(train, FOLDS, 0)
-    predicted, *_ = fit_decoder(X, aims - middle, X_test, ALPHAS, folds, True)
+    predicted, *_ = ridge.fit_decoder(X, aims - middle, X_test, ALPHAS, folds, True)
     return find_images(predicted, aims_test - middle)
 
 

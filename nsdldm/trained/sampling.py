@@ -1,32 +1,28 @@
 """Pictures of what was seen, from responses through a diffusion model conditioned on them."""
 
 import logging
-from hashlib import file_digest, sha256
 
 import numpy as np
 import torch
 
-from nsdldm.diffusion.chunks import chunk_rows, find_test_images
 from nsdldm.diffusion.denoising import denoise, plan_steps
 from nsdldm.diffusion.latents import latent_shape
 from nsdldm.diffusion.loading import load_autoencoder
+from nsdldm.diffusion.pictures import find_test_images, save_reconstructions
 from nsdldm.diffusion.reconstruction import (
     ONE_BY_ONE,
     check_channels,
     decode_pictures,
-    digest_inputs,
     draw_pairs,
-    save_chunk,
 )
 from nsdldm.support.batching import run_images
+from nsdldm.support.chunks import chunk_rows
 from nsdldm.support.devices import choose_device, choose_dtype
 from nsdldm.support.errors import Finding, InputError
 from nsdldm.trained.data import TestSet
 from nsdldm.trained.diffusion import load_diffusion
 
 logger = logging.getLogger(__name__)
-
-CODE = "nsdldm/trained/sampling.py"
 
 
 def reconstruct_trained(
@@ -49,7 +45,6 @@ def reconstruct_trained(
     batch_size,
     chunk,
     n_chunks,
-    partial,
     output,
 ):
     """Make pictures from test responses, for one of several parts of the test images.
@@ -57,8 +52,7 @@ def reconstruct_trained(
     The reverse process begins with nothing but noise and takes all of its steps, conditioned on
     the responses alone: no guidance, as in MinD-Vis. The noise of a picture depends on the seed,
     the image and the sample only, and is that of
-    `nsdldm.diffusion.reconstruction.reconstruct_chunk`. A run that was killed goes on where it was,
-    with the batches it would have had.
+    `nsdldm.diffusion.reconstruction.reconstruct_chunk`.
 
     Parameters
     ----------
@@ -87,16 +81,13 @@ def reconstruct_trained(
     seed : int
         Of the noise.
     device, dtype
-        As `nsdldm.diffusion.latents.encode_latents`. Encoder and mapper are always float32.
+        As `nsdldm.features.latents.encode_latents`. Encoder and mapper are always float32.
     batch_size : int
         Pictures at once; halved when memory runs out.
     chunk, n_chunks : int
         0-based number of the part, and number of contiguous parts.
-    partial : str or Path
-        Folder for work in progress, removed at the end. Work under other settings, inputs or code
-        is discarded.
     output : str or Path
-        HDF5 that `nsdldm.diffusion.chunks.open_reconstructions` opens. Attributes beside its own:
+        HDF5 that `nsdldm.diffusion.pictures.open_reconstructions` opens. Attributes beside its own:
         trained_on (subjects) and responses (how they were brought to the length of training).
 
     Raises
@@ -115,8 +106,6 @@ def reconstruct_trained(
     if list(shape) != about["latent"]:
         logger.warning("latents of shape %s, in training of %s", shape, tuple(about["latent"]))
     nsd_ids, given, origin = read_test_responses(images, responses, rows, subject, about)
-    with open(weights, "rb") as file:
-        identity = file_digest(file, sha256).hexdigest()
     settings = {
         "method": method,
         "model": str(model),
@@ -129,25 +118,17 @@ def reconstruct_trained(
         "scheduler": scheduler,
         "n_samples": n_samples,
         "seed": seed,
-        "weights": identity,
         "trained_on": " ".join(about["subjects"]),
         "responses": origin,
     }
-    digest = digest_inputs(CODE, settings, [nsd_ids, *given.values()], model)
     part = chunk_rows(len(nsd_ids), chunk, n_chunks)
     nsd_ids, given = nsd_ids[part], {name: array[part] for name, array in given.items()}
     networks = network, sampler, autoencoder
     make = _reverse_process(settings, networks, shape, nsd_ids, given, device)
     label, n = f"pictures by {method}", len(nsd_ids) * n_samples
-
-    def produce(done):
-        # Always the same batches, so that nothing depends on where a run was cut.
-        first = done // batch_size * batch_size
-        if done < n:
-            yield from run_images(make, n, batch_size, device, label, first)
-
-    attributes = settings | {"digest": digest, "chunk": chunk, "n_chunks": n_chunks}
-    save_chunk(produce, nsd_ids, attributes, batch_size, partial, output)
+    pictures = (picture for _, picture in run_images(make, n, batch_size, device, label))
+    attributes = settings | {"chunk": chunk, "n_chunks": n_chunks}
+    save_reconstructions(output, pictures, nsd_ids, attributes)
 
 
 def read_test_responses(images, responses, rows, subject, about):

@@ -956,15 +956,15 @@ def _(folder):
 def _(_folder):
     given = {"unet-up2-s100": np.full((4, 9), 7e5, np.float32)}
     kinds = {"unet-up2-s100": np.dtype(np.float16)}
-    next(activations._run(lambda batch: given, 4, 4, CPU, 0, kinds))
+    next(activations._run(lambda batch: given, 4, 4, CPU, kinds))
 
 
 @case(MODEL, "a disk too small for activations")
 def _(folder):
     with mock.patch("shutil.disk_usage", return_value=SimpleNamespace(free=int(5e9))):
-        (folder / "partial").mkdir()
+        (folder / "trajectories").mkdir()
         sizes = {"unet-up2-s100": 10_077_184_000}
-        activations._plan_disk(9841, slice(0, 9841), sizes, folder / "partial/trajectories.0")
+        activations._plan_disk(9841, slice(0, 9841), sizes, folder / "trajectories")
 
 
 # Feature spaces of one's own.

@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pandas as pd
 
-from nsdldm.diffusion.chunks import ATTRIBUTES
+from nsdldm.diffusion.pictures import ATTRIBUTES
 
 NUMBERS = [7, 3, 11, 5, 2, 13, 0, 9]  # test images, in file order
 TRAIN = 4

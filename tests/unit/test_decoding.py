@@ -121,7 +121,7 @@ def simulate(n_targets=300, voxels=40, spread=0.15, noise=3.0):
 def test_published_arithmetic_in_float64_is_the_closed_form():
     ridge.set_device("cpu")
     X, Y, X_test = simulate(voxels=12, spread=0.5, noise=1.0)
-    predicted, chosen, _ = decoding.fit_decoder(X, Y, X_test, PUBLISHED_ALPHAS, 5, False)
+    predicted, chosen, _ = ridge.fit_decoder(X, Y, X_test, PUBLISHED_ALPHAS, 5, False)
     expected, best = closed_form(X, Y, X_test)
     np.testing.assert_array_equal(chosen, best)
     np.testing.assert_allclose(predicted, expected, rtol=0, atol=1e-8)
@@ -132,7 +132,7 @@ def test_published_arithmetic_in_float32_is_close_to_it():
     ridge.set_device("cpu")
     X, Y, X_test = simulate(n_targets=1000)
     singles = [array.astype(np.float32) for array in (X, Y, X_test)]
-    predicted, chosen, _ = decoding.fit_decoder(*singles, PUBLISHED_ALPHAS, 5, False)
+    predicted, chosen, _ = ridge.fit_decoder(*singles, PUBLISHED_ALPHAS, 5, False)
     expected, best = closed_form(X, Y, X_test)
     same = chosen == best
     assert same.mean() >= 0.995
@@ -164,7 +164,7 @@ def test_penalties_are_chosen_by_the_squared_error_with_an_intercept_too():
             errors[:, i] += residual, residual / Y[left_out].var(axis=0)
     by_error, by_r2 = np.array(ALPHAS)[errors.argmin(axis=1)]
     assert (by_error != by_r2).mean() > 0.2
-    _, chosen, _ = decoding.fit_decoder(X, Y, X_test, ALPHAS, folds, True)
+    _, chosen, _ = ridge.fit_decoder(X, Y, X_test, ALPHAS, folds, True)
     np.testing.assert_array_equal(chosen, by_error)
 
 
@@ -222,7 +222,7 @@ def test_a_gain_brings_predictions_from_averages_to_the_size_of_the_truth():
     X_test = X_test.reshape(300, 3, 10).mean(axis=1)
     nsd_ids, Y = np.repeat(np.arange(400), 3), np.repeat(train, 3, axis=0)
     folds = ridge.group_folds(nsd_ids, 5, 0)
-    predicted, alphas, _ = decoding.fit_decoder(X, Y, X_test, ALPHAS, folds, True)
+    predicted, alphas, _ = ridge.fit_decoder(X, Y, X_test, ALPHAS, folds, True)
     sums = decoding.compare_left_out(X, Y, nsd_ids, np.ones(400), alphas, folds, True)
     gain, mean = decoding.find_gain(*sums), train.mean(axis=0)
     slope = ((predicted - mean) * (test - mean)).sum() / np.square(predicted - mean).sum()
@@ -274,9 +274,7 @@ def test_predictions_of_nothing_have_no_gain(caplog):
 def test_batches_of_targets_change_nothing():
     set_backend("torch")
     X, Y, X_test = simulate()
-    whole, parts = (
-        decoding.fit_decoder(X, Y, X_test, ALPHAS, 5, True, targets=n) for n in (None, 7)
-    )
+    whole, parts = (ridge.fit_decoder(X, Y, X_test, ALPHAS, 5, True, targets=n) for n in (None, 7))
     np.testing.assert_allclose(whole[0], parts[0], atol=1e-10)
     np.testing.assert_array_equal(whole[1], parts[1])
 

@@ -16,10 +16,10 @@ from PIL import Image
 from transformers import CLIPTextConfig
 
 from nsdldm.diffusion.check import CONDITIONS, DEFAULTS, check_model
-from nsdldm.diffusion.denoising import denoise_latents
-from nsdldm.diffusion.latents import encode_latents
 from nsdldm.diffusion.loading import load_autoencoder, load_denoiser, load_text
 from nsdldm.diffusion.reconstruction import decode_pictures
+from nsdldm.features.latents import encode_latents
+from nsdldm.features.trajectories import denoise_latents
 from nsdldm.support.errors import InputError
 
 PROJECT = Path(__file__).resolve().parents[2]

@@ -10,10 +10,11 @@ from diffusers import (
 from diffusers.pipelines.stable_diffusion import pipeline_stable_diffusion_img2img as img2img
 from diffusion_models import DEMO_MODEL, NETWORK, TOKENS, WIDTH, save_model, write_images
 
-from nsdldm.diffusion import denoising as trajectories
-from nsdldm.diffusion.denoising import denoise_latents, plan_steps
+from nsdldm.diffusion.denoising import plan_steps
 from nsdldm.diffusion.loading import load_text
 from nsdldm.diffusion.text import embed_texts
+from nsdldm.features import trajectories
+from nsdldm.features.trajectories import denoise_latents
 from nsdldm.support.batching import draw_noise
 from nsdldm.support.errors import InputError
 

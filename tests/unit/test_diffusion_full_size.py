@@ -123,7 +123,7 @@ DECODE_AND_RECONSTRUCT = """
 import sys
 from pathlib import Path
 from nsdldm.decoding.decoders import decode_features
-from nsdldm.diffusion.chunks import gather_reconstructions
+from nsdldm.diffusion.pictures import gather_reconstructions
 from nsdldm.diffusion.reconstruction import reconstruct_chunk
 
 home = Path(sys.argv[1])
@@ -140,8 +140,7 @@ reconstruct_chunk(
     method="zc", images=home / "images.tsv", z=home / "z.npy", c=home / "c.npy",
     model=home / "model", revision=None, latent_resolution=320, image_resolution=512, steps=3,
     strength=0.8, guidance=5.0, scheduler="ddim", n_samples=1, seed=42, device="cpu", dtype="auto",
-    batch_size=8, compile=False, chunk=1, n_chunks=3, partial=home / "partial",
-    output=home / "chunk.h5",
+    batch_size=8, compile=False, chunk=1, n_chunks=3, output=home / "chunk.h5",
 )
 """
 

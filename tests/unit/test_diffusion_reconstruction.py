@@ -1,10 +1,4 @@
-import json
-import os
 import shutil
-import subprocess
-import sys
-import textwrap
-from pathlib import Path
 
 import h5py
 import numpy as np
@@ -24,18 +18,16 @@ from diffusion_models import SCALE, TOKENS, WIDTH, save_model
 from PIL import Image
 
 from nsdldm.diffusion import reconstruction
-from nsdldm.diffusion.chunks import (
+from nsdldm.diffusion.pictures import (
     ATTRIBUTES,
-    chunk_rows,
     find_test_images,
     gather_reconstructions,
-    open_partial,
     open_reconstructions,
 )
 from nsdldm.diffusion.reconstruction import METHODS, decode_pictures, reconstruct_chunk
-from nsdldm.support.batching import draw_noise, run_images
+from nsdldm.support.batching import draw_noise
+from nsdldm.support.chunks import chunk_rows
 from nsdldm.support.errors import InputError
-from nsdldm.support.resume import record_done
 
 # The multistep sampler of diffusers hands torch tensors to numpy the old way.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -89,7 +81,7 @@ def write_table(path, nsd_ids, split):
 
 def settings_for(home, folder, **changes):
     files = {"images": home / "images.tsv", "z": home / "z.npy", "c": home / "c.npy"}
-    places = {"model": home / "model", "partial": folder / "partial", "output": folder / "out.h5"}
+    places = {"model": home / "model", "output": folder / "out.h5"}
     return SETTINGS | files | places | changes
 
 
@@ -101,7 +93,6 @@ def read(path):
 def make(home, folder, **changes):
     settings = settings_for(home, folder, **changes)
     reconstruct_chunk(**settings)
-    assert not settings["partial"].exists()
     return read(settings["output"])
 
 
@@ -363,136 +354,6 @@ def test_the_network_is_compiled_on_demand(home, tmp_path, whole, monkeypatch):
     assert compiled == [UNet2DConditionModel]
 
 
-# A run that kills itself, as often as it is told, at a certain point.
-KILLED = """
-import os, signal, sys
-from nsdldm.diffusion import reconstruction
-settings, points = SETTINGS, POINTS
-
-def kill_at(module, name, call, after):
-    function, calls = getattr(module, name), []
-    def killing(*args, **kwargs):
-        calls.append(1)
-        if len(calls) == call and not after:
-            os.kill(os.getpid(), signal.SIGKILL)
-        result = function(*args, **kwargs)
-        if len(calls) == call:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return result
-    setattr(module, name, killing)
-
-for point, (name, call, after) in points.items():
-    # Nothing has been computed here yet, so that a fork is safe.
-    child = os.fork()
-    if child == 0:
-        folder = f"{settings['output']}/{point}"
-        os.mkdir(folder)
-        kill_at(reconstruction, name, call, after)
-        places = {"partial": f"{folder}/partial", "output": f"{folder}/out.h5"}
-        reconstruction.reconstruct_chunk(**settings | places)
-        os._exit(0)
-    status = os.waitpid(child, 0)[1]
-    assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL, point
-"""
-# Function, number of the call, and whether the kill comes after it. A batch is four pictures of 14.
-POINTS = {
-    "encoding": ("encode_pictures", 2, True),
-    "denoising": ("denoise", 3, False),
-    "noting": ("record_done", 2, False),
-    "noted": ("record_done", 2, True),
-    "writing": ("save_reconstructions", 1, False),
-    "written": ("save_reconstructions", 1, True),
-}
-
-
-@pytest.fixture(scope="module")
-def killed(home, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("killed")
-    settings = settings_for(home, folder, batch_size=4, output=folder)
-    settings = {k: str(v) if isinstance(v, Path) else v for k, v in settings.items()}
-    code = textwrap.dedent(KILLED).replace("POINTS", repr(POINTS))
-    code = code.replace("SETTINGS", repr(settings))
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
-    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def uncut(home, tmp_path_factory):
-    return make(home, tmp_path_factory.mktemp("uncut"), batch_size=4)
-
-
-@pytest.mark.parametrize("point", POINTS)
-def test_a_killed_run_goes_on_to_the_same_file(home, tmp_path, killed, uncut, monkeypatch, point):
-    folder = killed / point
-    shutil.copytree(folder, tmp_path / "copy")
-    assert (folder / "out.h5").exists() == (point == "written")
-    ledger = json.loads((folder / "partial" / "ledger.json").read_text())
-    sizes = count_passes(monkeypatch)
-    found = make(home, folder, batch_size=4)
-    np.testing.assert_array_equal(found, uncut)
-    done = {"encoding": 0, "denoising": 8, "noting": 4, "noted": 8}.get(point, 14)
-    assert ledger["done"] == done
-    # Four steps, and both halves of guidance.
-    assert sum(sizes) == (14 - done) * 4 * 2
-    # Other batches then begin at one of theirs.
-    sizes.clear()
-    assert_same(make(home, tmp_path / "copy", batch_size=3), uncut)
-    assert sum(sizes) == (14 - (done // 3 * 3 if done < 14 else 14)) * 4 * 2
-
-
-def test_work_of_other_settings_inputs_or_models_is_discarded(home, tmp_path, caplog):
-    caplog.set_level("INFO")
-    features = tmp_path / "z.npy"
-    np.save(features, np.load(home / "z.npy"))
-    partial = tmp_path / "partial"
-    shape = (len(NUMBERS), SAMPLES, SIDE, SIDE, 3)
-
-    def key_of(**changes):
-        """The key under which a run with these settings works."""
-        keys = []
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(
-                reconstruction, "open_partial", lambda f, s, key: keys.append(key) or stop()
-            )
-            with pytest.raises(KeyboardInterrupt):
-                reconstruct_chunk(**settings_for(home, tmp_path, **{"z": features} | changes))
-        return keys[0]
-
-    def stop():
-        raise KeyboardInterrupt
-
-    key = key_of()
-    assert key_of(batch_size=3) == key
-    changes = [{"seed": 2}, {"guidance": 4}, {"steps": 6}, {"strength": 0.7}, {"dtype": "bfloat16"}]
-    changes += [{"scheduler": "dpmsolver++"}, {"chunk": 1, "n_chunks": 2}, {"n_chunks": 2}]
-    changes += [{"method": "z"}, {"n_samples": 3}, {"image_resolution": 26}]
-    keys = {key_of(**change) for change in changes}
-    assert len(keys | {key}) == len(changes) + 1
-    array = np.load(features)
-    array[0, 0, 0, 0] += 1
-    np.save(features, array)
-    assert key_of() != key
-
-    open_partial(partial, shape, key)[0][0] = 7
-    record_done(partial, key, 2)
-    assert open_partial(partial, shape, key)[1] == 2
-    pictures, done = open_partial(partial, shape, "another")
-    assert done == 0
-    assert not pictures.any()
-    assert "discarded, since it belongs to other settings" in caplog.text
-
-
-@pytest.mark.parametrize("name", ["ledger.json", "pictures.npy"])
-def test_a_damaged_partial_is_discarded(home, tmp_path, whole, caplog, name):
-    caplog.set_level("INFO")
-    shape = (len(NUMBERS), SAMPLES, SIDE, SIDE, 3)
-    open_partial(tmp_path / "partial", shape, "any")
-    (tmp_path / "partial" / name).write_text("[")
-    np.testing.assert_array_equal(make(home, tmp_path), whole["zc"])
-    assert "discarded" in caplog.text
-
-
 def test_nothing_is_left_of_a_run_that_fails(home, tmp_path, monkeypatch):
     def fail(*_):
         raise RuntimeError("broken")
@@ -500,7 +361,7 @@ def test_nothing_is_left_of_a_run_that_fails(home, tmp_path, monkeypatch):
     monkeypatch.setattr(reconstruction, "denoise", fail)
     with pytest.raises(RuntimeError, match="broken"):
         make(home, tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["partial"]
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("n, n_chunks", [(7, 1), (7, 3), (7, 7), (982, 10)])
@@ -514,18 +375,6 @@ def test_chunks_are_contiguous_and_even(n, n_chunks):
 def test_more_chunks_than_images_are_refused(home, tmp_path):
     with pytest.raises(InputError, match=r"chunks: expected at most 7, .* found 8"):
         make(home, tmp_path, n_chunks=8)
-
-
-def test_images_begin_where_told():
-    calls = []
-
-    def function(batch):
-        calls.append((batch.start, batch.stop))
-        return np.arange(batch.start, batch.stop, dtype=float)
-
-    found = list(run_images(function, 7, 3, torch.device("cpu"), "numbers", 2))
-    assert found == [(index, index) for index in range(2, 7)]
-    assert calls == [(2, 5), (5, 7)]
 
 
 @pytest.mark.parametrize(
@@ -614,10 +463,8 @@ def test_chunks_that_do_not_belong_together_are_refused(home, tmp_path, chunks):
         gather(home, tmp_path, chunks, others)
     for changes, message in [
         ({"seed": 2}, "another seed"),
-        ({"z": tmp_path / "z.npy"}, "another digest"),
         ({"n_chunks": 2}, "another n_chunks"),
     ]:
-        np.save(tmp_path / "z.npy", np.load(home / "z.npy")[::-1])
         changes = {"method": "z-coarse", "chunk": 1, "n_chunks": 3, "output": chunks[1]} | changes
         reconstruct_chunk(**settings_for(home, tmp_path, **changes))
         with pytest.raises(InputError, match=rf"1.h5: .*0.h5, found {message}") as caught:

@@ -17,7 +17,7 @@ from diffusers import (
 from nsdldm.diffusion.check import check_scheduler
 from nsdldm.diffusion.denoising import denoise, plan_steps
 from nsdldm.diffusion.samplers import make_sampler
-from nsdldm.features.spaces import count_steps
+from nsdldm.diffusion.steps import count_steps
 from nsdldm.support.errors import InputError
 
 # The multistep sampler of diffusers hands torch tensors to numpy the old way.

@@ -8,7 +8,7 @@ from nsd_files import write_stimuli
 from PIL import Image
 from skimage.metrics import structural_similarity
 
-from nsdldm.diffusion.chunks import ATTRIBUTES
+from nsdldm.diffusion.pictures import ATTRIBUTES
 from nsdldm.evaluation import evaluate, pixels
 from nsdldm.evaluation.baselines import average_pictures
 from nsdldm.evaluation.evaluate import Score, evaluate_reconstructions, summarize

@@ -8,9 +8,9 @@ from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, UNet2DConditio
 from diffusion_models import NETWORK, TOKENS, WIDTH, save_model, write_images
 from sklearn.random_projection import SparseRandomProjection
 
-from nsdldm.diffusion.denoising import denoise_latents, plan_steps
+from nsdldm.diffusion.denoising import plan_steps
 from nsdldm.diffusion.loading import load_text
-from nsdldm.diffusion.text import embed_texts, lend_captions
+from nsdldm.diffusion.text import embed_texts
 from nsdldm.features import activations, spaces
 from nsdldm.features.activations import (
     PROJECTION_SEED,
@@ -19,14 +19,14 @@ from nsdldm.features.activations import (
     plan_reduction,
     project,
 )
+from nsdldm.features.captions import lend_captions
 from nsdldm.features.grams import compute_grams
 from nsdldm.features.parts import gather_features, plan_bytes
 from nsdldm.features.spaces import plan_spaces
-from nsdldm.support import resume
+from nsdldm.features.trajectories import denoise_latents
 from nsdldm.support.batching import draw_noise
 from nsdldm.support.errors import InputError
 from nsdldm.support.files import load_table, save_table
-from nsdldm.support.resume import open_parts
 
 # The multistep sampler of diffusers hands torch tensors to numpy the old way.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -93,14 +93,12 @@ def settings_for(folder, model, features, **changes):
     files = {name: folder / f"{name}.npy" for name in "zc"}
     images = write_images(folder / "images.tsv", NUMBERS)
     outputs = {name: folder / f"out/{name}.npy" for name in names_of(settings)}
-    base = {"images": images, "model": model, "partial": folder / "partial", "outputs": outputs}
-    return base | files | settings
+    return {"images": images, "model": model, "outputs": outputs} | files | settings
 
 
 def run(folder, model, features, **changes):
     settings = settings_for(folder, model, features, **changes)
     collect_trajectories(**settings)
-    assert not settings["partial"].exists()
     found = {name: np.load(path) for name, path in settings["outputs"].items()}
     assert all(array.dtype == np.float32 for array in found.values())
     return found
@@ -302,72 +300,6 @@ def test_batches_and_chunks_do_not_matter(tmp_path, models, features):
             )
 
 
-def test_a_run_goes_on_where_it_was_cut(tmp_path, models, features, monkeypatch, caplog):
-    caplog.set_level(logging.INFO)
-    options = {"width": 100, "batch_size": 2}
-    expected = run(tmp_path, models["two"], features, **options)
-    settings = settings_for(tmp_path, models["two"], features, **options)
-    for path in settings["outputs"].values():
-        path.unlink()
-
-    def draw(seed, owners, shape):
-        drawn.append(list(owners))
-        if len(drawn) == 3:
-            raise KeyboardInterrupt
-        return draw_noise(seed, owners, shape)
-
-    drawn = []
-    monkeypatch.setattr(activations, "draw_noise", draw)
-    with pytest.raises(KeyboardInterrupt):
-        collect_trajectories(**settings)
-    assert not list((tmp_path / "out").glob("*"))
-    collect_trajectories(**settings)
-    # The third batch again, and what follows.
-    assert drawn[3:] == [[8, 6], [3]]
-    assert "going on after 4" in caplog.text
-    for name, path in settings["outputs"].items():
-        np.testing.assert_array_equal(np.load(path), expected[name])
-    assert not settings["partial"].exists()
-
-
-@pytest.mark.parametrize("change", [{"seed": 2}, {"reduction": "pooling"}, "c"])
-def test_work_under_other_settings_or_inputs_is_discarded(
-    tmp_path, models, features, monkeypatch, change
-):
-    def record_one(*args):
-        resume.record_done(*args)
-        raise KeyboardInterrupt
-
-    z, c = features
-    options = {"width": 100, "batch_size": 2}
-    other = [z, c + 1] if change == "c" else features
-    changed = options if change == "c" else options | change
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(activations, "record_done", record_one)
-        run(tmp_path, models["two"], features, **options)
-    assert '"done": 2' in (tmp_path / "partial/ledger.json").read_text()
-    found = run(tmp_path, models["two"], other, **changed)
-    (tmp_path / "fresh").mkdir()
-    fresh = run(tmp_path / "fresh", models["two"], other, **changed)
-    assert set(found) == set(fresh)
-    for name, array in fresh.items():
-        np.testing.assert_array_equal(found[name], array)
-
-
-def test_a_damaged_ledger_is_discarded(tmp_path, caplog):
-    shapes = {"a": (3, 2)}
-    files, done = open_parts(tmp_path / "p", shapes, "key")
-    assert done == 0
-    np.save(files["a"], np.ones((3, 2), np.float32))
-    resume.record_done(tmp_path / "p", "key", 2)
-    assert open_parts(tmp_path / "p", shapes, "key")[1] == 2
-    assert open_parts(tmp_path / "p", {"a": (3, 1)}, "key")[1] == 0
-    (tmp_path / "p/ledger.json").write_text("{")
-    assert open_parts(tmp_path / "p", shapes, "key")[1] == 0
-    assert "cannot be read" in caplog.text
-    assert np.load(files["a"]).max() == 0
-
-
 def test_memory_that_runs_out_halves_batches(tmp_path, models, features, monkeypatch, caplog):
     def trace_few(networks, latents, *rest):
         kept = whole(networks, latents, *rest)
@@ -504,7 +436,7 @@ def test_activations_beyond_float16_are_refused(tmp_path, models, features, monk
     message = r"trajectories.reduction: expected activations of at most 65504, .*e\+\d+ in unet-"
     with pytest.raises(InputError, match=message):
         run(tmp_path, models["two"], features, reduction="exact")
-    assert not (tmp_path / "out").exists()
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_too_little_space_is_said_before_the_pass(tmp_path, models, features, monkeypatch, caplog):
@@ -517,7 +449,7 @@ def test_too_little_space_is_said_before_the_pass(tmp_path, models, features, mo
             if problem == "own":
                 with pytest.raises(InputError, match=r"GB of free space .*found 0.000 GB"):
                     collect_trajectories(**settings)
-                assert not (tmp_path / "partial").exists()
+                assert not (tmp_path / "out").exists()
             else:
                 collect_trajectories(**settings)
                 assert "not for all of the subject's" in caplog.text
@@ -586,7 +518,6 @@ def test_settings_that_cannot_be_used_are_refused(tmp_path, models, features, ch
     with pytest.raises(InputError, match=message):
         collect_trajectories(**settings)
     assert not (tmp_path / "out").exists()
-    assert not (tmp_path / "partial").exists()
 
 
 def test_features_of_another_model_or_without_sense_are_refused(tmp_path, models, features):

@@ -18,11 +18,19 @@ from transformers import (
     CLIPVisionConfig,
 )
 
+from nsdldm.demo.scenes import BACKGROUNDS, CATEGORIES
 from nsdldm.demo.training.classifiers import load_classifier, prepare
 from nsdldm.evaluation.names import LOWER_IS_BETTER, describe_metric, find_chance
 from nsdldm.features import networks, views
 from nsdldm.features.networks import Unavailable, load_extractors
-from nsdldm.features.views import BICUBIC, BILINEAR, VIEWS, list_metrics
+from nsdldm.features.views import (
+    BICUBIC,
+    BILINEAR,
+    N_BACKGROUNDS,
+    N_CATEGORIES,
+    VIEWS,
+    list_metrics,
+)
 from nsdldm.support.errors import InputError
 
 CPU = torch.device("cpu")
@@ -104,6 +112,10 @@ def test_undefined_features_are_one_clear_error(demo, pictures, tmp_path):
     save_file(state, path)
     with pytest.raises(InputError, match="finite values of logits"):
         extract("demo-judge", {"weights": folder}, pictures)
+
+
+def test_the_judge_tells_the_scenes_of_the_demo_apart():
+    assert (len(CATEGORIES), len(BACKGROUNDS)) == (N_CATEGORIES, N_BACKGROUNDS)
 
 
 def test_demo_classifiers_give_their_layers(demo):

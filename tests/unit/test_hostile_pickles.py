@@ -10,7 +10,6 @@ import pytest
 import torch
 from diffusion_models import save_model
 
-from nsdldm.diffusion.chunks import open_partial
 from nsdldm.diffusion.loading import load_autoencoder, load_denoiser, load_text
 from nsdldm.features.networks import load_extractors
 from nsdldm.features.parts import read_rows
@@ -127,15 +126,6 @@ def test_array_of_objects(bomb, tmp_path):
     for read in (load_array, lambda path: read_rows(path, [0])):
         with pytest.raises((InputError, ValueError)):
             read(tmp_path / "objects.npy")
-
-
-def test_partial_pictures_of_objects(bomb, tmp_path):
-    folder = tmp_path / "partial"
-    open_partial(folder, (1, 1, 8, 8, 3), "key")
-    for path in folder.glob("*.npy"):
-        path.write_bytes(bomb)
-    pictures, done = open_partial(folder, (1, 1, 8, 8, 3), "key")
-    assert done == 0 and not pictures.any()
 
 
 LOADERS = {

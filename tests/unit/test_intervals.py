@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy.stats import bootstrap, norm
 
-from nsdldm.evaluation.intervals import (
+from nsdldm.intervals import (
     bootstrap_group,
     bootstrap_interval,
     bootstrap_runs,

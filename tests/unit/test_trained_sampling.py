@@ -19,8 +19,7 @@ from diffusion_files import (
 )
 from diffusion_models import SCALE
 
-from nsdldm.diffusion import reconstruction
-from nsdldm.diffusion.chunks import ATTRIBUTES, gather_reconstructions, open_reconstructions
+from nsdldm.diffusion.pictures import ATTRIBUTES, gather_reconstructions, open_reconstructions
 from nsdldm.support.batching import draw_noise
 from nsdldm.support.errors import InputError
 from nsdldm.trained import sampling
@@ -68,7 +67,6 @@ def settings_for(home, folder, subject="subj01", **changes):
         "batch_size": 4,
         "chunk": 0,
         "n_chunks": 1,
-        "partial": folder / "partial",
         "output": folder / "out.h5",
     } | changes
 
@@ -76,7 +74,6 @@ def settings_for(home, folder, subject="subj01", **changes):
 def make(home, folder, **changes):
     settings = settings_for(home, folder, **changes)
     reconstruct_trained(**settings)
-    assert not settings["partial"].exists()
     with open_reconstructions(settings["output"]) as made:
         return made.images[:]
 
@@ -171,50 +168,6 @@ def test_pictures_do_not_depend_on_chunks_or_batches(home, tmp_path, whole, n_ch
         for chunk in range(n_chunks)
     ]
     assert_same(np.concatenate(parts), whole)
-
-
-def test_a_run_that_stops_goes_on_to_the_same_pictures(home, tmp_path, whole, monkeypatch):
-    with monkeypatch.context() as patch:
-        patch.setattr(sampling, "denoise", stop_at(sampling.denoise, 3))
-        with pytest.raises(KeyboardInterrupt):
-            make(home, tmp_path)
-    calls = []
-    patched = stop_at(sampling.denoise, 99, calls)
-    monkeypatch.setattr(sampling, "denoise", patched)
-    np.testing.assert_array_equal(make(home, tmp_path), whole)
-    # Two of the three batches were done.
-    assert len(calls) == 1
-
-
-def stop_at(function, call, calls=None):
-    calls = [] if calls is None else calls
-
-    def counted(*args):
-        calls.append(1)
-        if len(calls) == call:
-            raise KeyboardInterrupt
-        return function(*args)
-
-    return counted
-
-
-def test_work_with_other_weights_is_discarded(home, tmp_path, monkeypatch):
-    keys = []
-
-    def note(folder, shape, key):
-        keys.append(key)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(reconstruction, "open_partial", note)
-    state, about = load_weights(home / "weights.safetensors")
-    state["mapper.context.bias"] += 1
-    save_weights(tmp_path / "other.safetensors", state, about)
-    changes = [{}, {}, {"weights": tmp_path / "other.safetensors"}, {"steps": 3}, {"seed": 2}]
-    for change in changes:
-        with pytest.raises(KeyboardInterrupt):
-            make(home, tmp_path, **change)
-    assert keys[0] == keys[1]
-    assert len(set(keys)) == 4
 
 
 def test_plms_equals_the_pipeline_of_diffusers(tmp_path):

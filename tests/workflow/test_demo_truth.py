@@ -14,9 +14,9 @@ import yaml
 
 from nsdldm.demo.release import simulate_subject
 from nsdldm.demo.stimuli import simulate_stimuli
-from nsdldm.diffusion.latents import encode_latents
-from nsdldm.diffusion.text import embed_captions
 from nsdldm.encoding.fits import fit_encoders
+from nsdldm.features.captions import embed_captions
+from nsdldm.features.latents import encode_latents
 from nsdldm.nsd import layout
 from nsdldm.nsd.betas import extract_betas
 from nsdldm.nsd.rois import make_masks

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from conftest import plan, run_snakemake
 
-from nsdldm.diffusion.chunks import ATTRIBUTES
+from nsdldm.diffusion.pictures import ATTRIBUTES
 
 pytestmark = pytest.mark.slow
 

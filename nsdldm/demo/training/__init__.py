@@ -1,1 +1,5 @@
 """Train the small latent diffusion model that ships with the project, from nothing."""
+
+from pkgutil import iter_modules
+
+__all__ = [module.name for module in iter_modules(__path__)]

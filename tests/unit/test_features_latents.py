@@ -6,9 +6,10 @@ from diffusion_models import NETWORK, SCALE, save_model, write_images
 from nsd_files import write_stimuli
 from PIL import Image
 
-from nsdldm.diffusion import latents
-from nsdldm.diffusion.latents import encode_latents, latent_shape, prepare_pictures
+from nsdldm.diffusion.latents import latent_shape, prepare_pictures
 from nsdldm.diffusion.reconstruction import decode_pictures
+from nsdldm.features import latents
+from nsdldm.features.latents import encode_latents
 from nsdldm.support.errors import InputError
 
 NUMBERS = [2, 3, 5, 6, 9]

@@ -5,9 +5,10 @@ from diffusers import StableDiffusionPipeline
 from diffusion_models import DEMO_MODEL, END, NETWORK, START, write_images
 from nsd_files import write_captions
 
-from nsdldm.diffusion import text
 from nsdldm.diffusion.loading import load_text
-from nsdldm.diffusion.text import embed_captions, embed_texts
+from nsdldm.diffusion.text import embed_texts
+from nsdldm.features import captions
+from nsdldm.features.captions import embed_captions
 from nsdldm.support.errors import InputError
 
 CAPTIONS = {
@@ -50,8 +51,8 @@ def test_c_is_the_mean_over_an_image_s_captions(parts, files, tmp_path):
     c = embed(files, tmp_path)
     assert c.dtype == np.float32
     assert c.shape == (3, 24, 96)
-    for row, captions in zip(c, CAPTIONS.values(), strict=True):
-        naive = np.mean([embed_one(parts, caption) for caption in captions if caption], axis=0)
+    for row, texts in zip(c, CAPTIONS.values(), strict=True):
+        naive = np.mean([embed_one(parts, caption) for caption in texts if caption], axis=0)
         np.testing.assert_allclose(row, naive, atol=2e-5)
     assert np.abs(c[0] - c[1]).max() > 0.1
 
@@ -71,7 +72,7 @@ def test_c_is_complete_when_memory_runs_out(files, tmp_path, monkeypatch, caplog
             raise torch.OutOfMemoryError
         return embed_texts(tokenizer, encoder, texts)
 
-    monkeypatch.setattr(text, "embed_texts", embed_few)
+    monkeypatch.setattr(captions, "embed_texts", embed_few)
     np.testing.assert_array_equal(embed(files, tmp_path, batch_size=3), expected)
     assert "going on with 1" in caplog.text
 

@@ -1,19 +1,17 @@
-"""Reconstructed pictures on disk: work that goes on after a kill, and one file a method.
+"""Reconstructed pictures on disk: one file a method, joined from those of its chunks.
 
 Light imports: what only reads pictures needs no networks.
 """
 
 import logging
-from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
+from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 
 import h5py
 import numpy as np
 
 from nsdldm.support.errors import Finding, InputError, reading
-from nsdldm.support.files import create_array, create_hdf5, load_table, open_hdf5
-from nsdldm.support.resume import LEDGER, read_done, record_done
+from nsdldm.support.files import create_hdf5, load_table, open_hdf5
 
 logger = logging.getLogger(__name__)
 
@@ -30,9 +28,8 @@ ATTRIBUTES = (
     "resolution",
 )
 # What only a chunk's file says.
-CHUNK_ATTRIBUTES = ("chunk", "n_chunks", "digest")
+CHUNK_ATTRIBUTES = ("chunk", "n_chunks")
 REMEDY = "Delete it and reconstruct again"
-PICTURES = "pictures.npy"
 
 
 class Reconstructions(NamedTuple):
@@ -51,32 +48,6 @@ class Reconstructions(NamedTuple):
     images: h5py.Dataset
     nsd_ids: np.ndarray
     attrs: dict
-
-
-def chunk_rows(n, chunk, n_chunks):
-    """Rows of one of several contiguous parts whose sizes differ by one at most.
-
-    Parameters
-    ----------
-    n : int
-        Number of images.
-    chunk, n_chunks : int
-        0-based number of the part, and number of parts.
-
-    Returns
-    -------
-    slice
-
-    Raises
-    ------
-    InputError
-        More parts than images.
-    """
-    if n_chunks > n:
-        remedy = "Lower the number of chunks"
-        expected = f"at most {n}, one a test image"
-        raise InputError(Finding("reconstruction.chunks", expected, str(n_chunks), remedy))
-    return slice(n * chunk // n_chunks, n * (chunk + 1) // n_chunks)
 
 
 def find_test_images(path):
@@ -99,66 +70,9 @@ def find_test_images(path):
     return table["nsd_id"].to_numpy(np.int64)[rows], rows
 
 
-def open_partial(folder, shape, key):
-    """Open the pictures that an interrupted run left, or begin anew.
-
-    Parameters
-    ----------
-    folder : str or Path
-        Made if missing; holds nothing else.
-    shape : tuple of int
-        (n_images, n_samples, height, width, 3).
-    key : str
-        Identifies settings and inputs. Work under another key is discarded.
-
-    Returns
-    -------
-    pictures : writable uint8 memory map of shape `shape`
-    done : int
-        Number of pictures, in C-order of images and samples, that are there already.
-    """
-    folder = Path(folder)
-    left = _read_partial(folder, shape, key)
-    if left is not None:
-        n_pictures = shape[0] * shape[1]
-        logger.info("%s: going on after %d of %d pictures", folder, left[1], n_pictures)
-        return left
-    remove_partial(folder)
-    with create_array(folder / PICTURES, shape, np.uint8):
-        pass
-    record_done(folder, key, 0)
-    return np.load(folder / PICTURES, mmap_mode="r+", allow_pickle=False), 0
-
-
-def _read_partial(folder, shape, key):
-    """What an interrupted run left, or None if that is nothing of use."""
-    done = read_done(folder, key)
-    if done is None:
-        return None
-    try:
-        pictures = np.load(folder / PICTURES, mmap_mode="r+", allow_pickle=False)
-    except (OSError, ValueError) as error:
-        logger.warning("%s: discarded, since it cannot be read (%s)", folder, error)
-        return None
-    if pictures.shape != tuple(shape) or pictures.dtype != np.uint8:
-        logger.info("%s: discarded, since it belongs to other settings or inputs", folder)
-        return None
-    return pictures, done
-
-
-def remove_partial(folder):
-    """Remove what `open_partial` made, and the folder if that was all it held."""
-    folder = Path(folder)
-    # The ledger first: pictures without one are never taken up.
-    for path in (folder / LEDGER, folder / PICTURES, *folder.glob(".part-*")):
-        path.unlink(missing_ok=True)
-    with suppress(OSError):
-        folder.rmdir()
-
-
-def _create_dataset(file, shape):
+def _create_dataset(file, n_images, n_samples, side):
     """A dataset with a compressed chunk a picture."""
-    chunk = (1, 1, *shape[2:])
+    shape, chunk = (n_images, n_samples, side, side, 3), (1, 1, side, side, 3)
     return file.create_dataset("images", shape, np.uint8, chunks=chunk, compression="gzip")
 
 
@@ -168,15 +82,18 @@ def save_reconstructions(path, pictures, nsd_ids, attributes):
     Parameters
     ----------
     path : str or Path
-    pictures : uint8 array of shape (n_images, n_samples, height, width, 3)
+    pictures : iterable of uint8 array of shape (side, side, 3)
+        Of all samples of the first image, then of the next.
     nsd_ids : int array of shape (n_images,)
     attributes : dict
-        With `ATTRIBUTES`.
+        With `ATTRIBUTES`, and n_samples of an image.
     """
-    with create_hdf5(path, pictures.nbytes) as file:
-        dataset = _create_dataset(file, pictures.shape)
-        for place in np.ndindex(pictures.shape[:2]):
-            dataset[place] = pictures[place]
+    n_samples, side = attributes["n_samples"], attributes["resolution"]
+    n = len(nsd_ids) * n_samples
+    with create_hdf5(path, n * side * side * 3) as file:
+        dataset = _create_dataset(file, len(nsd_ids), n_samples, side)
+        for index, picture in zip(range(n), pictures, strict=True):
+            dataset[divmod(index, n_samples)] = picture
         file["nsd_id"] = np.asarray(nsd_ids, np.int64)
         file.attrs.update(attributes)
 
@@ -244,7 +161,7 @@ def gather_reconstructions(*, chunks, images, output):
     Raises
     ------
     InputError
-        Chunks that cannot be read, were made from other inputs or settings than their fellows, or
+        Chunks that cannot be read, were made with other settings than their fellows, or
         are not all of the test images.
     """
     nsd_ids = find_test_images(images)[0]
@@ -262,17 +179,17 @@ def gather_reconstructions(*, chunks, images, output):
 
 
 def _check_fellows(parts):
-    """Stop unless all chunks have the same settings and inputs and each part is there once."""
+    """Stop unless all chunks have the same settings and each part is there once."""
     path, first = parts[0]
     for other_path, other in parts:
         if not set(CHUNK_ATTRIBUTES) <= set(other.attrs):
             expected = "a chunk of a method's pictures"
             remedy = "Give the chunks, not what was gathered"
             raise InputError(Finding(str(other_path), expected, "pictures of another kind", remedy))
-        names = ("digest", "n_chunks", *ATTRIBUTES)
+        names = ("n_chunks", *ATTRIBUTES)
         different = [name for name in names if other.attrs[name] != first.attrs[name]]
         if different:
-            expected, found = f"the settings and inputs of {path}", f"another {different[-1]}"
+            expected, found = f"the settings of {path}", f"another {different[-1]}"
             remedy = "Delete the chunks that are out of date and reconstruct them again"
             raise InputError(Finding(str(other_path), expected, found, remedy))
     numbers = sorted(int(part.attrs["chunk"]) for _, part in parts)
@@ -289,7 +206,8 @@ def _write_joined(path, chunks):
     attributes = {k: v for k, v in chunks[0].attrs.items() if k not in CHUNK_ATTRIBUTES}
     n_bytes = sum(chunk.images.id.get_storage_size() for chunk in chunks)
     with create_hdf5(path, n_bytes) as file:
-        dataset = _create_dataset(file, (len(nsd_ids), *chunks[0].images.shape[1:]))
+        _, n_samples, side, *_ = chunks[0].images.shape
+        dataset = _create_dataset(file, len(nsd_ids), n_samples, side)
         start = 0
         for chunk in chunks:
             for image, sample in np.ndindex(chunk.images.shape[:2]):

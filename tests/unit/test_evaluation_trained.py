@@ -6,9 +6,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from nsdldm.evaluation.trained import COLUMNS, tabulate_fcae_table2, tabulate_fcae_table3
 from nsdldm.support.errors import InputError
 from nsdldm.support.files import load_table
-from nsdldm.trained.tables import COLUMNS, tabulate_fcae_table2, tabulate_fcae_table3
 
 SUBJECTS, IDS = ("subj01", "subj02"), np.arange(12)
 METRICS = (

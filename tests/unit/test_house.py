@@ -1,0 +1,102 @@
+"""How the package is built: which folder imports which."""
+
+import ast
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parents[2]
+# Each may import those before it; those of one line, one another in one direction.
+ORDER = (
+    ("support",),
+    ("nsd",),
+    ("diffusion",),
+    ("features",),
+    ("responses", "ridge", "stats", "intervals"),
+    ("decoding", "encoding"),
+    ("trained",),
+    ("evaluation",),
+    ("plots",),
+)
+RANKS = {name: rank for rank, names in enumerate(ORDER) for name in names}
+# Beside them: nothing but workflow/ knows the demo.
+DEMO_IMPORTS = {"support", "nsd", "diffusion", "responses"}
+
+
+def imported(path):
+    """Dotted names that a file imports at any depth."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, path
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def read_imports():
+    """What every file of the package imports, by its path from there."""
+    root = PROJECT / "nsdldm"
+    return {path.relative_to(root): set(imported(path)) for path in root.rglob("*.py")}
+
+
+IMPORTS = read_imports()
+
+
+def parts_imported(part):
+    """Folders, or modules beside them, that those of a folder import."""
+    return {
+        name.split(".")[1]
+        for path, names in IMPORTS.items()
+        if path.with_suffix("").parts[0] == part
+        for name in names
+        if name.startswith("nsdldm.")
+    } - {part}
+
+
+PARTS = sorted({path.with_suffix("").parts[0] for path in IMPORTS} - {"__init__"})
+
+
+def test_every_folder_has_its_place():
+    assert {*PARTS} - {*RANKS} == {"demo", "workflow"}
+
+
+@pytest.mark.parametrize("part", sorted({*PARTS} & {*RANKS}))
+def test_nothing_imports_what_is_above_it(part):
+    above = {name for name in parts_imported(part) if RANKS.get(name, 99) > RANKS[part]}
+    assert not above
+
+
+def test_the_demo_stands_beside():
+    assert parts_imported("demo") <= DEMO_IMPORTS
+
+
+def test_there_are_no_circles_of_folders():
+    graph = {part: parts_imported(part) for part in PARTS}
+    while graph:
+        last = {part for part, needed in graph.items() if not needed & {*graph}}
+        assert last, graph
+        graph = {part: needed for part, needed in graph.items() if part not in last}
+
+
+def test_only_the_workflow_knows_snakemake():
+    for path, names in IMPORTS.items():
+        if path.parts[0] != "workflow":
+            roots = {".".join(name.split(".")[:2]) for name in names} | {
+                name.split(".")[0] for name in names
+            }
+            assert not roots & {"snakemake", "nsdldm.workflow"}, path
+
+
+FOLDERS = sorted(path.parent.name for path in (PROJECT / "nsdldm").glob("*/__init__.py"))
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_folders_name_their_modules_and_import_none(folder):
+    path = PROJECT / "nsdldm" / folder
+    modules = {file.stem for file in path.glob("*.py")} | {
+        file.parent.name for file in path.glob("*/__init__.py")
+    }
+    assert {*import_module(f"nsdldm.{folder}").__all__} == modules - {"__init__"}
+    names = IMPORTS[Path(folder) / "__init__.py"]
+    assert not any(name.startswith("nsdldm") for name in names)
