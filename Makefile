@@ -70,7 +70,7 @@ lint: .venv/installed
 
 # What a run would do and why, by subject.
 plan: .venv/installed
-	@$(RUN) --dry-run --quiet host progress | awk -f rules/plan.awk
+	@.venv/bin/python rules/show_plan.py --cores $(CORES)
 
 # Steps and fits at full size; needs 5 GB of disk, 8 GB of memory and an hour or more. See
 # benchmarks/README.md.

@@ -659,7 +659,9 @@ def stop_on_missing_inputs():
     processes = {name: config[name] for name in ("denoising", "reconstruction")}
     processes["trained.sampling"] = TRAINED["sampling"]
     chains = [(name, own["scheduler"], own["steps"]) for name, own in processes.items()]
-    findings += check_model(config["model"]["path"], config["model"]["revision"], chains)
+    findings += check_model(
+        config["model"]["path"], config["model"]["revision"], chains
+    )
     if config["dataset"] == "demo":
         findings += check_regions(config["rois"])
         findings += find_late(network_inputs())

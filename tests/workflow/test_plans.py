@@ -126,16 +126,21 @@ def test_shipped_configuration_plans(tmp_path):
     assert re.search(r"total +\d\d", result.stdout + result.stderr)
 
 
+def show_plan(folder, *arguments):
+    """What `make plan` prints."""
+    command = [sys.executable, str(PROJECT / "rules/show_plan.py"), "--cores", "2"]
+    command += ["-s", str(PROJECT / "Snakefile"), "--directory", str(folder), *arguments]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
 def test_plan_by_subject(tmp_path, tiny_demo):
     write_config(tmp_path, **tiny_demo)
-    dry = run_snakemake(tmp_path, "--dry-run", project=PROJECT).stdout
-    awk = ["awk", "-f", str(PROJECT / "rules/plan.awk")]
-    text = subprocess.run(awk, input=dry, capture_output=True, text=True, check=True).stdout
+    text = show_plan(tmp_path).stdout
     *parts, total = text.split("\n\n")
     parts = [part.splitlines() for part in parts]
     counts, columns = Counter(), set()
     for heading, *lines in parts:
-        subject, n_jobs = re.fullmatch(r"(.*): (\d+) jobs", heading).groups()
+        subject, n_jobs = re.fullmatch(r"(.*): (\d+) jobs?", heading).groups()
         columns |= {line.index("Missing output files") for line in lines}
         jobs = {line.split()[0]: int(line.split()[1]) for line in lines}
         assert sum(jobs.values()) == int(n_jobs)
@@ -145,6 +150,17 @@ def test_plan_by_subject(tmp_path, tiny_demo):
     assert len(columns) == 1
     assert counts == plan(tmp_path, project=PROJECT)
     assert total == f"{sum(counts.values())} jobs in all.\n"
+
+
+def test_a_plan_that_cannot_be_made_says_why(tmp_path, tiny_demo):
+    write_config(tmp_path, **tiny_demo)
+    result = show_plan(tmp_path, "results/nothing")
+    assert result.returncode == 1
+    assert "target results/nothing: expected a rule" in result.stdout
+
+
+def test_nothing_to_plan(pretended):
+    assert show_plan(pretended).stdout == "Nothing to do: every result is up to date.\n"
 
 
 def refuse(folder, *arguments):
