@@ -18,7 +18,25 @@ export XDG_CACHE_HOME := $(CURDIR)/.cache
 export MPLCONFIGDIR := $(CURDIR)/.cache/matplotlib
 endif
 
-.PHONY: demo trained demo-model test test-finished test-others test-slurm test-kills lint plan benchmark bad-input envs lock check-gpu torch clean
+.DEFAULT_GOAL := help
+.PHONY: help install demo trained demo-model test test-finished test-others test-slurm test-kills lint plan benchmark bad-input envs lock check-gpu torch clean
+
+help:
+	@echo "make install     .venv with pinned versions; then . .venv/bin/activate"
+	@echo "make demo        both simulated subjects, all figures, tables and pages (CORES=8 uses eight cores)"
+	@echo "make trained     the trained decoders, their tables and figures"
+	@echo "make plan        what a run would do and why, by subject"
+	@echo "make test        all tests but two of full-size networks"
+	@echo "make check-gpu   whether torch can use a GPU here; make torch installs another build"
+	@echo "make lint, test-slurm, test-kills, benchmark, bad-input, envs, lock, demo-model, clean"
+	@echo
+	@echo "Figures and tables, made one by one as in snakemake --cores 2 results/figures/fig6.png:"
+	@echo "  results/figures/{fig3,fig4,fig5,fig6,fig7,fig8,fig9,group}.png"
+	@echo "  results/tables/{encoding,group,noise,blocks,protocols,metrics}.tsv"
+	@echo "  results/tables/{fcae_table2,fcae_table3,fcae_masked,fcae_retrieval}.tsv"
+	@echo "  results/report/{gallery,trained_gallery}.html"
+
+install: .venv/installed
 
 # Two jobs at a time, each on half of the cores: these jobs are so small that starting them is much of
 # their time.
