@@ -22,12 +22,12 @@ endif
 .PHONY: help install demo trained demo-model test test-finished test-others test-slurm test-kills lint plan benchmark bad-input envs lock check-gpu torch clean
 
 help:
-	@echo "make install     .venv with pinned versions; then . .venv/bin/activate"
+	@echo "make install     .venv with pinned versions (then . .venv/bin/activate)"
 	@echo "make demo        both simulated subjects, all figures, tables and pages (CORES=8 uses eight cores)"
 	@echo "make trained     the trained decoders, their tables and figures"
 	@echo "make plan        what a run would do and why, by subject"
 	@echo "make test        all tests but two of full-size networks"
-	@echo "make check-gpu   whether torch can use a GPU here; make torch installs another build"
+	@echo "make check-gpu   whether torch can use a GPU here (make torch installs another build)"
 	@echo "make lint, test-slurm, test-kills, benchmark, bad-input, envs, lock, demo-model, clean"
 	@echo
 	@echo "Figures and tables, made one by one as in snakemake --cores 2 results/figures/fig6.png:"
@@ -37,6 +37,7 @@ help:
 	@echo "  results/report/{gallery,trained_gallery}.html"
 
 install: .venv/installed
+	@echo "Next: . .venv/bin/activate"
 
 # Two jobs at a time, each on half of the cores: these jobs are so small that starting them is much of
 # their time.

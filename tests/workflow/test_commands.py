@@ -30,12 +30,12 @@ PROGRAMS = {"snakemake", "make", "python", "python3.11", "pip", "pytest", "hf", 
 PROGRAMS |= {"podman", "squeue", "scancel", "sacct", "scontrol", "sinfo", "conda", "docker", "find"}
 # Blocks of documents that are neither commands nor YAML nor Python, by how they begin.
 NO_COMMANDS = {
-    "NSD images ─►": "a diagram",
     "z, c ─► collect_trajectories": "a diagram",
     "Slurm would never run these jobs": "what is printed; test_plans.py",
 }
 # What is not run at all, by how it begins, and why.
 SKIPPED = {
+    ". .venv/bin/activate": "changes the shell that it is given in",
     "squeue": "asks a cluster; tests/slurm",
     "scontrol": "asks a cluster; tests/slurm",
     "find results/": "changes times; test_workfolder.py",
