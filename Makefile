@@ -19,7 +19,7 @@ export MPLCONFIGDIR := $(CURDIR)/.cache/matplotlib
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo trained demo-model test test-finished test-others test-slurm test-kills lint plan benchmark bad-input envs lock check-gpu torch clean
+.PHONY: help install demo trained demo-model test test-finished test-others test-slurm test-kills lint plan benchmark bad-input config-docs envs lock check-gpu torch clean
 
 help:
 	@echo "make install     .venv with pinned versions (then . .venv/bin/activate)"
@@ -28,7 +28,7 @@ help:
 	@echo "make plan        what a run would do and why, by subject"
 	@echo "make test        all tests but two of full-size networks"
 	@echo "make check-gpu   whether torch can use a GPU here (make torch installs another build)"
-	@echo "make lint, test-slurm, test-kills, benchmark, bad-input, envs, lock, demo-model, clean"
+	@echo "make lint, test-slurm, test-kills, benchmark, bad-input, config-docs, envs, lock, demo-model, clean"
 	@echo
 	@echo "Figures and tables, made one by one as in snakemake --cores 2 results/figures/fig6.png:"
 	@echo "  results/figures/{fig3,fig4,fig5,fig6,fig7,fig8,fig9,group}.png"
@@ -101,6 +101,10 @@ benchmark: .venv/installed
 # docs/bad_input.md: what is said of each kind of bad input.
 bad-input: .venv/installed
 	PYTHONPATH=.:tests/unit .venv/bin/python -m bad_input
+
+# docs/config.md and the JSON schema, from nsdldm/workflow/settings.py.
+config-docs: .venv/installed
+	PYTHONPATH=. .venv/bin/python -m nsdldm.workflow.config_docs
 
 # Train resources/demo_model from nothing: hours on two cores, minutes on a GPU. Goes on where it was
 # interrupted; STAGE=unet (see --help) does one stage and what it needs.

@@ -14,9 +14,11 @@ from pathlib import Path
 import yaml
 
 from nsdldm.nsd import layout
+from nsdldm.workflow.loading import load_settings
 
 PROJECT = Path(__file__).resolve().parents[1]
-NSD = yaml.safe_load((PROJECT / "config.yaml").read_text())["nsd"]
+SETTINGS = load_settings(yaml.safe_load((PROJECT / "config.nsd.yaml").read_text()))
+NSD = SETTINGS["nsd"]
 VOLUMES = {"space": NSD["space"], "version": NSD["betas"]}
 
 
@@ -61,11 +63,9 @@ def main():
     ranked = sorted(layout.SESSIONS, key=lambda subject: -layout.SESSIONS[subject])
     subjects = sorted(ranked[: arguments.subjects])
     n = {subject: min(arguments.sessions, layout.SESSIONS[subject]) for subject in subjects}
-    rois = yaml.safe_load((PROJECT / "config.yaml").read_text())["rois"]
-    rois |= yaml.safe_load((PROJECT / "config.nsd.yaml").read_text())["rois"]
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
-        write_release(folder / "nsd", subjects, max(n.values()), rois)
+        write_release(folder / "nsd", subjects, max(n.values()), SETTINGS["rois"])
         changes = {
             "subjects": subjects,
             "nsd": {"root": str(folder / "nsd"), "sessions": "all"},

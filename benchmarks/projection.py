@@ -24,10 +24,11 @@ from nsdldm.encoding.blocks import rank_blocks
 from nsdldm.features.activations import collect_trajectories, make_projection, project
 from nsdldm.features.grams import compute_grams
 from nsdldm.support.files import load_array, load_mask, load_table, save_array
+from nsdldm.workflow.loading import load_settings
 
 COLLECTED = {
     "model": ("revision", "device", "dtype", "batch_size"),
-    "denoising": ("steps", "strength", "guidance", "scheduler", "noise", "seed"),
+    "denoising": ("strength", "scheduler", "noise", "seed"),
     "trajectories": ("step_shares", "latent", "blocks", "width"),
 }
 
@@ -55,6 +56,8 @@ def collect(config, folder, step, scratch):
         z=folder / "features/z.npy",
         c=folder / "features/c.npy",
         model=config["model"]["path"],
+        steps=config["denoising"]["num_inference_steps"],
+        guidance=config["denoising"]["guidance_scale"],
         strengths=config["trajectories"]["noise_levels"],
         reduction="exact",
         chunk=0,
@@ -115,7 +118,7 @@ def score(config, folder, spaces, max_components, fitted, rows, plan, scratch):
 def main():
     """Compare winners, and print a line a way."""
     options = parse_arguments()
-    config = yaml.safe_load(Path(options.config).read_text())
+    config = load_settings(yaml.safe_load(Path(options.config).read_text()))
     folder = options.results / options.subject
     ridge.set_device("cpu")
     fitted, regions, *how = prepare(config, folder, options.rois)

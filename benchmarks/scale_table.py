@@ -25,6 +25,7 @@ from nsdldm.diffusion.steps import count_steps
 from nsdldm.features.activations import Networks, plan_reduction, probe_blocks
 from nsdldm.nsd.layout import IMAGE_PIXELS, N_IMAGES, TRIALS_PER_SESSION
 from nsdldm.ridge import plan_batches
+from nsdldm.workflow.loading import load_settings
 from nsdldm.workflow.settings import plan_trajectories
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -76,18 +77,9 @@ ORDER = (
 )
 
 
-def merge(base, top):
-    """What Snakemake makes of config.yaml and a --configfile."""
-    both = isinstance(base, dict) and isinstance(top, dict)
-    return base | {k: merge(base.get(k), v) for k, v in top.items()} if both else top
-
-
 def load_config():
     """The configuration of the whole NSD run."""
-    parts = [
-        yaml.safe_load((PROJECT / name).read_text()) for name in ("config.yaml", "config.nsd.yaml")
-    ]
-    return merge(*parts)
+    return load_settings(yaml.safe_load((PROJECT / "config.nsd.yaml").read_text()))
 
 
 def build_networks(device):
@@ -164,13 +156,15 @@ def count_network_rules(config, flops):
     """Operations of the networks, one subject, by rule."""
     low, high = config["model"]["resolution"] // 8, config["reconstruction"]["resolution"] // 8
     chain, made = config["denoising"], config["reconstruction"]
-    step = flops["unet", low] * (1 + (chain["guidance"] != 1))
-    one_pass = count_steps(chain["steps"], chain["strength"])
-    levels = [count_steps(chain["steps"], s) for s in config["trajectories"]["noise_levels"]]
-    guided = 1 + (made["guidance"] != 1)
-    run = count_steps(made["steps"], made["strength"])
+    step = flops["unet", low] * (1 + (chain["guidance_scale"] != 1))
+    one_pass = count_steps(chain["num_inference_steps"], chain["strength"])
+    levels = [
+        count_steps(chain["num_inference_steps"], s) for s in config["trajectories"]["noise_levels"]
+    ]
+    guided = 1 + (made["guidance_scale"] != 1)
+    run = count_steps(made["num_inference_steps"], made["strength"])
     evaluations = {"zc": run * guided, "true-zc": run * guided, "z": run, "z-coarse": 0}
-    evaluations["c"] = made["steps"] * guided
+    evaluations["c"] = made["num_inference_steps"] * guided
     pictures = 0
     for method in made["methods"]:
         coarse = method != "c"
@@ -180,11 +174,11 @@ def count_network_rules(config, flops):
     n = N_IMAGES_SEEN
     # Passes of each step: without text there is nothing to guide by.
     texts = [
-        1 if text == "empty" else 1 + (chain["guidance"] != 1)
+        1 if text == "empty" else 1 + (chain["guidance_scale"] != 1)
         for text in config["trajectories"]["controls"]
     ]
     noises, _ = count_controls(config)
-    variants = (1 + (chain["guidance"] != 1)) * len(config["trajectories"]["variants"])
+    variants = (1 + (chain["guidance_scale"] != 1)) * len(config["trajectories"]["variants"])
     variants += noises * sum(texts)
     return {
         "encode_latents": n * flops["encode", low],

@@ -8,17 +8,17 @@ from functools import cache
 from pathlib import Path
 
 from snakemake.cli import get_argument_parser
-from snakemake.utils import validate
 
 from nsdldm.demo.atlases import LABELS, check_regions
 from nsdldm.diffusion.check import check_model
 from nsdldm.support.listing import list_files, list_weights
 from nsdldm.nsd import layout
 from nsdldm.nsd.places import find_place
-from nsdldm.workflow.preflight import find_table, preflight
+from nsdldm.workflow.preflight import find_sessions, find_table, preflight
 from nsdldm.nsd.remote import is_remote
 from nsdldm.support.provenance import digest, digest_file, digest_function
-from nsdldm.workflow.settings import check_consistency, check_schema, plan_trajectories
+from nsdldm.workflow.loading import SettingsError, load_settings
+from nsdldm.workflow.settings import plan_trajectories
 from nsdldm.features.spaces import PARTS, split_control
 from nsdldm.workflow.targets import find_unknown
 from nsdldm.trained.presets import resolve
@@ -40,7 +40,6 @@ os.environ.update(
         filter(None, [str(workflow.basedir), os.getenv("PYTHONPATH")])
     )
 )
-SCHEMA = Path(workflow.basedir) / "schemas/config.schema.yaml"
 
 
 def stop_on(title, problems):
@@ -51,9 +50,10 @@ def stop_on(title, problems):
         raise SystemExit(1)
 
 
-stop_on("The configuration cannot be used:", check_schema(config, SCHEMA))
-validate(config, str(SCHEMA))  # fills in the defaults
-stop_on("The configuration contradicts itself:", check_consistency(config))
+try:
+    config.update(load_settings(config, workflow.configfiles))
+except SettingsError as error:
+    stop_on("The configuration cannot be used:", error.problems)
 
 SUBJECTS = config["subjects"]
 FEATURES = ["z", "c", "zc"]
@@ -117,7 +117,7 @@ DRAWN_LEVELS = [
 ]
 # Decoders that are trained: settings of each method, of each encoder, and methods with a stage 2.
 TRAINED = config["trained"]
-TRAINED_SUBJECTS = TRAINED["subjects"] or SUBJECTS
+TRAINED_SUBJECTS = TRAINED["subjects"]
 DECODERS = {
     name: resolve(name, own, TRAINED["size"])
     for name, own in TRAINED["methods"].items()
@@ -179,8 +179,7 @@ TRAINED_METHODS = f"({'|'.join(DECODERS) or 'none'})(-joint|-subj0[1-8])?"
 FIGURES = ["fig3", "fig4", "fig6", "fig7", "fig8", "fig9", "group"]
 # Figure 5 compares by networks alone.
 if any(
-    settings and settings.get("weights")
-    for settings in config["evaluation"]["networks"].values()
+    settings.get("weights") for settings in config["evaluation"]["networks"].values()
 ):
     FIGURES.append("fig5")
 TABLES = ["encoding", "group", "noise", "blocks", "protocols", "metrics"]
@@ -242,13 +241,15 @@ def own(subject, key, default):
     return config["overrides"].get(subject, {}).get(key, default)
 
 
+@cache
 def subject_sessions(subject):
-    """Session numbers of a subject that the run uses."""
+    """Session numbers of a subject that the run uses; a bucket takes its time to list them."""
     demo = config["dataset"] == "demo"
-    available = config["demo"]["sessions"] if demo else layout.SESSIONS[subject]
-    return layout.resolve_sessions(
-        own(subject, "sessions", config["nsd"]["sessions"]), available
-    )
+    asked = own(subject, "sessions", config["nsd"]["sessions"])
+    if asked == "available":
+        asked = "all" if demo else find_sessions(PLACE, subject, config["nsd"])
+    known = config["demo"]["sessions"] if demo else layout.SESSIONS[subject]
+    return layout.resolve_sessions(asked, known)
 
 
 def sessions(wildcards):
@@ -475,7 +476,7 @@ def reconstructions(runs):
 def network_files():
     """Files of the networks that compare pictures."""
     networks = config["evaluation"]["networks"].values()
-    files = [list_weights((settings or {}).get("weights")) for settings in networks]
+    files = [list_weights(settings.get("weights")) for settings in networks]
     return sorted({path for paths in files for path in paths})
 
 
@@ -658,7 +659,10 @@ def stop_on_missing_inputs():
     findings = find_late_results(["results", "benchmarks"])
     processes = {name: config[name] for name in ("denoising", "reconstruction")}
     processes["trained.sampling"] = TRAINED["sampling"]
-    chains = [(name, own["scheduler"], own["steps"]) for name, own in processes.items()]
+    chains = [
+        (name, own["scheduler"], own["num_inference_steps"])
+        for name, own in processes.items()
+    ]
     findings += check_model(
         config["model"]["path"], config["model"]["revision"], chains
     )
@@ -666,8 +670,9 @@ def stop_on_missing_inputs():
         findings += check_regions(config["rois"])
         findings += find_late(network_inputs())
     else:
-        numbers = {subject: subject_sessions(subject) for subject in SUBJECTS}
-        findings += preflight(config, ROOT, numbers, network_inputs())
+        findings += preflight(
+            config, ROOT, SUBJECTS, subject_sessions, network_inputs()
+        )
     stop_on("The run cannot start; nothing was computed:", findings)
 
 

@@ -23,7 +23,7 @@ rule join_responses:
         runtime=growing(30),
     params:
         train_on=lookup("trained/train_on", within=config),
-        held_back=lookup("trained/held_back", within=config),
+        held_back=lookup("trained/validation", within=config),
         seed=lookup("trained/seed", within=config),
         code=digest("workflow_scripts/join_responses.py"),
     script:
@@ -191,7 +191,7 @@ rule reconstruct_trained:
         dtype=lookup("model/dtype", within=config),
         batch_size=lookup("model/batch_size", within=config),
         image_resolution=lookup("model/resolution", within=config),
-        steps=lookup("trained/sampling/steps", within=config),
+        steps=lookup("trained/sampling/num_inference_steps", within=config),
         scheduler=lookup("trained/sampling/scheduler", within=config),
         n_samples=lookup("trained/sampling/samples", within=config),
         seed=lookup("reconstruction/seed", within=config),

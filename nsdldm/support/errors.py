@@ -1,6 +1,5 @@
 """One form for everything that is wrong with an input."""
 
-import math
 import os
 import re
 import zlib
@@ -41,38 +40,6 @@ class InputError(ValueError):
 
 class Unexpected(ValueError):
     """Raised while a file is read: its message is what was found there."""
-
-
-def suggest_number(value, whole=False):
-    """Say how to write a number that YAML takes for text, such as 1e-3.
-
-    Parameters
-    ----------
-    value : object
-        A value of the configuration where a number should be.
-    whole : bool
-        A whole number should be there.
-
-    Returns
-    -------
-    str
-        The end of a sentence, or nothing where the value is not such a text.
-    """
-    pattern = r"([-+]?)(?=\.?[0-9])([0-9]*)(\.?[0-9]*)(?:e([-+]?)([0-9]+))?"
-    match = re.fullmatch(pattern, value, re.I) if isinstance(value, str) else None
-    if match is None:
-        return ""
-    sign, units, rest, power_sign, power = match.groups()
-    number = float(value)
-    if not math.isfinite(number) or (whole and not number.is_integer()):
-        return ""
-    if whole or power is None:
-        text = str(int(number)) if whole else value
-    else:
-        # YAML wants the point, and the sign of the exponent.
-        fraction = rest if len(rest) > 1 else ".0"
-        text = f"{sign}{units or 0}{fraction}e{power_sign or '+'}{power}"
-    return f", which YAML takes for text: write {text} without quotes"
 
 
 class Damaged(Unexpected):

@@ -9,8 +9,6 @@ import math
 import re
 from copy import deepcopy
 
-from nsdldm.support.errors import suggest_number
-
 STAGES = ("stage1", "stage2", "stage3")
 ALIGNMENTS = ("none", "image", "text", "image+text", "cross_mae")
 
@@ -317,11 +315,7 @@ def _check_keys(where, preset, own):
                 continue
             example = float(known[key]) if key == "epochs" else OPTIONAL.get(key, known[key])
             if not _alike(value, example, key in OPTIONAL):
-                number = type(example) in (int, float)
-                hint = suggest_number(value, type(example) is int) if number else ""
-                problems.append(
-                    f"{where}.{stage}.{key} must be like {example!r}, not {value!r}{hint}."
-                )
+                problems.append(f"{where}.{stage}.{key} must be like {example!r}, not {value!r}.")
     return problems
 
 

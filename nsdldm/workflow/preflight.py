@@ -15,7 +15,7 @@ BUCKET = "s3://natural-scenes-dataset"
 IN_SPACE = (layout.ROI, layout.TRANSFORM, layout.BETAS)
 
 
-def preflight(config, root, sessions, others=()):
+def preflight(config, root, subjects, find_numbers, others=()):
     """List what a run on the release lacks, and time stamps ahead of the clock.
 
     Parameters
@@ -24,8 +24,9 @@ def preflight(config, root, sessions, others=()):
         The configuration, valid and complete; read are nsd, rois, min_ncsnr and overrides.
     root : str or Path
         The release's folder, or its address in a bucket, whose folders are then listed.
-    sessions : dict of str to list of int
-        The subjects of the run and the sessions of each, from 1.
+    subjects : iterable of str
+    find_numbers : callable
+        Takes a subject and returns its sessions that the run uses, numbers from 1.
     others : iterable of str or Path
         Local files besides the release's whose time stamps matter.
 
@@ -46,8 +47,8 @@ def preflight(config, root, sessions, others=()):
         captions = find_place(folder, storage)
         findings = _find_shared(place, captions)
         atlases = _list_atlases(config, findings)
-        for subject, numbers in sessions.items():
-            findings += _find_subject(config, place, subject, numbers, atlases)
+        for subject in subjects:
+            findings += _find_subject(config, place, subject, find_numbers(subject), atlases)
         findings += find_late([*place.files, *captions.files, *others])
     except InputError as error:
         # A bucket that refuses or cannot be reached; nothing else can be said then.
@@ -193,6 +194,34 @@ def find_table(place, subject, atlas):
     return next(filter(place.has_file, names), None)
 
 
+def find_sessions(place, subject, nsd):
+    """Find the sessions of which a release has the betas.
+
+    Parameters
+    ----------
+    place : nsdldm.nsd.places.Folder or Bucket
+    subject : str
+    nsd : dict
+        Settings of the release; read are space, betas and format.
+
+    Returns
+    -------
+    list of int
+        From 1, ascending.
+
+    Raises
+    ------
+    InputError
+        A bucket that cannot be read.
+    """
+    values = {"subject": subject, "space": nsd["space"], "version": nsd["betas"]}
+    names = {
+        number: layout.BETAS.format(session=number, suffix=layout.SUFFIXES[nsd["format"]], **values)
+        for number in range(1, layout.SESSIONS[subject] + 1)
+    }
+    return [number for number, name in names.items() if place.has_file(name)]
+
+
 def _find_labels(place, values, atlases):
     """Findings about labels that the tables lack; only names need a table."""
     findings = []
@@ -262,6 +291,10 @@ def _find_betas(config, place, values, numbers):
         if number <= available
     ]
     absent = [name for name in names if not place.has_file(name)]
+    if not numbers:
+        folder = place.where(layout.BETAS_FOLDER.format(**values))
+        remedy = f"Copy some from {BUCKET}, or correct nsd.format"
+        findings.append(Finding(folder, "the betas of at least one session", "none", remedy))
     if absent:
         findings.append(_missing_betas(place, absent, len(names), config["nsd"]["format"]))
     overrides = config["overrides"].get(subject, {})

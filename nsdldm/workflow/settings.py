@@ -1,234 +1,629 @@
-"""Say in one sentence what is wrong with a configuration. No heavy imports: the Snakefile's."""
+"""Every setting of the workflow: name, default, unit, meaning, bounds, and what it must agree with.
 
+The only place where a key stands: ``schemas/config.schema.yaml`` and ``docs/config.md`` are
+written from here (``make config-docs``), and `nsdldm.workflow.loading` reads a configuration by it.
+Defaults are those of NSD and Stable Diffusion 1.4; what differs in the demo is `DEMO`. pydantic and
+the standard library alone, since every job imports it.
+"""
+
+import os
 import re
-from itertools import islice
+from collections import Counter
+from typing import Annotated, Any, Literal
 
-import jsonschema
-import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_serializer,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from nsdldm.features.spaces import CONTROLS, PARTS, plan_spaces
-from nsdldm.support.errors import InputError, suggest_number
+from nsdldm.features.views import VIEWS
+from nsdldm.nsd import layout
+from nsdldm.support.errors import InputError
 from nsdldm.trained.presets import check_methods
 
-TYPES = {
-    "object": "a mapping",
-    "array": "a list",
-    "string": "a text",
-    "integer": "a whole number",
-    "number": "a number",
-    "boolean": "true or false",
-    "null": "nothing (null)",
-}
-
-# More than any configuration means. YAML's references make much, or no end, of a few lines.
-LARGEST = 1e15
-DEEPEST = 20
-MOST_VALUES = 100_000
-MOST_PROBLEMS = 10
-# Characters of a value that a sentence quotes.
-LONGEST = 100
-
-DEMO_WRITES = {
-    "betas": "betas_fithrf_GLMdenoise_RR",
-    "format": "hdf5",
-    "space": "func1pt8mm",
-}
+LARGEST_SEED = 2**32 - 1
+# What the simulated release is written as.
+DEMO_WRITES = {"betas": layout.BETA_VERSIONS[2], "format": "hdf5", "space": "func1pt8mm"}
+# Networks of the published metrics.
+PUBLISHED = ("alexnet", "clip", "clip-b32", "inception", "efficientnet-v1", "swav", "vit-h-14")
+# How the release's users call the versions of the betas.
+SHORT_BETAS = dict(zip(("b1", "b2", "b3"), layout.BETA_VERSIONS, strict=True))
 
 
-def _key(path):
-    """Dotted name of a config key, list positions in brackets."""
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{_name(part)}" for part in path)
-    return text.lstrip(".") or "the configuration"
+def _key(default, meaning, unit=None, old=None, **bounds):
+    """A setting: default, what it means in a sentence, unit, and the name that it had before."""
+    extra = {name: said for name, said in (("unit", unit), ("old", old)) if said}
+    if extra:
+        bounds["json_schema_extra"] = extra
+    return Field(default, description=meaning, **bounds)
 
 
-def _types(names):
-    return " or ".join(TYPES[name] for name in _listed(names))
+def _refuse_repeats(values):
+    if max(Counter(map(repr, values)).values(), default=0) > 1:
+        raise PydanticCustomError("repeats", "the same value twice")
+    return values
 
 
-def _allowed(schema):
-    """Describe the values a schema admits."""
-    if "enum" in schema:
-        return "one of " + ", ".join(map(str, schema["enum"]))
-    if "const" in schema:
-        return str(schema["const"])
-    for word in ("oneOf", "anyOf"):
-        if word in schema:
-            return " or ".join(_allowed(part) for part in schema[word])
-    text = _types(schema["type"])
-    if "items" in schema:
-        text += f", each {_allowed(schema['items'])}"
-    if "pattern" in schema:
-        text += " " + schema.get("title", f"of the form {schema['pattern']}")
-    bounds = (
-        ("minimum", "at least {}"),
-        ("exclusiveMinimum", "above {}"),
-        ("maximum", "at most {}"),
-        ("maxLength", "of at most {} characters"),
-        ("minProperties", "with at least {} keys"),
-    )
-    return text + "".join(
-        f", {words.format(schema[key])}" for key, words in bounds if key in schema
+def _expand(value):
+    """A path with ~ and $VARIABLES as what they stand for."""
+    if not isinstance(value, str):
+        return value
+    path = os.path.expandvars(os.path.expanduser(value))
+    unset = re.search(r"\$(\w+|\{\w+\})", path)
+    if unset:
+        raise PydanticCustomError("unset", "a path of variables that are set")
+    return path
+
+
+def _expand_weights(settings):
+    """The same of the one setting of a function that is known to be a path."""
+    return (
+        settings | {"weights": _expand(settings["weights"])} if "weights" in settings else settings
     )
 
 
-def _show(value):
-    """A value of the configuration, for a sentence."""
-    text = repr(value)
-    return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
+_LISTED = [AfterValidator(_refuse_repeats), Field(json_schema_extra={"uniqueItems": True})]
+_FILLED = [*_LISTED, Field(min_length=1)]
 
 
-def _sentence(error):
-    """One sentence for one violation of the schema."""
-    key = _key(error.absolute_path)
-    if error.validator == "additionalProperties":
-        known = sorted(error.schema["properties"])
-        unknown = ", ".join(map(_name, sorted(set(error.instance) - set(known))[:3]))
-        where = "" if key == "the configuration" else f" in {key}"
-        return f"Unknown key {unknown}{where}: the allowed keys are {', '.join(known)}."
-    if "propertyNames" in error.absolute_schema_path:
-        return f"Unknown key {_name(error.instance)} in {key}: it must be {_allowed(error.schema)}."
-    if error.validator == "required":
-        missing = ", ".join(sorted(set(error.validator_value) - set(error.instance)))
-        return f"{key} must have {missing}, not only {', '.join(map(_name, error.instance))}."
-    if error.validator == "contains":
-        missing = error.validator_value["const"]
-        return f"{key} must have {missing} among its values, not only {_show(error.instance)}."
-    allowed = _allowed(error.schema)
-    if error.validator in ("uniqueItems", "minItems"):
-        allowed = "a list of at least one value without repeats"
-    return f"{key} must be {allowed}, not {_show(error.instance)}{_suggest(error)}."
+def _text(pattern, words, **bounds):
+    return Annotated[str, Field(pattern=pattern, json_schema_extra={"words": words}, **bounds)]
 
 
-def _suggest(error):
-    """How to write a number that YAML takes for text, where the schema wants one."""
-    parts = [error.schema, *error.schema.get("oneOf", ())]
-    kinds = {kind for part in parts for kind in _listed(part.get("type"))}
-    if not kinds & {"number", "integer"} or "string" in kinds:
-        return ""
-    return suggest_number(error.instance, "number" not in kinds)
+LETTER_FIRST = "of letters, digits and hyphens, a letter first"
+Subject = Literal[layout.SUBJECTS]
+Region = _text(r"^[A-Za-z][A-Za-z0-9-]*$", LETTER_FIRST, max_length=60)
+Part = _text(r"^[A-Za-z0-9_-]+:[^:\n]+$", "of the form atlas:label", max_length=200)
+Variable = _text(r"^[A-Za-z][A-Za-z0-9]*$", "of letters and digits, a letter first", max_length=60)
+Module = _text(r"^[A-Za-z0-9_.]+$", "of the form down_blocks.0")
+SpaceName = _text(
+    r"^[A-Za-z][A-Za-z0-9_-]*$",
+    "of letters, digits, hyphens and underscores, a letter first",
+    max_length=60,
+)
+Function = _text(
+    r"^[A-Za-z_][A-Za-z0-9_]*([.][A-Za-z_][A-Za-z0-9_]*)+$", "of the form module.function"
+)
+MethodName = _text(
+    r"^[a-z][a-z0-9-]*$", "of small letters, digits and hyphens, a letter first", max_length=60
+)
+Metric = _text("^[A-Za-z0-9:._-]+$", "of the form psm:clip:image_embeds")
+Url = _text(r"^https?://[^\s{}]+$", "of the form https://host")
+Sha256 = _text("^[0-9A-Fa-f]{64}$", "of 64 hexadecimal digits")
+Path = Annotated[str, BeforeValidator(_expand)]
+Place = Annotated[
+    str,
+    Field(pattern=r"^[^{}\n]+$", json_schema_extra={"words": "without braces or line breaks"}),
+    BeforeValidator(_expand),
+]
+Positive = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(gt=0, le=1)]
+Shares = Annotated[list[Share], *_FILLED]
+Alphas = Annotated[list[Positive], *_FILLED]
+Session = Annotated[int, Field(ge=1, le=40)]
+Sessions = Literal["all", "available"] | Session | Annotated[list[Session], *_FILLED]
+Classes = Annotated[int, Field(ge=2)]
+Betas = Annotated[
+    Literal[*SHORT_BETAS, *layout.BETA_VERSIONS],
+    AfterValidator(lambda value: SHORT_BETAS.get(value, value)),
+]
 
 
-def _listed(value):
-    """A value of a schema that may be one or several, as a list."""
-    return value if isinstance(value, list) else [value]
+def _seed(meaning):
+    return _key(42, meaning, ge=0, le=LARGEST_SEED)
 
 
-def _once(errors):
-    """One violation of each problem."""
-    deep = {tuple(error.absolute_path)[:-1] for error in errors}
-    told = set()
-    for error in errors:
-        path = tuple(error.absolute_path)
-        # A list lacks a value that is misspelt in it; the same value is as wrong in each place.
-        if error.validator == "contains" and path in deep:
-            continue
-        listed = path and isinstance(path[-1], int)
-        problem = (path[:-1], repr(error.instance)) if listed else path
-        if problem not in told or error.validator == "additionalProperties":
-            told.add(problem)
-            yield error
+class Section(BaseModel):
+    """Settings that belong together; a key that is not listed is refused."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, populate_by_name=True)
 
 
-def _name(key):
-    """A key for a sentence: as it is, or where it is odd as Python writes it."""
-    return key if re.fullmatch(r"[\w.-]{1,40}", key) else _show(key)
+class Entry(Section):
+    """An entry of a map of named things: only what is set of it counts."""
+
+    @model_serializer(mode="wrap")
+    def _leave_out_unset(self, write):
+        return {name: value for name, value in write(self).items() if name in self.model_fields_set}
 
 
-def _find_unusable(config):
-    """Yield a sentence for each part that is no plain data, which a schema cannot describe."""
-    waiting = [((), config)]
-    for _ in range(MOST_VALUES):
-        if not waiting:
-            return
-        path, value = waiting.pop()
-        parts = ()
-        if isinstance(value, dict):
-            parts = list(value.items())
-        elif isinstance(value, list):
-            parts = list(enumerate(value))
-        elif isinstance(value, int | float) and not -LARGEST <= value <= LARGEST:
-            found = _show(value) if isinstance(value, float) else "one of more digits"
-            yield f"{_key(path)} must be a number from {-LARGEST:g} to {LARGEST:g}, not {found}."
-        if len(path) >= DEEPEST and parts:
-            yield f"{_key(path[:3])} must be nested less deeply."
-            continue
-        for key, part in reversed(parts):
-            if isinstance(key, str) or isinstance(value, list):
-                waiting.append(((*path, key), part))
-            else:
-                yield f"{_key(path)} must have texts as keys, not {_show(key)}."
-    yield f"The configuration must have fewer than {MOST_VALUES} values."
+class Nsd(Section):
+    """The release and which part of it to use."""
+
+    root: Place | None = _key(
+        None,
+        "Folder that holds nsddata, nsddata_betas and nsddata_stimuli, or its address in a bucket "
+        "(s3://bucket or s3://bucket/folder).",
+    )
+    captions: Place | None = _key(
+        None,
+        "Folder of COCO's captions_train2017.json and captions_val2017.json, or its address in a "
+        "bucket; null for nsddata_stimuli/stimuli/nsd/annotations under the root.",
+    )
+    endpoint: Url | None = _key(None, "URL of the service that has the bucket; null for Amazon's.")
+    signed: bool = _key(
+        False, "Sign requests to the bucket with your credentials; a public bucket needs none."
+    )
+    betas: Betas = _key(
+        layout.BETA_VERSIONS[2],
+        "Version of the single-trial betas; b1, b2 and b3 are short for the others, in this order.",
+    )
+    format: Literal["hdf5", "nifti"] = _key(
+        "hdf5", "Which of the two files of a session to read; their numbers are the same."
+    )
+    space: Literal[layout.SPACES] = _key("func1pt8mm", "Volume space of betas and regions.")
+    reorient: bool = _key(
+        False,
+        "Turn volumes (regions, ncsnr) whose axes run another way than the release's (right, "
+        "front, top); nothing is resampled. Otherwise they are refused.",
+    )
+    sessions: Sessions = _key(
+        37,
+        "All sessions of a subject, those whose betas are there (available), the first n, or a "
+        "list of numbers from 1. The published split is the first 37.",
+        "sessions",
+    )
 
 
-def _match_whole(validator, pattern, text, schema):
-    """The keyword pattern; in Python's reading of it, a final $ ignores a newline at the end."""
-    if isinstance(text, str) and not re.search(re.sub(r"\$$", r"\\Z", pattern), text):
-        yield jsonschema.ValidationError(f"{_show(text)} does not match {pattern}")
+class Model(Section):
+    """The latent diffusion model, in the layout of diffusers."""
+
+    path: Path = _key("CompVis/stable-diffusion-v1-4", "A folder or a hub id.")
+    revision: str | None = _key(
+        "133a221b8aa7292a167afc5127cb63fb5005638b",
+        "Commit of the hub repository; null for a folder, and where path alone is set.",
+    )
+    resolution: int = _key(320, "Side of the picture given to the autoencoder.", "pixels", ge=8)
+    device: Literal["auto", "cpu", "cuda"] = _key(
+        "auto", "Where the networks and the ridge run; auto is a GPU where there is one."
+    )
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = _key(
+        "auto", "Precision of the networks; auto is float16 on a GPU and float32 on a CPU."
+    )
+    batch_size: int = _key(32, "Images at once; halved when memory runs out.", "images", ge=1)
 
 
-Validator = jsonschema.validators.extend(jsonschema.Draft202012Validator, {"pattern": _match_whole})
+class Denoising(Section):
+    """How z_c is made of z and c: z is noised, then denoised with c."""
+
+    num_inference_steps: int = _key(
+        50, "Steps of the whole chain.", "steps", ge=1, le=1000, old="steps"
+    )
+    strength: Share = _key(0.8, "Share of the chain that is run: 0.8 of 50 steps runs 40.")
+    guidance_scale: float = _key(
+        5.0, "Classifier-free guidance scale; 1 turns it off.", ge=1, old="guidance"
+    )
+    scheduler: Literal["ddim", "dpmsolver++"] = _key("ddim", "Sampler.")
+    noise: Literal["per-image", "shared"] = _key(
+        "per-image", "Noise keyed by the image, or one noise for all."
+    )
+    seed: int = _seed("Seed of the noise.")
 
 
-def check_schema(config, schema):
-    """List what a configuration has that its schema does not allow.
+class Variant(Entry):
+    """What differs from denoising."""
 
-    Parameters
-    ----------
-    config : dict
-    schema : str or Path
-        A JSON Schema (draft 2020-12) in YAML; the title of a part with a pattern says it in words.
-
-    Returns
-    -------
-    list of str
-        One sentence a violation, naming the key and the allowed values.
-    """
-    problems = list(islice(_find_unusable(config), MOST_PROBLEMS))
-    if problems:
-        return problems
-    with open(schema, encoding="utf-8") as stream:
-        validator = Validator(yaml.safe_load(stream))
-    errors = sorted(validator.iter_errors(config), key=lambda error: list(map(str, error.path)))
-    return [_sentence(error) for error in _once(errors)]
+    noise: Literal["per-image", "shared"] = _key(
+        "per-image", "Noise keyed by the image, or one noise for all."
+    )
+    seed: int = _seed("Seed of the noise.")
 
 
-def check_consistency(config):
-    """List keys of a valid, complete configuration that contradict one another.
+class Trajectories(Section):
+    """Latents and U-Net activations along the reverse process of denoising, for figures 7 to 9."""
 
-    Parameters
-    ----------
-    config : dict
-        With the defaults filled in.
+    noise_levels: Shares = _key(
+        [0.2, 0.4, 0.6, 0.8, 1.0],
+        "Shares of the chain that are run; z_c is kept at the end of each.",
+        min_length=2,
+    )
+    drawn_levels: Shares = _key(
+        [0.2, 0.6, 1.0], "Those of them that figure 7 draws: low, middle, high."
+    )
+    step_shares: Shares = _key(
+        [0.25, 0.5, 1.0],
+        "Shares of the steps of denoising.strength after which latent and activations are kept: "
+        "early, middle, late (figures 8 and 9).",
+    )
+    latent: Literal["x_t", "x0"] = _key(
+        "x_t", "Latent kept at a step: the noisy one (x_t), or the clean one predicted there (x0)."
+    )
+    blocks: dict[Variable, Module] = _key(
+        {
+            "down1": "down_blocks.0",
+            "down2": "down_blocks.1",
+            "mid": "mid_block",
+            "up1": "up_blocks.0",
+            "up2": "up_blocks.1",
+        },
+        "Name and path of the U-Net's modules whose output is kept, in the order of the network.",
+        min_length=2,
+    )
+    reduction: Literal["exact", "projection", "pooling"] = _key(
+        "exact",
+        "Whether Gram matrices are of whole activations, or of what a projection or pooling to "
+        "width leaves.",
+    )
+    width: int = _key(
+        6400, "Most numbers kept of a block and step by projection or pooling.", "numbers", ge=1
+    )
+    variants: dict[Variable, Variant] = _key(
+        {"shared": {"noise": "shared"}, "seed43": {"seed": 43}, "seed44": {"seed": 44}},
+        "Other noise for comparison over the steps, each with what differs from denoising.",
+    )
+    controls: Annotated[list[Literal[CONTROLS]], *_LISTED] = _key(
+        ["empty", "other-caption"],
+        "Texts that z_c is denoised with for comparison, none or another image's: what it then "
+        "adds to z is no information from c. Its linear part is always compared.",
+    )
+    chunks: int = _key(8, "Jobs among which a subject's images are divided.", "jobs", ge=1)
 
-    Returns
-    -------
-    list of str
-    """
-    problems = []
-    subjects = ", ".join(config["subjects"])
-    if config["figure_subject"] not in config["subjects"]:
-        problems.append(
-            f"figure_subject must be one of subjects ({subjects}), not {config['figure_subject']}."
+
+class FeatureSpace(Entry):
+    """A feature space of one's own."""
+
+    function: Function = Field(
+        description="Dotted name of a function as nsdldm.features.pictures.embed_pictures."
+    )
+    settings: Annotated[dict[str, Any], AfterValidator(_expand_weights)] = Field(
+        description="Its keyword arguments; weights is a path or a hub id."
+    )
+
+
+class Decoding(Section):
+    """Ridge decoders of features of the images, from single trials."""
+
+    targets: dict[Literal["z", "c", "zc"], Region] = _key(
+        {"z": "early", "c": "ventral"},
+        "The region, a key of rois and matrices, that each feature is decoded from.",
+        min_length=1,
+    )
+    protocols: Annotated[list[Literal["corrected", "takagi2023"]], *_FILLED] = _key(
+        ["corrected", "takagi2023"],
+        "Ways of decoding that are run to the end; the first is drawn. takagi2023 is the published "
+        "decoders' arithmetic, not their way to pictures (docs/choices.md).",
+    )
+    alphas: Alphas = _key(
+        [1.0e0, 1.0e1, 1.0e2, 1.0e3, 1.0e4, 1.0e5, 1.0e6],
+        "Ridge penalties tried by the corrected protocol, on standardised responses.",
+    )
+    n_folds: int = _key(
+        5, "Cross-validation folds of the corrected protocol, grouped by image.", "folds", ge=2
+    )
+    weights: bool = _key(False, "Keep the decoders' weights (voxels x dimensions).")
+    memory_gb: Positive = _key(48.0, "Memory a fit may use; sets the targets of one fit.", "GB")
+    seed: int = _seed("Seed of the folds, and of sampled latents in takagi2023.")
+
+
+class Reconstruction(Section):
+    """Pictures from decoded features."""
+
+    methods: Annotated[list[Literal["z", "z-coarse", "c", "zc", "true-zc"]], *_FILLED] = _key(
+        ["z", "z-coarse", "c", "zc", "true-zc"],
+        "What pictures are made from; z-coarse is without diffusion, true-zc starts from the "
+        "images' own features (the ceiling). zc must be among them.",
+    )
+    resolution: int = _key(512, "Side of the pictures made.", "pixels", ge=8)
+    samples: int = _key(5, "Pictures per image and method.", "pictures", ge=1)
+    num_inference_steps: int = _key(
+        50, "Steps of the whole chain.", "steps", ge=1, le=1000, old="steps"
+    )
+    strength: Share = _key(0.8, "Share of the chain that is run from z; c alone runs all of it.")
+    guidance_scale: float = _key(
+        5.0, "Classifier-free guidance scale; 1 turns it off.", ge=1, old="guidance"
+    )
+    scheduler: Literal["ddim", "dpmsolver++"] = _key("ddim", "Sampler.")
+    compile: bool = _key(False, "Compile the U-Net; pays on a GPU.")
+    chunks: int = _key(
+        8, "Jobs among which the images of a subject and method are divided.", "jobs", ge=1
+    )
+    seed: int = _seed("Seed of the noise.")
+
+
+class Network(Entry):
+    """Where a network's weights are."""
+
+    weights: Path | None = _key(
+        None,
+        "The demo model's folder; for clip and clip-b32 a folder or hub id; else a file or an "
+        "https address. Without weights the network's metrics are listed as not computed.",
+    )
+    revision: str | None = _key(None, "Commit of a hub id.")
+    sha256: Sha256 | None = _key(None, "Hash of the weights of a published network.")
+
+
+class Evaluation(Section):
+    """Comparison of reconstructions with the images."""
+
+    networks: dict[Literal[tuple(VIEWS)], Network] = _key(
+        {name: {} for name in PUBLISHED},
+        "Networks whose features are compared, and where their weights are; {} is a network "
+        "without weights, null removes one.",
+    )
+    best_by: Metric = _key(
+        "corr16",
+        "Score of a sample by which figures 3 and 4 draw the best one: pixcorr, ssim, corr16, or "
+        "of a network with weights, such as psm:clip:image_embeds.",
+    )
+    shown_images: int = _key(8, "Images in figures 3 and 4.", "images", ge=1)
+    nsd_ids: list[Annotated[int, Field(ge=0, lt=layout.N_IMAGES)]] | None = _key(
+        None, "Draw these images instead (NSD numbers from 0); null chooses by rank."
+    )
+    n_way: Classes | Annotated[list[Classes], *_FILLED] = _key(
+        50,
+        "Classes among which that of the image has to win, or a list of such numbers.",
+        "classes",
+    )
+    bootstrap: int = _key(1000, "Draws of images for confidence intervals.", "draws", ge=100)
+    seed: int = _seed("Seed of chance levels and intervals.")
+
+
+class Method(Entry):
+    """A decoder that is trained."""
+
+    preset: MethodName = _key("", "Name of a preset; the decoder's own name where it is not set.")
+    stage1: dict[str, Any] = _key({}, "What differs from the preset in the masked autoencoder.")
+    stage2: dict[str, Any] = _key({}, "What differs in the alignment.")
+    stage3: dict[str, Any] = _key({}, "What differs in the fine-tuning of the diffusion model.")
+
+
+class Clip(Section):
+    """The CLIP model that the second stage aligns with."""
+
+    path: Path = _key(
+        "openai/clip-vit-base-patch32", "A folder in the layout of transformers, or a hub id."
+    )
+    revision: str | None = _key(
+        None, "Commit of the hub repository, one that has model.safetensors; null for a folder."
+    )
+
+
+class Sampling(Section):
+    """How pictures are made of what trained decoders give."""
+
+    num_inference_steps: int = _key(
+        250, "Steps of the whole chain.", "steps", ge=1, le=1000, old="steps"
+    )
+    scheduler: Literal["ddim", "dpmsolver++", "plms"] = _key("plms", "Sampler.")
+    samples: int = _key(5, "Pictures per image.", "pictures", ge=1)
+
+
+class Trained(Section):
+    """Decoders that are trained; only when asked for (docs/trained.md)."""
+
+    subjects: Annotated[list[Subject], *_FILLED] | None = _key(
+        None, "Whose decoders are tabulated; null for all of subjects."
+    )
+    regions: Annotated[list[Region], *_FILLED] = _key(
+        ["nsdgeneral"], "Regions, keys of matrices, whose voxels they see."
+    )
+    size: Literal["full", "demo"] = _key(
+        "full", "Sizes of the presets, or small ones laid over them."
+    )
+    methods: dict[MethodName, Method] = _key(
+        {
+            "fcae": {"preset": "fcae-base"},
+            "fcae-fi": {},
+            "fcae-ft": {},
+            "fcae-f": {},
+            "mae-fi": {},
+            "mae-f": {},
+            "mind-vis": {},
+            "vis-dec": {},
+        },
+        "Decoders by name, each with its preset and what differs from that in a stage.",
+    )
+    train_on: Literal["averages", "trials"] = _key(
+        "averages", "What they are trained on: averages of an image's trials, or single trials."
+    )
+    validation: float = _key(
+        0.1,
+        "Share of training images that are kept out of training for validation. Their loss is "
+        "drawn, and chooses the weights of a stage with keep: best.",
+        gt=0,
+        le=0.5,
+        old="held_back",
+    )
+    clip: Clip = Field(default_factory=Clip)
+    precision: Literal["auto", "float32", "bf16", "fp16"] = _key(
+        "auto", "Precision of training; auto is bf16 on a GPU and float32 on a CPU."
+    )
+    sampling: Sampling = Field(default_factory=Sampling)
+    seed: int = _seed("Seed of validation images, weights, order, masks and noise.")
+
+
+class Gallery(Section):
+    """The page with all reconstructions, results/report/gallery.html."""
+
+    samples: int | None = _key(
+        None, "Most samples shown per image and method; null shows all that fit.", "samples", ge=1
+    )
+    pixels: int = _key(96, "Side of a small picture.", "pixels", ge=32)
+    quality: int = _key(60, "Quality of WebP.", ge=1, le=100)
+    max_megabytes: Positive = _key(60.0, "Bound of the file.", "MB")
+
+
+class Encoding(Section):
+    """Voxel-wise encoders: himalaya's kernel ridge, one alpha per voxel."""
+
+    alphas: Alphas = _key(
+        [1.0e-3, 1.0e-2, 1.0e-1, 1.0e0, 1.0e1, 1.0e2, 1.0e3, 1.0e4, 1.0e5, 1.0e6],
+        "Ridge penalties tried.",
+        "mean squared norm of a training image's features",
+    )
+    n_folds: int = _key(5, "Cross-validation folds, grouped by image.", "folds", ge=2)
+    weights: Annotated[list[Annotated[float, Field(ge=0, le=1)]], *_FILLED] = _key(
+        [0.0, 0.03, 0.1, 0.3, 0.5, 0.7, 0.9, 0.97, 1.0],
+        "Shares of the first of two spaces that a joint model tries; 0 and 1 are the single "
+        "models. A coarse grid hides small shares.",
+    )
+    flips: int = _key(
+        10000, "Sign flips of the tests of unique variance and of best blocks.", "flips", ge=99
+    )
+    drawn: Literal["unique", "joint"] = _key(
+        "unique",
+        "Voxels coloured in figures 7 and 8: those of significant unique variance, or all that "
+        "both spaces predict.",
+    )
+    max_components: int = _key(
+        6400, "Principal components kept of a feature space.", "components", ge=1
+    )
+    train_on: Literal["averages", "trials"] = _key(
+        "averages", "Fit to the average of an image's trials, or to single trials."
+    )
+    zscore: bool = _key(True, "z-score each session with the statistics of its training trials.")
+    fdr: Share = _key(0.05, "False discovery rate over the cortex voxels of a space and subject.")
+    table_ncsnr: Annotated[list[Annotated[float, Field(ge=0)]], *_FILLED] = _key(
+        [0.0, 0.2],
+        "Summaries are made over voxels with at least this ncsnr, one row each.",
+        "ncsnr",
+    )
+    controls_every: int = _key(
+        4,
+        "Controls of unique variance are fitted in every so many voxels (1 fits all): means over "
+        "regions need no more.",
+        "voxels",
+        ge=1,
+    )
+    group_ncsnr: float = _key(
+        0.0,
+        "Least ncsnr of the voxels that the comparison of subjects averages; 0 takes all.",
+        "ncsnr",
+        ge=0,
+    )
+    bootstrap: int = _key(
+        1000, "Draws of images and of parts of a region for confidence intervals.", "draws", ge=100
+    )
+    memory_gb: Positive = _key(24.0, "Memory a fit may use; sets its batches.", "GB")
+    seed: int = _seed("Seed of folds, flips and draws.")
+
+
+class Demo(Section):
+    """The simulated release; only read when dataset is demo."""
+
+    seed: int = _seed("Seed of pictures, design and brains.")
+    sessions: int = _key(3, "Sessions of 750 trials per subject.", "sessions", ge=1, le=39)
+    shared_images: int = _key(150, "Images that all subjects see (test).", "images", ge=3, le=1000)
+    unique_images: int = _key(
+        792, "Images of one subject only (training).", "images", ge=10, le=9000
+    )
+
+
+class Override(Entry):
+    """Settings of a single subject; changing them reruns that subject only."""
+
+    sessions: Sessions = _key("all", "As nsd.sessions.", "sessions")
+    min_ncsnr: float | None = _key(None, "As min_ncsnr.", "ncsnr", ge=0)
+
+
+class Settings(Section):
+    """All settings of a run."""
+
+    dataset: Literal["demo", "nsd"] = _key(
+        "demo",
+        "demo: simulate a release under results/demo and read it; nsd: read the release at "
+        "nsd.root.",
+    )
+    subjects: Annotated[list[Subject], *_FILLED] = _key(
+        ["subj01", "subj02", "subj05", "subj07"],
+        "Subjects to run. Removing one reruns only the group products.",
+    )
+    figure_subject: Subject | None = _key(
+        None,
+        "Whose figures become results/figures/fig6.png and the like; null for the first of "
+        "subjects.",
+    )
+    nsd: Nsd = Field(default_factory=Nsd)
+    rois: dict[Region, Annotated[list[Part], Field(min_length=1)]] = _key(
+        {
+            "cortex": ["streams:ribbon"],
+            "early": ["streams:early"],
+            "ventral": ["streams:ventral"],
+            "lateral": ["streams:lateral"],
+            "parietal": ["streams:parietal"],
+            "frontal": ["HCP_MMP1:72", "HCP_MMP1:87"],
+            "nsdgeneral": ["nsdgeneral:all"],
+        },
+        "Regions, each a union of atlas:label (name or number) of any atlas volume of the release; "
+        "the label ribbon is the atlas' whole cortical ribbon, the label all every voxel with a "
+        "label. Outlines of all but cortex are drawn.",
+    )
+    matrices: Annotated[list[Region], *_FILLED] = _key(
+        ["cortex", "early", "ventral", "nsdgeneral"],
+        "Regions whose single-trial betas are written as matrices, in one pass over the betas.",
+    )
+    min_ncsnr: float | None = _key(
+        None,
+        "Least noise-ceiling signal-to-noise ratio of a voxel to be kept; null keeps all.",
+        "ncsnr",
+        ge=0,
+    )
+    model: Model = Field(default_factory=Model)
+    denoising: Denoising = Field(default_factory=Denoising)
+    trajectories: Trajectories = Field(default_factory=Trajectories)
+    feature_spaces: dict[SpaceName, FeatureSpace] = _key(
+        {}, "More feature spaces for the encoders, by name (docs/feature_spaces.md)."
+    )
+    decoding: Decoding = Field(default_factory=Decoding)
+    reconstruction: Reconstruction = Field(default_factory=Reconstruction)
+    evaluation: Evaluation = Field(default_factory=Evaluation)
+    trained: Trained = Field(default_factory=Trained)
+    gallery: Gallery = Field(default_factory=Gallery)
+    encoding: Encoding = Field(default_factory=Encoding)
+    demo: Demo = Field(default_factory=Demo)
+    overrides: dict[Subject, Override] = _key({}, "Settings of single subjects.")
+    complete: bool = _key(
+        False,
+        "Maps such as rois hold all their entries: none of the defaults, or of the demo's preset, "
+        "is added to those that are given. The configuration that rules read says true.",
+    )
+
+    @model_validator(mode="after")
+    def _agree(self):
+        """Fill in whose figures and decoders are drawn; refuse settings that contradict others."""
+        self.figure_subject = self.figure_subject or self.subjects[0]
+        self.trained.subjects = self.trained.subjects or self.subjects
+        self.complete = True
+        checks = (_check_regions, _check_spaces, _check_blocks, _check_trained, _check_demo)
+        problems = [problem for check in checks for problem in check(self)]
+        if problems:
+            raise PydanticCustomError("contradictions", "several", {"problems": problems})
+        return self
+
+
+def _check_regions(settings):
+    """Contradictions among subjects, the release and regions."""
+    subjects, rois, matrices = settings.subjects, settings.rois, settings.matrices
+    if settings.figure_subject not in subjects:
+        yield (
+            f"figure_subject must be one of subjects ({', '.join(subjects)}), not "
+            f"{settings.figure_subject}."
         )
-    if config["dataset"] == "nsd" and not config["nsd"]["root"]:
-        problems.append("nsd.root must be the release's folder when dataset is nsd, not empty.")
+    if settings.dataset == "nsd" and not settings.nsd.root:
+        yield "nsd.root must be the release's folder when dataset is nsd, not empty."
     # That cortex is missing is said below.
-    unknown = sorted(set(config["matrices"]) - set(config["rois"]) - {"cortex"})
+    unknown = sorted(set(matrices) - set(rois) - {"cortex"})
     if unknown:
-        problems.append(
-            f"matrices must name keys of rois ({', '.join(config['rois'])}), "
-            f"not {', '.join(unknown)}."
-        )
-    for needed, key in (("cortex", "rois"), ("cortex", "matrices")):
-        if needed not in config[key]:
-            problems.append(f"{key} must have {needed}, the voxels that the encoders predict.")
-    for target, roi in config["decoding"]["targets"].items():
-        if roi not in config["matrices"]:
-            problems.append(
-                f"decoding.targets.{target} must name one of matrices "
-                f"({', '.join(config['matrices'])}), not {roi}."
+        yield f"matrices must name keys of rois ({', '.join(rois)}), not {', '.join(unknown)}."
+    for key, names in (("rois", rois), ("matrices", matrices)):
+        if "cortex" not in names:
+            yield f"{key} must have cortex, the voxels that the encoders predict."
+    for target, roi in settings.decoding.targets.items():
+        if roi not in matrices:
+            yield (
+                f"decoding.targets.{target} must name one of matrices ({', '.join(matrices)}), "
+                f"not {roi}."
             )
-    return problems + _check_spaces(config) + _check_demo(config) + _check_trained(config)
+    if "zc" not in settings.reconstruction.methods:
+        found = ", ".join(settings.reconstruction.methods)
+        yield f"reconstruction.methods must have zc among its values, not only {found}."
 
 
 def plan_trajectories(config):
@@ -237,7 +632,7 @@ def plan_trajectories(config):
     Parameters
     ----------
     config : dict
-        Complete.
+        Complete, as `nsdldm.workflow.loading.load_settings` returns it.
 
     Returns
     -------
@@ -251,94 +646,146 @@ def plan_trajectories(config):
     """
     chain, settings = config["denoising"], config["trajectories"]
     return plan_spaces(
-        steps=chain["steps"],
+        steps=chain["num_inference_steps"],
         strength=chain["strength"],
         strengths=settings["noise_levels"],
         **{key: settings[key] for key in ("step_shares", "latent", "blocks")},
     )
 
 
-def _check_spaces(config):
+def _check_spaces(settings):
     """Contradictions among the feature spaces."""
-    settings = config["trajectories"]
+    own, config = settings.trajectories, settings.model_dump()
     try:
         planned = plan_trajectories(config)
     except InputError as error:
-        return [str(finding) for finding in error.findings]
-    problems = []
-    unknown = sorted(set(settings["drawn_levels"]) - set(settings["noise_levels"]))
+        yield from map(str, error.findings)
+        return
+    unknown = sorted(set(own.drawn_levels) - set(own.noise_levels))
     if unknown:
-        levels = ", ".join(map(str, settings["noise_levels"]))
-        found = ", ".join(map(str, unknown))
-        problems.append(
+        levels, found = (", ".join(map(str, each)) for each in (own.noise_levels, unknown))
+        yield (
             f"trajectories.drawn_levels must be of trajectories.noise_levels ({levels}), "
             f"not {found}."
         )
     for key in ("noise_levels", "drawn_levels", "step_shares"):
-        if settings[key] != sorted(settings[key]):
-            problems.append(f"trajectories.{key} must ascend, not {settings[key]}.")
-    if not any(0 < weight < 1 for weight in config["encoding"]["weights"]):
-        problems.append("encoding.weights must hold at least one share between 0 and 1.")
+        values = getattr(own, key)
+        if values != sorted(values):
+            yield f"trajectories.{key} must ascend, not {values}."
+    if not any(0 < weight < 1 for weight in settings.encoding.weights):
+        yield "encoding.weights must hold at least one share between 0 and 1."
     controls = CONTROLS + PARTS
-    taken = ", ".join(sorted(set(settings["variants"]) & set(controls)))
+    taken = ", ".join(sorted(set(own.variants) & set(controls)))
     if taken:
-        problems.append(f"trajectories.variants must have other names than {taken}, a control.")
-    variants = {f"{space}-{name}" for space in planned for name in settings["variants"]}
+        yield f"trajectories.variants must have other names than {taken}, a control."
+    variants = {f"{space}-{name}" for space in planned for name in own.variants}
     known = {"z", "z_logvar", "c", "zc", *planned, *variants}
     known |= {f"{space}-{control}" for space in known for control in controls}
     known |= {f"blocks-{space.removeprefix('zc-')}" for space in planned}
-    taken = sorted(set(config["feature_spaces"]) & known)
+    taken = ", ".join(sorted(set(settings.feature_spaces) & known))
     if taken:
-        problems.append(f"feature_spaces must have names of their own, not {', '.join(taken)}.")
-    return problems
+        yield f"feature_spaces must have names of their own, not {taken}."
 
 
-def _check_trained(config):
+def _check_blocks(settings):
+    """Two names of one module of the U-Net."""
+    names = {}
+    for name, path in settings.trajectories.blocks.items():
+        names.setdefault(path, []).append(name)
+    for path, twins in names.items():
+        if len(twins) > 1:
+            yield (
+                f"trajectories.blocks must have one name for a module, not {' and '.join(twins)} "
+                f"for {path}; {twins[0]}: null removes {twins[0]}."
+            )
+
+
+def _check_trained(settings):
     """Contradictions among the decoders that are trained."""
-    problems, trained = [], config["trained"]
-    for key, source in (("subjects", "subjects"), ("regions", "matrices")):
-        unknown = sorted(set(trained[key] or []) - set(config[source]))
+    trained = settings.trained
+    for key, known, source in (
+        ("subjects", settings.subjects, "subjects"),
+        ("regions", settings.matrices, "matrices"),
+    ):
+        unknown = ", ".join(sorted(set(getattr(trained, key)) - set(known)))
         if unknown:
-            known, found = ", ".join(config[source]), ", ".join(unknown)
-            problems.append(f"trained.{key} must name some of {source} ({known}), not {found}.")
-    taken = sorted(set(trained["methods"]) & set(config["reconstruction"]["methods"]))
+            yield (f"trained.{key} must name some of {source} ({', '.join(known)}), not {unknown}.")
+    methods = {name: own.model_dump() for name, own in trained.methods.items()}
+    taken = [name for name in settings.reconstruction.methods if name in methods]
     if taken:
-        names = ", ".join(taken)
-        problems.append(f"trained.methods must have names of their own, not {names}, a ridge one.")
-    methods = {name: own for name, own in trained["methods"].items() if name not in taken}
-    return problems + check_methods(methods, trained["size"])
+        names = ", ".join(sorted(taken))
+        yield f"trained.methods must have names of their own, not {names}, a ridge one."
+    methods = {name: own for name, own in methods.items() if name not in taken}
+    yield from check_methods(methods, trained.size)
 
 
-def _check_demo(config):
+def _check_demo(settings):
     """Contradictions among what the demo writes and what is read."""
-    problems = []
-    demo = config["demo"]
-    if config["dataset"] == "demo":
-        asked = {"nsd.sessions": config["nsd"]["sessions"]}
-        for subject, own in config["overrides"].items():
-            asked[f"overrides.{subject}.sessions"] = own.get("sessions", "all")
-        for key, sessions in asked.items():
-            last = (
-                0
-                if sessions == "all"
-                else max(sessions if isinstance(sessions, list) else [sessions])
+    if settings.dataset != "demo":
+        return
+    demo, nsd = settings.demo, settings.nsd
+    asked = {"nsd.sessions": nsd.sessions}
+    for subject, own in settings.overrides.items():
+        asked[f"overrides.{subject}.sessions"] = own.sessions
+    for key, sessions in asked.items():
+        numbers = sessions if isinstance(sessions, list) else [sessions]
+        if max((n for n in numbers if isinstance(n, int)), default=0) > demo.sessions:
+            yield f"{key} must be within the {demo.sessions} of demo.sessions, not {sessions}."
+    for key, written in DEMO_WRITES.items():
+        if getattr(nsd, key) != written:
+            yield (
+                f"nsd.{key} must be {written} when dataset is demo, which writes no other, not "
+                f"{getattr(nsd, key)}."
             )
-            if last > demo["sessions"]:
-                problems.append(
-                    f"{key} must be within the {demo['sessions']} of demo.sessions, not {sessions}."
-                )
-        problems += [
-            f"nsd.{key} must be {written} when dataset is demo, which writes no other, not "
-            f"{config['nsd'][key]}."
-            for key, written in DEMO_WRITES.items()
-            if config["nsd"][key] != written
-        ]
-        trials = 750 * demo["sessions"]
-        images = demo["shared_images"] + demo["unique_images"]
-        if not images <= trials <= 3 * images:
-            problems.append(
-                f"demo.shared_images + demo.unique_images must be between {-(-trials // 3)} and "
-                f"{trials}, so that {demo['sessions']} sessions of 750 trials show each image one "
-                f"to three times, not {images}."
-            )
-    return problems
+    trials = layout.TRIALS_PER_SESSION * demo.sessions
+    images = demo.shared_images + demo.unique_images
+    if not images <= trials <= 3 * images:
+        yield (
+            f"demo.shared_images + demo.unique_images must be between {-(-trials // 3)} and "
+            f"{trials}, so that {demo.sessions} sessions of 750 trials show each image one to "
+            f"three times, not {images}."
+        )
+
+
+DEMO_MODEL = "resources/demo_model"
+# What the demo does otherwise: laid over the defaults and under what the user sets.
+DEMO = {
+    "subjects": ["subj01", "subj02"],
+    "nsd": {"sessions": "all"},
+    # The simulated release has an atlas of its own for the control without visual responses.
+    "rois": {"frontal": ["control:frontal"], "nsdgeneral": None},
+    "matrices": ["cortex", "early", "ventral"],
+    "model": {"path": DEMO_MODEL, "revision": None, "resolution": 96, "batch_size": 16},
+    "denoising": {"num_inference_steps": 5},
+    "trajectories": {
+        # With 5 steps 0.2 is z itself.
+        "noise_levels": [0.4, 0.6, 0.8, 1.0],
+        "drawn_levels": [0.4, 0.6, 1.0],
+        "width": 2000,
+        "variants": {"seed44": None},
+        "chunks": 1,
+    },
+    "decoding": {"protocols": ["corrected"], "memory_gb": 4.0},
+    "reconstruction": {"resolution": 96, "samples": 3, "num_inference_steps": 8, "chunks": 1},
+    "evaluation": {
+        # The demo's own networks stand in under their own names.
+        "networks": dict.fromkeys(PUBLISHED)
+        | {name: {"weights": DEMO_MODEL} for name in ("demo-clip", "demo-alexnet", "demo-judge")},
+        "best_by": "psm:demo-clip:image_embeds",
+        # Of 12 classes.
+        "n_way": [4, 2, 8],
+    },
+    "trained": {
+        "regions": ["early", "ventral"],
+        "size": "demo",
+        "clip": {"path": f"{DEMO_MODEL}/clip", "revision": None},
+        "sampling": {"num_inference_steps": 8, "scheduler": "ddim", "samples": 1},
+    },
+    "encoding": {
+        "alphas": [1.0e-2, 1.0e-1, 1.0e0, 1.0e1, 1.0e2, 1.0e3, 1.0e4],
+        "weights": [0.0, 0.1, 0.5, 0.9, 1.0],
+        # 150 test images tell few voxels' unique variance from none.
+        "drawn": "joint",
+        "memory_gb": 4.0,
+    },
+}

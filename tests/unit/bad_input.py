@@ -72,15 +72,14 @@ from nsdldm.nsd.trials import read_design, read_responses, read_stim_info
 from nsdldm.plots.pictures import open_pictures, rank_samples, read_test_images
 from nsdldm.support.errors import InputError
 from nsdldm.workflow import workfolder
+from nsdldm.workflow.loading import SettingsError, load_settings
 from nsdldm.workflow.preflight import preflight
-from nsdldm.workflow.settings import check_consistency, check_schema
 from nsdldm.workflow.slurm import Asked, check_jobs, read_partitions
 from nsdldm.workflow.targets import find_unknown
 from nsdldm.workflow.workfolder import check_name, check_writable, find_foreign
 
 PROJECT = Path(__file__).resolve().parents[2]
 PAGE = PROJECT / "docs/bad_input.md"
-SCHEMA = PROJECT / "schemas/config.schema.yaml"
 CPU = torch.device("cpu")
 SECTIONS = {}
 HEAD = """# What is said of bad input
@@ -106,49 +105,50 @@ def case(section, kind):
 
 CONFIG = "The configuration"
 CONFIGS = {
-    "a key that does not exist": {"encodng": {}},
-    "a value of another type": {"model": {"batch_size": "many"}},
-    "a number out of range": {"denoising": {"strength": 2}},
-    "no number": {"denoising": {"guidance": float("nan")}},
-    "a number without end": {"demo": {"seed": 10**400}},
-    "an unknown subject": {"subjects": ["subj09"]},
-    "a list without values": {"subjects": []},
-    "a name that leads out of the results": {"rois": {"../early": ["streams:early"]}},
-    "a name that ends in a line break": {"rois": {"early\n": ["streams:early"]}},
-    "a name with look-alike letters": {"trajectories": {"variants": {"seеd": {"seed": 1}}}},
-    "a name longer than file names": {"rois": {"v" * 300: ["streams:early"]}},
-    "an atlas that is a path": {"rois": {"early": ["../../streams:early"]}},
-    "a region without an atlas": {"rois": {"early": ["early"]}},
-    "a function that is a path": {"feature_spaces": {"own": {"function": "/x.y", "settings": {}}}},
-    "keys that are no texts": {"overrides": {1: {"sessions": 3}}},
-    "a subject of the figures who is not run": {"figure_subject": "subj05"},
-    "a matrix of no region": {"matrices": ["cortex", "early", "ventral", "V9"]},
-    "more sessions than the demo has": {"nsd": {"sessions": 7}},
-    "two noise levels that are the same steps": {"trajectories": {"noise_levels": [0.2, 0.21]}},
-    "a setting that a trained method's preset lacks": {
-        "trained": {"methods": {"mae-f": {"stage1": {"widht": 96}}}}
-    },
-    "a trained method without a preset": {"trained": {"methods": {"mae-x": {}}}},
-    "a number that YAML takes for text": {"min_ncsnr": "1e-1"},
-    "a list without a value that it must have": {"reconstruction": {"methods": ["z"]}},
-    "a trained method with the name of a cohort": {
-        "trained": {"methods": {"subj02": {"preset": "fcae"}}}
-    },
-    "a trained method with the name of a ridge one": {
-        "trained": {"methods": {"zc": {"preset": "fcae"}}}
-    },
+    "a key that does not exist": "encodng: {}",
+    "a key in another section": "fdr: 0.01",
+    "a key under its old and its new name": "denoising: {steps: 9, num_inference_steps: 8}",
+    "a value of another type": "model: {batch_size: many}",
+    "a number out of range": "denoising: {strength: 2}",
+    "no number": "denoising: {guidance_scale: .nan}",
+    "a number without end": f"demo: {{seed: 1{'0' * 400}}}",
+    "an octal number": "demo: {seed: 010}",
+    "a text that YAML takes for true or false": "model: {dtype: on}",
+    "a text that YAML takes for a number": "model: {revision: 1234567}",
+    "an unknown subject": "subjects: [subj09]",
+    "a list without values": "subjects: []",
+    "a path of a variable that is not set": "nsd: {root: $NSD_ROOT_OF_NOBODY/nsd}",
+    "a name that leads out of the results": "rois: {../early: ['streams:early']}",
+    "a name that ends in a line break": 'rois: {"early\\n": ["streams:early"]}',
+    "a name with look-alike letters": "trajectories: {variants: {seеd: {seed: 1}}}",
+    "a name longer than file names": f"rois: {{{'v' * 300}: ['streams:early']}}",
+    "an atlas that is a path": "rois: {early: ['../../streams:early']}",
+    "a region without an atlas": "rois: {early: [early]}",
+    "a function that is a path": "feature_spaces: {own: {function: /x.y, settings: {}}}",
+    "keys that are no texts": "overrides: {1: {sessions: 3}}",
+    "a name that YAML takes for true or false": "rois: {no: ['streams:early']}",
+    "a subject of the figures who is not run": "figure_subject: subj05",
+    "a matrix of no region": "matrices: [cortex, early, ventral, V9]",
+    "more sessions than the demo has": "nsd: {sessions: 7}",
+    "two noise levels that are the same steps": "trajectories: {noise_levels: [0.2, 0.21]}",
+    "two names of one block": "trajectories: {blocks: {middle: mid_block}}",
+    "a setting that a trained method's preset lacks": (
+        "trained: {methods: {mae-f: {stage1: {widht: 96}}}}"
+    ),
+    "a trained method without a preset": "trained: {methods: {mae-x: {}}}",
+    "a list without a value that it must have": "reconstruction: {methods: [z]}",
+    "a trained method with the name of a cohort": ("trained: {methods: {subj02: {preset: fcae}}}"),
+    "a trained method with the name of a ridge one": "trained: {methods: {zc: {preset: fcae}}}",
 }
 
 
-def merge(base, top):
-    """What Snakemake makes of --configfile."""
-    both = isinstance(base, dict) and isinstance(top, dict)
-    return base | {k: merge(base.get(k), v) for k, v in top.items()} if both else top
-
-
-def check_config(change, _folder):
-    config = merge(yaml.safe_load((PROJECT / "config.yaml").read_text()), change)
-    return check_schema(config, SCHEMA) or check_consistency(config)
+def check_config(text, folder):
+    path = write_text(folder / "config.yaml", text)
+    try:
+        load_settings(yaml.safe_load(text), [path])
+    except SettingsError as error:
+        return error.problems
+    return []
 
 
 for _kind, _change in CONFIGS.items():
@@ -159,7 +159,7 @@ for _kind, _change in CONFIGS.items():
 def _(folder):
     endless = []
     endless.append(endless)
-    return check_config({"feature_spaces": {"own": {"settings": endless}}}, folder)
+    return check_config(yaml.dump({"feature_spaces": {"own": {"settings": endless}}}), folder)
 
 
 # Files that are missing.
@@ -196,7 +196,7 @@ def look(folder, change=None, sessions=(1, 2)):
     write_subject(folder, make_design(), 1)
     if change:
         change()
-    return preflight(ASKED, folder, {"subj01": list(sessions)})
+    return preflight(ASKED, folder, ["subj01"], lambda _: list(sessions))
 
 
 def write_text(path, text):
@@ -207,7 +207,7 @@ def write_text(path, text):
 
 @case(MISSING, "the release")
 def _(folder):
-    return preflight(ASKED, folder / "nsd", {"subj01": [1]})
+    return preflight(ASKED, folder / "nsd", ["subj01"], lambda _: [1])
 
 
 @case(MISSING, "a subject")

@@ -1,5 +1,6 @@
 """Text from outside: whatever it holds, its readers return what it says or one clear error."""
 
+import copy
 import json
 import os
 
@@ -7,13 +8,14 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_settings import SCHEMA, merge, shipped
+from snakemake.utils import update_config
+from test_workflow_settings import PROJECT, REAL, refuse
 
 from nsdldm.nsd.captions import read_captions
 from nsdldm.nsd.labels import find_labels, parse_roi, read_label_table
 from nsdldm.nsd.trials import read_responses, read_stim_info
 from nsdldm.support.errors import InputError
-from nsdldm.workflow.settings import check_consistency, check_schema
+from nsdldm.workflow.loading import SettingsError, load_settings
 
 # HOSTILE_EXAMPLES=5000 searches further, each time elsewhere.
 EXAMPLES = os.environ.get("HOSTILE_EXAMPLES")
@@ -174,7 +176,7 @@ def nodes(value, path=()):
         yield from nodes(part, (*path, key))
 
 
-PLACES = sorted(nodes(merge(shipped(), shipped("config.nsd.yaml"))))
+PLACES = sorted(nodes(load_settings(REAL)))
 plain = st.one_of(
     values,
     st.sampled_from(
@@ -187,27 +189,30 @@ plain = st.one_of(
 @profile
 @given(st.lists(st.tuples(st.sampled_from(PLACES), plain), min_size=1, max_size=3), st.booleans())
 def test_configurations(changes, real):
-    config = merge(shipped(), shipped("config.nsd.yaml")) if real else shipped()
+    config = copy.deepcopy(REAL) if real else {}
     for path, value in changes:
-        top = value
         for key in reversed(path):
-            top = {key: top}
-        config = merge(config, top)
-    problems = check_schema(config, SCHEMA) or check_consistency(config)
-    for text in problems:
-        assert "\n" not in text
-        assert len(text) < 1500
+            value = {key: value}
+        update_config(config, value)
+    try:
+        found = load_settings(config)
+    except SettingsError as error:
+        for text in error.problems:
+            assert "\n" not in text
+            assert len(text) < 1500
+    else:
+        assert load_settings(found) == found
 
 
 def test_references_of_yaml_end_nothing_and_fill_nothing():
-    config = shipped()
+    config = {}
     levels = ["a: &a0 [1, 1]"] + [
         f"b{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 12)
     ]
     config["feature_spaces"] = {"own": {"settings": yaml.safe_load("\n".join(levels))}}
-    assert check_schema(config, SCHEMA) == ["The configuration must have fewer than 100000 values."]
+    assert refuse(config) == ["The configuration must have fewer than 100000 values."]
     config["feature_spaces"] = yaml.safe_load("own: &own {function: a.b, settings: *own}")
-    (problem,) = check_schema(config, SCHEMA)
+    (problem,) = refuse(config)
     assert problem.endswith("must be nested less deeply.")
 
 
@@ -238,7 +243,7 @@ VALUES = {
     "trajectories.blocks": "mid_block",
     "trajectories.variants": {"seed": 1},
     "feature_spaces": {"function": "a.b", "settings": {}},
-    "evaluation.networks": None,
+    "evaluation.networks": {},
 }
 
 
@@ -248,7 +253,7 @@ def test_names_that_become_paths_are_plain(key, name):
     change = {name: VALUES[key]}
     for part in reversed(key.split(".")):
         change = {part: change}
-    problems = check_schema(merge(shipped(), change), SCHEMA)
+    problems = refuse(change)
     assert len(problems) == 1 or name == ""
     assert problems[0].startswith("Unknown key ")
     assert f" in {key}: it must be " in problems[0]
@@ -268,14 +273,13 @@ LISTED = {
 )
 @pytest.mark.parametrize("key", LISTED)
 def test_values_that_become_paths_are_plain(key, name):
-    problems = check_schema(merge(shipped(), {key: LISTED[key](name)}), SCHEMA)
+    problems = refuse({key: LISTED[key](name)})
     assert len(problems) == 1
     assert problems[0].startswith(key)
 
 
 def test_label_of_an_atlas_is_in_no_path():
     """Labels are free; that no output is named by one is seen from the rules' wildcards."""
-    config = merge(shipped(), {"rois": {"early": ["streams:../../early"]}})
-    assert check_schema(config, SCHEMA) == []
-    text = "".join(path.read_text() for path in sorted((SCHEMA.parents[1] / "rules").glob("*.smk")))
+    assert load_settings({"rois": {"early": ["streams:../../early"]}})
+    text = "".join(path.read_text() for path in sorted((PROJECT / "rules").glob("*.smk")))
     assert "{label}" not in text

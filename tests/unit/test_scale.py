@@ -36,7 +36,7 @@ def test_operations_follow_the_configuration():
     n = SCRIPT["N_IMAGES_SEEN"]
     assert before["denoise_latents"] == n * 40 * 2
     assert before["collect_trajectories"] == n * (10 + 20 + 30 + 40 + 50) * 2
-    config["denoising"]["guidance"] = 1
+    config["denoising"]["guidance_scale"] = 1
     unguided = SCRIPT["count_network_rules"](config, flops)
     assert unguided["denoise_latents"] == n * 40
     assert unguided["reconstruct_images"] == before["reconstruct_images"]

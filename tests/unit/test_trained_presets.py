@@ -85,7 +85,7 @@ def test_own_settings_lie_over_those_of_the_size():
 WRONG = {
     "unknown preset": ({"preset": "mae"}, "trained.methods.fcae must name a preset (fcae, "),
     "unknown key": ({"stage1": {"widht": 3}}, "Unknown key widht in trained.methods.fcae.stage1: "),
-    "text": ({"stage1": {"width": "768"}}, "stage1.width must be like 768, not '768', which YAML "),
+    "text": ({"stage1": {"width": "768"}}, "stage1.width must be like 768, not '768'."),
     "half": ({"stage1": {"depth": 2.5}}, "fcae.stage1.depth must be like 12, not 2.5."),
     "nothing": ({"stage1": {"mask_ratio": None}}, "stage1.mask_ratio must be like 0.75, not None."),
     "truth": ({"stage1": {"rate": True}}, "fcae.stage1.rate must be like 0.0017, not True."),
@@ -93,7 +93,7 @@ WRONG = {
     "infinite": ({"stage3": {"rate": math.inf}}, "stage3.rate must be like 5.3e-05, not inf."),
     "optional": (
         {"stage3": {"tokens": "77"}},
-        "stage3.tokens must be like 77, not '77', which YAML ",
+        "stage3.tokens must be like 77, not '77'.",
     ),
     "list": ({"stage1": {"betas": [0.9, "b"]}}, "stage1.betas must be like [0.9, 0.95], not "),
     "short list": ({"stage1": {"betas": [0.9]}}, "fcae.stage1.betas must be two numbers"),

@@ -1,12 +1,10 @@
 """Unique variance on planted voxels, against closed forms and scikit-learn."""
 
 import itertools
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
-import yaml
 from himalaya.backend import get_backend, set_backend
 from planted_voxels import HOW, draw_weights, name_inputs, name_kernels, name_sums, write_subject
 from scipy.stats import ortho_group
@@ -17,6 +15,7 @@ from nsdldm.encoding import fits as encoding
 from nsdldm.encoding import variance
 from nsdldm.support.errors import InputError
 from nsdldm.support.files import load_array, load_mask, load_table
+from nsdldm.workflow.loading import load_settings
 
 N_IMAGES, N_TEST, N_DIMENSIONS, N_EACH, NOISE = 600, 150, 6, 60, 1.2
 GROUPS = {name: slice(n * N_EACH, (n + 1) * N_EACH) for n, name in enumerate(("z", "zc", "sum"))}
@@ -199,18 +198,10 @@ def test_weights_and_penalties_are_chosen_as_by_a_loop(subject):
         )
 
 
-PROJECT = Path(__file__).resolve().parents[2]
-
-
 def shipped_weights():
-    """Grids of kernel weights: the default, and those of the two configurations."""
-    schema = yaml.safe_load((PROJECT / "schemas/config.schema.yaml").read_text())
-    own = schema["properties"]["encoding"]["properties"]["weights"]
-    grids = {"default": own["default"]}
-    for name in ("config.yaml", "config.nsd.yaml"):
-        config = yaml.safe_load((PROJECT / name).read_text())
-        grids[name] = config["encoding"].get("weights", own["default"])
-    return grids
+    """Grids of kernel weights: those of the demo and of the real data."""
+    configs = {"demo": {}, "nsd": {"dataset": "nsd", "nsd": {"root": "x"}}}
+    return {name: load_settings(own)["encoding"]["weights"] for name, own in configs.items()}
 
 
 def solve_by_hand(kernel, Y, penalty, n_train):

@@ -9,7 +9,7 @@ import pytest
 from nsd_files import make_atlas, make_design, write_nifti, write_subject
 
 from nsdldm.nsd.places import Folder
-from nsdldm.workflow.preflight import find_table, preflight
+from nsdldm.workflow.preflight import find_sessions, find_table, preflight
 
 PROJECT = Path(__file__).resolve().parents[2]
 BETAS = "nsddata_betas/ppdata/subj{0:02d}/func1pt8mm/betas_fithrf_GLMdenoise_RR"
@@ -56,7 +56,8 @@ def config():
 
 
 def find(config, root, **sessions):
-    return preflight(config, root, sessions or {"subj01": [1, 2, 3], "subj03": [1, 2]})
+    sessions = sessions or {"subj01": [1, 2, 3], "subj03": [1, 2]}
+    return preflight(config, root, sessions, sessions.get)
 
 
 def find_one(findings, where, *words):
@@ -227,12 +228,24 @@ def test_time_stamps_ahead_of_the_clock(config, root, name, tmp_path):
     # Files that lie elsewhere are in the same report.
     (tmp_path / "weights").touch()
     os.utime(tmp_path / "weights", (time.time() + 3605,) * 2)
-    findings = preflight(config, root, {"subj03": [1, 2]}, [tmp_path / "weights"])
+    findings = preflight(config, root, ["subj03"], lambda _: [1, 2], [tmp_path / "weights"])
     find_one(findings, "time stamps of inputs", f"{root / name} by 3 h, {tmp_path}/weights by 60")
     # What docs/faults.md says of a release that cannot be written: cp -rs.
     links = tmp_path / "links"
     shutil.copytree(root, links, copy_function=lambda a, b: os.symlink(a, b))
     assert find(config, links) == []
+
+
+def test_sessions_that_are_there(config, root):
+    place, nsd = Folder(root), config["nsd"]
+    assert find_sessions(place, "subj03", nsd) == [1, 2, 3]
+    (root / BETAS.format(3) / "betas_session02.hdf5").unlink()
+    (root / BETAS.format(3) / "betas_session03.hdf5").write_text("")
+    assert find_sessions(place, "subj03", nsd) == [1]
+    assert find_sessions(place, "subj03", nsd | {"format": "nifti"}) == []
+    assert find_sessions(place, "subj05", nsd) == []
+    found = preflight(config, root, ["subj03"], lambda _: [])
+    find_one(found, BETAS.format(3), "at least one session", "correct nsd.format")
 
 
 def test_strays_are_no_atlases(config, root):

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from nsdldm.trained.presets import STAGES
+from nsdldm.workflow.loading import load_settings
 
 PROJECT = Path(__file__).resolve().parents[2]
 MODEL = str(PROJECT / "resources/demo_model")
@@ -20,10 +21,12 @@ COPIED += ("profiles",)
 # Tiny jobs spend their time on imports, which use one core.
 SIDE_BY_SIDE = ("--max-threads", "1", "--resources", "gpu=2")
 
-# A demo small enough for tests.
+# A demo small enough for tests, of the regions, blocks and the like that are named here alone.
 TINY_DEMO = {
     "dataset": "demo",
+    "complete": True,
     "subjects": ["subj01", "subj02"],
+    "figure_subject": "subj01",
     "rois": {
         "cortex": ["streams:ribbon"],
         "early": ["streams:early"],
@@ -32,7 +35,7 @@ TINY_DEMO = {
     },
     "matrices": ["cortex", "early", "ventral"],
     "model": {"path": MODEL},
-    "denoising": {"steps": 3},
+    "denoising": {"num_inference_steps": 3},
     "trajectories": {
         "noise_levels": [0.4, 0.7, 1.0],
         "drawn_levels": [0.4, 1.0],
@@ -42,9 +45,15 @@ TINY_DEMO = {
         "variants": {"shared": {"noise": "shared"}},
     },
     "decoding": {"alphas": [10.0, 1000.0], "n_folds": 3},
-    "reconstruction": {"methods": ["z", "zc"], "samples": 2, "steps": 2, "chunks": 2},
+    "reconstruction": {
+        "methods": ["z", "zc"],
+        "samples": 2,
+        "num_inference_steps": 2,
+        "chunks": 2,
+    },
     "evaluation": {
-        "networks": {"demo-judge": {"weights": MODEL}, "inception": None},
+        "networks": {"demo-judge": {"weights": MODEL}, "inception": {}},
+        "best_by": "corr16",
         "n_way": 3,
         "bootstrap": 100,
     },
@@ -53,6 +62,8 @@ TINY_DEMO = {
         "alphas": [1.0, 100.0, 10000.0],
         "weights": [0, 0.5, 1],
         "flips": 500,
+        "drawn": "unique",
+        "controls_every": 1,
     },
     "trained": {
         "subjects": ["subj01"],
@@ -62,7 +73,7 @@ TINY_DEMO = {
             "vis-dec": {stage: {"epochs": 2} for stage in STAGES},
         },
         "clip": {"path": f"{MODEL}/clip"},
-        "sampling": {"steps": 2, "scheduler": "ddim", "samples": 1},
+        "sampling": {"num_inference_steps": 2, "scheduler": "ddim", "samples": 1},
     },
     "demo": {"sessions": 1, "shared_images": 40, "unique_images": 220},
 }
@@ -80,7 +91,7 @@ SMALL = TINY_DEMO | {
         "variants": {},
     },
     "decoding": TINY_DEMO["decoding"] | {"targets": {"z": "early", "c": "early"}},
-    "reconstruction": {"methods": ["zc"], "samples": 1, "steps": 2},
+    "reconstruction": {"methods": ["zc"], "samples": 1, "num_inference_steps": 2},
     "trained": TINY_DEMO["trained"] | {"regions": ["early"]},
     "demo": {"sessions": 1, "shared_images": 20, "unique_images": 240},
 }
@@ -167,7 +178,8 @@ def release(tmp_path_factory, tiny_demo):
 @pytest.fixture(scope="session")
 def nsd_config(release, tiny_demo):
     """Configuration that reads the simulated release as if it were the real one."""
-    config = {key: value for key, value in tiny_demo.items() if key != "demo"}
+    # With the demo's sizes also where it says nothing.
+    config = load_settings(tiny_demo)
     return config | {"dataset": "nsd", "nsd": {"root": str(release), "sessions": [1]}}
 
 

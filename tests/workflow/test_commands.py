@@ -43,6 +43,7 @@ SKIPPED = {
     "snakemake --lint": "test_lint.py",
     "snakemake --report": "needs a finished run; test_end_to_end.py",
     "python -m bad_input": "takes no options; test_hostile_messages.py compares what it writes",
+    "python -m nsdldm.workflow.config_docs": "takes no options; test_workflow_settings.py does so",
     "python envs/write_conda.py": "takes no options; test_envs.py compares what it writes",
 }
 # Recipes of the Makefile beside snakemake and python, which are looked at like all commands.
@@ -232,7 +233,7 @@ def check_options(command, help_command, folder):
 def check_snakemake(command, folder, tiny_demo):
     """Run it dry."""
     write_config(folder, **tiny_demo | {"feature_spaces": EXAMPLE_SPACE})
-    (folder / "config.nsd.yaml").write_text("denoising: {steps: 4}\n")
+    (folder / "config.nsd.yaml").write_text("denoising: {num_inference_steps: 4}\n")
     text = run(re.sub(r"\bsnakemake\b", "snakemake --dry-run", command, count=1), folder)
     assert "Traceback" not in text
 

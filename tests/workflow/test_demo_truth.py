@@ -10,7 +10,6 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 
 from nsdldm.demo.release import simulate_subject
 from nsdldm.demo.stimuli import simulate_stimuli
@@ -23,11 +22,12 @@ from nsdldm.nsd.rois import make_masks
 from nsdldm.nsd.trials import tabulate_trials
 from nsdldm.ridge import compute_kernels
 from nsdldm.support.files import load_array, load_mask, load_volume, save_array, save_volume
+from nsdldm.workflow.loading import load_settings
 
 pytestmark = pytest.mark.slow
 
 PROJECT = Path(__file__).resolve().parents[2]
-CONFIG = yaml.safe_load((PROJECT / "config.yaml").read_text())
+CONFIG = load_settings({})
 SUBJECT = "subj01"
 ROIS = ("cortex", "early", "ventral", "frontal")
 SHUFFLES = 20

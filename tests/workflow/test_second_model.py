@@ -40,7 +40,7 @@ def test_figures_with_another_u_net(tmp_path, nsd_config, other_model):
     }
     changed = {
         "subjects": ["subj01"],
-        "model": {"path": str(other_model)},
+        "model": nsd_config["model"] | {"path": str(other_model)},
         "trajectories": nsd_config["trajectories"] | {"blocks": blocks, "variants": {}},
     }
     write_config(tmp_path, **nsd_config | changed)
