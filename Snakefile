@@ -1,12 +1,18 @@
 # What people saw, decoded from the Natural Scenes Dataset through a latent diffusion model,
 # and that model's inside mapped onto the cortex (after Takagi & Nishimoto, CVPR 2023).
 
+import os
+
 from snakemake.utils import min_version
 
 min_version("9.27")
 
 
-configfile: "config.yaml"
+# Of the working directory, or of this folder where that has none.
+own = os.path.exists("config.yaml")
+
+
+configfile: "config.yaml" if own else workflow.source_path("config.yaml")
 
 
 report: "report/workflow.rst"

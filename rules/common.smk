@@ -16,7 +16,7 @@ from nsdldm.nsd import layout
 from nsdldm.nsd.places import find_place
 from nsdldm.workflow.preflight import find_sessions, find_table, preflight
 from nsdldm.nsd.remote import is_remote
-from nsdldm.support.provenance import digest, digest_file, digest_function
+from nsdldm.support.provenance import PROJECT, digest, digest_file, digest_function
 from nsdldm.workflow.loading import SettingsError, load_settings
 from nsdldm.workflow.settings import plan_trajectories
 from nsdldm.features.spaces import PARTS, split_control
@@ -29,6 +29,8 @@ from nsdldm.workflow.workfolder import (
     find_foreign,
     find_late,
     find_late_results,
+    find_other_source,
+    find_resources,
 )
 
 # Snakemake puts this path into shell commands as it is, also where it has blanks or quotes.
@@ -36,9 +38,7 @@ sys.executable = shlex.quote(sys.executable)
 
 # Jobs use the package beside the Snakefile, which their digests are of, whichever is installed.
 os.environ.update(
-    PYTHONPATH=os.pathsep.join(
-        filter(None, [str(workflow.basedir), os.getenv("PYTHONPATH")])
-    )
+    PYTHONPATH=os.pathsep.join(filter(None, [str(PROJECT), os.getenv("PYTHONPATH")]))
 )
 
 
@@ -54,6 +54,7 @@ try:
     config.update(load_settings(config, workflow.configfiles))
 except SettingsError as error:
     stop_on("The configuration cannot be used:", error.problems)
+config.update(find_resources(config, PROJECT))
 
 SUBJECTS = config["subjects"]
 FEATURES = ["z", "c", "zc"]
@@ -192,6 +193,8 @@ SUBJECT_FIGURES = collect(
 CORTEX_ATLASES = sorted({part.split(":")[0] for part in config["rois"]["cortex"]})
 WRITTEN = ["results", "logs", "benchmarks", ".snakemake"]
 ROOT = "results/demo" if config["dataset"] == "demo" else str(config["nsd"]["root"])
+SOURCE = {"dataset": config["dataset"], "root": ROOT}
+SOURCE |= {key: config["nsd"][key] for key in ("space", "betas")}
 # Whether some of it lies in a bucket, and how the package reads that.
 REMOTE = any(is_remote(path) for path in (ROOT, config["nsd"]["captions"]))
 STORAGE = {key: config["nsd"][key] for key in ("endpoint", "signed")}
@@ -615,8 +618,10 @@ def network_inputs():
 
 def unknown_targets():
     """Findings about what the command line asks for and no rule makes."""
-    # Snakemake notes its targets only after it has read this; programs may run it, too.
-    if Path(sys.argv[0]).stem not in ("snakemake", "__main__"):
+    # Snakemake notes its targets only after it has read this; programs may run it, too, and a
+    # workflow that uses this one as a module has rules of its own.
+    started = Path(sys.argv[0]).stem in ("snakemake", "__main__")
+    if not started or not workflow.modifier.is_main_snakefile():
         return []
     command = get_argument_parser().parse_args(sys.argv[1:])
     rules = {rule.name: rule for rule in workflow.rules}
@@ -646,8 +651,12 @@ def stop_on_missing_inputs():
         return
     if warning := describe_lock(".snakemake"):
         logger.warning(warning)
-    stop_on("Nothing can be run here:", check_name(workflow.basedir))
+    stop_on("Nothing can be run here:", check_name(PROJECT))
     stop_on("What was asked for cannot be made:", unknown_targets())
+    stop_on(
+        "Nothing can be written over other results:",
+        find_other_source("results/source.tsv", config["dataset"]),
+    )
     dry = workflow.output_settings.dryrun
     # Even a dry run writes Snakemake's own state.
     written = WRITTEN[-1:] if dry else WRITTEN

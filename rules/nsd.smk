@@ -10,10 +10,27 @@ elif REMOTE:
     include: "s3.smk"
 
 
+# So that results of another dataset are never written over these.
+rule note_source:
+    output:
+        "results/source.tsv",
+    log:
+        "logs/note_source.log",
+    localrule: True
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        source=SOURCE,
+        code=digest("workflow_scripts/note_source.py"),
+    script:
+        "../workflow_scripts/note_source.py"
+
+
 # Everything of the subject waits for this check, so it looks only at what everything depends on;
 # other regions' atlases and ncsnr are checked where they are used, their labels before the run.
 rule check_release:
     input:
+        source=ancient("results/source.tsv"),
         responses=source(layout.RESPONSES),
         design=source(layout.DESIGN),
         stim_info=source(layout.STIM_INFO),

@@ -1,5 +1,6 @@
 """What must hold of a folder before a run starts in it: who works there, can we, since when."""
 
+import csv
 import os
 import pwd
 import time
@@ -35,6 +36,33 @@ def describe_lock(state):
     )
 
 
+def find_resources(settings, project):
+    """Say where files are that come with the project, for a run in another folder.
+
+    Parameters
+    ----------
+    settings : dict, list or object
+        Settings, nested as they may be.
+    project : Path
+        The project's folder.
+
+    Returns
+    -------
+    dict, list or object
+        The same, with texts that begin with ``resources/`` as paths from the working directory,
+        unless they exist there.
+    """
+    if isinstance(settings, dict):
+        return {key: find_resources(value, project) for key, value in settings.items()}
+    if isinstance(settings, list):
+        return [find_resources(value, project) for value in settings]
+    shipped = isinstance(settings, str) and settings.startswith("resources/")
+    # A path from here stays the same where both folders are moved.
+    return (
+        os.path.relpath(project / settings) if shipped and not Path(settings).exists() else settings
+    )
+
+
 def check_name(folder):
     """List what Snakemake cannot take in the path of a project.
 
@@ -52,6 +80,32 @@ def check_name(folder):
     expected = "a project folder whose path has no braces, which Snakemake takes for names"
     remedy = "Move the project, or rename the folder"
     return [Finding(str(folder), expected, "one with braces", remedy)]
+
+
+def find_other_source(path, dataset):
+    """Find results of another dataset where a run would write its own.
+
+    Parameters
+    ----------
+    path : str or Path
+        The table that says what results there are made of; need not exist.
+    dataset : str
+        The run's own.
+
+    Returns
+    -------
+    list of Finding
+    """
+    if not Path(path).is_file():
+        return []
+    with open(path, encoding="utf-8") as file:
+        noted = next(csv.DictReader(file, delimiter="\t"), {})
+    if noted.get("dataset", dataset) == dataset:
+        return []
+    found = f"those of dataset {noted['dataset']} ({noted.get('root')})"
+    remedy = "Give this run a folder of its own with snakemake --directory (see docs/runs.md), or "
+    remedy += "move these results elsewhere"
+    return [Finding(str(path), f"results of dataset {dataset}, or none", found, remedy)]
 
 
 def check_writable(folders):

@@ -14,6 +14,8 @@ from nsdldm.workflow.workfolder import (
     find_foreign,
     find_late,
     find_late_results,
+    find_other_source,
+    find_resources,
 )
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -77,7 +79,8 @@ def test_results_of_the_future_are_found_and_the_page_says_how_to_mend_them(tmp_
     subprocess.run(["bash", "-euc", command], cwd=tmp_path, check=True)
     assert find_late_results([tmp_path / "results"]) == []
     stamps = {name: (tmp_path / "results/sub" / name).stat().st_mtime_ns for name in times}
-    assert sorted(times, key=stamps.get) == ["past", "a", "b b", "c"]
+    in_order = [stamps[name] for name in ("past", "a", "b b", "c")]
+    assert in_order == sorted(in_order)
     assert stamps["past"] == pytest.approx(times["past"] * 1e9)
     assert max(stamps.values()) <= time.time_ns()
 
@@ -174,3 +177,28 @@ def test_many_late_inputs_are_one_short_finding(tmp_path):
     (finding,) = find_late(tmp_path.iterdir())
     assert finding.found.count(" by ") == 6
     assert finding.found.endswith(" and 395 more by less")
+
+
+def test_results_of_another_dataset_are_found(tmp_path):
+    path = tmp_path / "source.tsv"
+    assert find_other_source(path, "nsd") == []
+    path.touch()
+    assert find_other_source(path, "nsd") == []
+    path.write_text("dataset\troot\tspace\nnsd\t/data/nsd\tfunc1mm\n")
+    assert find_other_source(path, "nsd") == []
+    (finding,) = find_other_source(path, "demo")
+    assert finding.found == "those of dataset nsd (/data/nsd)"
+    assert "snakemake --directory" in finding.remedy
+
+
+def test_what_comes_with_the_project_is_found_from_elsewhere(tmp_path, monkeypatch):
+    run, project = tmp_path / "runs/a", tmp_path / "project"
+    (run / "resources/mine").mkdir(parents=True)
+    monkeypatch.chdir(run)
+    settings = {"a": ["resources/demo", 1, None], "b": {"c": "resources/mine"}, "d": "/resources/x"}
+    assert find_resources(settings, project) == settings | {
+        "a": ["../../project/resources/demo", 1, None]
+    }
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "resources").mkdir()
+    assert find_resources("resources/demo", tmp_path) == "resources/demo"

@@ -31,6 +31,7 @@ PROGRAMS |= {"podman", "squeue", "scancel", "sacct", "scontrol", "sinfo", "conda
 # Blocks of documents that are neither commands nor YAML nor Python, by how they begin.
 NO_COMMANDS = {
     "z, c ─► collect_trajectories": "a diagram",
+    "module nsdldm": "a workflow; test_module.py",
     "Slurm would never run these jobs": "what is printed; test_plans.py",
 }
 # What is not run at all, by how it begins, and why.

@@ -46,7 +46,7 @@ def test_adapters_and_snakefile_are_small():
         assert len(path.read_text().splitlines()) <= 24, path.name
         code = [line for line in path.read_text().splitlines() if line.strip()]
         assert len(code) <= 22, path.name
-    assert len((PROJECT / "Snakefile").read_text().splitlines()) <= 60
+    assert len((PROJECT / "Snakefile").read_text().splitlines()) <= 80
 
 
 def test_functions_are_short():

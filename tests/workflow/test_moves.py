@@ -1,5 +1,6 @@
 """Results that move to another place, or get a new clone around them, are not made again."""
 
+import os
 import shutil
 
 import pytest
@@ -9,16 +10,34 @@ from conftest import COPIED, PROJECT, plan, run_snakemake, write_config
 pytestmark = pytest.mark.slow
 
 
-def test_moved_checkout(finished, tmp_path):
-    moved = shutil.copytree(finished, tmp_path / "moved", symlinks=True)
+def test_moved_checkout(pretended, tmp_path):
+    moved = shutil.copytree(pretended, tmp_path / "moved", symlinks=True)
     assert not plan(moved)
 
 
-def test_fresh_clone_beside_old_results(finished, tmp_path):
+def test_copy_without_times(pretended, tmp_path):
+    """Files up to max-checksum-file-size are compared; larger ones are touched, as the docs say."""
+    old, copied = tmp_path / "old", tmp_path / "copied"
+    shutil.copytree(pretended, old)
+    matrix, figure = (f"results/subj01/{name}" for name in ("betas/cortex.npy", "figures/fig6.png"))
+    os.truncate(old / matrix, 30_000_000)
+    run_snakemake(old, "--touch", "--forceall", figure)
+    # The matrix is made last, after what was made of it.
+    later = [path for path in old.rglob("*") if path.is_file()]
+    later.sort(key=lambda path: path == old / matrix)
+    for path in later:
+        (copied / path.relative_to(old)).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copied / path.relative_to(old))
+    assert set(plan(copied, figure)) == {("fit_encoders", "subj01"), ("plot_fig6", "subj01")}
+    run_snakemake(copied, "--touch", figure)
+    assert not plan(copied, figure)
+
+
+def test_fresh_clone_beside_old_results(pretended, tmp_path):
     """Code and model have new times, as git gives them; results and .snakemake are moved in."""
     old, fresh = tmp_path / "old", tmp_path / "fresh"
-    shutil.copytree(finished, old, symlinks=True)
-    text = (finished / "config.yaml").read_text()
+    shutil.copytree(pretended, old, symlinks=True)
+    text = (pretended / "config.yaml").read_text()
     model = yaml.safe_load(text)["model"]["path"]
     # As in config.yaml: a folder of the checkout, by its path in there.
     (old / "config.yaml").write_text(text.replace(model, "resources/demo_model"))

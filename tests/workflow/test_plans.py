@@ -25,7 +25,13 @@ from nsdldm.workflow.loading import load_settings
 def test_fresh_demo(tmp_path, tiny_demo):
     write_config(tmp_path, **tiny_demo)
     once = (
-        *("simulate_stimuli", "tabulate_encoding", "tabulate_protocols", "tabulate_metrics"),
+        *(
+            "note_source",
+            "simulate_stimuli",
+            "tabulate_encoding",
+            "tabulate_protocols",
+            "tabulate_metrics",
+        ),
         *("plot_fig4", "plot_fig5", "publish_fig3", "publish_fig6", "write_gallery"),
         *("publish_fig7", "publish_fig8", "publish_fig9"),
         *("tabulate_group", "tabulate_noise", "tabulate_blocks", "plot_group"),
