@@ -9,8 +9,7 @@ from pathlib import Path
 
 from snakemake.cli import get_argument_parser
 
-from nsdldm.demo.atlases import LABELS, check_regions
-from nsdldm.diffusion.check import check_model
+from nsdldm.demo.atlases import LABELS
 from nsdldm.support.listing import list_files, list_weights
 from nsdldm.nsd import layout
 from nsdldm.nsd.places import find_place
@@ -18,6 +17,7 @@ from nsdldm.workflow.preflight import find_sessions, find_table, preflight
 from nsdldm.nsd.remote import is_remote
 from nsdldm.support.provenance import PROJECT, digest, digest_file, digest_function
 from nsdldm.workflow.loading import SettingsError, load_settings
+from nsdldm.workflow.named import check_clip, check_named
 from nsdldm.workflow.settings import plan_trajectories
 from nsdldm.features.spaces import PARTS, split_control
 from nsdldm.workflow.targets import find_unknown
@@ -400,6 +400,14 @@ def clip_files():
     return list_weights(TRAINED["clip"]["path"])
 
 
+def checked_clip_files(wildcards):
+    """The same as an input; a whole run needs no such model, so that only these jobs ask for it."""
+    clip = TRAINED["clip"]
+    findings = check_clip(clip["path"], clip["revision"], "trained.clip")
+    stop_on("The run cannot start; nothing was computed:", findings)
+    return clip_files()
+
+
 def of_variant(key):
     """A params function: the noise or seed of a variant of the trajectories."""
 
@@ -666,17 +674,10 @@ def stop_on_missing_inputs():
         stop_on("Nothing can be written:", find_foreign([*WRITTEN[:-1], *noted]))
     # Snakemake takes a benchmark for one of a job's outputs.
     findings = find_late_results(["results", "benchmarks"])
-    processes = {name: config[name] for name in ("denoising", "reconstruction")}
-    processes["trained.sampling"] = TRAINED["sampling"]
-    chains = [
-        (name, own["scheduler"], own["num_inference_steps"])
-        for name, own in processes.items()
-    ]
-    findings += check_model(
-        config["model"]["path"], config["model"]["revision"], chains
-    )
+    # An environment of their own may have what is not here.
+    alike = not workflow.deployment_settings.deployment_method
+    findings += check_named(config, functions=alike)
     if config["dataset"] == "demo":
-        findings += check_regions(config["rois"])
         findings += find_late(network_inputs())
     else:
         findings += preflight(

@@ -35,7 +35,7 @@ rule embed_clip:
         images="results/{subject}/images.tsv",
         stimuli=seen_stimuli(),
         captions=caption_files(),
-        model=clip_files(),
+        model=checked_clip_files,
     output:
         clip_image="results/{subject}/trained/clip_image.npy",
         clip_text="results/{subject}/trained/clip_text.npy",

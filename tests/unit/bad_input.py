@@ -73,6 +73,7 @@ from nsdldm.plots.pictures import open_pictures, rank_samples, read_test_images
 from nsdldm.support.errors import InputError
 from nsdldm.workflow import workfolder
 from nsdldm.workflow.loading import SettingsError, load_settings
+from nsdldm.workflow.named import check_named
 from nsdldm.workflow.preflight import preflight
 from nsdldm.workflow.slurm import Asked, check_jobs, read_partitions
 from nsdldm.workflow.targets import find_unknown
@@ -142,16 +143,42 @@ CONFIGS = {
 }
 
 
+# What they name and is not there.
+NAMED = {
+    "a resolution that the autoencoder does not divide": "model: {resolution: 100}",
+    "a block that the U-Net does not have": "trajectories: {blocks: {last: up_blocks.7}}",
+    "a list of blocks": "trajectories: {blocks: {all: down_blocks}}",
+    "a score that no network gives": "evaluation: {best_by: psm:demo-clip:image_embed}",
+    "more classes than a network tells apart": "evaluation: {n_way: 50}",
+    "a network's weights that are not there": (
+        f"evaluation: {{networks: {{alexnet: {{weights: alexnet.pth, sha256: '{'0' * 64}'}}}}}}"
+    ),
+    "a network's weights without their hash": (
+        "evaluation: {networks: {swav: {weights: 'https://host/swav.pth'}}}"
+    ),
+    "a feature space of no module": "feature_spaces: {own: {function: mine.embed, settings: {}}}",
+    "a feature space of no function": (
+        "feature_spaces: {own: {function: nsdldm.features.pictures.embed, settings: {}}}"
+    ),
+    "a setting that a function does not take": (
+        "feature_spaces: {own: {function: nsdldm.features.pictures.embed_pictures, "
+        "settings: {network: clip, layr: image_embeds, weights: x}}}"
+    ),
+}
+
+
 def check_config(text, folder):
     path = write_text(folder / "config.yaml", text)
     try:
-        load_settings(yaml.safe_load(text), [path])
+        config = load_settings(yaml.safe_load(text), [path])
     except SettingsError as error:
         return error.problems
-    return []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(PROJECT)
+        return check_named(config)
 
 
-for _kind, _change in CONFIGS.items():
+for _kind, _change in (CONFIGS | NAMED).items():
     case(CONFIG, _kind)(partial(check_config, _change))
 
 

@@ -190,6 +190,21 @@ def test_several_bad_values_in_one_report(tmp_path, tiny_demo):
     assert "min_ncsnr must be a number" in text
 
 
+def test_what_settings_name_is_there_before_the_first_job(tmp_path, tiny_demo):
+    """With the demo as with real data, and on the command line as in a file."""
+    write_config(tmp_path, **tiny_demo)
+    named = ("trajectories={blocks: {up: up_blocks.7}}", "reconstruction={resolution: 100}")
+    text = refuse(tmp_path, "--config", *named, "evaluation={best_by: psm:clip:image_embeds}")
+    assert "reconstruction.resolution: expected a multiple of 8 pixels" in text
+    assert "trajectories.blocks.up: expected the path of a module" in text
+    assert "evaluation.best_by: expected a score that every sample has" in text
+    # Who decodes by ridge alone needs no CLIP model.
+    clip = ("--config", "trained={clip: {path: nowhere}}")
+    assert plan(tmp_path, "results/figures/fig6.png", *clip, project=PROJECT)
+    text = refuse(tmp_path, "results/tables/fcae_table2.tsv", *clip)
+    assert "trained.clip.path nowhere: expected a folder, or a hub id with a revision" in text
+
+
 def test_targets_that_no_rule_makes(tmp_path, tiny_demo):
     """Whether as a target or among other options; what exists may be asked for."""
     write_config(tmp_path, **tiny_demo)
