@@ -19,6 +19,7 @@ report: "report/workflow.rst"
 
 
 include: "rules/common.smk"
+include: "rules/aliases.smk"
 include: "rules/nsd.smk"
 include: "rules/responses.smk"
 include: "rules/features.smk"
@@ -35,14 +36,14 @@ include: "rules/trained.smk"
 wildcard_constraints:
     subject="|".join(SUBJECTS),
     roi="|".join(config["rois"]),
-    feature="|".join(FEATURES + ADDED),
-    space="|".join(ADDED) or "none",
-    variant="|".join(VARIANT_RUNS) or "none",
-    control="|".join(CONTROLS) or "none",
+    feature="|".join(SPACES.features + SPACES.added),
+    space="|".join(SPACES.added) or "none",
+    variant="|".join(SPACES.chains) or "none",
+    control="|".join(config["trajectories"]["controls"]) or "none",
     figure="fig[78]",
     target="|".join(TARGETS),
     protocol="corrected|takagi2023|trained",
-    method=f"z|z-coarse|c|zc|true-zc|{TRAINED_METHODS}",
+    method=f"z|z-coarse|c|zc|true-zc|{TRAINING.pattern}",
     cohort="|".join(["joint", *SUBJECTS]),
     chunk="[0-9]+",
 
@@ -50,15 +51,12 @@ wildcard_constraints:
 rule all:
     default_target: True
     input:
-        collect("results/figures/{figure}.{suffix}", figure=FIGURES, suffix=FORMATS),
-        collect("results/tables/{table}.tsv", table=TABLES),
-        "results/report/gallery.html",
-        SUBJECT_FIGURES,
+        list_targets(config),
 
 
 rule trained:
     input:
-        TRAINED_TARGETS,
+        list_trained_targets(config),
 
 
-stop_on_missing_inputs()
+include: "rules/start.smk"

@@ -1,17 +1,21 @@
 # A simulated release in the format of the real one. The files that all subjects share are written
 # once for all eight, whatever is configured, so that adding a subject changes nothing elsewhere.
 
+from nsdldm.demo.atlases import LABELS
+
+ATLASES = sorted(LABELS)
+
 
 rule simulate_stimuli:
     output:
         design=source(layout.DESIGN),
         stim_info=source(layout.STIM_INFO),
         stimuli=source(layout.STIMULI),
-        captions=caption_files(),
+        captions=RELEASE.list_captions(),
         # Public tools read an atlas' names there, whoever's atlas it is.
         tables=[
             source(layout.LABEL_TABLE, subject=layout.AVERAGE, atlas=atlas)
-            for atlas in DEMO_ATLASES
+            for atlas in ATLASES
         ],
     log:
         "logs/demo/simulate_stimuli.log",
@@ -39,12 +43,12 @@ rule simulate_subject:
         stimuli=source(layout.STIMULI),
     output:
         responses=source(layout.RESPONSES),
-        betas=demo_betas(),
-        volumes=[source(layout.ROI, atlas=atlas) for atlas in DEMO_ATLASES],
-        tables=[source(layout.LABEL_TABLE, atlas=atlas) for atlas in DEMO_ATLASES],
+        betas=RELEASE.list_simulated_betas(),
+        volumes=[source(layout.ROI, atlas=atlas) for atlas in ATLASES],
+        tables=[source(layout.LABEL_TABLE, atlas=atlas) for atlas in ATLASES],
         ncsnr=source(layout.NCSNR),
-        transforms=transforms(),
-        surfaces=surfaces(),
+        transforms=RELEASE.list_transforms(),
+        surfaces=RELEASE.list_surfaces(),
     log:
         "logs/{subject}/simulate_subject.log",
     benchmark:
@@ -55,7 +59,7 @@ rule simulate_subject:
         mem_mb=growing(4000),
         runtime=growing(15),
     params:
-        root=demo_root,
+        root=lambda wildcards: RELEASE.root,
         seed=lookup("demo/seed", within=config),
         sessions=lookup("demo/sessions", within=config),
         code=digest("workflow_scripts/simulate_subject.py"),

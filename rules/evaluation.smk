@@ -1,10 +1,13 @@
 # How well reconstructions show what was seen.
 
+# Small networks use one core, and two of them run at once, also on one GPU.
+EVALUATION_THREADS, EVALUATION_GPUS = (1, 0) if config["dataset"] == "demo" else (8, 1)
+
 
 rule average_pictures:
     input:
         images="results/{subject}/images.tsv",
-        stimuli=seen_stimuli(),
+        stimuli=RELEASE.locate_stimuli(),
     output:
         "results/{subject}/mean_picture.npy",
     log:
@@ -24,9 +27,9 @@ rule evaluate_reconstructions:
     input:
         reconstructions="results/{subject}/{protocol}/reconstructions/{method}.h5",
         images="results/{subject}/images.tsv",
-        stimuli=seen_stimuli(),
+        stimuli=RELEASE.locate_stimuli(),
         mean_picture="results/{subject}/mean_picture.npy",
-        networks=network_files(),
+        networks=list_judges(config),
     output:
         table="results/{subject}/{protocol}/evaluation/{method}.tsv",
         samples="results/{subject}/{protocol}/evaluation/{method}_samples.tsv",
@@ -56,8 +59,10 @@ rule evaluate_reconstructions:
 
 rule tabulate_metrics:
     input:
-        summaries=scores("_summary"),
-        tables=scores(),
+        summaries=of_runs(
+            "results/{subject}/{protocol}/evaluation/{method}_summary.tsv", RUNS
+        ),
+        tables=of_runs("results/{subject}/{protocol}/evaluation/{method}.tsv", RUNS),
     output:
         report(
             "results/tables/metrics.tsv",

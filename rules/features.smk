@@ -5,8 +5,8 @@
 rule encode_latents:
     input:
         images="results/{subject}/images.tsv",
-        stimuli=seen_stimuli(),
-        model=model_files(),
+        stimuli=RELEASE.locate_stimuli(),
+        model=list_model(config),
     output:
         z="results/{subject}/features/z.npy",
         z_logvar="results/{subject}/features/z_logvar.npy",
@@ -36,8 +36,8 @@ rule encode_latents:
 rule embed_captions:
     input:
         images="results/{subject}/images.tsv",
-        captions=caption_files(),
-        model=model_files(),
+        captions=stored(RELEASE.list_captions()),
+        model=list_model(config),
     output:
         "results/{subject}/features/c.npy",
     log:
@@ -67,7 +67,7 @@ rule denoise_latents:
         images="results/{subject}/images.tsv",
         z="results/{subject}/features/z.npy",
         c="results/{subject}/features/c.npy",
-        model=model_files(),
+        model=list_model(config),
     output:
         "results/{subject}/features/zc.npy",
     log:
@@ -103,12 +103,12 @@ rule collect_trajectories:
         images="results/{subject}/images.tsv",
         z="results/{subject}/features/z.npy",
         c="results/{subject}/features/c.npy",
-        model=model_files(),
+        model=list_model(config),
     output:
         temp(
             collect(
                 "results/{{subject}}/trajectories/{space}.{{chunk}}.npy",
-                space=PATH_SPACES,
+                space=SPACES.path,
             )
         ),
     log:
@@ -123,7 +123,7 @@ rule collect_trajectories:
         mem_mb=growing(16000),
         runtime=growing(120),
     params:
-        spaces=PATH_SPACES,
+        spaces=SPACES.path,
         model=model_path,
         revision=lookup("model/revision", within=config),
         device=DEVICE,
@@ -162,9 +162,9 @@ use rule collect_trajectories as collect_variants with:
         "benchmarks/{subject}/collect_variants.{variant}.{chunk}.tsv"
     params:
         spaces=STEP_SPACES,
-        noise=of_variant("noise"),
-        seed=of_variant("seed"),
-        text=variant_text,
+        noise=lambda wildcards: find_chain(config, wildcards.variant)["noise"],
+        seed=lambda wildcards: find_chain(config, wildcards.variant)["seed"],
+        text=lambda wildcards: find_chain(config, wildcards.variant)["text"],
 
 
 use rule collect_trajectories as collect_controls with:
@@ -282,9 +282,9 @@ rule compute_grams:
 rule compute_features:
     input:
         images="results/{subject}/images.tsv",
-        stimuli=seen_stimuli(),
-        captions=caption_files(),
-        weights=space_weights,
+        stimuli=RELEASE.locate_stimuli(),
+        captions=stored(RELEASE.list_captions()),
+        weights=lambda wildcards: list_space(config, wildcards.space),
     output:
         "results/{subject}/features/{space}.npy",
     log:
@@ -303,7 +303,9 @@ rule compute_features:
         settings=lookup("feature_spaces/{space}/settings", within=config),
         device=DEVICE,
         batch_size=lookup("model/batch_size", within=config),
-        function_code=function_code,
+        function_code=lambda wildcards: digest_function(
+            config["feature_spaces"][wildcards.space]["function"]
+        ),
         code=digest("workflow_scripts/compute_features.py"),
     script:
         "../workflow_scripts/compute_features.py"

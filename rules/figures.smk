@@ -1,19 +1,24 @@
 # Figures and the page of the decoding half.
 
+# Of the methods, those that the paper's figure shows.
+SHOWN = [
+    name for name in ("z", "c", "zc") if name in config["reconstruction"]["methods"]
+]
+
 
 rule plot_fig3:
     input:
-        stimuli=seen_stimuli(),
+        stimuli=RELEASE.locate_stimuli(),
         images="results/{subject}/images.tsv",
         reconstructions=collect(
             "results/{{subject}}/{protocol}/reconstructions/{method}.h5",
             protocol=PROTOCOLS[0],
-            method=DRAWN_METHODS,
+            method=SHOWN,
         ),
         samples=collect(
             "results/{{subject}}/{protocol}/evaluation/{method}_samples.tsv",
             protocol=PROTOCOLS[0],
-            method=DRAWN_METHODS,
+            method=SHOWN,
         ),
     output:
         png=report(
@@ -32,7 +37,7 @@ rule plot_fig3:
         mem_mb=growing(4000),
         runtime=growing(15),
     params:
-        methods=DRAWN_METHODS,
+        methods=SHOWN,
         ranked_by="zc",
         metric=lookup("evaluation/best_by", within=config),
         n_images=lookup("evaluation/shown_images", within=config),
@@ -86,8 +91,12 @@ rule plot_fig4:
 
 rule plot_fig5:
     input:
-        summaries=scores("_summary", DRAWN_RUNS),
-        tables=scores(runs=DRAWN_RUNS),
+        summaries=of_runs(
+            "results/{subject}/{protocol}/evaluation/{method}_summary.tsv", DRAWN_RUNS
+        ),
+        tables=of_runs(
+            "results/{subject}/{protocol}/evaluation/{method}.tsv", DRAWN_RUNS
+        ),
     output:
         png=report(
             "results/figures/fig5.png",
@@ -118,11 +127,17 @@ rule plot_fig5:
 rule write_gallery:
     input:
         stimuli=all_stimuli(),
-        captions=caption_files(),
+        captions=stored(RELEASE.list_captions()),
         images=collect("results/{subject}/images.tsv", subject=SUBJECTS),
-        reconstructions=reconstructions(DRAWN_RUNS),
-        samples=scores("_samples", DRAWN_RUNS),
-        tables=scores(runs=DRAWN_RUNS),
+        reconstructions=of_runs(
+            "results/{subject}/{protocol}/reconstructions/{method}.h5", DRAWN_RUNS
+        ),
+        samples=of_runs(
+            "results/{subject}/{protocol}/evaluation/{method}_samples.tsv", DRAWN_RUNS
+        ),
+        tables=of_runs(
+            "results/{subject}/{protocol}/evaluation/{method}.tsv", DRAWN_RUNS
+        ),
     output:
         "results/report/gallery.html",
     log:
@@ -135,7 +150,7 @@ rule write_gallery:
     params:
         runs=DRAWN_RUNS,
         subjects=SUBJECTS,
-        methods=METHODS,
+        methods=config["reconstruction"]["methods"],
         best_by=lookup("evaluation/best_by", within=config),
         max_samples=lookup("gallery/samples", within=config),
         pixels=lookup("gallery/pixels", within=config),

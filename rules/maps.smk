@@ -6,8 +6,8 @@ rule plot_fig6:
         maps=collect("results/{{subject}}/encoding/{feature}.nii.gz", feature=FEATURES),
         tables=collect("results/{{subject}}/encoding/{feature}.tsv", feature=FEATURES),
         masks=collect("results/{{subject}}/masks/{roi}.nii.gz", roi=config["rois"]),
-        transforms=transforms(),
-        surfaces=surfaces(),
+        transforms=stored(RELEASE.list_transforms()),
+        surfaces=stored(RELEASE.list_surfaces()),
     output:
         png=report(
             "results/{subject}/figures/fig6.png",
@@ -42,8 +42,8 @@ if ADDED:
             maps=collect("results/{{subject}}/encoding/{feature}.nii.gz", feature=ADDED),
             tables=collect("results/{{subject}}/encoding/{feature}.tsv", feature=ADDED),
             masks=collect("results/{{subject}}/masks/{roi}.nii.gz", roi=config["rois"]),
-            transforms=transforms(),
-            surfaces=surfaces(),
+            transforms=stored(RELEASE.list_transforms()),
+            surfaces=stored(RELEASE.list_surfaces()),
         output:
             png=report(
                 "results/{subject}/figures/feature_spaces.png",
@@ -65,7 +65,7 @@ rule decode_strip:
     input:
         images="results/{subject}/images.tsv",
         features=strip_features,
-        model=model_files(),
+        model=list_model(config),
     output:
         "results/{subject}/strips/{figure}.npy",
     log:
@@ -95,8 +95,8 @@ rule plot_fig7:
         ),
         pictures="results/{subject}/strips/fig7.npy",
         masks=collect("results/{{subject}}/masks/{roi}.nii.gz", roi=config["rois"]),
-        transforms=transforms(),
-        surfaces=surfaces(),
+        transforms=stored(RELEASE.list_transforms()),
+        surfaces=stored(RELEASE.list_surfaces()),
     output:
         png=report(
             "results/{subject}/figures/fig7.png",
@@ -132,8 +132,8 @@ use rule plot_fig7 as plot_fig8 with:
         ),
         pictures="results/{subject}/strips/fig8.npy",
         masks=collect("results/{{subject}}/masks/{roi}.nii.gz", roi=config["rois"]),
-        transforms=transforms(),
-        surfaces=surfaces(),
+        transforms=stored(RELEASE.list_transforms()),
+        surfaces=stored(RELEASE.list_surfaces()),
     output:
         png=report(
             "results/{subject}/figures/fig8.png",
@@ -161,8 +161,8 @@ rule plot_fig9:
         ),
         images="results/{subject}/images.tsv",
         masks=collect("results/{{subject}}/masks/{roi}.nii.gz", roi=config["rois"]),
-        transforms=transforms(),
-        surfaces=surfaces(),
+        transforms=stored(RELEASE.list_transforms()),
+        surfaces=stored(RELEASE.list_surfaces()),
     output:
         png=report(
             "results/{subject}/figures/fig9.png",

@@ -5,7 +5,7 @@ if config["dataset"] == "demo":
 
     include: "demo.smk"
 
-elif REMOTE:
+elif RELEASE.remote:
 
     include: "s3.smk"
 
@@ -20,7 +20,7 @@ rule note_source:
     conda:
         "../envs/analysis.yaml"
     params:
-        source=SOURCE,
+        source=RELEASE.source,
         code=digest("workflow_scripts/note_source.py"),
     script:
         "../workflow_scripts/note_source.py"
@@ -35,12 +35,12 @@ rule check_release:
         design=source(layout.DESIGN),
         stim_info=source(layout.STIM_INFO),
         stimuli=large_source(layout.STIMULI),
-        captions=caption_files(),
-        betas=beta_files,
-        volumes=[source(layout.ROI, atlas=atlas) for atlas in CORTEX_ATLASES],
-        tables=cortex_tables,
-        transforms=transforms(),
-        surfaces=surfaces(),
+        captions=stored(RELEASE.list_captions()),
+        betas=lambda w: stored(RELEASE.list_betas(w.subject), retrieve=False),
+        volumes=stored(RELEASE.list_volumes("cortex")),
+        tables=lambda w: stored([*RELEASE.list_tables("cortex", w.subject).values()]),
+        transforms=stored(RELEASE.list_transforms()),
+        surfaces=stored(RELEASE.list_surfaces()),
     output:
         "results/{subject}/release.tsv",
     log:
@@ -52,12 +52,12 @@ rule check_release:
         mem_mb=growing(4000),
         runtime=growing(15),
     params:
-        sessions=sessions,
-        atlases=CORTEX_ATLASES,
-        tabled=cortex_tabled,
+        sessions=lambda wildcards: RELEASE.list_sessions(wildcards.subject),
+        atlases=RELEASE.list_atlases("cortex"),
+        tabled=lambda w: [*RELEASE.list_tables("cortex", w.subject)],
         reorient=lookup("nsd/reorient", within=config),
         cortex=lookup("rois/cortex", within=config),
-        storage=STORAGE,
+        storage=RELEASE.storage,
         code=digest("workflow_scripts/check_release.py"),
     script:
         "../workflow_scripts/check_release.py"
@@ -80,7 +80,7 @@ rule tabulate_trials:
         mem_mb=growing(2000),
         runtime=growing(10),
     params:
-        sessions=sessions,
+        sessions=lambda wildcards: RELEASE.list_sessions(wildcards.subject),
         code=digest("workflow_scripts/tabulate_trials.py"),
     script:
         "../workflow_scripts/tabulate_trials.py"
@@ -90,11 +90,14 @@ rule tabulate_trials:
 rule make_mask:
     input:
         checked="results/{subject}/release.tsv",
-        volumes=roi_volumes,
+        volumes=lambda wildcards: stored(RELEASE.list_volumes(wildcards.roi)),
         # Whose grid all regions must be on.
-        reference=source(layout.ROI, atlas=CORTEX_ATLASES[0]),
-        tables=roi_tables,
-        ncsnr=ncsnr_file,
+        reference=source(layout.ROI, atlas=RELEASE.list_atlases("cortex")[0]),
+        tables=lambda w: stored([*RELEASE.list_tables(w.roi, w.subject).values()]),
+        ncsnr=branch(
+            lambda wildcards: own("min_ncsnr", wildcards.subject) is not None,
+            then=source(layout.NCSNR),
+        ),
     output:
         "results/{subject}/masks/{roi}.nii.gz",
     log:
@@ -107,11 +110,13 @@ rule make_mask:
         mem_mb=growing(2000),
         runtime=growing(10),
     params:
-        atlases=roi_atlases,
-        tabled=roi_tabled,
+        atlases=lambda wildcards: RELEASE.list_atlases(wildcards.roi),
+        tabled=lambda wildcards: [
+            *RELEASE.list_tables(wildcards.roi, wildcards.subject)
+        ],
         reorient=lookup("nsd/reorient", within=config),
-        parts=roi_parts,
-        min_ncsnr=min_ncsnr,
+        parts=lookup("rois/{roi}", within=config),
+        min_ncsnr=lambda wildcards: own("min_ncsnr", wildcards.subject),
         code=digest("workflow_scripts/make_mask.py"),
     script:
         "../workflow_scripts/make_mask.py"
@@ -121,7 +126,7 @@ rule make_mask:
 rule extract_betas:
     input:
         checked="results/{subject}/release.tsv",
-        betas=beta_files,
+        betas=lambda w: stored(RELEASE.list_betas(w.subject), retrieve=False),
         masks=collect("results/{{subject}}/masks/{roi}.nii.gz", roi=config["matrices"]),
     output:
         collect("results/{{subject}}/betas/{roi}.npy", roi=config["matrices"]),
@@ -139,7 +144,7 @@ rule extract_betas:
         # Not an output: Snakemake clears those of a job that was killed.
         partial="results/{subject}/partial/betas",
         rois=lookup("matrices", within=config),
-        storage=STORAGE,
+        storage=RELEASE.storage,
         code=digest("workflow_scripts/extract_betas.py"),
     script:
         "../workflow_scripts/extract_betas.py"

@@ -1,12 +1,25 @@
 # Pictures from decoded features, in chunks that a cluster makes side by side.
 
+# The z and c that a method takes: decoded, or the images' own, or none.
+TAKEN = {
+    target: {
+        **dict.fromkeys(
+            config["reconstruction"]["methods"],
+            f"results/{{subject}}/{{protocol}}/decoded/{target}.npy",
+        ),
+        "true-zc": f"results/{{subject}}/features/{target}.npy",
+        **dict.fromkeys(without, []),
+    }
+    for target, without in (("z", ["c"]), ("c", ["z", "z-coarse"]))
+}
+
 
 rule reconstruct_images:
     input:
         images="results/{subject}/images.tsv",
-        z=latents_to_use,
-        c=embeddings_to_use,
-        model=model_files(),
+        z=lambda wildcards: TAKEN["z"][wildcards.method],
+        c=lambda wildcards: TAKEN["c"][wildcards.method],
+        model=list_model(config),
     output:
         temp("results/{subject}/{protocol}/reconstructions/{method}.{chunk}.h5"),
     log:

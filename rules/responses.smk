@@ -8,7 +8,7 @@ ENCODED_FORM = (
 )
 FORMS = {roi: set() for roi in config["matrices"]}
 FORMS["cortex"].add(ENCODED_FORM)
-for roi in {*DECODED_ROIS, *TRAINED["regions"]}:
+for roi in {*DECODED_ROIS, *config["trained"]["regions"]}:
     FORMS[roi] |= {"zscored/averages", "zscored/trials"}
 for roi in DECODED_ROIS:
     FORMS[roi].add("scaled/trials")

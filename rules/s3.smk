@@ -30,7 +30,7 @@ rule fetch_stimuli:
         runtime=growing(240),
     params:
         partial="results/{subject}/partial/stimuli",
-        storage=STORAGE,
+        storage=RELEASE.storage,
         code=digest("workflow_scripts/fetch_stimuli.py"),
     script:
         "../workflow_scripts/fetch_stimuli.py"

@@ -1,11 +1,16 @@
 # Decoders that are trained: masked autoencoders of responses (Yang et al. 2025, MinD-Vis, Vis-Dec)
 # that condition the diffusion model. A cohort is a subject, or all of them together ("joint").
 
+# Small networks use one core, and two of them run at once, also on one GPU.
+TRAINED_THREADS, TRAINED_GPUS = (
+    (1, 0) if config["trained"]["size"] == "demo" else (8, 1)
+)
+
 
 rule join_responses:
     input:
         responses=collect(
-            "results/{{subject}}/responses/{roi}.h5", roi=TRAINED["regions"]
+            "results/{{subject}}/responses/{roi}.h5", roi=config["trained"]["regions"]
         ),
     output:
         train="results/{subject}/trained/train.npy",
@@ -33,9 +38,9 @@ rule join_responses:
 rule embed_clip:
     input:
         images="results/{subject}/images.tsv",
-        stimuli=seen_stimuli(),
-        captions=caption_files(),
-        model=checked_clip_files,
+        stimuli=RELEASE.locate_stimuli(),
+        captions=stored(RELEASE.list_captions()),
+        model=clip_files,
     output:
         clip_image="results/{subject}/trained/clip_image.npy",
         clip_text="results/{subject}/trained/clip_text.npy",
@@ -51,7 +56,7 @@ rule embed_clip:
         mem_mb=growing(8000),
         runtime=growing(60),
     params:
-        path=clip_path,
+        path=lambda wildcards: config["trained"]["clip"]["path"],
         revision=lookup("trained/clip/revision", within=config),
         device=DEVICE,
         batch_size=lookup("model/batch_size", within=config),
@@ -72,7 +77,7 @@ rule pretrain_encoder:
     benchmark:
         "benchmarks/{cohort}/pretrain_encoder.{encoder}.tsv"
     wildcard_constraints:
-        encoder="|".join(ENCODERS) or "none",
+        encoder="|".join(TRAINING.encoders) or "none",
     conda:
         "../envs/torch.yaml"
     threads: TRAINED_THREADS
@@ -81,8 +86,8 @@ rule pretrain_encoder:
         mem_mb=growing(32000),
         runtime=growing(1440),
     params:
-        subjects=cohort_subjects,
-        settings=encoder_settings,
+        subjects=lambda wildcards: TRAINING.list_cohort(wildcards.cohort),
+        settings=lambda wildcards: TRAINING.encoders[wildcards.encoder],
         # Not an output: Snakemake clears those of a job that was killed.
         partial="results/{cohort}/trained/partial/encoder.{encoder}.safetensors",
         precision=lookup("trained/precision", within=config),
@@ -95,13 +100,16 @@ rule pretrain_encoder:
 
 rule align_encoder:
     input:
-        encoder=first_stage,
+        encoder=lambda w: TRAINING.find_encoder(w.cohort, w.method),
         responses=of_cohort("results/{subject}/trained/train.npy"),
         rows=of_cohort("results/{subject}/trained/train.tsv"),
         images=of_cohort("results/{subject}/images.tsv"),
         clip_image=of_cohort("results/{subject}/trained/clip_image.npy"),
         clip_text=of_cohort("results/{subject}/trained/clip_text.npy"),
-        stimuli=cohort_stimuli,
+        stimuli=branch(
+            lambda w: TRAINING.methods[w.method]["stage2"]["align"] == "cross_mae",
+            then=of_cohort(RELEASE.locate_stimuli()),
+        ),
     output:
         weights="results/{cohort}/trained/aligned/{method}.safetensors",
         curve="results/{cohort}/trained/aligned/{method}.tsv",
@@ -117,8 +125,8 @@ rule align_encoder:
         mem_mb=growing(32000),
         runtime=growing(1440),
     params:
-        subjects=cohort_subjects,
-        settings=stage_settings("stage2"),
+        subjects=lambda wildcards: TRAINING.list_cohort(wildcards.cohort),
+        settings=lambda wildcards: TRAINING.methods[wildcards.method]["stage2"],
         partial="results/{cohort}/trained/partial/aligned.{method}.safetensors",
         precision=lookup("trained/precision", within=config),
         device=DEVICE,
@@ -130,12 +138,12 @@ rule align_encoder:
 
 rule fine_tune_diffusion:
     input:
-        encoder=last_encoder,
+        encoder=lambda w: TRAINING.find_aligned(w.cohort, w.method),
         responses=of_cohort("results/{subject}/trained/train.npy"),
         rows=of_cohort("results/{subject}/trained/train.tsv"),
         images=of_cohort("results/{subject}/images.tsv"),
         z=of_cohort("results/{subject}/features/z.npy"),
-        model=model_files(),
+        model=list_model(config),
     output:
         weights="results/{cohort}/trained/diffusion/{method}.safetensors",
         curve="results/{cohort}/trained/diffusion/{method}.tsv",
@@ -151,8 +159,8 @@ rule fine_tune_diffusion:
         mem_mb=growing(32000),
         runtime=growing(1440),
     params:
-        subjects=cohort_subjects,
-        settings=stage_settings("stage3"),
+        subjects=lambda wildcards: TRAINING.list_cohort(wildcards.cohort),
+        settings=lambda wildcards: TRAINING.methods[wildcards.method]["stage3"],
         model=model_path,
         revision=lookup("model/revision", within=config),
         partial="results/{cohort}/trained/partial/diffusion.{method}.safetensors",
@@ -169,8 +177,8 @@ rule reconstruct_trained:
         images="results/{subject}/images.tsv",
         responses="results/{subject}/trained/test.npy",
         rows="results/{subject}/trained/test.tsv",
-        weights=trained_weights,
-        model=model_files(),
+        weights=lambda w: TRAINING.find_weights(w.subject, w.method),
+        model=list_model(config),
     output:
         temp("results/{subject}/trained/reconstructions/{method}.{chunk}.h5"),
     log:
@@ -212,10 +220,11 @@ rule evaluate_encoders:
         clip_text="results/{subject}/trained/clip_text.npy",
         encoders=collect(
             "results/{{subject}}/trained/encoders/{encoder}.safetensors",
-            encoder=list(ENCODERS),
+            encoder=[*TRAINING.encoders],
         ),
         aligned=collect(
-            "results/{{subject}}/trained/aligned/{method}.safetensors", method=ALIGNED
+            "results/{{subject}}/trained/aligned/{method}.safetensors",
+            method=TRAINING.aligned,
         ),
     output:
         masked="results/{subject}/trained/masked.tsv",
@@ -233,8 +242,10 @@ rule evaluate_encoders:
         mem_mb=growing(16000),
         runtime=growing(120),
     params:
-        encoders=list(ENCODERS),
-        before={method: DECODERS[method]["encoder"] for method in ALIGNED},
+        encoders=[*TRAINING.encoders],
+        before={
+            method: TRAINING.methods[method]["encoder"] for method in TRAINING.aligned
+        },
         n_bootstrap=lookup("evaluation/bootstrap", within=config),
         seed=lookup("evaluation/seed", within=config),
         device=DEVICE,
@@ -245,9 +256,11 @@ rule evaluate_encoders:
 
 rule tabulate_encoders:
     input:
-        masked=collect("results/{subject}/trained/masked.tsv", subject=TRAINED_SUBJECTS),
+        masked=collect(
+            "results/{subject}/trained/masked.tsv", subject=TRAINING.subjects
+        ),
         retrieval=collect(
-            "results/{subject}/trained/retrieval.tsv", subject=TRAINED_SUBJECTS
+            "results/{subject}/trained/retrieval.tsv", subject=TRAINING.subjects
         ),
     output:
         masked="results/tables/fcae_masked.tsv",
@@ -260,7 +273,7 @@ rule tabulate_encoders:
         mem_mb=growing(2000),
         runtime=growing(5),
     params:
-        subjects=TRAINED_SUBJECTS,
+        subjects=TRAINING.subjects,
         data=lookup("dataset", within=config),
         code=digest("workflow_scripts/tabulate_encoders.py"),
     script:

@@ -1,11 +1,19 @@
 # Figures and tables of the trained decoders: tables 2 and 3 and figures 2, 4 and 5 of Yang et al. 2025.
 
+TABLE2_RUNS = TRAINING.list_runs(["zc", "true-zc"], TRAINING.table2)
+TABLE3_RUNS = TRAINING.list_runs(["zc", "true-zc"], TRAINING.table3)
+GALLERY_RUNS = TRAINING.list_runs(["zc"], TRAINING.methods)
+
 
 rule tabulate_fcae_table2:
     input:
-        summaries=scores("_summary", TABLE2_RUNS),
-        tables=scores(runs=TABLE2_RUNS),
-        weights=encoder_weights(TABLE2_METHODS),
+        summaries=of_runs(
+            "results/{subject}/{protocol}/evaluation/{method}_summary.tsv", TABLE2_RUNS
+        ),
+        tables=of_runs(
+            "results/{subject}/{protocol}/evaluation/{method}.tsv", TABLE2_RUNS
+        ),
+        weights=TRAINING.list_encoders(TRAINING.table2),
     output:
         report(
             "results/tables/fcae_table2.tsv",
@@ -22,9 +30,9 @@ rule tabulate_fcae_table2:
         runtime=growing(10),
     params:
         runs=TABLE2_RUNS,
-        trained=TABLE2_METHODS,
-        alignments=alignments(TABLE2_METHODS),
-        presets=PRESET_NAMES,
+        trained=TRAINING.table2,
+        alignments=TRAINING.list_alignments(TRAINING.table2),
+        presets=TRAINING.presets,
         size=lookup("trained/size", within=config),
         data=lookup("dataset", within=config),
         n_bootstrap=lookup("evaluation/bootstrap", within=config),
@@ -36,9 +44,13 @@ rule tabulate_fcae_table2:
 
 rule tabulate_fcae_table3:
     input:
-        summaries=scores("_summary", TABLE3_RUNS),
-        tables=scores(runs=TABLE3_RUNS),
-        weights=encoder_weights(TABLE3_METHODS),
+        summaries=of_runs(
+            "results/{subject}/{protocol}/evaluation/{method}_summary.tsv", TABLE3_RUNS
+        ),
+        tables=of_runs(
+            "results/{subject}/{protocol}/evaluation/{method}.tsv", TABLE3_RUNS
+        ),
+        weights=TRAINING.list_encoders(TRAINING.table3),
     output:
         report(
             "results/tables/fcae_table3.tsv",
@@ -55,9 +67,9 @@ rule tabulate_fcae_table3:
         runtime=growing(10),
     params:
         runs=TABLE3_RUNS,
-        trained=TABLE3_METHODS,
-        alignments=alignments(TABLE3_METHODS),
-        presets=PRESET_NAMES,
+        trained=TRAINING.table3,
+        alignments=TRAINING.list_alignments(TRAINING.table3),
+        presets=TRAINING.presets,
         size=lookup("trained/size", within=config),
         data=lookup("dataset", within=config),
         n_bootstrap=lookup("evaluation/bootstrap", within=config),
@@ -88,7 +100,7 @@ rule plot_masked_responses:
         mem_mb=growing(4000),
         runtime=growing(15),
     params:
-        encoder=list(ENCODERS)[0],
+        encoder=list(TRAINING.encoders)[0],
         n_images=4,
         n_voxels=320,
         nsd_ids=lookup("evaluation/nsd_ids", within=config),
@@ -100,10 +112,16 @@ rule plot_masked_responses:
 
 use rule plot_fig3 as plot_trained_pictures with:
     input:
-        stimuli=seen_stimuli(),
+        stimuli=RELEASE.locate_stimuli(),
         images="results/{subject}/images.tsv",
-        reconstructions=of_methods("reconstructions/{method}.h5", DRAWN_TRAINED),
-        samples=of_methods("evaluation/{method}_samples.tsv", DRAWN_TRAINED),
+        reconstructions=of_runs(
+            "results/{subject}/{protocol}/reconstructions/{method}.h5",
+            TRAINING.drawn_runs,
+        ),
+        samples=of_runs(
+            "results/{subject}/{protocol}/evaluation/{method}_samples.tsv",
+            TRAINING.drawn_runs,
+        ),
     output:
         png=report(
             "results/{subject}/figures/trained_pictures.png",
@@ -116,8 +134,8 @@ use rule plot_fig3 as plot_trained_pictures with:
     log:
         "logs/{subject}/plot_trained_pictures.log",
     params:
-        methods=DRAWN_TRAINED,
-        ranked_by=DRAWN_TRAINED[-1],
+        methods=TRAINING.drawn,
+        ranked_by=TRAINING.drawn[-1],
         words={"zc": "ridge"},
 
 
@@ -127,12 +145,12 @@ rule plot_trained_subjects:
         images=collect("results/{subject}/images.tsv", subject=SUBJECTS),
         reconstructions=collect(
             "results/{subject}/trained/reconstructions/{method}.h5",
-            method=TRANSFERS,
+            method=TRAINING.transferred,
             subject=SUBJECTS,
         ),
         samples=collect(
             "results/{subject}/trained/evaluation/{method}_samples.tsv",
-            method=TRANSFERS,
+            method=TRAINING.transferred,
             subject=SUBJECTS,
         ),
     output:
@@ -153,11 +171,11 @@ rule plot_trained_subjects:
         runtime=growing(15),
     params:
         subjects=SUBJECTS,
-        methods=TRANSFERS,
+        methods=TRAINING.transferred,
         metric=lookup("evaluation/best_by", within=config),
         n_images=4,
         nsd_ids=lookup("evaluation/nsd_ids", within=config),
-        adapters=WITH_ADAPTERS,
+        adapters=TRAINING.adapts,
         demo=config["dataset"] == "demo",
         code=digest("workflow_scripts/plot_trained_subjects.py"),
     script:
@@ -166,7 +184,7 @@ rule plot_trained_subjects:
 
 rule plot_training_curves:
     input:
-        training_curves,
+        lambda wildcards: TRAINING.list_stages(wildcards.cohort).values(),
     output:
         png=report(
             "results/{cohort}/figures/training_curves.png",
@@ -183,7 +201,7 @@ rule plot_training_curves:
         mem_mb=growing(4000),
         runtime=growing(10),
     params:
-        names=training_names,
+        names=lambda wildcards: [*TRAINING.list_stages(wildcards.cohort)],
         demo=config["dataset"] == "demo",
         code=digest("workflow_scripts/plot_training_curves.py"),
     script:
@@ -193,16 +211,23 @@ rule plot_training_curves:
 use rule write_gallery as write_trained_gallery with:
     input:
         stimuli=all_stimuli(),
-        captions=caption_files(),
-        images=collect("results/{subject}/images.tsv", subject=TRAINED_SUBJECTS),
-        reconstructions=reconstructions(GALLERY_RUNS),
-        samples=scores("_samples", GALLERY_RUNS),
-        tables=scores(runs=GALLERY_RUNS),
+        captions=stored(RELEASE.list_captions()),
+        images=collect("results/{subject}/images.tsv", subject=TRAINING.subjects),
+        reconstructions=of_runs(
+            "results/{subject}/{protocol}/reconstructions/{method}.h5", GALLERY_RUNS
+        ),
+        samples=of_runs(
+            "results/{subject}/{protocol}/evaluation/{method}_samples.tsv",
+            GALLERY_RUNS,
+        ),
+        tables=of_runs(
+            "results/{subject}/{protocol}/evaluation/{method}.tsv", GALLERY_RUNS
+        ),
     output:
         "results/report/trained_gallery.html",
     log:
         "logs/write_trained_gallery.log",
     params:
         runs=GALLERY_RUNS,
-        subjects=TRAINED_SUBJECTS,
-        methods=["zc", *DECODERS],
+        subjects=TRAINING.subjects,
+        methods=["zc", *TRAINING.methods],

@@ -1,0 +1,318 @@
+"""What a run makes, as plain lists: feature spaces, runs of methods, training stages, targets.
+
+Every function takes all settings, as `nsdldm.workflow.loading.load_settings` returns them, and
+touches no files. No heavy imports, since every job does this.
+"""
+
+from dataclasses import dataclass
+
+from nsdldm.features.spaces import PARTS, split_control
+from nsdldm.nsd.layout import SUBJECTS
+from nsdldm.trained.presets import resolve
+from nsdldm.workflow.settings import plan_trajectories
+
+# Each figure is written as pixels and as vectors.
+FORMATS = ("png", "pdf")
+FEATURES = ("z", "c", "zc")
+TABLES = ("encoding", "group", "noise", "blocks", "protocols", "metrics")
+# Presets whose methods the two published tables of fCAE compare.
+TABLE2 = ("fcae", "fcae-base", "mind-vis", "vis-dec")
+TABLE3 = ("mae-fi", "mae-f")
+# Decoders trained on all subjects together.
+JOINT = "joint"
+
+
+@dataclass(frozen=True)
+class Spaces:
+    """Names of the feature spaces of a run.
+
+    Parameters
+    ----------
+    features : list of str
+        z, c and z_c.
+    added : list of str
+        Those of `feature_spaces`.
+    levels, steps, blocks : list of str
+        Along the reverse process: z_c by noise level, by step of one level, and activations of
+        U-Net blocks at these steps.
+    drawn_levels : list of str
+        Of the levels, those in figure 7.
+    variants : list of str
+        The steps with other noise or another seed.
+    controlled, controls : list of str
+        Spaces that have controls, and what is collected for these: z_c with other texts. Other
+        seeds are compared with one another and need none.
+    parts : list of str
+        All that is set beside the controlled spaces, parts of themselves included.
+    chains : list of str
+        Ways in which the steps are collected anew: names of variants, also with other texts.
+    """
+
+    features: list
+    added: list
+    levels: list
+    steps: list
+    blocks: list
+    drawn_levels: list
+    variants: list
+    controlled: list
+    controls: list
+    parts: list
+    chains: list
+
+    @property
+    def path(self):
+        """All that one pass along the reverse process collects."""
+        return [*self.levels, *self.steps, *self.blocks]
+
+    @property
+    def latents(self):
+        """Those of it that are kept as they are."""
+        return [*self.levels, *self.steps]
+
+    @property
+    def step_names(self):
+        """Names of the steps without z_c."""
+        return [space.removeprefix("zc-") for space in self.steps]
+
+
+def list_spaces(settings):
+    """The feature spaces of a run, as `Spaces`."""
+    own = settings["trajectories"]
+    planned = plan_trajectories(settings)
+    levels, steps, blocks = (
+        [space for space in planned if space.startswith(prefix)]
+        for prefix in ("zc-n", "zc-s", "unet-")
+    )
+    noises = [name for name, changed in own["variants"].items() if "noise" in changed]
+    controlled = [*levels, *steps, *(f"{space}-{name}" for name in noises for space in steps)]
+    return Spaces(
+        features=list(FEATURES),
+        added=list(settings["feature_spaces"]),
+        levels=levels,
+        steps=steps,
+        blocks=blocks,
+        drawn_levels=[name for name in levels if planned[name].strength in own["drawn_levels"]],
+        variants=[f"{space}-{name}" for name in own["variants"] for space in steps],
+        controlled=controlled,
+        controls=[f"{space}-{control}" for control in own["controls"] for space in controlled],
+        parts=[f"{space}-{part}" for space in controlled for part in (*own["controls"], *PARTS)],
+        chains=[
+            *own["variants"],
+            *(f"{name}-{control}" for name in noises for control in own["controls"]),
+        ],
+    )
+
+
+def find_chain(settings, name):
+    """Noise, seed and text of a chain of `Spaces.chains`, by these names."""
+    variant, control = split_control(name)
+    own = {key: settings["denoising"][key] for key in ("noise", "seed")}
+    return own | settings["trajectories"]["variants"][variant] | {"text": control or "own"}
+
+
+def list_runs(settings, protocols=None):
+    """The (subject, protocol, method) of all reconstructions by ridge, or of some protocols."""
+    return [
+        (subject, protocol, method)
+        for protocol in protocols or settings["decoding"]["protocols"]
+        for subject in settings["subjects"]
+        for method in settings["reconstruction"]["methods"]
+    ]
+
+
+def list_drawn_runs(settings):
+    """The same of what figures show: the first protocol."""
+    return list_runs(settings, settings["decoding"]["protocols"][:1])
+
+
+@dataclass(frozen=True)
+class Training:
+    """Decoders that are trained.
+
+    Parameters
+    ----------
+    subjects : list of str
+        Whose pictures are made.
+    everyone : list of str
+        All subjects of the run, who are trained on together.
+    methods : dict of str to dict
+        Settings of the stages of each.
+    presets : dict of str to str
+        The preset that each begins with.
+    encoders : dict of str to dict
+        Settings of each encoder's pretraining.
+    aligned : list of str
+        Methods that have a second stage.
+    ridge : tuple of str, list of str
+        The protocol and the methods of ridge decoders that they are set beside.
+    transferred : list of str
+        The first method, trained on the figure's subject and on all, which every subject tests.
+    """
+
+    subjects: list
+    everyone: list
+    methods: dict
+    presets: dict
+    encoders: dict
+    aligned: list
+    ridge: tuple
+    transferred: list
+
+    @property
+    def table2(self):
+        """Methods of that table, fCAE first."""
+        return [name for name, preset in self.presets.items() if preset in TABLE2]
+
+    @property
+    def table3(self):
+        """Methods of that table: what makes fCAE what it is is left out one by one."""
+        return [
+            name
+            for name, preset in self.presets.items()
+            if preset.startswith("fcae") or preset in TABLE3
+        ]
+
+    @property
+    def drawn(self):
+        """Methods in the order of pictures: ridge's, others, and fCAE last."""
+        return ["zc", *self.table2[1:], *self.table2[:1]]
+
+    @property
+    def drawn_runs(self):
+        """Their runs, of any subject."""
+        protocols = ("trained" if name in self.methods else self.ridge[0] for name in self.drawn)
+        return [("{subject}", *run) for run in zip(protocols, self.drawn, strict=True)]
+
+    @property
+    def pattern(self):
+        """What matches a method: of the subject itself, of all, or of another one."""
+        return f"({'|'.join(self.methods) or 'none'})(-{JOINT}|-subj0[1-8])?"
+
+    @property
+    def adapts(self):
+        """Whether the joint model has adapters."""
+        return any(own["adapter"] == "linear" for own in self.encoders.values())
+
+    def list_runs(self, ridge, methods):
+        """Runs of trained methods after those of ridge methods, as far as these are configured."""
+        protocol, configured = self.ridge
+        runs = [(protocol, name) for name in ridge if name in configured]
+        runs += [("trained", name) for name in methods]
+        return [(subject, *run) for subject in self.subjects for run in runs]
+
+    def list_cohort(self, cohort):
+        """Subjects that a decoder is trained on."""
+        return self.everyone if cohort == JOINT else [cohort]
+
+    def find_encoder(self, cohort, method):
+        """The encoder that a method's second stage begins with."""
+        encoder = self.methods[method]["encoder"]
+        return f"results/{cohort}/trained/encoders/{encoder}.safetensors"
+
+    def find_aligned(self, cohort, method):
+        """The encoder that its third stage begins with."""
+        if method in self.aligned:
+            return f"results/{cohort}/trained/aligned/{method}.safetensors"
+        return self.find_encoder(cohort, method)
+
+    def find_weights(self, subject, method):
+        """What a method reconstructs with: its own subject's, all subjects' or another's."""
+        name, _, cohort = method.rpartition("-")
+        if cohort != JOINT and cohort not in SUBJECTS:
+            name, cohort = method, subject
+        return f"results/{cohort}/trained/diffusion/{name}.safetensors"
+
+    def list_encoders(self, methods):
+        """The first subject's encoder of each method, for its size."""
+        return [self.find_encoder(self.subjects[0], name) for name in methods]
+
+    def list_alignments(self, methods):
+        """What the second stage of each method aligns."""
+        return {name: self.methods[name]["stage2"]["align"] for name in methods}
+
+    def list_stages(self, cohort):
+        """Stages that a cohort trains, by the names and files of their losses.
+
+        Parameters
+        ----------
+        cohort : str
+            A subject, or all together, which train the first method alone.
+
+        Returns
+        -------
+        dict of str to str
+            Files by names such as ``stage 1: fcae``.
+        """
+        methods = list(self.methods)[: 1 if cohort == JOINT else None]
+        encoders = dict.fromkeys(self.methods[name]["encoder"] for name in methods)
+        aligned = [name for name in self.aligned if name in methods]
+        return {
+            f"stage {number}: {name}": f"results/{cohort}/trained/{folder}/{name}.tsv"
+            for number, folder, names in (
+                (1, "encoders", encoders),
+                (2, "aligned", aligned),
+                (3, "diffusion", methods),
+            )
+            for name in names
+        }
+
+
+def list_training(settings):
+    """The decoders that a run trains, as `Training`."""
+    own = settings["trained"]
+    methods = {name: resolve(name, given, own["size"]) for name, given in own["methods"].items()}
+    return Training(
+        subjects=own["subjects"],
+        everyone=settings["subjects"],
+        methods=methods,
+        presets={name: given.get("preset", name) for name, given in own["methods"].items()},
+        encoders={each["encoder"]: each["stage1"] for each in methods.values()},
+        aligned=[name for name, each in methods.items() if each["stage2"]["align"] != "none"],
+        ridge=(settings["decoding"]["protocols"][0], settings["reconstruction"]["methods"]),
+        transferred=[
+            f"{name}-{cohort}"
+            for name in list(methods)[:1]
+            for cohort in (settings["figure_subject"], JOINT)
+        ],
+    )
+
+
+def list_targets(settings):
+    """Files that a whole run makes: all figures, tables and pages but those of trained decoders."""
+    figures = ["fig3", "fig4", "fig6", "fig7", "fig8", "fig9", "group"]
+    # Figure 5 compares by networks alone.
+    if any(own.get("weights") for own in settings["evaluation"]["networks"].values()):
+        figures.append("fig5")
+    of_subjects = ["fig3", "fig6", "fig7", "fig8", "fig9"]
+    of_subjects += ["feature_spaces"] * bool(settings["feature_spaces"])
+    return [
+        *(f"results/figures/{name}.{suffix}" for name in figures for suffix in FORMATS),
+        *(f"results/tables/{name}.tsv" for name in TABLES),
+        "results/report/gallery.html",
+        *(
+            f"results/{subject}/figures/{name}.{suffix}"
+            for subject in settings["subjects"]
+            for name in of_subjects
+            for suffix in FORMATS
+        ),
+    ]
+
+
+def list_trained_targets(settings):
+    """Files that the decoders to be trained come to."""
+    folders = [
+        *(
+            f"results/{subject}/figures/{name}"
+            for subject in settings["trained"]["subjects"]
+            for name in ("trained_masked", "trained_pictures", "training_curves")
+        ),
+        f"results/{JOINT}/figures/training_curves",
+        "results/figures/trained_subjects",
+    ]
+    names = ("table2", "table3", "masked", "retrieval")
+    return [
+        *(f"results/tables/fcae_{name}.tsv" for name in names),
+        *(f"{path}.{suffix}" for path in folders for suffix in FORMATS),
+        "results/report/trained_gallery.html",
+    ]

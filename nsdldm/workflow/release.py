@@ -1,0 +1,110 @@
+"""Where the files of a run's release are, by the settings. No heavy imports, for the Snakefile."""
+
+from nsdldm.nsd import layout
+from nsdldm.nsd.places import find_place
+from nsdldm.nsd.remote import is_remote
+from nsdldm.workflow.preflight import find_sessions, find_table
+
+
+class Release:
+    """Paths or addresses of a release's files. Those of any subject have ``{subject}`` in them.
+
+    Parameters
+    ----------
+    settings : dict
+        All settings, as `nsdldm.workflow.loading.load_settings` returns them.
+    """
+
+    def __init__(self, settings):
+        self.settings, self.nsd = settings, settings["nsd"]
+        self.simulated = settings["dataset"] == "demo"
+        root = "results/demo" if self.simulated else str(self.nsd["root"])
+        self.root = root.rstrip("/")
+        # How buckets are read, and whether that is needed.
+        self.storage = {key: self.nsd[key] for key in ("endpoint", "signed")}
+        self.remote = any(is_remote(path) for path in (root, self.nsd["captions"]))
+        # What is noted of it among the results.
+        self.source = {"dataset": settings["dataset"], "root": root}
+        self.source |= {key: self.nsd[key] for key in ("space", "betas")}
+        self._place = find_place(self.root, self.storage)
+        # A bucket takes its time to list them.
+        self._sessions, self._tables = {}, {}
+
+    def locate(self, template, **values):
+        """Path or address of a file by its template in `nsdldm.nsd.layout`."""
+        known = {"subject": "{subject}", "space": self.nsd["space"], "version": self.nsd["betas"]}
+        return f"{self.root}/{template.format(**known | values)}"
+
+    def locate_stimuli(self, subject="{subject}"):
+        """Pictures that a subject saw: the release's file, or their copies from a bucket."""
+        copy = f"results/{subject}/stimuli.hdf5"
+        return copy if is_remote(self.root) else self.locate(layout.STIMULI)
+
+    def list_captions(self):
+        """COCO's two caption files."""
+        folder = self.nsd["captions"] or self.locate(layout.ANNOTATIONS)
+        return [f"{folder}/captions_{split}.json" for split in layout.COCO_SPLITS]
+
+    def list_sessions(self, subject):
+        """Session numbers of a subject that the run uses."""
+        if subject not in self._sessions:
+            own = self.settings["overrides"].get(subject, {})
+            asked = own.get("sessions", self.nsd["sessions"])
+            known = layout.SESSIONS[subject]
+            if self.simulated:
+                known = self.settings["demo"]["sessions"]
+                asked = "all" if asked == "available" else asked
+            elif asked == "available":
+                asked = find_sessions(self._place, subject, self.nsd)
+            self._sessions[subject] = layout.resolve_sessions(asked, known)
+        return self._sessions[subject]
+
+    def list_betas(self, subject):
+        """The betas of these, one file a session."""
+        suffix = layout.SUFFIXES[self.nsd["format"]]
+        return [
+            self.locate(layout.BETAS, subject=subject, session=session, suffix=suffix)
+            for session in self.list_sessions(subject)
+        ]
+
+    def list_simulated_betas(self):
+        """What the demo writes for a subject, whatever sessions the run uses."""
+        numbers = range(1, self.settings["demo"]["sessions"] + 1)
+        return [self.locate(layout.BETAS, session=number, suffix="hdf5") for number in numbers]
+
+    def list_atlases(self, roi):
+        """The atlases that a region needs."""
+        return sorted({part.split(":")[0] for part in self.settings["rois"][roi]})
+
+    def list_volumes(self, roi):
+        """Their volumes."""
+        return [self.locate(layout.ROI, atlas=atlas) for atlas in self.list_atlases(roi)]
+
+    def list_tables(self, roi, subject):
+        """Their label tables, by atlas, as far as the release has any."""
+        names = {atlas: self._find_table(subject, atlas) for atlas in self.list_atlases(roi)}
+        return {atlas: self.locate(name) for atlas, name in names.items() if name}
+
+    def _find_table(self, subject, atlas):
+        if self.simulated:
+            return layout.LABEL_TABLE.format(subject=subject, atlas=atlas)
+        if (subject, atlas) not in self._tables:
+            self._tables[subject, atlas] = find_table(self._place, subject, atlas)
+        return self._tables[subject, atlas]
+
+    def list_transforms(self):
+        """Coordinates of each hemisphere's three cortical depths in the functional volume."""
+        space = layout.TRANSFORM_SPACES[self.nsd["space"]]
+        return [
+            self.locate(layout.TRANSFORM, hemi=hemi, source=space, target=layer)
+            for hemi in layout.HEMISPHERES
+            for layer in layout.LAYERS
+        ]
+
+    def list_surfaces(self):
+        """Each hemisphere's FreeSurfer files."""
+        return [
+            self.locate(template, hemi=hemi, name=name)
+            for hemi in layout.HEMISPHERES
+            for template, name in layout.DRAWN_SURFACES
+        ]

@@ -1,0 +1,178 @@
+"""Plain lists of what a run makes, for configurations small enough to write the lists by hand."""
+
+import re
+
+import pytest
+
+from nsdldm.workflow.loading import load_settings
+from nsdldm.workflow.plan import (
+    find_chain,
+    list_drawn_runs,
+    list_runs,
+    list_spaces,
+    list_targets,
+    list_trained_targets,
+    list_training,
+)
+
+CONFIG = {
+    "dataset": "demo",
+    "complete": True,
+    "subjects": ["subj02", "subj05"],
+    "figure_subject": "subj05",
+    "denoising": {"num_inference_steps": 10, "strength": 0.8},
+    "trajectories": {
+        "noise_levels": [0.4, 1.0],
+        "drawn_levels": [1.0],
+        "step_shares": [0.5, 1.0],
+        "blocks": {"mid": "mid_block", "up": "up_blocks.1"},
+        "variants": {"shared": {"noise": "shared"}, "seed1": {"seed": 1}},
+        "controls": ["empty"],
+    },
+    "decoding": {"protocols": ["corrected", "takagi2023"]},
+    "reconstruction": {"methods": ["z", "zc"]},
+    "trained": {
+        "subjects": ["subj05"],
+        "methods": {"mine": {"preset": "fcae"}, "vis-dec": {}, "mae-f": {}},
+    },
+}
+
+
+def load(**changes):
+    return load_settings(CONFIG | changes)
+
+
+@pytest.fixture(scope="module")
+def settings():
+    return load()
+
+
+def test_spaces_along_the_reverse_process(settings):
+    spaces = list_spaces(settings)
+    assert spaces.features == ["z", "c", "zc"]
+    assert spaces.levels == ["zc-n040", "zc-n100"]
+    assert spaces.drawn_levels == ["zc-n100"]
+    assert spaces.steps == ["zc-s050", "zc-s100"]
+    assert spaces.step_names == ["s050", "s100"]
+    assert set(spaces.blocks) == {f"unet-{x}-s{n}" for x in ("mid", "up") for n in ("050", "100")}
+    assert spaces.latents == [*spaces.levels, *spaces.steps]
+    assert spaces.path == [*spaces.latents, *spaces.blocks]
+
+
+def test_other_noise_has_controls_and_other_seeds_have_none(settings):
+    spaces = list_spaces(settings)
+    assert spaces.variants == [
+        *("zc-s050-shared", "zc-s100-shared"),
+        *("zc-s050-seed1", "zc-s100-seed1"),
+    ]
+    assert spaces.chains == ["shared", "seed1", "shared-empty"]
+    controlled = ["zc-n040", "zc-n100", "zc-s050", "zc-s100", "zc-s050-shared", "zc-s100-shared"]
+    assert spaces.controlled == controlled
+    assert spaces.controls == [f"{space}-empty" for space in controlled]
+    assert spaces.parts[:3] == ["zc-n040-empty", "zc-n040-linear", "zc-n040-residual"]
+    assert len(spaces.parts) == 3 * len(controlled)
+
+
+def test_chains(settings):
+    seed = settings["denoising"]["seed"]
+    assert find_chain(settings, "shared-empty") == {
+        "noise": "shared",
+        "seed": seed,
+        "text": "empty",
+    }
+    assert find_chain(settings, "seed1") == {"noise": "per-image", "seed": 1, "text": "own"}
+
+
+def test_spaces_without_controls_and_variants():
+    own = CONFIG["trajectories"] | {"variants": {}, "controls": []}
+    spaces = list_spaces(load(trajectories=own))
+    assert spaces.variants == spaces.controls == spaces.chains == []
+    assert spaces.parts[:2] == ["zc-n040-linear", "zc-n040-residual"]
+
+
+def test_runs(settings):
+    assert list_runs(settings)[:3] == [
+        ("subj02", "corrected", "z"),
+        ("subj02", "corrected", "zc"),
+        ("subj05", "corrected", "z"),
+    ]
+    assert len(list_runs(settings)) == 8
+    assert list_drawn_runs(settings) == list_runs(settings)[:4]
+
+
+def test_trained_decoders(settings):
+    training = list_training(settings)
+    assert training.subjects == ["subj05"]
+    assert list(training.methods) == ["mine", "vis-dec", "mae-f"]
+    assert training.table2 == ["mine", "vis-dec"]
+    assert training.table3 == ["mine", "mae-f"]
+    assert training.drawn == ["zc", "vis-dec", "mine"]
+    assert training.transferred == ["mine-subj05", "mine-joint"]
+    assert training.list_runs(["zc", "true-zc"], ["mine"]) == [
+        ("subj05", "corrected", "zc"),
+        ("subj05", "trained", "mine"),
+    ]
+
+
+def test_files_of_trained_decoders(settings):
+    training = list_training(settings)
+    encoder = training.methods["mine"]["encoder"]
+    assert training.list_cohort("joint") == ["subj02", "subj05"]
+    assert training.list_cohort("subj02") == ["subj02"]
+    first = f"results/joint/trained/encoders/{encoder}.safetensors"
+    assert training.find_encoder("joint", "mine") == first
+    assert (
+        training.find_aligned("joint", "mine") == "results/joint/trained/aligned/mine.safetensors"
+    )
+    assert "/encoders/" in training.find_aligned("subj05", "mae-f"), "it has no second stage"
+    for name, cohort in (("mine", "subj02"), ("mine-joint", "joint"), ("mine-subj05", "subj05")):
+        weights = f"results/{cohort}/trained/diffusion/mine.safetensors"
+        assert training.find_weights("subj02", name) == weights
+        assert re.fullmatch(training.pattern, name)
+    vis = "results/subj02/trained/diffusion/vis-dec.safetensors"
+    assert training.find_weights("subj02", "vis-dec") == vis
+    assert training.drawn_runs[0] == ("{subject}", "corrected", "zc")
+    assert training.drawn_runs[-1] == ("{subject}", "trained", "mine")
+
+
+def test_stages_of_a_cohort(settings):
+    """All subjects together train the first method alone; methods share an encoder once."""
+    training = list_training(settings)
+    assert set(training.list_stages("joint")) == {
+        f"stage 1: {training.methods['mine']['encoder']}",
+        "stage 2: mine",
+        "stage 3: mine",
+    }
+    stages = training.list_stages("subj05")
+    assert stages["stage 3: vis-dec"] == "results/subj05/trained/diffusion/vis-dec.tsv"
+    assert [name for name in stages if name.startswith("stage 3")] == [
+        "stage 3: mine",
+        "stage 3: vis-dec",
+        "stage 3: mae-f",
+    ]
+
+
+def test_targets(settings):
+    targets = list_targets(settings)
+    assert len(targets) == len(set(targets))
+    assert {"results/figures/fig6.png", "results/figures/group.pdf"} < set(targets)
+    assert "results/subj05/figures/fig9.pdf" in targets
+    assert "results/tables/metrics.tsv" in targets
+    assert "results/report/gallery.html" in targets
+    assert not any("feature_spaces" in target for target in targets)
+    assert not any("subj01" in target for target in targets)
+
+
+def test_figure_5_needs_a_network_that_has_weights():
+    networks = {"demo-judge": {"weights": "resources/demo_model"}}
+    assert "results/figures/fig5.png" in list_targets(load(evaluation={"networks": networks}))
+    without = {"demo-judge": {"weights": None}}
+    assert "results/figures/fig5.png" not in list_targets(load(evaluation={"networks": without}))
+
+
+def test_targets_of_trained_decoders(settings):
+    targets = list_trained_targets(settings)
+    assert "results/tables/fcae_table3.tsv" in targets
+    assert "results/joint/figures/training_curves.png" in targets
+    assert "results/subj05/figures/trained_masked.pdf" in targets
+    assert not any("subj02" in target for target in targets)
