@@ -2,13 +2,15 @@
 
 import re
 import struct
+import subprocess
+import sys
 
 import h5py
 import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import plan, run_snakemake, write_config
+from conftest import PROJECT, plan, run_snakemake, write_config
 
 pytestmark = pytest.mark.slow
 
@@ -138,6 +140,18 @@ def test_figures_of_the_encoding_half(finished, subject):
         assert subject in (folder / f"{figure}.html").read_text()
     strip = np.load(finished / f"results/{subject}/strips/fig7.npy")
     assert strip.shape == (2, 3, 96, 96, 3)
+
+
+def test_figure_7_is_redrawn_from_its_tables(finished, release, tmp_path):
+    """By the example in the documentation; its summary does not depend on what is coloured."""
+    example = PROJECT / "docs/examples/redraw_fig7.py"
+    inputs = [finished / "results", release, "subj01", tmp_path / "mine"]
+    subprocess.run([sys.executable, example, *map(str, inputs)], cwd=PROJECT, check=True)
+    keys = ["pair", "space", "roi"]
+    paths = tmp_path / "mine.tsv", finished / "results/subj01/figures/fig7.tsv"
+    made, shipped = (pd.read_csv(path, sep="\t").sort_values(keys) for path in paths)
+    pd.testing.assert_frame_equal(made.reset_index(drop=True), shipped.reset_index(drop=True))
+    assert (tmp_path / "mine.png").stat().st_size > 50_000
 
 
 def test_report(finished):

@@ -1,0 +1,36 @@
+"""Redraw figure 7 from the tables of a finished run, here with significant voxels alone.
+
+    python docs/examples/redraw_fig7.py results results/demo subj01 mine
+
+writes mine.png, mine.pdf, mine.html and mine.tsv from the results and the release named.
+"""
+
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from nsdldm.nsd import layout
+from nsdldm.plots.fig7 import plot_unique_variance
+
+results, release, subject, name = sys.argv[1:]
+own, root = Path(results, subject), Path(release)
+drawn = pd.read_csv(own / "figures/fig7.tsv", sep="\t")["pair"].unique()
+transforms = (root / f"nsddata/ppdata/{subject}/transforms").glob("?h.func1pt8-to-layer*")
+surfaces = [
+    str(root / template.format(subject=subject, hemi=hemi, name=surface))
+    for hemi in layout.HEMISPHERES
+    for template, surface in layout.DRAWN_SURFACES
+]
+plot_unique_variance(
+    subject=subject,
+    figure=7,
+    tables={pair: own / f"encoding/{pair}.tsv" for pair in drawn},
+    masks={path.name.removesuffix(".nii.gz"): path for path in sorted(own.glob("masks/*.nii.gz"))},
+    transforms=layout.group_transforms(sorted(map(str, transforms))),
+    surfaces=layout.group_surfaces(surfaces),
+    pictures=own / "strips/fig7.npy",
+    drawn="unique",
+    demo=True,
+    **{suffix: f"{name}.{suffix}" for suffix in ("png", "pdf", "html", "tsv")},
+)
