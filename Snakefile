@@ -5,6 +5,8 @@ import os
 
 from snakemake.utils import min_version
 
+from nsdldm.support.provenance import PROJECT
+
 min_version("9.27")
 
 
@@ -12,7 +14,7 @@ min_version("9.27")
 own = os.path.exists("config.yaml")
 
 
-configfile: "config.yaml" if own else workflow.source_path("config.yaml")
+configfile: "config.yaml" if own else str(PROJECT / "config.yaml")
 
 
 report: "report/workflow.rst"

@@ -69,6 +69,8 @@ def main():
         changes = {
             "subjects": subjects,
             "nsd": {"root": str(folder / "nsd"), "sessions": "all"},
+            # Whatever the model is, as many files are made with it.
+            "model": {"path": str(PROJECT / "resources/demo_model"), "revision": None},
             "overrides": {subject: {"sessions": count} for subject, count in n.items()},
         }
         (folder / "changes.yaml").write_text(yaml.safe_dump(changes))
