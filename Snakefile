@@ -42,7 +42,6 @@ wildcard_constraints:
     space="|".join(SPACES.added) or "none",
     variant="|".join(SPACES.chains) or "none",
     control="|".join(config["trajectories"]["controls"]) or "none",
-    figure="fig[78]",
     target="|".join(TARGETS),
     protocol="corrected|takagi2023|trained",
     method=f"z|z-coarse|c|zc|true-zc|{TRAINING.pattern}",

@@ -25,9 +25,11 @@ import pandas as pd
 from scipy.linalg import LinAlgWarning
 from sklearn.kernel_ridge import KernelRidge
 
-from nsdldm.encoding.fits import fit_encoders
+from nsdldm.encoding.fits import FitSettings, fit_encoders
+from nsdldm.encoding.scores import score_encoders
+from nsdldm.features.kernels import Kernels, compute_kernels
+from nsdldm.responses import prepare_responses
 from nsdldm.ridge import (
-    compute_kernels,
     fit_ridge,
     free_device_memory,
     group_folds,
@@ -38,6 +40,7 @@ from nsdldm.support.files import create_array, load_array, save_array, save_tabl
 
 TOLERANCE = 1.2
 TRIALS_PER_SESSION = 750
+FORM = "zscored/averages"
 
 
 def parse_arguments():
@@ -101,32 +104,49 @@ def run_kernel(options, folder):
     compute_kernels(
         features={"x": folder / "features.npy"},
         images=folder / "images.tsv",
-        kernels={"x": folder / "kernel.npy"},
+        output=folder / "kernels.h5",
         max_components=6400,
         device=options.device,
     )
 
 
-def run_fit(options, folder):
-    """Fit and score all voxels."""
-    fit_encoders(
-        kernels={"x": folder / "kernel.npy"},
+def run_responses(options, folder):
+    """Prepare the responses of all voxels."""
+    prepare_responses(
         betas=folder / "betas.npy",
         trials=folder / "trials.tsv",
         images=folder / "images.tsv",
+        output=folder / "responses.h5",
+        forms=[FORM],
+    )
+
+
+def run_fit(options, folder):
+    """Fit all voxels."""
+    settings = (penalties(options), [1], options.folds, options.memory_gb, 0, options.device)
+    fit_encoders(
+        spaces=["x"],
+        kernels=[folder / "kernels.h5"],
+        responses=folder / "responses.h5",
+        form=FORM,
+        images=folder / "images.tsv",
+        predictions=folder / "predictions.h5",
+        settings=FitSettings(*settings),
+    )
+
+
+def run_score(options, folder):
+    """Score all voxels."""
+    score_encoders(
+        predictions=folder / "predictions.h5",
+        space="x",
+        responses=folder / "responses.h5",
         mask=folder / "mask.nii.gz",
         regions={"cortex": folder / "mask.nii.gz"},
+        map=folder / "maps.nii.gz",
+        table=folder / "table.tsv",
         sums=folder / "sums.npz",
-        maps={"x": folder / "maps.nii.gz"},
-        tables={"x": folder / "table.tsv"},
-        alphas=penalties(options),
-        n_folds=options.folds,
         fdr=0.05,
-        train_on="averages",
-        zscore=True,
-        memory_gb=options.memory_gb,
-        device=options.device,
-        seed=0,
     )
 
 
@@ -137,7 +157,7 @@ def load_subsample(options, folder):
     train = np.flatnonzero(images["split"] == "train")
     first = trials.reset_index().groupby("nsd_id")["index"].first().to_numpy()
     responses = np.array(load_array(folder / "betas.npy")[first[train], : options.subsample])
-    kernel = np.array(load_array(folder / "kernel.npy")[np.ix_(train, train)])
+    kernel = Kernels([folder / "kernels.h5"]).read("x")[np.ix_(train, train)]
     return kernel, responses, group_folds(train, options.folds, 0)
 
 
@@ -173,7 +193,9 @@ def run_sklearn(options, folder):
 
 STAGES = {
     "kernel": run_kernel,
+    "responses": run_responses,
     "fit": run_fit,
+    "score": run_score,
     "himalaya": run_himalaya,
     "sklearn": run_sklearn,
 }
@@ -198,12 +220,14 @@ def report(options, folder):
     predicted = plan_batches(*sizes, options.memory_gb, free_device_memory())["peak"]
     print(f"predicted peak of the fit: {predicted / 1e9:.2f} GB", flush=True)
     write_data(options, folder)
-    stages = ["kernel", "fit", *(("himalaya", "sklearn") if options.subsample else ())]
+    stages = ["kernel", "responses", "fit", "score"]
+    stages += ["himalaya", "sklearn"] if options.subsample else []
     measured = {}
     print(f"{'stage':10s} {'voxels':>7s} {'seconds':>8s} {'peak GB':>8s}")
     for stage in stages:
         measured[stage] = seconds, peak = measure(stage, folder)
-        voxels = {"kernel": 0, "fit": options.voxels}.get(stage, options.subsample)
+        alone = {"himalaya": options.subsample, "sklearn": options.subsample, "kernel": 0}
+        voxels = alone.get(stage, options.voxels)
         print(f"{stage:10s} {voxels:7d} {seconds:8.1f} {peak / 1e9:8.2f}", flush=True)
     ratio = measured["fit"][1] / predicted
     print(f"measured / predicted peak of the fit: {ratio:.2f} (at most {TOLERANCE})")

@@ -19,10 +19,12 @@ import torch
 import yaml
 
 from nsdldm import ridge
-from nsdldm.encoding import fits as encoding
 from nsdldm.encoding.blocks import rank_blocks
+from nsdldm.encoding.fits import FitSettings, find_rows, plan_fits
 from nsdldm.features.activations import collect_trajectories, make_projection, project
 from nsdldm.features.grams import compute_grams
+from nsdldm.features.kernels import Kernels, compute_kernels
+from nsdldm.responses import Responses
 from nsdldm.support.files import load_array, load_mask, load_table, save_array
 from nsdldm.workflow.loading import load_settings
 
@@ -85,34 +87,33 @@ def project_to(width, paths, scratch):
 def prepare(config, folder, rois):
     """Training responses of the regions' voxels, which of them each region has, and the rows."""
     settings = config["encoding"]
-    tables = [load_table(folder / f"{name}.tsv") for name in ("trials", "images")]
-    rows = encoding.find_rows(*tables, settings["train_on"])
+    form = f"{'zscored' if settings['zscore'] else 'centred'}/{settings['train_on']}"
+    responses = Responses(folder / "responses/cortex.h5", form)
+    rows = find_rows(responses, load_table(folder / "images.tsv"))
     inside = load_mask(folder / "masks/cortex.nii.gz")
     regions = {roi: load_mask(folder / f"masks/{roi}.nii.gz")[inside] for roi in rois}
     wanted = np.any(list(regions.values()), axis=0)
-    sizes = len(wanted), len(settings["alphas"]), settings["n_folds"], settings["memory_gb"]
-    plan = encoding.plan_fits(rows, *sizes)
-    how = rows, plan, settings["train_on"], settings["zscore"]
-    blocks = encoding.prepare_blocks(folder / "betas/cortex.npy", *tables, *how)
-    fitted = np.hstack([values[:, wanted[block]] for block, values, *_ in blocks])
-    return fitted, {roi: mask[wanted] for roi, mask in regions.items()}, rows, plan
+    names = ("alphas", "n_folds", "memory_gb", "seed")
+    how = FitSettings(**{name: settings[name] for name in names}, weights=[1], device="cpu")
+    plan = plan_fits(rows, wanted.sum(), how)
+    Y = responses.read_train()[:, wanted]
+    return Y, {roi: mask[wanted] for roi, mask in regions.items()}, rows, plan
 
 
 def score(config, folder, spaces, max_components, fitted, rows, plan, scratch):
     """R² by block and voxel, averaged over folds of the training images."""
-    kernels = {name: scratch / f"{name}.kernel.npy" for name in spaces}
     grams = {name: scratch / f"{name}.gram.npy" for name in spaces}
     images, settings = folder / "images.tsv", config["encoding"]
     chunks = {name: [path] for name, path in spaces.items()}
     compute_grams(chunks=chunks, images=images, grams=grams, device="cpu")
-    ridge.compute_kernels(
-        grams=grams, images=images, kernels=kernels, max_components=max_components, device="cpu"
+    output = scratch / "kernels.h5"
+    compute_kernels(
+        grams=grams, images=images, output=output, max_components=max_components, device="cpu"
     )
+    kernels = Kernels([output])
     folds = ridge.group_folds(rows[0], settings["n_folds"], settings["seed"])
     fit = fitted, settings["alphas"], folds, plan
-    return np.array(
-        [ridge.fit_ridge(*encoding.load_kernel(path, rows), *fit)[2] for path in kernels.values()]
-    )
+    return np.array([ridge.fit_ridge(*kernels.read_parts(name, rows), *fit)[2] for name in spaces])
 
 
 def main():

@@ -23,8 +23,9 @@ from transformers import CLIPTextConfig, CLIPTextModel
 from nsdldm.decoding.decoders import Protocol, plan_targets
 from nsdldm.diffusion.steps import count_steps
 from nsdldm.features.activations import Networks, plan_reduction, probe_blocks
+from nsdldm.features.spaces import PARTS
 from nsdldm.nsd.layout import IMAGE_PIXELS, N_IMAGES, TRIALS_PER_SESSION
-from nsdldm.ridge import plan_batches
+from nsdldm.ridge import list_penalties, plan_batches
 from nsdldm.workflow.loading import load_settings
 from nsdldm.workflow.settings import plan_trajectories
 
@@ -42,6 +43,7 @@ N_IMAGES_SEEN = TRAIN_IMAGES + TEST_IMAGES
 CAPTIONS = 5
 # What benchmarks/README.md has of 2 CPU cores.
 SESSION_SECONDS, KERNEL_SECONDS, VOXEL_SECONDS = 3.8, 332, (662 - 332) / 20_000
+MEASURED_ALPHAS = 10
 # Bytes that HDF5 and its index take a voxel beyond the values, by the size of a file.
 INDEX = 1_102_210_872 / (81 * 104 * 83) - 2 * TRIALS_PER_SESSION
 # Stable Diffusion 1.4, where it is not the classes' default.
@@ -65,15 +67,15 @@ NETWORK_RULES = (
     *("encode_latents", "embed_captions", "denoise_latents", "collect_trajectories"),
     *("collect_variants", "collect_controls", "reconstruct_images"),
 )
+# Rules, those of fits by family of spaces.
 ORDER = (
-    *("extract_betas", "encode_latents", "embed_captions", "denoise_latents"),
-    *("collect_trajectories", "gather_features", "collect_variants", "gather_variants"),
-    *("collect_controls", "gather_controls"),
+    *("extract_betas", "prepare_responses", "encode_latents", "embed_captions"),
+    *("denoise_latents", "collect_trajectories", "gather_features", "collect_variants"),
+    *("gather_variants", "collect_controls", "gather_controls"),
     *("fit_decoders", "compare_protocols", "reconstruct_images", "gather_reconstructions"),
-    *("compute_kernel", "compute_grams", "compute_path_kernels", "compute_variant_kernels"),
-    "compute_control_kernels",
-    *("fit_encoders", "fit_pairs", "fit_step_pairs", "fit_variant_pairs", "fit_control_pairs"),
-    "choose_blocks",
+    *("compute_grams", "compute_kernels", "fit_encoders features", "fit_encoders levels"),
+    *("fit_encoders steps", "fit_encoders controls", "fit_encoders variants"),
+    "fit_encoders blocks",
 )
 
 
@@ -192,34 +194,54 @@ def count_network_rules(config, flops):
 
 
 def count_kernel_fits(config):
-    """Kernel ridge regressions of all voxels, one subject, by rule; a mix of two counts as one."""
-    levels, shares = config["trajectories"]["noise_levels"], config["trajectories"]["step_shares"]
+    """Kernel ridge regressions of one subject by family: of one space, and of mixes of two."""
+    levels, shares = (len(config["trajectories"][key]) for key in ("noise_levels", "step_shares"))
     mixes = sum(0 < weight < 1 for weight in config["encoding"]["weights"])
-    variants = len(shares) * len(config["trajectories"]["variants"])
-    fits = {"fit_encoders": 3}
-    for rule, spaces in (
-        ("fit_pairs", len(levels)),
-        ("fit_step_pairs", len(shares)),
-        ("fit_variant_pairs", variants),
-    ):
-        fits[rule] = 1 + spaces * (1 + mixes)
-    pairs = count_controls(config)[1] * (len(config["trajectories"]["controls"]) + 2)
-    fits["fit_control_pairs"] = 1 + pairs * (1 + mixes)
-    return fits | {"choose_blocks": len(config["trajectories"]["blocks"]) * len(shares)}
+    spaces = {"levels": levels, "steps": shares}
+    spaces["variants"] = shares * len(config["trajectories"]["variants"])
+    controls = len(config["trajectories"]["controls"]) + len(PARTS)
+    spaces["controls"] = count_controls(config)[1] * controls
+    fits = {family: (n, n * mixes) for family, n in spaces.items()}
+    blocks = len(config["trajectories"]["blocks"]) * shares
+    return fits | {"features": (3, 0), "blocks": (blocks, 0)}
 
 
-def count_kernel_fit(config, n_voxels, decomposition):
-    """Calls and operations of one kernel ridge regression, as himalaya 0.4.11 computes it."""
-    settings, n = config["encoding"], TRAIN_IMAGES
-    n_alphas, n_folds = len(settings["alphas"]), settings["n_folds"]
-    plan = plan_batches(n, TEST_IMAGES, n_voxels, n_alphas, n_folds, settings["memory_gb"])
-    calls = math.ceil(n_voxels / plan["voxels"])
+def count_kernel_fit(config, n_alphas):
+    """Operations of one kernel ridge regression, as himalaya 0.4.11 computes it.
+
+    Of the matrices of a call, of the decompositions in it, and per voxel.
+    """
+    n, n_folds = TRAIN_IMAGES, config["encoding"]["n_folds"]
     held_out = n // n_folds
     fitted = n - held_out
-    fixed = decomposition * 9 * (n_folds * fitted**3 + n**3)
-    fixed += 2 * n_alphas * (n_folds * held_out * fitted**2 + n**3)
+    decomposed = 9 * (n_folds * fitted**3 + n**3)
+    fixed = 2 * n_alphas * (n_folds * held_out * fitted**2 + n**3)
     each = 2 * n_alphas * (n_folds * held_out * fitted + n**2) + 2 * TEST_IMAGES * n
-    return calls, calls * fixed + each * n_voxels, plan["peak"]
+    return fixed, decomposed, each
+
+
+def count_family(config, family, subjects, decomposition):
+    """Operations and CPU seconds of a family's fits, and their peak memory."""
+    settings = config["encoding"]
+    every = settings["controls_every"] if family == "controls" else 1
+    weights = [1] if family == "blocks" else settings["weights"]
+    tried = len(list_penalties(settings["alphas"], weights)), len(settings["alphas"])
+    fits = list(zip(count_kernel_fits(config)[family], tried, strict=True))
+    measured = count_kernel_fit(config, MEASURED_ALPHAS)
+    work, seconds, peak = 0, 0, 0
+    for subject in subjects:
+        n_voxels = VOXELS[subject][1] // every
+        sizes = TRAIN_IMAGES, TEST_IMAGES, n_voxels, tried[0], settings["n_folds"]
+        plan = plan_batches(*sizes, settings["memory_gb"])
+        calls, peak = math.ceil(n_voxels / plan["voxels"]), max(peak, plan["peak"])
+        for n_fits, n_alphas in fits:
+            fixed, decomposed, each = count_kernel_fit(config, n_alphas)
+            work += n_fits * (calls * (fixed + decomposition * decomposed) + each * n_voxels)
+            # As measured, with as many penalties more or fewer.
+            of_call = KERNEL_SECONDS * (fixed + decomposed) / sum(measured[:2])
+            of_voxel = VOXEL_SECONDS * each / measured[2]
+            seconds += n_fits * (calls * of_call + of_voxel * n_voxels)
+    return work, seconds, peak
 
 
 def count_decoders(config, decomposition):
@@ -264,14 +286,11 @@ def count_columns(config):
     latent = CHANNELS * (config["model"]["resolution"] // 8) ** 2
     steps, variants = (len(config["trajectories"][key]) for key in ("step_shares", "variants"))
     latents = [name for name in plan_trajectories(config) if name.startswith("zc")]
+    features = [latent] * (2 + len(latents) + steps * variants)
+    features += [latent] * count_controls(config)[1] * len(config["trajectories"]["controls"])
     return {
-        "compute_kernel": [latent, TOKENS * WIDTH, latent],
         "compute_grams": list(count_activations(config).values()) * steps,
-        "compute_path_kernels": [latent] * len(latents),
-        "compute_variant_kernels": [latent] * steps * variants,
-        "compute_control_kernels": [latent]
-        * count_controls(config)[1]
-        * len(config["trajectories"]["controls"]),
+        "compute_kernels": [*features, TOKENS * WIDTH],
     }
 
 
@@ -280,19 +299,19 @@ def count_kernels(config, columns, decomposition):
     n, kept = N_IMAGES_SEEN, config["encoding"]["max_components"]
     cut = decomposition * 9 * TRAIN_IMAGES**3 + 2 * n * TRAIN_IMAGES * kept + 2 * n**2 * kept
     work = {rule: 2 * n**2 * sum(sizes) for rule, sizes in columns.items()}
-    for rule, sizes in columns.items():
-        where = "compute_path_kernels" if rule == "compute_grams" else rule
-        work[where] += cut * sum(size > kept for size in sizes)
-    return work
+    n_cut = sum(size > kept for sizes in columns.values() for size in sizes)
+    return work | {"compute_kernels": work["compute_kernels"] + cut * n_cut}
 
 
 def count_bytes(config, n_voxels):
     """Bytes of the large results of one subject, by rule."""
     side, n = config["model"]["resolution"] // 8, N_IMAGES_SEEN
     latent, embedding = CHANNELS * side**2 * FLOAT, TOKENS * WIDTH * FLOAT
-    columns = count_columns(config)
-    path, variants = columns["compute_path_kernels"], columns["compute_variant_kernels"]
-    activations, controls = columns["compute_grams"], columns["compute_control_kernels"]
+    columns, shares = count_columns(config), len(config["trajectories"]["step_shares"])
+    n_path = len(config["trajectories"]["noise_levels"]) + shares
+    n_variants = shares * len(config["trajectories"]["variants"])
+    n_controls = count_controls(config)[1] * len(config["trajectories"]["controls"])
+    activations = columns["compute_grams"]
     number = HALF if config["trajectories"]["reduction"] == "exact" else FLOAT
     picture = config["reconstruction"]["resolution"] ** 2 * 3
     samples = sum(
@@ -301,24 +320,30 @@ def count_bytes(config, n_voxels):
     )
     protocols = len(config["decoding"]["protocols"])
     sessions = config["nsd"]["sessions"]
-    return {
+    # Averages for encoders; single trials for both protocols of decoders, and averages.
+    rows = n_voxels * (TRAIN_IMAGES + TEST_IMAGES)
+    rows += (EARLY + VENTRAL) * (2 * TRAIN_TRIALS + TRAIN_IMAGES + 2 * TEST_IMAGES)
+    sizes = {
         "extract_betas": sessions * TRIALS_PER_SESSION * (n_voxels + EARLY + VENTRAL) * FLOAT,
+        "prepare_responses": rows * FLOAT,
         "encode_latents": 2 * n * latent,
         "embed_captions": n * embedding,
         "denoise_latents": n * latent,
-        "collect_trajectories": n * (FLOAT * sum(path) + number * sum(activations)),
-        "gather_features": n * sum(path) * FLOAT,
-        "gather_variants": n * sum(variants) * FLOAT,
-        "compute_kernel": 3 * n**2 * FLOAT,
+        "collect_trajectories": n * (n_path * latent + number * sum(activations)),
+        "gather_features": n * n_path * latent,
+        "gather_variants": n * n_variants * latent,
         "compute_grams": len(activations) * n**2 * FLOAT,
-        "compute_path_kernels": (len(path) + len(activations)) * n**2 * FLOAT,
-        "compute_variant_kernels": len(variants) * n**2 * FLOAT,
-        "choose_blocks": len(activations) * TEST_IMAGES * n_voxels * HALF,
-        "gather_controls": n * len(controls) * latent,
-        "compute_control_kernels": len(controls) * n**2 * FLOAT,
+        "compute_kernels": sum(map(len, columns.values())) * n**2 * FLOAT,
+        "gather_controls": n * n_controls * latent,
         "fit_decoders": protocols * TEST_IMAGES * (latent + embedding),
         "gather_reconstructions": protocols * TEST_IMAGES * samples * picture,
     }
+    # Predictions of each space alone, and beside z.
+    for family, (n_spaces, n_mixes) in count_kernel_fits(config).items():
+        every = config["encoding"]["controls_every"] if family == "controls" else 1
+        n_models = n_spaces * (1 + (n_mixes > 0))
+        sizes[f"fit_encoders {family}"] = n_models * TEST_IMAGES * (n_voxels // every) * FLOAT
+    return sizes
 
 
 def tabulate(config, rates, decomposition):
@@ -333,7 +358,8 @@ def tabulate(config, rates, decomposition):
     protocols = len(config["decoding"]["protocols"])
     methods = config["reconstruction"]["methods"]
     chunked = config["reconstruction"]["chunks"] * protocols * n
-    jobs = {"compute_kernel": 3 * n, "collect_trajectories": chunks * n}
+    jobs = {"compute_kernels": 6 * n, "collect_trajectories": chunks * n}
+    jobs["prepare_responses"] = len({"cortex", *config["decoding"]["targets"].values()}) * n
     jobs |= {"fit_decoders": protocols * n, "reconstruct_images": chunked * len(methods)}
     runs = {"controls": len(config["trajectories"]["controls"])}
     runs["variants"] = (
@@ -357,16 +383,10 @@ def tabulate(config, rates, decomposition):
     memory |= dict.fromkeys(("fit_decoders", "compare_protocols"), decoder_peak / 1e9)
     kernels = count_kernels(config, count_columns(config), decomposition)
     work |= {rule: n * count for rule, count in kernels.items()}
-    fits = count_kernel_fits(config)
-    for rule, number in fits.items():
-        every = config["encoding"]["controls_every"] if rule == "fit_control_pairs" else 1
-        counted = [count_kernel_fit(config, VOXELS[s][1] // every, decomposition) for s in subjects]
-        work[rule] = number * sum(operations for _, operations, _ in counted)
-        memory[rule] = max(peak for *_, peak in counted) / 1e9
-        cpu[rule] = number * sum(
-            calls * KERNEL_SECONDS + VOXEL_SECONDS * (VOXELS[subject][1] // every)
-            for subject, (calls, *_) in zip(subjects, counted, strict=True)
-        )
+    for family in count_kernel_fits(config):
+        name = f"fit_encoders {family}"
+        work[name], cpu[name], peak = count_family(config, family, subjects, decomposition)
+        memory[name] = peak / 1e9
     cpu["extract_betas"] = n * config["nsd"]["sessions"] * SESSION_SECONDS
     rows = []
     for rule in ORDER:
@@ -408,7 +428,8 @@ def describe(config, rows, flops, rates, decomposition):
     lines.append("|---" * (7 + len(rates)) + "|")
     for rule, jobs, results, passing, asked, work, hours, cpu in rows:
         cells = [f"{jobs}", *map(_round, (results, passing, asked, work, *hours, cpu))]
-        lines.append(f"| `{rule}` | " + " | ".join(cells) + " |")
+        name, _, family = rule.partition(" ")
+        lines.append(f"| {f'`{name}` {family}'.rstrip()} | " + " | ".join(cells) + " |")
     sums = [sum(row[i] for row in rows) for i in (1, 2, 3, 5)]
     hours = [sum(row[6][i] for row in rows) for i in range(len(rates))]
     cpu = sum(row[7] for row in rows)

@@ -1,6 +1,5 @@
 """Ridge regression of many targets on a GPU or CPU, through himalaya: of kernels, and of responses.
 
-Kernels are Gram matrices of a subject's images, computed once a feature space and kept as files.
 himalaya keeps its backend in a global of the process; `set_device` is the one place that sets it.
 """
 
@@ -16,10 +15,8 @@ from himalaya.ridge import RidgeCV
 from himalaya.scoring import l2_neg_loss, r2_score
 from sklearn.model_selection import GroupKFold
 
-from nsdldm.features.grams import compute_gram
 from nsdldm.support.devices import choose_device
 from nsdldm.support.errors import Finding, InputError
-from nsdldm.support.files import load_array, load_table, save_array
 
 logger = logging.getLogger(__name__)
 
@@ -110,133 +107,6 @@ def list_penalties(alphas, weights):
     """
     shares = {1.0, *weights, *(1 - weight for weight in weights)} - {0.0}
     return sorted({float(f"{alpha / share:.6g}") for alpha in alphas for share in shares})
-
-
-def _truncate_gram(gram, train, n_components):
-    """Gram matrix of the first principal components of the training rows, and their variance."""
-    train = torch.as_tensor(np.flatnonzero(train), device=gram.device)
-    values, vectors = torch.linalg.eigh(gram[train[:, None], train])
-    # Below the accuracy of float32 features a component is rounding.
-    resolved = values > values[-1] * torch.finfo(torch.float32).eps
-    resolved[:-n_components] = False
-    scores = gram[:, train] @ (vectors[:, resolved] / values[resolved].sqrt())
-    return scores @ scores.T, float(values[resolved].sum() / values.sum())
-
-
-def _open_gram(path, train, device, known):
-    """Gram matrix of features, or the known one, and the most components that it can have."""
-    array, n = load_array(path), len(train)
-    if len(array) != n or (known and array.shape != (n, n)):
-        expected = f"one row for each of the {n} images of images.tsv"
-        remedy = f"Compute the {'Gram matrix' if known else 'features'} again"
-        raise InputError(Finding(str(path), expected, f"shape {array.shape}", remedy))
-    if known:
-        return torch.as_tensor(np.array(array, np.float64), device=device), train.sum() - 1
-    n_columns = int(np.prod(array.shape[1:]))
-    return compute_gram([path], train, device), min(n_columns, train.sum() - 1)
-
-
-def compute_kernels(*, images, kernels, max_components, features=None, grams=None, device="auto"):
-    """Compute the linear kernel of each feature space over a subject's images.
-
-    Features are centred by their training mean and not scaled; where a space has more dimensions
-    than `max_components`, its first principal components of the training images are kept. Their
-    Gram matrix is divided by its mean training diagonal, so that penalties mean the same in all
-    spaces.
-
-    Parameters
-    ----------
-    images : path
-        ``images.tsv`` with the column split.
-    kernels : dict of path
-        Output for each feature space: float32 ``.npy`` of shape (n_images, n_images).
-    max_components : int
-        Principal components kept.
-    features : dict of path, optional
-        ``.npy`` files of shape (n_images, ...), in the order of `images`.
-    grams : dict of path, optional
-        Of further spaces, Gram matrices as `nsdldm.features.grams.compute_grams` writes them.
-    device : "auto", "cpu" or "cuda"
-
-    Raises
-    ------
-    InputError
-        Features of another number of images, not finite, or the same for all training images.
-    """
-    device = set_device(device)
-    train = (load_table(images)["split"] == "train").to_numpy()
-    features, grams = features or {}, grams or {}
-    for name, path in (features | grams).items():
-        gram, n_most = _open_gram(path, train, device, name in grams)
-        if max_components < n_most:
-            gram, share = _truncate_gram(gram, train, max_components)
-            logger.info("%s: %d components, %.2f %% of variance", name, max_components, 100 * share)
-        scale = float(gram.diagonal().cpu().numpy()[train].mean())
-        if not scale > 0:
-            remedy = "Compute the features again"
-            raise InputError(Finding(str(path), "features that vary", "constant ones", remedy))
-        save_array(kernels[name], (gram / scale).float().cpu().numpy())
-        logger.info("%s: kernel of %d images", name, len(train))
-
-
-def split_kernel(kernel, given, train, alphas, folds):
-    """Divide a feature space into what is linear in another space and the rest, by their kernels.
-
-    The linear part is what ridge regression on the other space predicts, with one penalty for all
-    dimensions, the one that leaves the least squared error over the folds. That of a training
-    image comes from the other folds, as that of a test image from training images: a regression
-    that had seen the image would carry some of the rest over. Both parts keep the units of the
-    whole space, so that a small part counts little.
-
-    Parameters
-    ----------
-    kernel, given : arrays of shape (n_images, n_images)
-        Gram matrices of the space and of the other one, centred by their training means.
-    train : bool array of shape (n_images,)
-    alphas : sequence of float
-    folds : list of (train, test)
-        Indices into the training images, as `group_folds` returns them.
-
-    Returns
-    -------
-    linear, rest : float32 arrays of shape (n_images, n_images)
-        Gram matrices of the parts, centred by their training means.
-    alpha : float
-        The penalty chosen.
-    """
-    device = "cuda" if get_backend().name == "torch_cuda" else "cpu"
-    kernel, given = (
-        torch.as_tensor(np.array(each, np.float64), device=device) for each in (kernel, given)
-    )
-    train, test = (torch.as_tensor(np.flatnonzero(part)).to(device) for part in (train, ~train))
-    parts = [(train[fit], train[held]) for fit, held in folds]
-    grid = torch.as_tensor(np.asarray(alphas, np.float64), device=device)
-    errors = sum(_squared_errors(kernel, given, *part, grid) for part in parts)
-    alpha = float(grid[errors.argmin()])
-    smoother = torch.zeros_like(kernel)
-    for fit, held in [*parts, (train, test)]:
-        values, vectors = torch.linalg.eigh(given[fit[:, None], fit])
-        along = given[held[:, None], fit] @ vectors
-        smoother[held[:, None], fit] = along / (values + alpha) @ vectors.T
-    identity = torch.eye(len(kernel), dtype=torch.float64, device=device)
-    mean = torch.zeros_like(kernel)
-    mean[:, train] = 1 / len(train)
-    found = []
-    for part in (smoother, identity - smoother):
-        part = part - mean @ part
-        found.append((part @ kernel @ part.T).float().cpu().numpy())
-    return *found, alpha
-
-
-def _squared_errors(kernel, given, fit, held, alphas):
-    """Squared errors, over all dimensions of a space, of its ridge prediction for each penalty."""
-    values, vectors = torch.linalg.eigh(given[fit[:, None], fit])
-    along = given[held[:, None], fit] @ vectors
-    cross = ((vectors.T @ kernel[fit[:, None], held]) * along.T).sum(axis=1)
-    inner = (vectors.T @ kernel[fit[:, None], fit] @ vectors) * (along.T @ along)
-    shrunk = 1 / (values + alphas[:, None])
-    total = kernel[held, held].sum()
-    return total - 2 * shrunk @ cross + ((shrunk @ inner) * shrunk).sum(axis=1)
 
 
 def _count_work(n_train, n_folds, n_targets, n_alphas):

@@ -1,16 +1,49 @@
-# Voxel-wise ridge encoders of the whole cortex, and their statistics.
+# Voxel-wise ridge encoders of the whole cortex. Fits write predictions, one file per family of
+# feature spaces; what judges them reads predictions and responses, and runs in seconds.
+
+# The spaces that are fitted together. Joint models set those of JOINT beside z.
+FAMILIES = {
+    "features": SPACES.features,
+    "added": SPACES.added,
+    "levels": SPACES.levels,
+    "steps": SPACES.steps,
+    "controls": SPACES.parts,
+    "variants": SPACES.variants,
+    "blocks": SPACES.blocks,
+}
+FAMILIES = {family: spaces for family, spaces in FAMILIES.items() if spaces}
+JOINT = [
+    name for name in ("levels", "steps", "controls", "variants") if name in FAMILIES
+]
+# What kernels are computed from: features, or the Gram matrices of activations.
+FROM_FEATURES = FAMILIES | {"controls": SPACES.controls, "blocks": []}
+FROM_GRAMS = dict.fromkeys(FAMILIES, []) | {"blocks": SPACES.blocks}
+# Families whose kernels a fit reads: controls are also parts of the spaces that they control.
+READ = {name: ["features", name] if name in JOINT else [name] for name in FAMILIES}
+READ["controls"] = ["features"] + [
+    name
+    for name in JOINT
+    if {*SPACES.controlled, *SPACES.controls} & {*FROM_FEATURES[name]}
+]
 
 
-rule compute_kernel:
+rule compute_kernels:
     input:
         images="results/{subject}/images.tsv",
-        features=["results/{subject}/features/{feature}.npy"],
+        features=collect(
+            "results/{{subject}}/features/{space}.npy",
+            space=lookup("{family}", within=FROM_FEATURES),
+        ),
+        grams=collect(
+            "results/{{subject}}/grams/{space}.npy",
+            space=lookup("{family}", within=FROM_GRAMS),
+        ),
     output:
-        "results/{subject}/kernels/{feature}.npy",
+        "results/{subject}/kernels/{family}.h5",
     log:
-        "logs/{subject}/compute_kernel.{feature}.log",
+        "logs/{subject}/compute_kernels.{family}.log",
     benchmark:
-        "benchmarks/{subject}/compute_kernel.{feature}.tsv"
+        "benchmarks/{subject}/compute_kernels.{family}.tsv"
     conda:
         "../envs/torch.yaml"
     threads: 8
@@ -19,80 +52,33 @@ rule compute_kernel:
         mem_mb=growing(16000),
         runtime=growing(15),
     params:
-        max_components=lookup("encoding/max_components", within=config),
+        **choose("encoding", "max_components"),
+        features=lookup("{family}", within=FROM_FEATURES),
+        grams=lookup("{family}", within=FROM_GRAMS),
         device=DEVICE,
-        code=digest("workflow_scripts/compute_kernel.py"),
+        code=digest("workflow_scripts/compute_kernels.py"),
     script:
-        "../workflow_scripts/compute_kernel.py"
-
-
-use rule compute_kernel as compute_path_kernels with:
-    input:
-        images="results/{subject}/images.tsv",
-        features=collect(
-            "results/{{subject}}/features/{space}.npy",
-            space=LEVEL_SPACES + STEP_SPACES,
-        ),
-        grams=collect("results/{{subject}}/grams/{space}.npy", space=BLOCK_SPACES),
-    output:
-        collect(
-            "results/{{subject}}/kernels/{space}.npy",
-            space=LEVEL_SPACES + STEP_SPACES + BLOCK_SPACES,
-        ),
-    log:
-        "logs/{subject}/compute_path_kernels.log",
-    benchmark:
-        "benchmarks/{subject}/compute_path_kernels.tsv"
-
-
-if VARIANTS:
-
-    use rule compute_kernel as compute_variant_kernels with:
-        input:
-            images="results/{subject}/images.tsv",
-            features=collect(
-                "results/{{subject}}/features/{space}.npy", space=VARIANT_SPACES
-            ),
-        output:
-            collect("results/{{subject}}/kernels/{space}.npy", space=VARIANT_SPACES),
-        log:
-            "logs/{subject}/compute_variant_kernels.log",
-        benchmark:
-            "benchmarks/{subject}/compute_variant_kernels.tsv"
-
-
-if CONTROLS:
-
-    use rule compute_kernel as compute_control_kernels with:
-        input:
-            images="results/{subject}/images.tsv",
-            features=collect(
-                "results/{{subject}}/features/{space}.npy", space=CONTROL_SPACES
-            ),
-        output:
-            collect("results/{{subject}}/kernels/{space}.npy", space=CONTROL_SPACES),
-        log:
-            "logs/{subject}/compute_control_kernels.log",
-        benchmark:
-            "benchmarks/{subject}/compute_control_kernels.tsv"
+        "../workflow_scripts/compute_kernels.py"
 
 
 rule fit_encoders:
     input:
-        kernels=collect("results/{{subject}}/kernels/{feature}.npy", feature=FEATURES),
-        betas="results/{subject}/betas/cortex.npy",
-        trials="results/{subject}/trials.tsv",
+        kernels=collect(
+            "results/{{subject}}/kernels/{read}.h5",
+            read=lookup("{family}", within=READ),
+        ),
+        base=branch(
+            lookup("{family}", within={name: name in JOINT for name in FAMILIES}),
+            then="results/{subject}/encoding/predictions/features.h5",
+        ),
+        responses="results/{subject}/responses/cortex.h5",
         images="results/{subject}/images.tsv",
-        mask="results/{subject}/masks/cortex.nii.gz",
-        regions=region_masks(),
     output:
-        maps=collect("results/{{subject}}/encoding/{feature}.nii.gz", feature=FEATURES),
-        tables=collect("results/{{subject}}/encoding/{feature}.tsv", feature=FEATURES),
-        sums="results/{subject}/sums/fit_encoders.npz",
+        "results/{subject}/encoding/predictions/{family}.h5",
     log:
-        "logs/{subject}/fit_encoders.log",
+        "logs/{subject}/fit_encoders.{family}.log",
     benchmark:
-        "benchmarks/{subject}/fit_encoders.tsv"
+        "benchmarks/{subject}/fit_encoders.{family}.tsv"
     conda:
         "../envs/torch.yaml"
     threads: 8
@@ -101,44 +87,61 @@ rule fit_encoders:
         mem_mb=fit_memory("encoding"),
         runtime=growing(120),
     params:
-        features=FEATURES,
-        alphas=lookup("encoding/alphas", within=config),
-        weights=lookup("encoding/weights", within=config),
-        n_folds=lookup("encoding/n_folds", within=config),
-        fdr=lookup("encoding/fdr", within=config),
-        train_on=lookup("encoding/train_on", within=config),
-        zscore=lookup("encoding/zscore", within=config),
-        rois=list(config["rois"]),
-        min_ncsnr=lookup("encoding/group_ncsnr", within=config),
-        every=lookup("encoding/controls_every", within=config),
-        memory_gb=lookup("encoding/memory_gb", within=config),
-        seed=lookup("encoding/seed", within=config),
+        **choose("encoding", "alphas", "n_folds", "memory_gb", "seed"),
+        spaces=lookup("{family}", within=FAMILIES),
+        form=ENCODED_FORM,
+        # Blocks are compared with one another: no model of theirs stands beside a mix.
+        weights=branch(
+            lookup("{family}", within={name: name == "blocks" for name in FAMILIES}),
+            then=[1],
+            otherwise=config["encoding"]["weights"],
+        ),
+        every=branch(
+            lookup("{family}", within={name: name == "controls" for name in FAMILIES}),
+            then=config["encoding"]["controls_every"],
+            otherwise=1,
+        ),
         device=DEVICE,
         code=digest("workflow_scripts/fit_encoders.py"),
     script:
         "../workflow_scripts/fit_encoders.py"
 
 
-if ADDED:
-
-    use rule fit_encoders as fit_more_encoders with:
-        input:
-            kernels=collect("results/{{subject}}/kernels/{feature}.npy", feature=ADDED),
-            betas="results/{subject}/betas/cortex.npy",
-            trials="results/{subject}/trials.tsv",
-            images="results/{subject}/images.tsv",
-            mask="results/{subject}/masks/cortex.nii.gz",
-            regions=region_masks(),
-        output:
-            maps=collect("results/{{subject}}/encoding/{feature}.nii.gz", feature=ADDED),
-            tables=collect("results/{{subject}}/encoding/{feature}.tsv", feature=ADDED),
-            sums="results/{subject}/sums/fit_more_encoders.npz",
-        log:
-            "logs/{subject}/fit_more_encoders.log",
-        benchmark:
-            "benchmarks/{subject}/fit_more_encoders.tsv"
-        params:
-            features=ADDED,
+rule score_encoders:
+    input:
+        predictions=branch(
+            lookup(
+                "{feature}",
+                within={
+                    name: name in SPACES.added
+                    for name in SPACES.features + SPACES.added
+                },
+            ),
+            then="results/{subject}/encoding/predictions/added.h5",
+            otherwise="results/{subject}/encoding/predictions/features.h5",
+        ),
+        responses="results/{subject}/responses/cortex.h5",
+        mask="results/{subject}/masks/cortex.nii.gz",
+        regions=collect("results/{{subject}}/masks/{roi}.nii.gz", roi=config["rois"]),
+    output:
+        map="results/{subject}/encoding/{feature}.nii.gz",
+        table="results/{subject}/encoding/{feature}.tsv",
+        sums="results/{subject}/sums/r-{feature}.npz",
+    log:
+        "logs/{subject}/score_encoders.{feature}.log",
+    conda:
+        "../envs/analysis.yaml"
+    resources:
+        mem_mb=growing(4000),
+        runtime=growing(15),
+    params:
+        **choose("encoding", "fdr"),
+        rois=list(config["rois"]),
+        min_ncsnr=config["encoding"]["group_ncsnr"],
+        every=config["encoding"]["controls_every"],
+        code=digest("workflow_scripts/score_encoders.py"),
+    script:
+        "../workflow_scripts/score_encoders.py"
 
 
 rule tabulate_encoding:
@@ -146,7 +149,7 @@ rule tabulate_encoding:
         tables=collect(
             "results/{subject}/encoding/{feature}.tsv",
             subject=SUBJECTS,
-            feature=FEATURES + ADDED,
+            feature=SPACES.features + SPACES.added,
         ),
         masks=collect(
             "results/{subject}/masks/{roi}.nii.gz",
@@ -169,9 +172,9 @@ rule tabulate_encoding:
         runtime=growing(10),
     params:
         subjects=SUBJECTS,
-        features=FEATURES + ADDED,
+        features=SPACES.features + SPACES.added,
         rois=list(config["rois"]),
-        min_ncsnr=lookup("encoding/table_ncsnr", within=config),
+        min_ncsnr=config["encoding"]["table_ncsnr"],
         code=digest("workflow_scripts/tabulate_encoding.py"),
     script:
         "../workflow_scripts/tabulate_encoding.py"

@@ -162,17 +162,3 @@ rule write_gallery:
         code=digest("workflow_scripts/write_gallery.py"),
     script:
         "../workflow_scripts/write_gallery.py"
-
-
-use rule publish_fig6 as publish_fig3 with:
-    input:
-        collect(
-            "results/{subject}/figures/fig3.{suffix}",
-            subject=config["figure_subject"],
-            suffix=[*FORMATS, "tsv"],
-        ),
-    output:
-        collect("results/figures/fig3.{suffix}", suffix=[*FORMATS, "tsv"]),
-    log:
-        "logs/publish_fig3.log",
-    localrule: True

@@ -1,10 +1,26 @@
 # Cortical maps of each subject, the configured subject's as the project's, and the group's figure.
 
+from nsdldm.features.spaces import split_control
+
+# Spaces of the rows of figures 7 and 8, and the joint models that these draw: the spaces beside z,
+# and the controls of each.
+NUMBERS = {"fig7": "7", "fig8": "8"}
+ROWS = {"fig7": SPACES.drawn_levels, "fig8": SPACES.steps}
+DRAWN = {
+    figure: [f"z+{space}" for space in spaces]
+    + [f"z+{part}" for part in SPACES.parts if split_control(part)[0] in spaces]
+    for figure, spaces in ROWS.items()
+}
+
 
 rule plot_fig6:
     input:
-        maps=collect("results/{{subject}}/encoding/{feature}.nii.gz", feature=FEATURES),
-        tables=collect("results/{{subject}}/encoding/{feature}.tsv", feature=FEATURES),
+        maps=collect(
+            "results/{{subject}}/encoding/{feature}.nii.gz", feature=SPACES.features
+        ),
+        tables=collect(
+            "results/{{subject}}/encoding/{feature}.tsv", feature=SPACES.features
+        ),
         masks=collect("results/{{subject}}/masks/{roi}.nii.gz", roi=config["rois"]),
         transforms=stored(RELEASE.list_transforms()),
         surfaces=stored(RELEASE.list_surfaces()),
@@ -27,7 +43,7 @@ rule plot_fig6:
         runtime=growing(30),
     params:
         heading="Figure 6",
-        features=FEATURES,
+        features=SPACES.features,
         rois=list(config["rois"]),
         demo=config["dataset"] == "demo",
         code=digest("workflow_scripts/plot_fig6.py"),
@@ -35,12 +51,16 @@ rule plot_fig6:
         "../workflow_scripts/plot_fig6.py"
 
 
-if ADDED:
+if SPACES.added:
 
     use rule plot_fig6 as plot_more_encoders with:
         input:
-            maps=collect("results/{{subject}}/encoding/{feature}.nii.gz", feature=ADDED),
-            tables=collect("results/{{subject}}/encoding/{feature}.tsv", feature=ADDED),
+            maps=collect(
+                "results/{{subject}}/encoding/{feature}.nii.gz", feature=SPACES.added
+            ),
+            tables=collect(
+                "results/{{subject}}/encoding/{feature}.tsv", feature=SPACES.added
+            ),
             masks=collect("results/{{subject}}/masks/{roi}.nii.gz", roi=config["rois"]),
             transforms=stored(RELEASE.list_transforms()),
             surfaces=stored(RELEASE.list_surfaces()),
@@ -58,18 +78,23 @@ if ADDED:
             "logs/{subject}/plot_more_encoders.log",
         params:
             heading="Feature spaces",
-            features=ADDED,
+            features=SPACES.added,
 
 
 rule decode_strip:
     input:
         images="results/{subject}/images.tsv",
-        features=strip_features,
+        features=collect(
+            "results/{{subject}}/features/{space}.npy",
+            space=lookup("{figure}", within=ROWS),
+        ),
         model=list_model(config),
     output:
         "results/{subject}/strips/{figure}.npy",
     log:
         "logs/{subject}/decode_strip.{figure}.log",
+    wildcard_constraints:
+        figure="fig[78]",
     conda:
         "../envs/torch.yaml"
     threads: 8
@@ -88,78 +113,58 @@ rule decode_strip:
         "../workflow_scripts/decode_strip.py"
 
 
-rule plot_fig7:
+rule plot_unique_variance:
     input:
         tables=collect(
-            "results/{{subject}}/encoding/{pair}.tsv", pair=with_controls(DRAWN_LEVELS)
+            "results/{{subject}}/encoding/{pair}.tsv",
+            pair=lookup("{figure}", within=DRAWN),
         ),
-        pictures="results/{subject}/strips/fig7.npy",
+        pictures="results/{subject}/strips/{figure}.npy",
         masks=collect("results/{{subject}}/masks/{roi}.nii.gz", roi=config["rois"]),
         transforms=stored(RELEASE.list_transforms()),
         surfaces=stored(RELEASE.list_surfaces()),
     output:
         png=report(
-            "results/{subject}/figures/fig7.png",
-            caption="../report/fig7.rst",
+            "results/{subject}/figures/{figure}.png",
+            caption="../report/unique_variance.rst",
             category="Encoding",
-            labels={"figure": "7", "subject": "{subject}"},
+            labels={
+                "figure": lookup("{figure}", within=NUMBERS),
+                "subject": "{subject}",
+            },
         ),
-        pdf="results/{subject}/figures/fig7.pdf",
-        html="results/{subject}/figures/fig7.html",
-        tsv="results/{subject}/figures/fig7.tsv",
+        pdf="results/{subject}/figures/{figure}.pdf",
+        html="results/{subject}/figures/{figure}.html",
+        tsv="results/{subject}/figures/{figure}.tsv",
     log:
-        "logs/{subject}/plot_fig7.log",
+        "logs/{subject}/plot_unique_variance.{figure}.log",
+    wildcard_constraints:
+        figure="fig[78]",
     conda:
         "../envs/analysis.yaml"
     resources:
         mem_mb=growing(8000),
         runtime=growing(30),
     params:
-        figure=7,
-        pairs=with_controls(DRAWN_LEVELS),
-        drawn=lookup("encoding/drawn", within=config),
+        **choose("encoding", "drawn"),
+        figure=lookup("{figure}", within=NUMBERS),
+        pairs=lookup("{figure}", within=DRAWN),
         rois=list(config["rois"]),
         demo=config["dataset"] == "demo",
-        code=digest("workflow_scripts/plot_fig7.py"),
+        code=digest("workflow_scripts/plot_unique_variance.py"),
     script:
-        "../workflow_scripts/plot_fig7.py"
-
-
-use rule plot_fig7 as plot_fig8 with:
-    input:
-        tables=collect(
-            "results/{{subject}}/encoding/{pair}.tsv", pair=with_controls(STEP_SPACES)
-        ),
-        pictures="results/{subject}/strips/fig8.npy",
-        masks=collect("results/{{subject}}/masks/{roi}.nii.gz", roi=config["rois"]),
-        transforms=stored(RELEASE.list_transforms()),
-        surfaces=stored(RELEASE.list_surfaces()),
-    output:
-        png=report(
-            "results/{subject}/figures/fig8.png",
-            caption="../report/fig8.rst",
-            category="Encoding",
-            labels={"figure": "8", "subject": "{subject}"},
-        ),
-        pdf="results/{subject}/figures/fig8.pdf",
-        html="results/{subject}/figures/fig8.html",
-        tsv="results/{subject}/figures/fig8.tsv",
-    log:
-        "logs/{subject}/plot_fig8.log",
-    params:
-        figure=8,
-        pairs=with_controls(STEP_SPACES),
+        "../workflow_scripts/plot_unique_variance.py"
 
 
 rule plot_fig9:
     input:
         tables=collect(
-            "results/{{subject}}/encoding/blocks-{step}.tsv", step=STEP_NAMES
+            "results/{{subject}}/encoding/blocks-{step}.tsv", step=SPACES.step_names
         ),
         errors=collect(
-            "results/{{subject}}/encoding/blocks-{step}-errors.npy", step=STEP_NAMES
+            "results/{{subject}}/encoding/blocks-{step}-errors.tsv",
+            step=SPACES.step_names,
         ),
-        images="results/{subject}/images.tsv",
         masks=collect("results/{{subject}}/masks/{roi}.nii.gz", roi=config["rois"]),
         transforms=stored(RELEASE.list_transforms()),
         surfaces=stored(RELEASE.list_surfaces()),
@@ -181,7 +186,7 @@ rule plot_fig9:
         mem_mb=growing(8000),
         runtime=growing(30),
     params:
-        blocks=BLOCKS,
+        blocks=list(config["trajectories"]["blocks"]),
         shares=lookup("trajectories/step_shares", within=config),
         rois=list(config["rois"]),
         repeats=lookup("encoding/bootstrap", within=config),
@@ -213,70 +218,47 @@ rule plot_group:
         runtime=growing(15),
     params:
         # Of the variants only other kinds of noise are drawn; other seeds are in the table.
-        left_out=[name for name in VARIANTS if "noise" not in VARIANTS[name]],
+        left_out=[
+            name
+            for name, own in config["trajectories"]["variants"].items()
+            if "noise" not in own
+        ],
         demo=config["dataset"] == "demo",
         code=digest("workflow_scripts/plot_group.py"),
     script:
         "../workflow_scripts/plot_group.py"
 
 
-rule publish_fig6:
+rule publish_figure:
     input:
         collect(
-            "results/{subject}/figures/fig6.{suffix}",
+            "results/{subject}/figures/{{figure}}.{suffix}",
             subject=config["figure_subject"],
-            suffix=[*FORMATS, "html", "tsv"],
+            suffix=[*FORMATS, "tsv"],
         ),
     output:
-        collect("results/figures/fig6.{suffix}", suffix=[*FORMATS, "html", "tsv"]),
+        collect("results/figures/{{figure}}.{suffix}", suffix=[*FORMATS, "tsv"]),
     log:
-        "logs/publish_fig6.log",
+        "logs/publish_figure.{figure}.log",
+    wildcard_constraints:
+        figure="fig[36789]",
     localrule: True
     conda:
         "../envs/analysis.yaml"
     params:
-        code=digest("workflow_scripts/publish_fig6.py"),
+        code=digest("workflow_scripts/publish_figure.py"),
     script:
-        "../workflow_scripts/publish_fig6.py"
+        "../workflow_scripts/publish_figure.py"
 
 
-use rule publish_fig6 as publish_fig7 with:
+# Maps that can be turned by hand.
+use rule publish_figure as publish_page with:
     input:
-        collect(
-            "results/{subject}/figures/fig7.{suffix}",
-            subject=config["figure_subject"],
-            suffix=[*FORMATS, "html", "tsv"],
-        ),
+        f"results/{config['figure_subject']}/figures/{{figure}}.html",
     output:
-        collect("results/figures/fig7.{suffix}", suffix=[*FORMATS, "html", "tsv"]),
+        "results/figures/{figure}.html",
     log:
-        "logs/publish_fig7.log",
-    localrule: True
-
-
-use rule publish_fig6 as publish_fig8 with:
-    input:
-        collect(
-            "results/{subject}/figures/fig8.{suffix}",
-            subject=config["figure_subject"],
-            suffix=[*FORMATS, "html", "tsv"],
-        ),
-    output:
-        collect("results/figures/fig8.{suffix}", suffix=[*FORMATS, "html", "tsv"]),
-    log:
-        "logs/publish_fig8.log",
-    localrule: True
-
-
-use rule publish_fig6 as publish_fig9 with:
-    input:
-        collect(
-            "results/{subject}/figures/fig9.{suffix}",
-            subject=config["figure_subject"],
-            suffix=[*FORMATS, "html", "tsv"],
-        ),
-    output:
-        collect("results/figures/fig9.{suffix}", suffix=[*FORMATS, "html", "tsv"]),
-    log:
-        "logs/publish_fig9.log",
+        "logs/publish_page.{figure}.log",
+    wildcard_constraints:
+        figure="fig[6789]",
     localrule: True

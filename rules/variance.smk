@@ -1,166 +1,78 @@
-# Joint encoders of two feature spaces with unique variance, the best block of each voxel, and the
-# comparison of subjects.
+# Unique variance of z and of the spaces beside it, the best block of each voxel, and the comparison
+# of subjects.
 
+# What judges keep for the intervals of means over regions.
+SUMS = [
+    *(f"r-{feature}" for feature in SPACES.features),
+    *(f"unique-{name}" for name in JOINT if name != "variants"),
+    *(f"r-{feature}" for feature in SPACES.added),
+    *["unique-variants"] * bool(SPACES.variants),
+]
 
-rule fit_pairs:
-    input:
-        kernels=collect(
-            "results/{{subject}}/kernels/{space}.npy", space=["z", *LEVEL_SPACES]
-        ),
-        betas="results/{subject}/betas/cortex.npy",
-        trials="results/{subject}/trials.tsv",
-        images="results/{subject}/images.tsv",
-        mask="results/{subject}/masks/cortex.nii.gz",
-        regions=region_masks(),
-    output:
-        maps=collect(
-            "results/{{subject}}/encoding/z+{space}.nii.gz", space=LEVEL_SPACES
-        ),
-        tables=collect("results/{{subject}}/encoding/z+{space}.tsv", space=LEVEL_SPACES),
-        sums="results/{subject}/sums/fit_pairs.npz",
-    log:
-        "logs/{subject}/fit_pairs.log",
-    benchmark:
-        "benchmarks/{subject}/fit_pairs.tsv"
-    conda:
-        "../envs/torch.yaml"
-    threads: 8
-    resources:
-        gpu=1,
-        mem_mb=fit_memory("encoding"),
-        runtime=growing(120),
-    params:
-        alphas=lookup("encoding/alphas", within=config),
-        weights=lookup("encoding/weights", within=config),
-        n_folds=lookup("encoding/n_folds", within=config),
-        fdr=lookup("encoding/fdr", within=config),
-        flips=lookup("encoding/flips", within=config),
-        train_on=lookup("encoding/train_on", within=config),
-        zscore=lookup("encoding/zscore", within=config),
-        rois=list(config["rois"]),
-        min_ncsnr=lookup("encoding/group_ncsnr", within=config),
-        every=lookup("encoding/controls_every", within=config),
-        only_every=False,
-        memory_gb=lookup("encoding/memory_gb", within=config),
-        seed=lookup("encoding/seed", within=config),
-        device=DEVICE,
-        code=digest("workflow_scripts/fit_pairs.py"),
-    script:
-        "../workflow_scripts/fit_pairs.py"
+for family in JOINT:
 
-
-use rule fit_pairs as fit_step_pairs with:
-    input:
-        kernels=collect(
-            "results/{{subject}}/kernels/{space}.npy", space=["z", *STEP_SPACES]
-        ),
-        betas="results/{subject}/betas/cortex.npy",
-        trials="results/{subject}/trials.tsv",
-        images="results/{subject}/images.tsv",
-        mask="results/{subject}/masks/cortex.nii.gz",
-        regions=region_masks(),
-    output:
-        maps=collect("results/{{subject}}/encoding/z+{space}.nii.gz", space=STEP_SPACES),
-        tables=collect("results/{{subject}}/encoding/z+{space}.tsv", space=STEP_SPACES),
-        sums="results/{subject}/sums/fit_step_pairs.npz",
-    log:
-        "logs/{subject}/fit_step_pairs.log",
-    benchmark:
-        "benchmarks/{subject}/fit_step_pairs.tsv"
-
-
-if VARIANTS:
-
-    use rule fit_pairs as fit_variant_pairs with:
+    rule:
+        name:
+            f"partition_variance_{family}"
         input:
-            kernels=collect(
-                "results/{{subject}}/kernels/{space}.npy", space=["z", *VARIANT_SPACES]
-            ),
-            betas="results/{subject}/betas/cortex.npy",
-            trials="results/{subject}/trials.tsv",
-            images="results/{subject}/images.tsv",
+            predictions=f"results/{{subject}}/encoding/predictions/{family}.h5",
+            base="results/{subject}/encoding/predictions/features.h5",
+            responses="results/{subject}/responses/cortex.h5",
             mask="results/{subject}/masks/cortex.nii.gz",
-            regions=region_masks(),
+            regions=collect(
+                "results/{{subject}}/masks/{roi}.nii.gz", roi=config["rois"]
+            ),
         output:
             maps=collect(
-                "results/{{subject}}/encoding/z+{space}.nii.gz", space=VARIANT_SPACES
+                "results/{{subject}}/encoding/z+{space}.nii.gz", space=FAMILIES[family]
             ),
             tables=collect(
-                "results/{{subject}}/encoding/z+{space}.tsv", space=VARIANT_SPACES
+                "results/{{subject}}/encoding/z+{space}.tsv", space=FAMILIES[family]
             ),
-            sums="results/{subject}/sums/fit_variant_pairs.npz",
+            sums=f"results/{{subject}}/sums/unique-{family}.npz",
         log:
-            "logs/{subject}/fit_variant_pairs.log",
-        benchmark:
-            "benchmarks/{subject}/fit_variant_pairs.tsv"
-
-
-use rule fit_pairs as fit_control_pairs with:
-    input:
-        kernels=collect(
-            "results/{{subject}}/kernels/{space}.npy",
-            space=["z", *CONTROLLED_SPACES, *CONTROL_SPACES],
-        ),
-        betas="results/{subject}/betas/cortex.npy",
-        trials="results/{subject}/trials.tsv",
-        images="results/{subject}/images.tsv",
-        mask="results/{subject}/masks/cortex.nii.gz",
-        regions=region_masks(),
-    output:
-        maps=collect("results/{{subject}}/encoding/{pair}.nii.gz", pair=CONTROL_PAIRS),
-        tables=collect("results/{{subject}}/encoding/{pair}.tsv", pair=CONTROL_PAIRS),
-        sums="results/{subject}/sums/fit_control_pairs.npz",
-    log:
-        "logs/{subject}/fit_control_pairs.log",
-    benchmark:
-        "benchmarks/{subject}/fit_control_pairs.tsv"
-    params:
-        only_every=True,
+            f"logs/{{subject}}/partition_variance_{family}.log",
+        conda:
+            "../envs/analysis.yaml"
+        threads: 8
+        resources:
+            mem_mb=growing(8000),
+            runtime=growing(60),
+        params:
+            **choose("encoding", "fdr", "flips", "seed"),
+            spaces=FAMILIES[family],
+            rois=list(config["rois"]),
+            min_ncsnr=config["encoding"]["group_ncsnr"],
+            every=config["encoding"]["controls_every"],
+            code=digest("workflow_scripts/partition_variance.py"),
+        script:
+            "../workflow_scripts/partition_variance.py"
 
 
 rule choose_blocks:
     input:
-        kernels=collect(
-            "results/{{subject}}/kernels/unet-{block}-{step}.npy",
-            step=STEP_NAMES,
-            block=BLOCKS,
-        ),
-        betas="results/{subject}/betas/cortex.npy",
-        trials="results/{subject}/trials.tsv",
-        images="results/{subject}/images.tsv",
+        predictions="results/{subject}/encoding/predictions/blocks.h5",
+        responses="results/{subject}/responses/cortex.h5",
         mask="results/{subject}/masks/cortex.nii.gz",
+        regions=collect("results/{{subject}}/masks/{roi}.nii.gz", roi=config["rois"]),
     output:
-        maps=collect(
-            "results/{{subject}}/encoding/blocks-{step}.nii.gz", step=STEP_NAMES
-        ),
-        tables=collect(
-            "results/{{subject}}/encoding/blocks-{step}.tsv", step=STEP_NAMES
-        ),
-        errors=collect(
-            "results/{{subject}}/encoding/blocks-{step}-errors.npy", step=STEP_NAMES
-        ),
+        map="results/{subject}/encoding/blocks-{step}.nii.gz",
+        table="results/{subject}/encoding/blocks-{step}.tsv",
+        errors="results/{subject}/encoding/blocks-{step}-errors.tsv",
     log:
-        "logs/{subject}/choose_blocks.log",
-    benchmark:
-        "benchmarks/{subject}/choose_blocks.tsv"
+        "logs/{subject}/choose_blocks.{step}.log",
+    wildcard_constraints:
+        step="|".join(SPACES.step_names),
     conda:
-        "../envs/torch.yaml"
+        "../envs/analysis.yaml"
     threads: 8
     resources:
-        gpu=1,
-        mem_mb=fit_memory("encoding"),
-        runtime=growing(120),
+        mem_mb=growing(8000),
+        runtime=growing(30),
     params:
-        blocks=BLOCKS,
-        alphas=lookup("encoding/alphas", within=config),
-        n_folds=lookup("encoding/n_folds", within=config),
-        fdr=lookup("encoding/fdr", within=config),
-        flips=lookup("encoding/flips", within=config),
-        train_on=lookup("encoding/train_on", within=config),
-        zscore=lookup("encoding/zscore", within=config),
-        memory_gb=lookup("encoding/memory_gb", within=config),
-        seed=lookup("encoding/seed", within=config),
-        device=DEVICE,
+        **choose("encoding", "fdr", "flips", "seed"),
+        blocks=list(config["trajectories"]["blocks"]),
+        rois=list(config["rois"]),
         code=digest("workflow_scripts/choose_blocks.py"),
     script:
         "../workflow_scripts/choose_blocks.py"
@@ -168,21 +80,10 @@ rule choose_blocks:
 
 rule tabulate_blocks:
     input:
-        errors=collect(
-            "results/{subject}/encoding/blocks-{step}-errors.npy",
+        collect(
+            "results/{subject}/encoding/blocks-{step}-errors.tsv",
             subject=SUBJECTS,
-            step=STEP_NAMES,
-        ),
-        tables=collect(
-            "results/{subject}/encoding/blocks-{step}.tsv",
-            subject=SUBJECTS,
-            step=STEP_NAMES,
-        ),
-        images=collect("results/{subject}/images.tsv", subject=SUBJECTS),
-        masks=collect(
-            "results/{subject}/masks/{roi}.nii.gz",
-            subject=SUBJECTS,
-            roi=config["rois"],
+            step=SPACES.step_names,
         ),
     output:
         report(
@@ -200,11 +101,10 @@ rule tabulate_blocks:
         runtime=growing(10),
     params:
         subjects=SUBJECTS,
-        shares=lookup("trajectories/step_shares", within=config),
-        rois=list(config["rois"]),
-        blocks=BLOCKS,
-        repeats=lookup("encoding/bootstrap", within=config),
-        seed=lookup("encoding/seed", within=config),
+        shares=config["trajectories"]["step_shares"],
+        blocks=list(config["trajectories"]["blocks"]),
+        repeats=config["encoding"]["bootstrap"],
+        seed=config["encoding"]["seed"],
         code=digest("workflow_scripts/tabulate_blocks.py"),
     script:
         "../workflow_scripts/tabulate_blocks.py"
@@ -212,7 +112,10 @@ rule tabulate_blocks:
 
 rule tabulate_group:
     input:
-        collect("results/{subject}/sums/{fit}.npz", subject=SUBJECTS, fit=SUMMED),
+        **{
+            subject: collect("results/{who}/sums/{name}.npz", who=subject, name=SUMS)
+            for subject in SUBJECTS
+        },
     output:
         report(
             "results/tables/group.tsv",
@@ -229,8 +132,8 @@ rule tabulate_group:
         runtime=growing(30),
     params:
         subjects=SUBJECTS,
-        repeats=lookup("encoding/bootstrap", within=config),
-        seed=lookup("encoding/seed", within=config),
+        repeats=config["encoding"]["bootstrap"],
+        seed=config["encoding"]["seed"],
         code=digest("workflow_scripts/tabulate_group.py"),
     script:
         "../workflow_scripts/tabulate_group.py"

@@ -11,7 +11,6 @@ if __name__ == "__main__":
             subject=snakemake.wildcards.subject,
             tables=dict(zip(params.shares, given.tables, strict=True)),
             errors=dict(zip(params.shares, given.errors, strict=True)),
-            images=given.images,
             masks=dict(zip(params.rois, given.masks, strict=True)),
             transforms=group_transforms(given.transforms),
             surfaces=group_surfaces(given.surfaces),

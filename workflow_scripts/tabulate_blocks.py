@@ -6,14 +6,11 @@ from nsdldm.encoding.block_regions import tabulate_blocks
 from nsdldm.support.logs import logged
 
 if __name__ == "__main__":
-    given, params = snakemake.input, snakemake.params
-    steps = list(product(params.subjects, params.shares))
+    params = snakemake.params
+    steps = product(params.subjects, params.shares)
     with logged(snakemake.log[0]):
         tabulate_blocks(
-            errors=dict(zip(steps, given.errors, strict=True)),
-            tables=dict(zip(steps, given.tables, strict=True)),
-            images=dict(zip(params.subjects, given.images, strict=True)),
-            masks=dict(zip(product(params.subjects, params.rois), given.masks, strict=True)),
+            errors=dict(zip(steps, snakemake.input, strict=True)),
             output=snakemake.output[0],
             **{key: params[key] for key in ("blocks", "repeats", "seed")},
         )

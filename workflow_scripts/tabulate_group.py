@@ -4,12 +4,11 @@ from nsdldm.encoding.group import tabulate_group
 from nsdldm.support.logs import logged
 
 if __name__ == "__main__":
-    given, params = list(snakemake.input), snakemake.params
-    n = len(given) // len(params.subjects)
+    params = snakemake.params
     with logged(snakemake.log[0]):
         tabulate_group(
-            sums={name: given[n * k : n * (k + 1)] for k, name in enumerate(params.subjects)},
+            sums={subject: snakemake.input[subject] for subject in params.subjects},
+            output=snakemake.output[0],
             repeats=params.repeats,
             seed=params.seed,
-            output=snakemake.output[0],
         )

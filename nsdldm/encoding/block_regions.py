@@ -7,74 +7,107 @@ import pandas as pd
 
 from nsdldm.intervals import bootstrap_group
 from nsdldm.support.errors import Finding, InputError
-from nsdldm.support.files import load_array, load_mask, load_table, save_table
+from nsdldm.support.files import load_table, save_table
 
 logger = logging.getLogger(__name__)
 
 MEAN = "mean"
 
 
-def scale_errors(observed, predictions):
-    """Squared errors in units of each voxel's variance over the test images.
+class RegionErrors:
+    """Averages, block of voxels by block, the errors of each region's voxels.
+
+    Counted are the voxels that their best block predicts in training cross-validation (R² above 0),
+    which does not depend on the test images. Squared errors are in units of a voxel's variance over
+    the test images, so that 1 minus their mean over images is R².
 
     Parameters
     ----------
-    observed : float32 array of shape (n_test, n_voxels)
-    predictions : float32 array of shape (n_blocks, n_test, n_voxels)
-
-    Yields
-    ------
-    float16 array of shape (n_test, n_voxels)
-        Of each block; NaN for voxels that are constant. 1 minus its mean over images is R².
+    members : dict of bool array of shape (n_voxels,)
+        The voxels of each region.
+    blocks : list of str
+    test_ids : int array of shape (n_test,)
+        nsd_id of the test images.
     """
-    variance = observed.var(axis=0)
-    variance[np.ptp(observed, axis=0) == 0] = np.nan
-    most = np.finfo(np.float16).max
-    for predicted in predictions:
-        yield np.minimum(np.square(observed - predicted) / variance, most).astype(np.float16)
+
+    def __init__(self, members, blocks, test_ids):
+        self.members, self.blocks, self.test_ids = members, blocks, test_ids
+        self.errors = {roi: np.zeros((len(test_ids), len(blocks))) for roi in members}
+        self.scores = {roi: np.zeros(len(blocks)) for roi in members}
+        self.counts = dict.fromkeys(members, 0)
+
+    def add(self, voxels, observed, predictions, cv_scores):
+        """Add a block of voxels.
+
+        Parameters
+        ----------
+        voxels : slice
+            Their places among all.
+        observed : float32 array of shape (n_test, n_block)
+        predictions : float32 array of shape (n_blocks, n_test, n_block)
+        cv_scores : array of shape (n_blocks, n_block)
+        """
+        known = (cv_scores.max(axis=0) > 0) & (np.ptp(observed, axis=0) > 0)
+        variance = observed.var(axis=0)
+        for roi, member in self.members.items():
+            chosen = np.flatnonzero(member[voxels] & known)
+            self.counts[roi] += len(chosen)
+            self.scores[roi] += cv_scores[:, chosen].sum(axis=1, dtype=np.float64)
+            for number, predicted in enumerate(predictions):
+                errors = np.square(observed[:, chosen] - predicted[:, chosen]) / variance[chosen]
+                self.errors[roi][:, number] += errors.sum(axis=1, dtype=np.float64)
+
+    def save(self, path):
+        """Write a table that `read_regions` reads.
+
+        A row per region that has such voxels and test image: roi, n_voxels, nsd_id,
+        error_{block}, and cv_{block}, the mean R² over training folds, which is the same in all
+        rows of a region.
+        """
+        parts = []
+        for roi, count in self.counts.items():
+            if count:
+                part = pd.DataFrame({"roi": roi, "n_voxels": count, "nsd_id": self.test_ids})
+                for number, block in enumerate(self.blocks):
+                    part[f"error_{block}"] = self.errors[roi][:, number] / count
+                    part[f"cv_{block}"] = self.scores[roi][number] / count
+                parts.append(part)
+        columns = [f"{what}_{block}" for block in self.blocks for what in ("error", "cv")]
+        empty = pd.DataFrame(columns=["roi", "n_voxels", "nsd_id", *columns])
+        save_table(path, pd.concat(parts, ignore_index=True) if parts else empty)
 
 
-def read_regions(errors, table, images, masks, blocks):
-    """Average the errors of each region's voxels, as far as they can be predicted at all.
-
-    These are the voxels that their best block predicts in training cross-validation (R² above 0),
-    which does not depend on the test images.
+def read_regions(path, blocks):
+    """Read what `RegionErrors` wrote.
 
     Parameters
     ----------
-    errors : path
-        float16 array of shape (n_blocks, n_test, n_voxels) of `scale_errors`.
-    table : path
-        Table of the voxels, with i, j, k and cv_{block}.
-    images : path
-        Table of images.
-    masks : dict of path
-        Of the regions.
+    path : path
     blocks : list of str
 
     Returns
     -------
     dict of dict
-        For each region that has such voxels: ``errors``, a DataFrame with a row a test image
-        (nsd_id) and a column a block; ``cv``, the mean R² of each block over training folds; and
-        ``n_voxels``.
+        For each region: ``errors``, a DataFrame with a row per test image (nsd_id) and a column per
+        block; ``cv``, the mean R² of each block over training folds; and ``n_voxels``.
+
+    Raises
+    ------
+    InputError
+        The table is of other blocks.
     """
-    voxels, seen, values = load_table(table), load_table(images), load_array(errors)
-    nsd_ids = seen.loc[seen["split"] == "test", "nsd_id"].to_numpy()
-    cv = voxels[[f"cv_{block}" for block in blocks]].to_numpy()
-    if values.shape != (len(blocks), len(nsd_ids), len(voxels)):
-        expected = f"shape ({len(blocks)}, {len(nsd_ids)}, {len(voxels)}): blocks, images, voxels"
-        raise InputError(
-            Finding(str(errors), expected, str(values.shape), "Choose the blocks again")
-        )
-    known = (cv.max(axis=1) > 0) & np.isfinite(values[0, 0])
-    places, regions = tuple(voxels[axis] for axis in "ijk"), {}
-    for roi, path in masks.items():
-        chosen = np.flatnonzero(load_mask(path)[places] & known)
-        if len(chosen):
-            means = [block[:, chosen].mean(axis=1, dtype=np.float64) for block in values]
-            found = pd.DataFrame(dict(zip(blocks, means, strict=True)), nsd_ids)
-            regions[roi] = {"errors": found, "cv": cv[chosen].mean(0), "n_voxels": len(chosen)}
+    table = load_table(path)
+    wanted = {what: [f"{what}_{block}" for block in blocks] for what in ("error", "cv")}
+    missing = [name for names in wanted.values() for name in names if name not in table]
+    if missing:
+        expected = f"errors of the blocks {', '.join(blocks)}"
+        found = f"no {', '.join(missing)}"
+        raise InputError(Finding(str(path), expected, found, "Choose the blocks again"))
+    regions = {}
+    for roi, own in table.groupby("roi", sort=False):
+        errors = own.set_index("nsd_id")[wanted["error"]].set_axis(blocks, axis=1)
+        cv = own[wanted["cv"]].iloc[0].to_numpy(float)
+        regions[roi] = {"errors": errors, "cv": cv, "n_voxels": int(own["n_voxels"].iloc[0])}
     return regions
 
 
@@ -135,18 +168,14 @@ def _compare(regions, blocks, repeats, seed):
     return row | {"n_images": len(set().union(*(own.index for own in errors)))}
 
 
-def tabulate_blocks(*, errors, tables, images, masks, blocks, output, repeats, seed):
-    """Set the best block of each region side by side, by subject and denoising step.
+def tabulate_blocks(*, errors, blocks, output, repeats, seed):
+    """Name the block that predicts each region best, of all subjects and steps.
 
     Parameters
     ----------
-    errors, tables : dict of path
-        Keys (subject, share of the denoising steps): as `nsdldm.encoding.blocks.choose_blocks`
-        writes them.
-    images : dict of path
-        Of each subject.
-    masks : dict of path
-        Keys (subject, roi).
+    errors : dict of path
+        By (subject, share of the denoising steps), as `nsdldm.encoding.blocks.choose_blocks` writes
+        them.
     blocks : list of str
     output : path
         Table of the rows of `summarise_regions`, with the column share.
@@ -155,11 +184,8 @@ def tabulate_blocks(*, errors, tables, images, masks, blocks, output, repeats, s
     """
     parts = []
     for share in dict.fromkeys(share for _, share in errors):
-        subjects = {}
-        for subject in images:
-            own = {roi: path for (owner, roi), path in masks.items() if owner == subject}
-            files = errors[subject, share], tables[subject, share], images[subject]
-            subjects[subject] = read_regions(*files, own, blocks)
+        own = {subject: path for (subject, each), path in errors.items() if each == share}
+        subjects = {subject: read_regions(path, blocks) for subject, path in own.items()}
         part = summarise_regions(subjects, blocks, repeats, seed)
         part.insert(1, "share", share)
         parts.append(part)

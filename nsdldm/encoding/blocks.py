@@ -1,17 +1,17 @@
 """Which block of the U-Net predicts each voxel of a subject best."""
 
 import logging
-import time
 
 import numpy as np
 import pandas as pd
 
-from nsdldm import ridge, stats
-from nsdldm.encoding import fits as encoding
-from nsdldm.encoding.block_regions import scale_errors
-from nsdldm.encoding.variance import draw_signs, flip_signs
+from nsdldm import stats
+from nsdldm.encoding.block_regions import RegionErrors
+from nsdldm.encoding.flips import draw_signs, flip_signs
+from nsdldm.encoding.maps import write_maps
+from nsdldm.encoding.predictions import Predictions
 from nsdldm.support.errors import Finding, InputError
-from nsdldm.support.files import create_array, load_array
+from nsdldm.support.files import load_mask
 
 logger = logging.getLogger(__name__)
 
@@ -51,12 +51,7 @@ def rank_blocks(cv_scores):
     return np.argsort(-cv_scores, axis=0, kind="stable")[:2]
 
 
-def _pick(predictions, index):
-    """The predictions of one block a voxel; shapes (n_blocks, n_test, n_voxels), (n_voxels,)."""
-    return np.take_along_axis(predictions, index[None, None], axis=0)[0]
-
-
-def compare_best(observed, predictions, ranks, signs, memory):
+def compare_best(observed, predictions, ranks, signs):
     """Test whether each voxel's best block predicts better than its second best, one-sided.
 
     Parameters
@@ -67,42 +62,26 @@ def compare_best(observed, predictions, ranks, signs, memory):
     ranks : int array of shape (2, n_voxels)
         As `rank_blocks` returns them: chosen without these images.
     signs : float32 array of shape (1 + n_flips, n_test)
-        As `nsdldm.encoding.variance.draw_signs` returns them.
-    memory : int
-        Bytes that a batch of voxels may take.
+        As `nsdldm.encoding.flips.draw_signs` returns them.
 
     Returns
     -------
     float64 array of shape (n_voxels,)
-        As `nsdldm.encoding.variance.flip_signs`.
+        As `nsdldm.encoding.flips.flip_signs`.
     """
-    best, second = (_pick(predictions, index) for index in ranks)
-    return flip_signs(observed, second, best, signs, memory)
+    best, second = (
+        np.take_along_axis(predictions, index[None, None], axis=0)[0] for index in ranks
+    )
+    return flip_signs(observed, second, best, signs)
 
 
-def _fit_blocks(kernels, rows, fitted, n_test, alphas, folds, plan):
-    """Test predictions (n_blocks, n_test, n_voxels) and CV scores (n_blocks, n_voxels)."""
-    predictions = np.empty((len(kernels), n_test, fitted.shape[1]), np.float32)
-    cv_scores = np.empty((len(kernels), fitted.shape[1]))
-    for row, (name, path) in enumerate(kernels.items()):
-        began = time.monotonic()
-        kernel = encoding.load_kernel(path, rows)
-        predictions[row], alpha, cv_scores[row] = ridge.fit_ridge(
-            *kernel, fitted, alphas, folds, plan
-        )
-        del kernel
-        logger.info("%s: %d voxels in %.0f s", name, len(alpha), time.monotonic() - began)
-    return predictions, cv_scores
-
-
-def _tabulate(blocks, observed, predictions, cv_scores, p_clear):
+def _tabulate(blocks, observed, predictions, cv_scores, signs):
     """Columns of the table that a block of voxels decides by itself."""
-    columns = {"best": rank_blocks(cv_scores)[0], "p_clear": p_clear}
+    ranks = rank_blocks(cv_scores)
+    columns = {"best": ranks[0], "p_clear": compare_best(observed, predictions, ranks, signs)}
     for name, predicted, cv_score in zip(blocks, predictions, cv_scores, strict=True):
-        columns[f"r_{name}"], columns[f"cv_{name}"] = (
-            encoding.score(observed, predicted)[0],
-            cv_score,
-        )
+        columns[f"r_{name}"] = stats.correlate(observed, predicted)
+        columns[f"cv_{name}"] = cv_score
     return pd.DataFrame(columns)
 
 
@@ -144,92 +123,54 @@ def count_winners(winner, blocks):
     return counts | {"none": int(np.isnan(winner).sum())}
 
 
-def choose_blocks(
-    *,
-    kernels,
-    betas,
-    trials,
-    images,
-    mask,
-    map,
-    table,
-    errors,
-    alphas,
-    n_folds,
-    fdr,
-    flips,
-    train_on,
-    zscore,
-    memory_gb,
-    device,
-    seed,
-):
+def choose_blocks(*, predictions, models, responses, mask, regions, map, table, errors, test):
     """Find the block whose model predicts each voxel of a subject best.
 
-    The models are those of `nsdldm.encoding.fits.fit_encoders`, a block each. The winner has the
-    best R² averaged over the folds of the training images. Test images, which have no part in that
-    choice, say whether it holds: its r is tested one-sided, with a false discovery rate over
-    voxels; where it is not significant, the winner is blank. A winner is clear where the second
-    best predicts the test images worse: tested by flipping the signs of the images' differences of
-    squared errors, with a false discovery rate over the voxels that the winner predicts in
-    training.
+    The winner has the best R² averaged over the folds of the training images. Test images, which
+    have no part in that choice, say whether it holds: its r is tested one-sided, with a false
+    discovery rate over voxels; where it is not significant, the winner is blank. A winner is clear
+    where the second best predicts the test images worse: tested by flipping the signs of the
+    images' differences of squared errors, with a false discovery rate over the voxels that the
+    winner predicts in training.
 
     Parameters
     ----------
-    kernels : dict of path
-        Gram matrix of each block, as `nsdldm.ridge.compute_kernels` writes it with the same number
-        of components; their order numbers the blocks.
-    betas, trials, images, mask : path
-        As `nsdldm.encoding.fits.fit_encoders` takes them.
+    predictions : path
+        As `nsdldm.encoding.fits.fit_encoders` writes them.
+    models : dict of str
+        Of each block, the name of its model; their order numbers the blocks.
+    responses, mask : path
+        As `nsdldm.encoding.scores.score_encoders` takes them.
+    regions : dict of path
+        Masks of the regions over which `errors` are averaged.
     map, table, errors : path
-        Output: a float32 NIfTI whose volumes are `list_columns(kernels)`, NaN off the mask; a
-        table with a row a voxel in C-order of the mask (i, j, k and these); and a float16 ``.npy``
-        of shape (n_blocks, n_test, n_voxels) as `nsdldm.encoding.block_regions.scale_errors` makes
-        it.
-    alphas : list of float
-        Penalties tried; kernels have a mean diagonal of 1.
-    n_folds : int
-    fdr : float
-        False discovery rate, of both tests.
-    flips : int
-        Random sign flips.
-    train_on : "averages" or "trials"
-    zscore : bool
-    memory_gb : float
-        Memory the process may use, in units of 1e9 bytes; sets the batches.
-    device : "auto", "cpu" or "cuda"
-    seed : int
-        Shuffles images over folds, and flips signs.
+        Output: a float32 NIfTI whose volumes are `list_columns(models)`, NaN off the mask; a table
+        with a row per voxel in C-order of the mask (i, j, k and these); and a table of errors as
+        `nsdldm.encoding.block_regions.RegionErrors` writes it.
+    test : nsdldm.encoding.flips.FlipTest
+        The false discovery rate is that of both tests.
 
     Raises
     ------
     InputError
-        Fewer than two blocks, inputs that contradict each other, or too little memory.
+        Fewer than two blocks, or inputs that contradict each other.
     """
-    blocks = list(kernels)
+    blocks = list(models)
     if len(blocks) < 2:
         raise InputError(Finding("trajectories.blocks", "two or more", str(blocks), "Add another"))
-    shown, seen = encoding.check_inputs(kernels, betas, trials, images, mask)
-    ridge.set_device(device)
-    rows = encoding.find_rows(shown, seen, train_on)
-    n_voxels, n_test = load_array(betas).shape[1], len(rows[1])
-    # All blocks' predictions, and copies of the best and the second.
-    held = len(blocks) + 2
-    plan = encoding.plan_fits(rows, n_voxels, len(alphas), n_folds, memory_gb, held)
-    folds = ridge.group_folds(rows[0], n_folds, seed)
-    signs = draw_signs(flips, n_test, seed)
-    parts, ratio = [], np.empty(n_voxels, np.float32)
-    how = shown, seen, rows, plan, train_on, zscore
-    with create_array(errors, (len(blocks), n_test, n_voxels), np.float16) as kept:
-        for block, fitted, observed, known in encoding.prepare_blocks(betas, *how):
-            ratio[block] = known
-            models = _fit_blocks(kernels, rows, fitted, n_test, alphas, folds, plan)
-            ranks = rank_blocks(models[1])
-            p_clear = compare_best(observed, models[0], ranks, signs, plan["spare"])
-            parts.append(_tabulate(blocks, observed, *models, p_clear))
-            for number, scaled in enumerate(scale_errors(observed, models[0])):
-                kept[number, :, block] = scaled
-
-    noise = encoding.describe_noise(ratio, shown, seen)
-    voxels = pd.concat(parts, ignore_index=True).assign(**noise)
-    encoding.write_maps(_finish(voxels, blocks, n_test, fdr), mask, map, table)
+    fitted = Predictions(predictions)
+    known = fitted.open_responses(responses)
+    inside = load_mask(mask)
+    members = {roi: load_mask(path)[inside] for roi, path in regions.items()}
+    sums = RegionErrors(members, blocks, known.test_ids)
+    signs, parts = draw_signs(test.flips, len(known.test_ids), test.seed), []
+    for block, columns in fitted.blocks():
+        observed = known.read_test(columns)
+        read = [fitted.read(name, block) for name in models.values()]
+        predicted, cv_scores = (np.stack([each[i] for each in read]) for i in (0, 2))
+        parts.append(_tabulate(blocks, observed, predicted, cv_scores, signs))
+        sums.add(columns, observed, predicted, cv_scores)
+    voxels = pd.concat(parts, ignore_index=True)
+    voxels = voxels.assign(ceiling=known.ceiling, ncsnr=known.ncsnr)
+    write_maps(_finish(voxels, blocks, len(known.test_ids), test.fdr), mask, map, table)
+    sums.save(errors)

@@ -1,7 +1,7 @@
 """Sums over parts of the cortex of what every test image adds to a score, for intervals.
 
 A score's interval needs to know how much it depends on the images and on the voxels, which are
-many. Fits keep sums over small parts instead: the voxels of a cube that lie in the same regions.
+many. Judges keep sums over small parts instead: the voxels of a cube that lie in the same regions.
 """
 
 from typing import NamedTuple
@@ -101,24 +101,23 @@ class Collector:
         self.cells, self.nsd_ids, self.min_ncsnr = cells, np.asarray(nsd_ids), min_ncsnr
         self.sums, self.counts = {}, {}
 
-    def add(self, name, voxels, contributions, ratio):
+    def add(self, name, voxels, contributions, ncsnr):
         """Add the voxels of a block.
 
         Parameters
         ----------
         name : str
             Of the score.
-        voxels : int array of shape (n_block,)
+        voxels : slice or int array
             Their places in the order of the mask.
         contributions : float array of shape (n_images, n_block)
             Not finite where a voxel has no score.
-        ratio : float array of shape (n_block,)
-            ncsnr.
+        ncsnr : float array of shape (n_block,)
         """
         n_cells = len(self.cells.cubes)
         counted = np.isfinite(contributions).all(axis=0)
-        counted &= (ratio >= self.min_ncsnr) | (self.min_ncsnr == 0)
-        where = self.cells.number[voxels[counted]]
+        counted &= (ncsnr >= self.min_ncsnr) | (self.min_ncsnr == 0)
+        where = self.cells.number[voxels][counted]
         member = csr_array(
             (np.ones(len(where), np.float32), (np.arange(len(where)), where)),
             shape=(len(where), n_cells),

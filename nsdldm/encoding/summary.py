@@ -16,7 +16,7 @@ def summarize_encoding(*, subject, tables, masks, min_ncsnr=(0,)):
     ----------
     subject : str
     tables : dict of path
-        The table of each feature space, as `nsdldm.encoding.fits.fit_encoders` writes it.
+        The table of each feature space, as `nsdldm.encoding.scores.score_encoders` writes it.
     masks : dict of path
         The mask of each region, on the grid of the tables; voxels without a model are left out.
     min_ncsnr : sequence of float
@@ -51,7 +51,7 @@ def tabulate_encoding(*, tables, masks, output, min_ncsnr):
     Parameters
     ----------
     tables : dict of path
-        Keys (subject, feature): tables as `nsdldm.encoding.fits.fit_encoders` writes them.
+        Keys (subject, feature): tables as `nsdldm.encoding.scores.score_encoders` writes them.
     masks : dict of path
         Keys (subject, roi): masks.
     output : path

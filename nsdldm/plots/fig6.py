@@ -63,7 +63,8 @@ def plot_fig6(
     heading : str
         Begins the title of the HTML, such as "Figure 6".
     maps : dict of path
-        For each feature, top to bottom, a volume as written by `nsdldm.encoding.fits.fit_encoders`.
+        For each feature, top to bottom, a volume as `nsdldm.encoding.scores.score_encoders` writes
+        it.
     tables : dict of path
         For each feature, the same per voxel.
     masks : dict of path

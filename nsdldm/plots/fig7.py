@@ -16,7 +16,6 @@ from nsdldm.plots.cortex import read_hemisphere
 from nsdldm.plots.fig5 import choose_looks
 from nsdldm.plots.page import write_page
 from nsdldm.plots.panels import (
-    NOTE,
     draw_bar,
     draw_maps,
     fill_volume,
@@ -67,10 +66,12 @@ LINES, PLOT, LEFT, LEGEND = 38, 16.5, 13, 8
 MOST_PICTURES = 3
 # Which vertices are coloured, by the setting.
 DRAWN = {
-    "unique": NOTE,
-    "joint": "Colour: above 0 where both together predict after correction for the false discovery "
-    "rate; the counts are of significant unique variance.",
+    "unique": "Colour: significant unique variance",
+    "joint": "Colour: unique variance above 0 where both together predict held-out images",
 }
+COUNTS = (
+    "{colour}. Counts: significant voxels of those tested, which both together predict in training."
+)
 
 
 def name_rows(pairs):
@@ -126,7 +127,8 @@ def plot_unique_variance(
         Number of the figure: 7 for noise levels, 8 for denoising steps.
     tables : dict of path
         For each pair such as z+zc-n060, in the order of the rows, the table of its joint model with
-        a row a voxel: i, j, k, r, significant, ceiling, unique_{space} and significant_{space}.
+        a row a voxel: i, j, k, r, significant, tested, ceiling, unique_{space} and
+        significant_{space}.
         Pairs such as z+zc-n060-empty and z+zc-n060-linear are controls, which have no maps.
     masks : dict of path
         Regions; cortex holds all voxels, the others are drawn as outlines and named.
@@ -166,15 +168,15 @@ def plot_unique_variance(
     logger.info("%s: unique variance from 0 to %.2f, one scale for all maps", subject, limit)
     title = f"{subject} – {DEMO}" if demo else subject
     counts = {pair: _count(table, pair) for pair, table in read.items()}
-    summary = summarize_unique(subject, every, masks)
+    summary, note = summarize_unique(subject, every, masks), COUNTS.format(colour=DRAWN[drawn])
     with journal_style():
-        shown = hemispheres, maps, regions, limit, DRAWN[drawn], summary, strip
+        shown = hemispheres, maps, regions, limit, note, summary, strip
         save_figure((png, pdf), draw_unique(title, counts, *shown))
     save_table(tsv, summary)
     write_page(
         html,
         title=f"Figure {figure}: {title}",
-        note=f"{MEASURE.format(r='R²')}. {DRAWN[drawn]}",
+        note=f"{MEASURE.format(r='R²')}. {note}",
         hemispheres=hemispheres,
         maps=_name_maps(maps),
         limit=limit,
@@ -186,7 +188,7 @@ def _columns(pair):
     """Columns that the table of a pair must have."""
     spaces = parse_pair(pair)
     own = [f"{name}_{space}" for name in ("unique", "significant") for space in spaces]
-    return ["i", "j", "k", "r", "significant", "ceiling", *own]
+    return ["i", "j", "k", "r", "significant", "tested", "ceiling", *own]
 
 
 def _read_strip(path, n_rows):
@@ -212,9 +214,9 @@ def _project_pair(table, pair, shape, transforms, drawn):
 
 
 def _count(table, pair):
-    """Say for each space how many voxels are significant."""
+    """Say for each space in how many of the voxels tested it has significant unique variance."""
     counts = [int((table[f"significant_{space}"] == 1).sum()) for space in parse_pair(pair)]
-    return [f"{count:,} of {len(table):,} voxels significant" for count in counts]
+    return [f"{count:,} of {table['tested'].sum():,} tested voxels significant" for count in counts]
 
 
 def _name_maps(maps):
@@ -241,7 +243,7 @@ def summarize_unique(subject, tables, masks):
     -------
     DataFrame
         Columns subject, pair, space, roi, mean_unique, median_unique and median_r (of the joint
-        model) over all voxels, median_ceiling, n_voxels, n_significant and
+        model) over all voxels, median_ceiling, n_voxels, n_tested, n_significant (of these) and
         median_unique_significant.
     """
     inside, _ = load_masks(masks)
@@ -257,7 +259,8 @@ def summarize_unique(subject, tables, masks):
                 row["median_unique"] = chosen[f"unique_{space}"].median()
                 row["median_r"] = chosen["r"].median()
                 row["median_ceiling"] = chosen["ceiling"].median()
-                row |= {"n_voxels": len(chosen), "n_significant": len(found)}
+                row |= {"n_voxels": len(chosen), "n_tested": int(chosen["tested"].sum())}
+                row["n_significant"] = len(found)
                 row["median_unique_significant"] = found[f"unique_{space}"].median()
                 rows.append(row)
     return pd.DataFrame(rows)

@@ -41,11 +41,11 @@ logger = logging.getLogger(__name__)
 # Uniform in lightness, so that the order of the blocks shows in grey and to the colour-blind.
 BLOCKS, BRIGHTEST = "viridis", 0.97
 # Share of white in the colour of a winner that is not clear.
-PALENESS = 0.55
+PALENESS = 0.5
 STEP = "After {percent:.0f} % of the denoising steps"
 NOTE = (
     "Colour: block with the best cross-validated prediction, where it predicts held-out images "
-    "significantly; pale where these do not show it to be better than the second best."
+    "significantly; pale where it is not clearly better there than the second best."
 )
 # Beside the bars.
 NOTE_REGIONS = (
@@ -62,7 +62,6 @@ def plot_fig9(
     blocks,
     tables,
     errors,
-    images,
     masks,
     transforms,
     surfaces,
@@ -89,8 +88,6 @@ def plot_fig9(
         second best).
     errors : dict of path
         For each share the errors that `nsdldm.encoding.blocks.choose_blocks` writes.
-    images : path
-        Table of images.
     masks : dict of path
         Regions; cortex holds all voxels, the others are drawn as outlines, named and counted.
     transforms : dict of list of path
@@ -118,10 +115,7 @@ def plot_fig9(
     project = partial(_project_winner, n_blocks=len(blocks), shape=shape, transforms=transforms)
     maps = {share: project(table) for share, table in read.items()}
     counts = count_winners(subject, read, masks, blocks)
-    regions = {
-        share: read_regions(path, tables[share], images, masks, blocks)
-        for share, path in errors.items()
-    }
+    regions = {share: read_regions(path, blocks) for share, path in errors.items()}
     counts = counts.merge(_summarise(subject, regions, blocks, repeats, seed), how="left")
     title = f"{subject} – {DEMO}" if demo else subject
     with journal_style():

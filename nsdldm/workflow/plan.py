@@ -288,6 +288,7 @@ def list_targets(settings):
     of_subjects += ["feature_spaces"] * bool(settings["feature_spaces"])
     return [
         *(f"results/figures/{name}.{suffix}" for name in figures for suffix in FORMATS),
+        *(f"results/figures/fig{number}.html" for number in range(6, 10)),
         *(f"results/tables/{name}.tsv" for name in TABLES),
         "results/report/gallery.html",
         *(

@@ -117,8 +117,8 @@ def test_the_run_finishes(run, folder):
 
 
 def test_few_jobs(run):
-    assert len(run.jobs) <= 15
-    each = ("prepare", "features", "diffusion", "gather", "fits", "figures")
+    assert len(run.jobs) <= 17
+    each = ("prepare", "features", "diffusion", "gather", "fits", "judges", "figures")
     groups = {f"{group}_{subject}" for group in each for subject in SMALL["subjects"]}
     assert {name(job) for job in run.jobs.values()} == groups | {"encoding", "decoding"}
 

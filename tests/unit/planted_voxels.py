@@ -3,16 +3,17 @@
 import numpy as np
 import pandas as pd
 
-from nsdldm import ridge
-from nsdldm.support.files import save_array, save_table, save_volume
+from nsdldm.encoding.fits import FitSettings, fit_encoders
+from nsdldm.encoding.scores import score_encoders
+from nsdldm.features.kernels import compute_kernels
+from nsdldm.responses import prepare_responses
+from nsdldm.support.files import load_table, save_array, save_table, save_volume
 
 REPEATS, SESSIONS = 3, 3
 HOW = {
     "alphas": [0.01, 0.3, 3, 30, 300],
+    "weights": [1],
     "n_folds": 5,
-    "fdr": 0.05,
-    "train_on": "averages",
-    "zscore": True,
     "memory_gb": 2,
     "device": "cpu",
     "seed": 0,
@@ -37,27 +38,62 @@ def write_subject(folder, features, signal, n_test, noise, seed=0):
     save_volume(folder / "mask.nii.gz", mask, np.diag([1.8, 1.8, 1.8, 1]))
     for name, values in features.items():
         save_array(folder / f"{name}.npy", values.astype(np.float32))
-    ridge.compute_kernels(
+    compute_kernels(
         features={name: folder / f"{name}.npy" for name in features},
         images=folder / "images.tsv",
-        kernels=name_kernels(folder, features),
+        output=folder / "kernels.h5",
         max_components=6400,
         device="cpu",
     )
+    prepare(folder)
 
 
-def name_kernels(folder, names):
-    return {name: folder / f"{name}_kernel.npy" for name in names}
+def prepare(folder, output=None):
+    """Responses of a subject in all forms that encoders take."""
+    prepare_responses(
+        **{key: folder / f"{key}.tsv" for key in ("trials", "images")},
+        betas=folder / "betas.npy",
+        output=(output or folder) / "responses.h5",
+        forms=["zscored/averages", "zscored/trials", "centred/averages"],
+    )
 
 
-def name_inputs(folder):
-    tables = {key: folder / f"{key}.tsv" for key in ("trials", "images")}
-    return tables | {"betas": folder / "betas.npy", "mask": folder / "mask.nii.gz"}
+def fit(inputs, predictions, spaces, form="zscored/averages", every=1, base=None, **changed):
+    """Fit a family of spaces."""
+    fit_encoders(
+        spaces=list(spaces),
+        kernels=[inputs / "kernels.h5"],
+        responses=inputs / "responses.h5",
+        form=form,
+        images=inputs / "images.tsv",
+        predictions=predictions,
+        settings=FitSettings(**HOW | changed),
+        base=base,
+        every=every,
+    )
+    return predictions
 
 
-def name_sums(folder):
-    """The one region, and where sums over it go."""
-    return {"regions": {"cortex": folder / "mask.nii.gz"}, "sums": folder / "sums.npz"}
+def name_judged(inputs):
+    """What all judges are given."""
+    given = {"responses": inputs / "responses.h5", "mask": inputs / "mask.nii.gz"}
+    return given | {"regions": {"cortex": inputs / "mask.nii.gz"}}
+
+
+def score(inputs, output, spaces, **changed):
+    """Fit and score spaces; returns their tables by name."""
+    fitted = fit(inputs, output / "features.h5", spaces, **changed)
+    for space in spaces:
+        score_encoders(
+            predictions=fitted,
+            space=space,
+            map=output / f"{space}.nii.gz",
+            table=output / f"{space}.tsv",
+            sums=output / f"{space}.npz",
+            fdr=0.05,
+            **name_judged(inputs),
+        )
+    return {space: load_table(output / f"{space}.tsv") for space in spaces}
 
 
 def draw_weights(rng, n_dimensions, n_voxels):

@@ -1,17 +1,17 @@
 """The best block of planted voxels, against independent fits and intervals by hand."""
 
+import h5py
 import nibabel as nib
 import numpy as np
 import pytest
 from himalaya.backend import get_backend, set_backend
-from planted_voxels import HOW, draw_weights, name_inputs, name_kernels, name_sums, write_subject
+from planted_voxels import draw_weights, fit, name_judged, score, write_subject
 
 from nsdldm import ridge, stats
-from nsdldm.encoding import block_regions, blocks
-from nsdldm.encoding import fits as encoding
-from nsdldm.encoding.variance import draw_signs
+from nsdldm.encoding import block_regions, blocks, predictions
+from nsdldm.encoding.flips import FlipTest, draw_signs
 from nsdldm.support.errors import InputError
-from nsdldm.support.files import load_mask, load_table, save_volume
+from nsdldm.support.files import load_mask, load_table, save_table, save_volume
 
 NAMES = ("down1", "down2", "mid", "up1", "up2")
 N_IMAGES, N_TEST, N_EACH, N_NOISE = 450, 150, 30, 90
@@ -26,15 +26,21 @@ def same_backend_after():
     set_backend(before)
 
 
-def choose(inputs, output, names=NAMES, **changed):
-    """Run and return the table."""
+FDR = 0.05
+
+
+def choose(inputs, output, names=NAMES, regions=None, **changed):
+    """Fit blocks, choose between them and return the table."""
+    fitted = fit(inputs, output / "blocks.h5", names, **changed)
+    judged = name_judged(inputs)
     blocks.choose_blocks(
-        kernels=name_kernels(inputs, names),
+        predictions=fitted,
+        models={name: name for name in names},
         map=output / "blocks.nii.gz",
         table=output / "blocks.tsv",
-        errors=output / "errors.npy",
-        **name_inputs(inputs),
-        **HOW | {"flips": 5000} | changed,
+        errors=output / "errors.tsv",
+        test=FlipTest(fdr=FDR, flips=5000, seed=0),
+        **judged | {"regions": regions or judged["regions"]},
     )
     return load_table(output / "blocks.tsv")
 
@@ -92,17 +98,14 @@ def simulate_winners(rng, n_better, n_voxels=60, n_images=50):
     predictions = observed + noise[:, None] * rng.standard_normal((3, n_images, n_voxels))
     cv_scores = 0.3 - noise / 10 + 0.02 * rng.standard_normal((3, n_voxels))
     predictions = predictions.astype(np.float32)
-    ranks = blocks.rank_blocks(cv_scores)
     signs = draw_signs(1999, n_images, int(rng.integers(1e6)))
-    p_clear = blocks.compare_best(observed, predictions, ranks, signs, int(1e8))
-    table = blocks._tabulate("abc", observed, predictions, cv_scores, p_clear)
+    table = blocks._tabulate("abc", observed, predictions, cv_scores, signs)
     return blocks._finish(table.assign(ceiling=1, ncsnr=1), "abc", n_images, 0.1)
 
 
 @pytest.mark.parametrize("n_better", [0, 20])
 def test_few_of_the_clear_winners_are_false(n_better):
     """The level is kept where blocks are equally good, and planted winners are found."""
-    ridge.set_device("cpu")
     rng, shares, uncorrected, found = np.random.default_rng(0), [], [], []
     for _ in range(120):
         table = simulate_winners(rng, n_better)
@@ -120,15 +123,7 @@ def test_few_of_the_clear_winners_are_false(n_better):
 
 
 def test_scores_are_those_of_the_encoders(subject, chosen, tmp_path):
-    encoding.fit_encoders(
-        kernels=name_kernels(subject, NAMES),
-        maps={name: tmp_path / f"{name}.nii.gz" for name in NAMES},
-        tables={name: tmp_path / f"{name}.tsv" for name in NAMES},
-        **name_inputs(subject),
-        **name_sums(subject),
-        **HOW,
-    )
-    alone = {name: load_table(tmp_path / f"{name}.tsv") for name in NAMES}
+    alone = score(subject, tmp_path, NAMES)
     for name in NAMES:
         np.testing.assert_array_equal(chosen[f"r_{name}"], alone[name]["r"])
         np.testing.assert_array_equal(chosen["ncsnr"], alone[name]["ncsnr"])
@@ -136,12 +131,12 @@ def test_scores_are_those_of_the_encoders(subject, chosen, tmp_path):
     for voxel in range(0, len(chosen), 11):
         expected = alone[NAMES[best[voxel]]].loc[voxel, "p"]
         assert chosen["p"][voxel] == pytest.approx(expected, rel=1e-3)
-    np.testing.assert_array_equal(chosen["significant"], stats.fdr(chosen["p"], HOW["fdr"]))
+    np.testing.assert_array_equal(chosen["significant"], stats.fdr(chosen["p"], FDR))
     np.testing.assert_array_equal(chosen["winner"], np.where(chosen["significant"], best, np.nan))
     # Corrected over the voxels that training images choose, by hand.
     tested = chosen[[f"cv_{name}" for name in NAMES]].max(axis=1) > 0
     p = np.sort(chosen["p_clear"][tested])
-    passing = np.flatnonzero(p <= HOW["fdr"] * np.arange(1, len(p) + 1) / len(p))
+    passing = np.flatnonzero(p <= FDR * np.arange(1, len(p) + 1) / len(p))
     clear = tested & (chosen["p_clear"] <= p[passing[-1]]) & chosen["significant"]
     np.testing.assert_array_equal(chosen["clear"], clear)
 
@@ -160,8 +155,9 @@ def test_the_map_holds_the_table(subject, chosen):
 def test_blocks_of_voxels_do_not_change_the_results(subject, chosen, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(ridge, "LIBRARIES", 0)
     monkeypatch.setattr(ridge, "LEAST_VOXELS", 10)
+    monkeypatch.setattr(predictions, "JUDGED_AT_ONCE", 71)
     caplog.set_level("INFO")
-    whole = ridge.plan_batches(300, 150 + 525, 240, 5, 5, 2)
+    whole = ridge.plan_batches(300, 150, 240, 5, 5, 2)
     memory_gb = (whole["spare"] + 0.6 * (whole["peak"] - whole["spare"])) / 1e9
     again = choose(subject, tmp_path, memory_gb=memory_gb)
     assert "120 in a call" in caplog.text
@@ -183,8 +179,7 @@ def test_winners_are_tested_by_sign_flips():
     predictions = predictions.astype(np.float32)
     ranks = np.tile([[1], [0]], 40)
     signs = draw_signs(1999, 60, 0)
-    ridge.set_device("cpu")
-    p = blocks.compare_best(observed, predictions, ranks, signs, memory=5 * 2000 * 7)
+    p = blocks.compare_best(observed, predictions, ranks, signs)
     errors = np.square(observed - predictions).astype(float)
     differences = errors[0] - errors[1]
     flipped = signs[1:].astype(float) @ differences
@@ -195,30 +190,25 @@ def test_winners_are_tested_by_sign_flips():
 
 @pytest.fixture(scope="module")
 def two(subject, chosen, tmp_path_factory):
-    """Two subjects with the same regions, one a fold for every planted block."""
+    """Two subjects with the same regions, one for every planted block, and one of noise."""
     folder = tmp_path_factory.mktemp("two")
     before = get_backend().name
-    choose(subject, folder, seed=1)
-    set_backend(before)
     inside, order = load_mask(subject / "mask.nii.gz"), np.zeros(len(chosen), int)
     order[: len(TRUTH)], order[len(TRUTH) :] = TRUTH, 5
-    for number, name in enumerate([*NAMES, "noise"]):
+    regions = {name: folder / f"{name}.nii.gz" for name in [*NAMES, "noise"]}
+    for number, path in enumerate(regions.values()):
         region = np.zeros(inside.shape, bool)
         region[inside] = order == number
-        save_volume(folder / f"{name}.nii.gz", region, np.eye(4))
-    folders = {"subj01": subject, "subj02": folder}
-    steps = {(name, 0.5): path for name, path in folders.items()}
+        save_volume(path, region, np.eye(4))
+    errors = {}
+    for seed, name in enumerate(("subj01", "subj02")):
+        (folder / name).mkdir()
+        choose(subject, folder / name, regions=regions, seed=seed)
+        errors[name, 0.5] = folder / name / "errors.tsv"
+    set_backend(before)
     output = folder / "regions.tsv"
-    block_regions.tabulate_blocks(
-        errors={key: path / "errors.npy" for key, path in steps.items()},
-        tables={key: path / "blocks.tsv" for key, path in steps.items()},
-        images=dict.fromkeys(folders, subject / "images.tsv"),
-        masks={(s, roi): folder / f"{roi}.nii.gz" for s in folders for roi in [*NAMES, "noise"]},
-        blocks=list(NAMES),
-        output=output,
-        repeats=500,
-        seed=0,
-    )
+    given = {"errors": errors, "blocks": list(NAMES), "repeats": 500, "seed": 0}
+    block_regions.tabulate_blocks(**given, output=output)
     return load_table(output)
 
 
@@ -234,15 +224,19 @@ def test_the_planted_block_wins_its_region(two):
 
 
 def test_regions_have_r2_and_intervals_of_numpy(subject, chosen, two):
-    """R² from correlations of another function, and the interval of a bootstrap by hand."""
+    """R² from the files themselves, and the interval of a bootstrap by hand."""
     row = two.set_index(["subject", "roi"]).loc[("subj01", "mid")]
-    errors = np.load(subject / "errors.npy").astype(float)[:, :, 2 * N_EACH : 3 * N_EACH]
+    with h5py.File(subject / "blocks.h5") as file, h5py.File(subject / "responses.h5") as known:
+        predicted = np.stack([file[f"{name}/predictions"][:] for name in NAMES])
+        observed = known["zscored/test"][:]
+    errors = np.square(observed - predicted) / observed.var(axis=0)
+    errors = errors[:, :, 2 * N_EACH : 3 * N_EACH].astype(float)
     np.testing.assert_allclose(
-        [row[f"r2_{name}"] for name in NAMES], 1 - errors.mean(axis=(1, 2)), atol=1e-4
+        [row[f"r2_{name}"] for name in NAMES], 1 - errors.mean(axis=(1, 2)), atol=1e-5
     )
     second = NAMES.index(row["second"])
     lead = (errors[second] - errors[2]).mean(axis=1)
-    assert row["lead"] == pytest.approx(lead.mean(), abs=1e-4)
+    assert row["lead"] == pytest.approx(lead.mean(), abs=1e-5)
     rng = np.random.default_rng(9)
     drawn = lead[rng.integers(0, N_TEST, (4000, N_TEST))].mean(axis=1)
     np.testing.assert_allclose(
@@ -250,33 +244,23 @@ def test_regions_have_r2_and_intervals_of_numpy(subject, chosen, two):
     )
 
 
-def test_errors_give_the_r2_of_the_encoders(subject, tmp_path):
-    kernels = name_kernels(subject, ("mid",))
-    encoding.fit_encoders(
-        kernels=kernels,
-        maps={"mid": tmp_path / "mid.nii.gz"},
-        tables={"mid": tmp_path / "mid.tsv"},
-        **name_inputs(subject),
-        **name_sums(subject),
-        **HOW,
-    )
-    choose(subject, tmp_path, ("mid", "up1"))
-    errors = np.load(tmp_path / "errors.npy")
-    assert errors.dtype == np.float16 and errors.shape[:2] == (2, N_TEST)
-    found = 1 - errors[0].mean(axis=0, dtype=float)
-    np.testing.assert_allclose(found, load_table(tmp_path / "mid.tsv")["r2"], atol=2e-3)
+def test_errors_are_of_voxels_that_training_predicts(subject, chosen):
+    table = load_table(subject / "errors.tsv")
+    names = [f"cv_{name}" for name in NAMES]
+    counted = chosen[names].max(axis=1) > 0
+    assert N_EACH < counted.sum() < len(chosen)
+    found = block_regions.read_regions(subject / "errors.tsv", list(NAMES))["cortex"]
+    assert (table["n_voxels"] == counted.sum()).all() and found["n_voxels"] == counted.sum()
+    np.testing.assert_allclose(found["cv"], chosen.loc[counted, names].mean(), atol=1e-5)
+    images = load_table(subject / "images.tsv").query("split == 'test'")["nsd_id"]
+    assert found["errors"].index.tolist() == images.tolist()
 
 
-def test_errors_of_other_voxels_are_refused(subject, tmp_path):
-    np.save(tmp_path / "errors.npy", np.zeros((5, N_TEST, 3), np.float16))
-    with pytest.raises(InputError, match=r"blocks, images, voxels, found \(5, 150, 3\)"):
-        block_regions.read_regions(
-            tmp_path / "errors.npy",
-            subject / "blocks.tsv",
-            subject / "images.tsv",
-            {},
-            list(NAMES),
-        )
+def test_errors_of_other_blocks_are_refused(subject, chosen, tmp_path):
+    table = load_table(subject / "errors.tsv")
+    save_table(tmp_path / "errors.tsv", table.drop(columns="error_mid"))
+    with pytest.raises(InputError, match=r"errors of the blocks down1.*found no error_mid"):
+        block_regions.read_regions(tmp_path / "errors.tsv", list(NAMES))
 
 
 def test_ranks_prefer_the_first_of_equals():

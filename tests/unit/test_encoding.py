@@ -1,14 +1,20 @@
 """Encoders of a small simulated subject, against independent fits and by hand."""
 
+import h5py
 import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
 from himalaya.backend import get_backend, set_backend
+from planted_voxels import fit as fit_family
+from planted_voxels import name_judged, prepare, score
 from sklearn.linear_model import Ridge
 
 from nsdldm import ridge, stats
-from nsdldm.encoding import fits as encoding
+from nsdldm.encoding import predictions
+from nsdldm.encoding.scores import score_encoders
+from nsdldm.encoding.summary import MAPS
+from nsdldm.features.kernels import compute_kernels
 from nsdldm.responses import zscore_sessions
 from nsdldm.support.errors import InputError
 from nsdldm.support.files import load_array, load_table, save_array, save_table, save_volume
@@ -47,42 +53,28 @@ def write_subject(folder, shuffle=False, seed=0):
     save_volume(folder / "mask.nii.gz", mask, AFFINE)
     for name, values in features.items():
         save_array(folder / f"{name}.npy", values)
-    ridge.compute_kernels(
+    compute_kernels(
         features={name: folder / f"{name}.npy" for name in features},
         images=folder / "images.tsv",
-        kernels={name: folder / f"{name}_kernel.npy" for name in features},
+        output=folder / "kernels.h5",
         max_components=6400,
         device="cpu",
     )
+    prepare(folder)
 
 
 def fit(folder, names="xy", **changed):
     """Fit and return the tables by feature space."""
-    encoding.fit_encoders(
-        kernels={name: folder / f"{name}_kernel.npy" for name in names},
-        maps={name: folder / f"{name}.nii.gz" for name in names},
-        tables={name: folder / f"{name}.tsv" for name in names},
-        **{key: folder / f"{key}.tsv" for key in ("trials", "images")},
-        **{"betas": folder / "betas.npy", "mask": folder / "mask.nii.gz"},
-        **{"regions": {"cortex": folder / "mask.nii.gz"}, "sums": folder / "sums.npz"},
-        **{
-            "alphas": [1e-3, 1e-2, 1e-1, 1, 10, 100, 1000],
-            "n_folds": 4,
-            "fdr": 0.05,
-            "train_on": "averages",
-            "zscore": True,
-            "memory_gb": 2,
-            "device": "cpu",
-            "seed": 0,
-        }
-        | changed,
-    )
-    return {name: load_table(folder / f"{name}.tsv") for name in names}
+    alphas = [1e-3, 1e-2, 1e-1, 1, 10, 100, 1000]
+    return score(folder, folder, names, **{"alphas": alphas, "n_folds": 4} | changed)
+
+
+FILES = ("trials.tsv", "images.tsv", "betas.npy", "mask.nii.gz", "kernels.h5", "responses.h5")
 
 
 def link(subject, folder, *names):
     """The subject's files, but for those a test changes."""
-    for name in ("trials.tsv", "images.tsv", "betas.npy", "mask.nii.gz", "x_kernel.npy"):
+    for name in FILES:
         if name not in names:
             (folder / name).symlink_to(subject / name)
 
@@ -115,18 +107,16 @@ def test_maps_hold_the_table_in_the_documented_order(subject, fitted):
     image = nib.load(subject / "x.nii.gz")
     inside = np.asarray(nib.load(subject / "mask.nii.gz").dataobj) > 0
     volumes = image.get_fdata()
-    assert encoding.MAPS == ("r", "r2", "p", "significant", "ceiling", "ncsnr", "alpha")
-    assert volumes.shape == (*inside.shape, len(encoding.MAPS))
+    assert MAPS == ("r", "r2", "p", "significant", "ceiling", "ncsnr", "alpha")
+    assert volumes.shape == (*inside.shape, len(MAPS))
     assert image.get_data_dtype() == np.float32
     np.testing.assert_allclose(image.affine, AFFINE)
     assert np.isnan(volumes[~inside]).all()
     table = fitted["x"]
-    assert list(table) == ["i", "j", "k", *encoding.MAPS]
+    assert list(table) == ["i", "j", "k", *MAPS]
     np.testing.assert_array_equal(table[["i", "j", "k"]], np.argwhere(inside))
     at_voxels = volumes[tuple(table[axis] for axis in "ijk")]
-    np.testing.assert_allclose(
-        at_voxels, table[list(encoding.MAPS)].to_numpy(float), rtol=1e-5, atol=1e-6
-    )
+    np.testing.assert_allclose(at_voxels, table[list(MAPS)].to_numpy(float), rtol=1e-5, atol=1e-6)
 
 
 def test_scores_equal_an_independent_fit(subject, fitted):
@@ -172,7 +162,7 @@ def test_shuffled_trials_leave_only_chance(tmp_path):
 def test_blocks_of_voxels_do_not_change_the_results(subject, fitted, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(ridge, "LIBRARIES", 0)
     monkeypatch.setattr(ridge, "LEAST_VOXELS", 10)
-    monkeypatch.setattr(encoding, "SCORED_AT_ONCE", 17)
+    monkeypatch.setattr(predictions, "JUDGED_AT_ONCE", 17)
     caplog.set_level("INFO")
     sizes = (80, 40, N_SIGNAL + N_NOISE, 7, 4)
     whole = ridge.plan_batches(*sizes, 2)
@@ -186,12 +176,13 @@ def test_blocks_of_voxels_do_not_change_the_results(subject, fitted, tmp_path, m
 
 
 def test_missing_values(subject, fitted, tmp_path, caplog):
-    link(subject, tmp_path, "betas.npy")
+    link(subject, tmp_path, "betas.npy", "responses.h5")
     betas = np.array(load_array(subject / "betas.npy"))
     betas[:120, 0] = np.nan
     betas[:, 1] = np.nan
     save_array(tmp_path / "betas.npy", betas)
     caplog.set_level("INFO")
+    prepare(tmp_path)
     table = fit(tmp_path, "x")["x"]
     assert "missing values" in caplog.text
     assert 0 < table["r"][0] < fitted["x"]["r"][0] + 0.1
@@ -203,14 +194,14 @@ def test_missing_values(subject, fitted, tmp_path, caplog):
 
 def test_without_zscores_there_is_no_ceiling(subject, tmp_path):
     link(subject, tmp_path)
-    table = fit(tmp_path, "x", zscore=False)["x"]
+    table = fit(tmp_path, "x", form="centred/averages")["x"]
     assert table[["ceiling", "ncsnr"]].isna().all(axis=None)
     # The sessions' means differ here, which is noise that z-scoring would have removed.
     assert 0.1 < table["r"][:N_SIGNAL].median() < 0.9
 
 
 def test_single_trials_weigh_images_by_their_number(subject, tmp_path):
-    link(subject, tmp_path, "trials.tsv", "betas.npy")
+    link(subject, tmp_path, "trials.tsv", "betas.npy", "responses.h5")
     trials, images = load_table(subject / "trials.tsv"), load_table(subject / "images.tsv")
     keep = np.sort(np.random.default_rng(3).permutation(len(trials))[:320])
     trials = trials.iloc[keep].reset_index(drop=True)
@@ -218,7 +209,8 @@ def test_single_trials_weigh_images_by_their_number(subject, tmp_path):
     betas = load_array(subject / "betas.npy")[keep]
     save_table(tmp_path / "trials.tsv", trials)
     save_array(tmp_path / "betas.npy", betas)
-    table = fit(tmp_path, "x", train_on="trials", alphas=[0.5])["x"]
+    prepare(tmp_path)
+    table = fit(tmp_path, "x", form="zscored/trials", alphas=[0.5])["x"]
 
     train = (trials["split"] == "train").to_numpy()
     scores = zscore_sessions(betas, trials["session"].to_numpy(), train)
@@ -259,14 +251,42 @@ def test_the_memory_is_predicted_before_the_fit(subject, tmp_path, caplog):
 
 
 def test_all_contradictions_are_reported_at_once(subject, tmp_path):
-    link(subject, tmp_path, "betas.npy", "x_kernel.npy", "images.tsv")
-    save_array(tmp_path / "betas.npy", np.zeros((359, 3), np.float32))
-    save_array(tmp_path / "x_kernel.npy", np.zeros((5, 5), np.float32))
+    link(subject, tmp_path, "kernels.h5", "images.tsv")
+    with h5py.File(tmp_path / "kernels.h5", "w") as file:
+        file["x"] = np.zeros((5, 5), np.float32)
     images = load_table(subject / "images.tsv")
-    images["split"] = "train"
     images.loc[0, "nsd_id"] = 5000
     save_table(tmp_path / "images.tsv", images)
     with pytest.raises(InputError) as caught:
         fit(tmp_path, "x")
-    assert len(caught.value.findings) == 4
-    assert not (tmp_path / "x.tsv").exists()
+    assert len(caught.value.findings) == 2
+    assert not (tmp_path / "features.h5").exists()
+
+
+def test_fewer_than_three_test_images_are_refused(subject, tmp_path):
+    link(subject, tmp_path, "images.tsv", "trials.tsv", "responses.h5")
+    tables = {name: load_table(subject / f"{name}.tsv") for name in ("images", "trials")}
+    few = tables["images"].query("split == 'test'")["nsd_id"][:2]
+    for name, table in tables.items():
+        split = np.where(table["nsd_id"].isin(few), "test", "train")
+        save_table(tmp_path / f"{name}.tsv", table.assign(split=split))
+    prepare(tmp_path)
+    with pytest.raises(InputError, match=r"images\.tsv: expected at least 3 test images"):
+        fit(tmp_path, "x")
+
+
+def test_judges_refuse_what_was_not_fitted_to_their_responses(subject, tmp_path):
+    link(subject, tmp_path, "betas.npy", "responses.h5")
+    fit_family(subject, tmp_path / "features.h5", "x", alphas=[1])
+    given = {"predictions": tmp_path / "features.h5", "space": "x", "fdr": 0.05}
+    given |= dict.fromkeys(("map", "table", "sums"), tmp_path / "out")
+    save_array(tmp_path / "betas.npy", load_array(subject / "betas.npy")[:, :-1])
+    prepare(tmp_path)
+    with pytest.raises(InputError, match=r"features\.h5: expected the test images and voxels of"):
+        score_encoders(**given, **name_judged(tmp_path))
+    other = np.zeros((7, 8, 9), bool)
+    other[:3] = True
+    save_volume(tmp_path / "other.nii.gz", other, AFFINE)
+    judged = name_judged(subject) | {"mask": tmp_path / "other.nii.gz", "regions": {}}
+    with pytest.raises(InputError, match=r"other\.nii\.gz: expected a mask of 200 voxels"):
+        score_encoders(**given, **judged)

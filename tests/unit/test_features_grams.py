@@ -9,6 +9,7 @@ from sklearn.linear_model import Ridge
 from nsdldm import ridge
 from nsdldm.diffusion.chunks import chunk_rows
 from nsdldm.features import grams
+from nsdldm.features.kernels import Kernels, compute_kernels
 from nsdldm.support.errors import InputError
 from nsdldm.support.files import load_array, save_array, save_table
 
@@ -118,20 +119,20 @@ def test_winners_of_exact_kernels_are_those_of_whole_features(tmp_path):
     ).astype(np.float64)
     Y = (Y / Y.std(axis=0) + 0.3 * rng.standard_normal(Y.shape))[train].astype(np.float32)
     chunks = {name: write_chunks(tmp_path, name, values, 3) for name, values in spaces.items()}
-    kernels = {name: tmp_path / f"{name}_kernel.npy" for name in spaces}
-    ridge.compute_kernels(
+    compute_kernels(
         grams=gram_of(tmp_path, chunks),
         images=tmp_path / "images.tsv",
-        kernels=kernels,
+        output=tmp_path / "kernels.h5",
         max_components=6400,
         device="cpu",
     )
+    rows = np.flatnonzero(train), np.flatnonzero(~train)
+    kernels = Kernels([tmp_path / "kernels.h5"])
     folds = ridge.group_folds(np.arange(train.sum()), 4, 0)
     found, expected = [], []
-    for name, path in kernels.items():
-        kernel = np.array(load_array(path))[:, train]
-        batches = {"targets": 100, "alphas": 4}
-        found.append(ridge.fit_ridge(kernel[train], kernel[~train], Y, ALPHAS, folds, batches)[2])
+    for name in spaces:
+        kernel, batches = kernels.read_parts(name, rows), {"targets": 100, "alphas": 4}
+        found.append(ridge.fit_ridge(*kernel, Y, ALPHAS, folds, batches)[2])
         expected.append(score_by_sklearn(spaces[name][train].astype(np.float64), Y, folds))
     np.testing.assert_allclose(found, expected, atol=2e-3)
     best = np.argmax(expected, axis=0)
@@ -146,22 +147,22 @@ def test_the_kernel_of_a_gram_matrix_is_that_of_its_features(tmp_path):
     paths = gram_of(tmp_path, {"x": write_chunks(tmp_path, "x", features, 2)})
     made = []
     for given in ({"features": {"x": tmp_path / "x.npy"}}, {"grams": paths}):
-        ridge.compute_kernels(
+        compute_kernels(
             **given,
             images=tmp_path / "images.tsv",
-            kernels={"x": tmp_path / "k.npy"},
+            output=tmp_path / "k.h5",
             max_components=12,
             device="cpu",
         )
-        made.append(np.array(load_array(tmp_path / "k.npy")))
+        made.append(Kernels([tmp_path / "k.h5"]).read("x"))
     np.testing.assert_allclose(*made, atol=1e-4)
     assert np.linalg.matrix_rank(made[1], tol=1e-4) == 12
     save_array(tmp_path / "y.npy", made[0][:, :-1])
     with pytest.raises(InputError, match=r"130 images .* Compute the Gram matrix again"):
-        ridge.compute_kernels(
+        compute_kernels(
             grams={"y": tmp_path / "y.npy"},
             images=tmp_path / "images.tsv",
-            kernels={"y": tmp_path / "k.npy"},
+            output=tmp_path / "k.h5",
             max_components=12,
             device="cpu",
         )

@@ -1,17 +1,13 @@
-"""Kernels and ridge regression against scikit-learn and closed forms, on every backend."""
+"""Ridge regression against scikit-learn and closed forms, on every backend."""
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from himalaya.backend import get_backend, set_backend
-from sklearn.decomposition import PCA
 from sklearn.linear_model import Ridge
 
 from nsdldm import ridge
-from nsdldm.features import grams
 from nsdldm.support.errors import InputError
-from nsdldm.support.files import load_array, save_array, save_table
 
 BACKENDS = ["numpy", "torch", *(["torch_cuda"] if torch.cuda.is_available() else [])]
 BATCHES = {"targets": 100, "alphas": 10}
@@ -162,86 +158,6 @@ def test_folds_follow_the_seed():
 def test_fewer_images_than_folds_are_refused():
     with pytest.raises(InputError, match=r"encoding\.n_folds"):
         ridge.group_folds([0, 0, 1, 1], 3, 0)
-
-
-def write_features(tmp_path, features, n_test):
-    """Features and images on disk, with the test images in between."""
-    split = np.full(len(features), "train")
-    split[np.linspace(0, len(features) - 1, n_test).astype(int)] = "test"
-    save_array(tmp_path / "x.npy", features)
-    save_table(tmp_path / "images.tsv", pd.DataFrame({"split": split}))
-    return split == "train"
-
-
-def kernel_of(tmp_path, max_components=6400):
-    ridge.compute_kernels(
-        features={"x": tmp_path / "x.npy"},
-        images=tmp_path / "images.tsv",
-        kernels={"x": tmp_path / "kernel.npy"},
-        max_components=max_components,
-        device="cpu",
-    )
-    return load_array(tmp_path / "kernel.npy")
-
-
-def test_kernel_is_the_scaled_gram_matrix_of_centred_features(tmp_path, monkeypatch):
-    monkeypatch.setattr(grams, "COLUMNS_AT_ONCE", 7)
-    features = np.random.default_rng(3).standard_normal((40, 4, 5, 5)).astype(np.float32) + 20
-    train = write_features(tmp_path, features, 8)
-    kernel = kernel_of(tmp_path)
-    X = features.reshape(40, -1).astype(float)
-    X -= X[train].mean(axis=0)
-    gram = X @ X.T
-    np.testing.assert_allclose(kernel, gram / gram.diagonal()[train].mean(), atol=1e-5)
-    assert kernel.dtype == np.float32
-    assert kernel.diagonal()[train].mean() == pytest.approx(1, abs=1e-6)
-    np.testing.assert_allclose(kernel[np.ix_(train, train)].sum(axis=0), 0, atol=1e-4)
-
-
-@pytest.mark.parametrize("n_components", [3, 12])
-def test_kernel_keeps_the_components_of_the_training_images(tmp_path, n_components):
-    rng = np.random.default_rng(4)
-    features = (rng.standard_normal((60, 50)) / np.arange(1, 51) ** 0.5).astype(np.float32) + 1
-    train = write_features(tmp_path, features, 15)
-    kernel = kernel_of(tmp_path, n_components)
-    scores = PCA(n_components).fit(features[train]).transform(features)
-    gram = scores @ scores.T
-    np.testing.assert_allclose(kernel, gram / gram.diagonal()[train].mean(), atol=1e-4)
-    assert np.linalg.matrix_rank(kernel, tol=1e-4) == n_components
-
-
-def test_kernel_without_fewer_components_is_not_truncated(tmp_path):
-    features = np.random.default_rng(5).standard_normal((30, 10)).astype(np.float32)
-    write_features(tmp_path, features, 6)
-    full = np.array(kernel_of(tmp_path, 6400))
-    np.testing.assert_array_equal(kernel_of(tmp_path, 10), full)
-
-
-def test_truncation_leaves_out_components_that_are_rounding(tmp_path):
-    rng = np.random.default_rng(6)
-    # 4 dimensions in 80 columns: components beyond the fourth would divide rounding by rounding.
-    features = (rng.standard_normal((50, 4)) @ rng.standard_normal((4, 80))).astype(np.float32)
-    train = write_features(tmp_path, features, 10)
-    kernel = kernel_of(tmp_path, 20)
-    X = features.astype(float) - features[train].mean(axis=0, dtype=float)
-    gram = X @ X.T
-    np.testing.assert_allclose(kernel, gram / gram.diagonal()[train].mean(), atol=1e-4)
-
-
-@pytest.mark.parametrize(
-    ("features", "message"),
-    [
-        (np.ones((20, 3), np.float32), "vary"),
-        (np.full((20, 3), np.nan, np.float32), "finite"),
-        (np.random.default_rng(7).standard_normal((21, 3)).astype(np.float32), "20 images"),
-    ],
-)
-def test_unusable_features_are_refused(tmp_path, features, message):
-    write_features(tmp_path, np.zeros((20, 1), np.float32), 5)
-    save_array(tmp_path / "x.npy", features)
-    with pytest.raises(InputError, match=message):
-        kernel_of(tmp_path)
-    assert not (tmp_path / "kernel.npy").exists()
 
 
 def test_device_is_set_in_one_place(monkeypatch):

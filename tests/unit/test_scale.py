@@ -2,8 +2,12 @@
 
 import runpy
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
+
+from nsdldm.encoding.predictions import Model, create_predictions, name_pair, write_model
 
 PROJECT = Path(__file__).resolve().parents[2]
 SCRIPT = runpy.run_path(str(PROJECT / "benchmarks/scale_table.py"))
@@ -20,12 +24,26 @@ def test_the_page_holds_what_the_script_prints(computed):
 
 
 def test_rules_of_the_table_exist_and_all_networks_and_fits_are_in_it(computed):
-    requests = SCRIPT["read_requests"]()
-    assert set(SCRIPT["ORDER"]) <= set(requests)
+    requests, config = SCRIPT["read_requests"](), SCRIPT["load_config"]()
+    assert {row.partition(" ")[0] for row in SCRIPT["ORDER"]} <= set(requests)
+    families = {f"fit_encoders {family}" for family in SCRIPT["count_kernel_fits"](config)}
+    assert set(SCRIPT["NETWORK_RULES"]) | families <= set(SCRIPT["ORDER"])
+
+
+def test_predictions_have_the_size_of_their_files(tmp_path):
+    """A family as its fits write it, at the size of the script's."""
     config = SCRIPT["load_config"]()
-    assert set(SCRIPT["NETWORK_RULES"]) | set(SCRIPT["count_kernel_fits"](config)) <= set(
-        SCRIPT["ORDER"]
-    )
+    made = SCRIPT["count_bytes"](config, 100_000)
+    n_test, steps = SCRIPT["TEST_IMAGES"], len(config["trajectories"]["step_shares"])
+    responses = SimpleNamespace(test_ids=np.arange(n_test), form="zscored/averages")
+    spaces = [f"zc-s{n}" for n in range(steps)]
+    names = [*spaces, *(name_pair(("z", space)) for space in spaces)]
+    with create_predictions(tmp_path / "steps.h5", names, 1000, responses, [1.0], 1) as file:
+        block, ones = slice(0, 1000), np.ones(1000)
+        for name in names:
+            write_model(file, name, block, Model(np.ones((n_test, 1000)), ones, ones, ones))
+    size = (tmp_path / "steps.h5").stat().st_size
+    assert made["fit_encoders steps"] / 100 == pytest.approx(size, rel=0.01)
 
 
 def test_operations_follow_the_configuration():

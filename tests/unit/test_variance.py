@@ -4,15 +4,18 @@ import itertools
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
+import planted_voxels
 import pytest
 from himalaya.backend import get_backend, set_backend
-from planted_voxels import HOW, draw_weights, name_inputs, name_kernels, name_sums, write_subject
+from planted_voxels import HOW, draw_weights, write_subject
 from scipy.stats import ortho_group
 from sklearn.linear_model import Ridge
 
 from nsdldm import ridge, stats
-from nsdldm.encoding import fits as encoding
-from nsdldm.encoding import variance
+from nsdldm.encoding import flips, joint, predictions
+from nsdldm.encoding.flips import FlipTest
+from nsdldm.encoding.partition import judge_unique, list_columns, partition_variance
 from nsdldm.support.errors import InputError
 from nsdldm.support.files import load_array, load_mask, load_table
 from nsdldm.workflow.loading import load_settings
@@ -21,8 +24,8 @@ N_IMAGES, N_TEST, N_DIMENSIONS, N_EACH, NOISE = 600, 150, 6, 60, 1.2
 GROUPS = {name: slice(n * N_EACH, (n + 1) * N_EACH) for n, name in enumerate(("z", "zc", "sum"))}
 N_NOISE = 60
 WEIGHTS = [0, 0.25, 0.5, 0.75, 1]
-FEATURES = ("z", "zc", "copy")
-PAIRS = [("z", "zc"), ("z", "copy")]
+SPACES = ("zc", "copy")
+FDR = 0.05
 
 
 @pytest.fixture(autouse=True)
@@ -47,19 +50,22 @@ def plant(seed=0):
     return {"z": z, "zc": zc, "copy": z}, signal, left
 
 
-def fit(inputs, output, pairs=PAIRS, **changed):
-    """Fit and return the tables by the pair's name."""
-    names = ["+".join(pair) for pair in pairs]
-    variance.fit_pairs(
-        pairs=pairs,
-        kernels=name_kernels(inputs, FEATURES),
-        maps={name: output / f"{name}.nii.gz" for name in names},
-        tables={name: output / f"{name}.tsv" for name in names},
-        **name_inputs(inputs),
-        **name_sums(inputs),
-        **HOW | {"weights": WEIGHTS, "flips": 2000} | changed,
+def partition(inputs, output, spaces=SPACES, every=1, flips=2000, base=None, **changed):
+    """Fit z and joint models of it with some spaces; returns tables by the space beside z."""
+    how = {"weights": WEIGHTS} | changed
+    base = base or planted_voxels.fit(inputs, output / "base.h5", "z", **how)
+    fitted = planted_voxels.fit(inputs, output / "family.h5", spaces, every=every, **how, base=base)
+    pairs = [("z", space) for space in spaces]
+    partition_variance(
+        predictions=fitted,
+        base=base,
+        maps={pair: output / f"{pair[1]}.nii.gz" for pair in pairs},
+        tables={pair: output / f"{pair[1]}.tsv" for pair in pairs},
+        sums=output / "sums.npz",
+        test=FlipTest(fdr=FDR, flips=flips, seed=0),
+        **planted_voxels.name_judged(inputs),
     )
-    return {name: load_table(output / f"{name}.tsv") for name in names}
+    return {space: load_table(output / f"{space}.tsv") for space in spaces}
 
 
 @pytest.fixture(scope="module")
@@ -75,14 +81,14 @@ def subject(tmp_path_factory):
 @pytest.fixture(scope="module")
 def fitted(subject):
     before = get_backend().name
-    tables = fit(subject[0], subject[0])
+    tables = partition(subject[0], subject[0])
     set_backend(before)
     return tables
 
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_planted_unique_variance_is_recovered(subject, fitted, group):
-    table, voxels = fitted["z+zc"].iloc[GROUPS[group]], GROUPS[group]
+    table, voxels = fitted["zc"].iloc[GROUPS[group]], GROUPS[group]
     for space in ("z", "zc"):
         truth, found = subject[1][space][voxels], table[f"unique_{space}"]
         assert found.mean() == pytest.approx(truth.mean(), abs=0.02 if truth.any() else 0.01)
@@ -99,13 +105,13 @@ def test_planted_unique_variance_is_recovered(subject, fitted, group):
 
 
 def test_noise_has_no_unique_variance(fitted):
-    table = fitted["z+zc"].iloc[3 * N_EACH :]
+    table = fitted["zc"].iloc[3 * N_EACH :]
     assert abs(table[["unique_z", "unique_zc"]].mean()).max() < 0.01
     assert table[["significant_z", "significant_zc"]].mean().max() < 0.08
 
 
 def test_two_identical_spaces_have_none_each(fitted):
-    table = fitted["z+copy"]
+    table = fitted["copy"]
     assert (table[["unique_z", "unique_copy"]] == 0).all(axis=None)
     assert (table[["p_unique_z", "p_unique_copy"]] == 1).all(axis=None)
 
@@ -148,7 +154,7 @@ def choose_penalty(X, Y, train, penalties):
 @pytest.mark.parametrize("weight", [0.5, 0.25])
 def test_fixed_weights_equal_fitting_and_subtracting_by_hand(subject, tmp_path, weight):
     folder = subject[0]
-    table = fit(folder, tmp_path, PAIRS[:1], weights=[weight], alphas=[2])["z+zc"]
+    table = partition(folder, tmp_path, ["zc"], weights=[weight], alphas=[2])["zc"]
     Y, train = prepare_by_hand(folder)
     z, zc = (scale_features(folder, name, train) for name in ("z", "zc"))
     both = np.hstack([np.sqrt(weight) * z, np.sqrt(1 - weight) * zc])
@@ -178,7 +184,7 @@ def test_weights_and_penalties_are_chosen_as_by_a_loop(subject):
     folds = ridge.group_folds(np.arange(train.sum()), 4, 0)
     ridge.set_device("cpu")
     batches = {"targets": 7, "alphas": 3}
-    predicted, share, alpha, cv = variance.fit_joint(*kernels, Y, weights, alphas, folds, batches)
+    predicted, alpha, cv, share = joint.fit_joint(*kernels, Y, weights, alphas, folds, batches)
 
     combinations = list(itertools.product(weights, alphas))
     scores = np.zeros((len(combinations), Y.shape[1]))
@@ -231,9 +237,9 @@ def test_small_shares_of_the_signal_are_found_with_the_weights_shipped(tmp_path,
     chosen = {"alphas": [0.3, 1, 3, 10], "flips": 99}
     assert possible > (0.005 if share == 0.1 else 0.02)
     for name, weights in shipped_weights().items():
-        found = fit(tmp_path, tmp_path, PAIRS[:1], weights=weights, **chosen)["z+zc"]
+        found = partition(tmp_path, tmp_path, ["zc"], weights=weights, **chosen)["zc"]
         assert found["unique_zc"].mean() > 0.7 * possible, name
-    coarse = fit(tmp_path, tmp_path, PAIRS[:1], weights=[0, 0.5, 1], **chosen)["z+zc"]
+    coarse = partition(tmp_path, tmp_path, ["zc"], weights=[0, 0.5, 1], **chosen)["zc"]
     assert coarse["unique_zc"].mean() < 0.6 * possible
 
 
@@ -266,13 +272,10 @@ def plant_beside(case, seed=0):
 def test_controls_tell_new_information_from_another_prior(tmp_path, case):
     z, beside, signal = plant_beside(case)
     write_subject(tmp_path, {"z": z, "zc": beside, "copy": z}, signal, N_TEST, NOISE)
-    pairs = [("z", name) for name in ("zc", "zc-linear", "zc-residual")]
-    tables = fit(tmp_path, tmp_path, pairs, alphas=[0.1, 1, 10, 100, 1000])
-    names = [f"unique_{b}" for _, b in pairs]
-    own, linear, rest = (
-        tables[f"z+{b}"][name].mean() for (_, b), name in zip(pairs, names, strict=True)
-    )
-    p = {b: (tables[f"z+{b}"][f"p_unique_{b}"] < 0.05).mean() for _, b in pairs}
+    spaces = ("zc", "zc-linear", "zc-residual")
+    tables = partition(tmp_path, tmp_path, spaces, alphas=[0.1, 1, 10, 100, 1000])
+    own, linear, rest = (tables[space][f"unique_{space}"].mean() for space in spaces)
+    p = {space: (tables[space][f"p_unique_{space}"] < 0.05).mean() for space in spaces}
     if case == "linear":
         # Nothing that z does not hold, and yet: the issue's 47 to 54 % of voxels.
         assert own > 0.02 and p["zc"] > 0.3
@@ -289,154 +292,142 @@ def test_controls_tell_new_information_from_another_prior(tmp_path, case):
         assert max(own, rest) < 0.01 and max(p["zc"], p["zc-residual"]) < 0.1
 
 
-def test_the_linear_part_is_that_of_ridge_regression_fold_by_fold():
-    """scikit-learn's predictions, whose Gram matrices are taken by hand."""
-    rng, n_train, n = np.random.default_rng(3), 80, 100
-    train = np.arange(n) < n_train
-    z = rng.standard_normal((n, 30))
-    b = z @ rng.standard_normal((30, 12)) + 3 * rng.standard_normal((n, 12))
-    z, b = (x - x[train].mean(axis=0) for x in (z, b))
-    folds, alphas = ridge.group_folds(np.arange(n_train), 4, 0), [0.1, 1, 10, 100, 1000]
-    ridge.set_device("cpu")
-    linear, rest, alpha = ridge.split_kernel(b @ b.T, z @ z.T, train, alphas, folds)
-    errors, parts = [], []
-    for penalty in alphas:
-        predicted = np.empty_like(b)
-        for fold, held in [*folds, (np.arange(n_train), np.arange(n_train, n))]:
-            model = Ridge(alpha=penalty, fit_intercept=False).fit(z[fold], b[fold])
-            predicted[held] = model.predict(z[held])
-        errors.append(np.square(b - predicted)[train].sum())
-        parts.append(predicted)
-    best = int(np.argmin(errors))
-    assert alpha == alphas[best] and 0 < best < 4
-    for kernel, part in ((linear, parts[best]), (rest, b - parts[best])):
-        part = part - part[train].mean(axis=0)
-        np.testing.assert_allclose(kernel, part @ part.T, rtol=1e-4, atol=1e-3)
-
-
 def test_controls_can_be_fitted_in_every_so_many_voxels(subject, fitted, tmp_path):
-    some = fit(subject[0], tmp_path, PAIRS[:1], every=4, only_every=True)["z+zc"]
-    whole = fitted["z+zc"][::4].reset_index(drop=True)
+    base = subject[0] / "base.h5"
+    some = partition(subject[0], tmp_path, ["zc"], every=4, base=base)["zc"]
+    whole = fitted["zc"][::4].reset_index(drop=True)
     columns = ["i", "j", "k", "r2", "unique_z", "unique_zc", "p_unique_zc", "ceiling"]
     np.testing.assert_allclose(some[columns], whole[columns], atol=2e-3)
-    volume = nib.load(tmp_path / "z+zc.nii.gz").get_fdata()
+    volume = nib.load(tmp_path / "zc.nii.gz").get_fdata()
     assert np.isfinite(volume[..., 0]).sum() == len(some)
 
 
 def test_single_models_are_those_of_the_encoders(subject, fitted, tmp_path):
     names = ("z", "zc")
-    encoding.fit_encoders(
-        kernels=name_kernels(subject[0], names),
-        maps={name: tmp_path / f"{name}.nii.gz" for name in names},
-        tables={name: tmp_path / f"{name}.tsv" for name in names},
-        **name_inputs(subject[0]),
-        **name_sums(subject[0]),
-        **HOW,
-        weights=WEIGHTS,
-    )
-    table = fitted["z+zc"]
+    alone = planted_voxels.score(subject[0], tmp_path, names, weights=WEIGHTS)
+    table = fitted["zc"]
     for n, name in enumerate(names):
-        alone = load_table(tmp_path / f"{name}.tsv")
-        np.testing.assert_array_equal(table[f"r2_{name}"], alone["r2"])
-        np.testing.assert_array_equal(table["ceiling"], alone["ceiling"])
+        np.testing.assert_array_equal(table[f"r2_{name}"], alone[name]["r2"])
+        np.testing.assert_array_equal(table["ceiling"], alone[name]["ceiling"])
         # A joint model that has chosen one space is that model.
         chosen = table["weight"] == 1 - n
         assert chosen.sum() > 20
-        np.testing.assert_array_equal(table["r2"][chosen], alone["r2"][chosen])
-        np.testing.assert_array_equal(table["alpha"][chosen], alone["alpha"][chosen])
+        np.testing.assert_array_equal(table["r2"][chosen], alone[name]["r2"][chosen])
+        np.testing.assert_array_equal(table["alpha"][chosen], alone[name]["alpha"][chosen])
 
 
 def test_maps_and_tables_hold_the_documented_columns(subject, fitted):
-    table = fitted["z+zc"]
-    columns = variance.list_columns(("z", "zc"))
+    table = fitted["zc"]
+    columns = list_columns(("z", "zc"))
     assert list(table) == ["i", "j", "k", *columns]
     inside = load_mask(subject[0] / "mask.nii.gz")
-    volumes = nib.load(subject[0] / "z+zc.nii.gz").get_fdata()
+    volumes = nib.load(subject[0] / "zc.nii.gz").get_fdata()
     assert volumes.shape == (*inside.shape, len(columns))
     assert np.isnan(volumes[~inside]).all()
     # float32 has no p below 1e-38.
     values = table[columns].to_numpy(float)
     np.testing.assert_allclose(volumes[inside], values, rtol=1e-4, atol=1e-38)
-    np.testing.assert_array_equal(table["significant"] == 1, stats.fdr(table["p"], HOW["fdr"]))
+    np.testing.assert_array_equal(table["significant"] == 1, stats.fdr(table["p"], FDR))
     for space, other in (("z", "zc"), ("zc", "z")):
         np.testing.assert_allclose(
             table[f"unique_{space}"], table["r2"] - table[f"r2_{other}"], atol=3e-6
         )
-        expected = stats.fdr(table[f"p_unique_{space}"], HOW["fdr"])
+        # Corrected over the voxels that the joint model predicts in training, by hand.
+        p = table[f"p_unique_{space}"][table["cv"] > 0].sort_values()
+        passing = np.flatnonzero(p <= FDR * np.arange(1, len(p) + 1) / len(p))
+        expected = table.index.isin(p.index[: passing[-1] + 1])
         np.testing.assert_array_equal(table[f"significant_{space}"], expected)
+    np.testing.assert_array_equal(table["tested"], table["cv"] > 0)
+    assert 3 * N_EACH < table["tested"].sum() < len(table)
+    assert table[["p_unique_z", "p_unique_zc"]].notna().all(axis=None)
 
 
 def test_blocks_of_voxels_do_not_change_the_results(subject, fitted, tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(ridge, "LIBRARIES", 0)
     monkeypatch.setattr(ridge, "LEAST_VOXELS", 10)
+    monkeypatch.setattr(predictions, "JUDGED_AT_ONCE", 71)
     caplog.set_level("INFO")
     n_penalties = len(ridge.list_penalties(HOW["alphas"], WEIGHTS))
-    whole = ridge.plan_batches(450, 300, 240, n_penalties, 5, 2)
+    # Test predictions of the joint model and of both spaces.
+    whole = ridge.plan_batches(450, 225, 240, n_penalties, 5, 2)
     beside = 4 * 450 * (4 * 450 + 150)
     memory_gb = (beside + whole["spare"] + 0.6 * (whole["peak"] - whole["spare"])) / 1e9
-    again = fit(subject[0], tmp_path, PAIRS[:1], memory_gb=memory_gb)["z+zc"]
+    again = partition(
+        subject[0], tmp_path, ["zc"], memory_gb=memory_gb, base=subject[0] / "base.h5"
+    )["zc"]
     assert "120 in a call" in caplog.text
     columns = ["r2", "r2_z", "unique_z", "unique_zc", "p_unique_z", "ncsnr"]
-    np.testing.assert_allclose(again[columns], fitted["z+zc"][columns], atol=2e-3)
-    np.testing.assert_array_equal(again["significant_zc"], fitted["z+zc"]["significant_zc"])
+    np.testing.assert_allclose(again[columns], fitted["zc"][columns], atol=2e-3)
+    np.testing.assert_array_equal(again["significant_zc"], fitted["zc"]["significant_zc"])
 
 
 def test_too_little_memory_counts_the_second_kernel(subject, tmp_path):
     with pytest.raises(InputError, match=r"encoding\.memory_gb") as caught:
-        fit(subject[0], tmp_path, memory_gb=0.1)
+        partition(subject[0], tmp_path, memory_gb=0.1, base=subject[0] / "base.h5")
     assert "two kernels" in str(caught.value)
 
 
-def test_every_space_is_fitted_once_and_dropped_when_done(subject, tmp_path, monkeypatch):
+def test_z_is_read_and_not_fitted_again(subject, tmp_path, monkeypatch):
     calls, fit_ridge = [], ridge.fit_ridge
     monkeypatch.setattr(ridge, "fit_ridge", lambda *how: calls.append(1) or fit_ridge(*how))
-    fit(subject[0], tmp_path, alphas=[1], weights=[0.5])
+    base = planted_voxels.fit(subject[0], tmp_path / "base.h5", "z", alphas=[1])
+    assert len(calls) == 1
+    how = {"alphas": [1], "weights": [0, 0.5, 1], "base": base}
+    fitted = planted_voxels.fit(subject[0], tmp_path / "family.h5", ["zc", "copy"], **how)
     assert len(calls) == 3
-    idle, most = variance._list_idle([("z", "a"), ("z", "b"), ("c", "d"), ("z", "c")])
-    assert idle == [{"a"}, {"b"}, {"d"}, {"z", "c"}]
-    assert most == 3
+    found = predictions.Predictions(fitted)
+    assert found.names == ["zc", "copy", "z+zc", "z+copy"] and found.every == 1
+    # Where it has chosen z alone, a joint model is what was read, to the last digit.
+    alone, both = predictions.Predictions(base).read("z"), found.read("z+zc")
+    chosen = both.weights == 1
+    assert chosen.sum() > 20
+    for name in ("predictions", "alphas", "cv_scores"):
+        one, other = (getattr(model, name)[..., chosen] for model in (both, alone))
+        np.testing.assert_array_equal(one, other)
+
+
+def test_z_of_other_voxels_or_responses_is_refused(subject, tmp_path):
+    how = {"alphas": [1], "weights": [0.5]}
+    base = planted_voxels.fit(subject[0], tmp_path / "base.h5", "z", every=3, **how)
+    with pytest.raises(InputError, match=r"base\.h5: expected models of all voxels"):
+        planted_voxels.fit(subject[0], tmp_path / "family.h5", ["zc"], base=base, **how)
+    base = planted_voxels.fit(subject[0], base, "z", form="centred/averages", **how)
+    with pytest.raises(InputError, match=r"to zscored/averages, found .* centred/averages"):
+        planted_voxels.fit(subject[0], tmp_path / "family.h5", ["zc"], base=base, **how)
 
 
 def test_without_zscores_normalised_values_are_blank(subject, tmp_path):
-    table = fit(subject[0], tmp_path, PAIRS[:1], zscore=False, weights=[0.5], alphas=[1])["z+zc"]
+    how = {"form": "centred/averages", "weights": [0.5], "alphas": [1]}
+    table = partition(subject[0], tmp_path, ["zc"], **how)["zc"]
     assert table[["unique_z_normalised", "unique_zc_normalised"]].isna().all(axis=None)
     assert table["unique_z"].notna().all()
 
 
-@pytest.mark.parametrize(
-    ("changed", "message"),
-    [
-        ({"pairs": [("z", "z")]}, "two spaces"),
-        ({"weights": [0, 1]}, "encoding.weights"),
-        ({"weights": [0.5, 1.5]}, "encoding.weights"),
-    ],
-)
-def test_pairs_and_weights_that_make_no_joint_model_are_refused(
-    subject, tmp_path, changed, message
-):
-    with pytest.raises(InputError, match=message):
-        fit(subject[0], tmp_path, **changed)
+@pytest.mark.parametrize("weights", [[0, 1], [0.5, 1.5]])
+def test_weights_that_make_no_joint_model_are_refused(subject, tmp_path, weights):
+    with pytest.raises(InputError, match=r"encoding\.weights"):
+        partition(subject[0], tmp_path, base=subject[0] / "base.h5", weights=weights)
 
 
-def test_sign_flips_equal_all_flips_by_hand():
+def test_sign_flips_equal_all_flips_by_hand(monkeypatch):
     rng = np.random.default_rng(1)
     observed, without, joint = rng.standard_normal((3, 8, 5)).astype(np.float32)
     joint[:, 0] = without[:, 0]
     joint[:, 1] = observed[:, 1]
     signs = np.array(list(itertools.product((1, -1), repeat=8)), np.float32)
     assert (signs[0] == 1).all()
-    ridge.set_device("cpu")
-    p = variance.flip_signs(observed, without, joint, signs, memory=5 * len(signs) * 2)
+    monkeypatch.setattr(flips, "SUMS", 5 * len(signs) * 2)
+    p = flips.flip_signs(observed, without, joint, signs)
     assert p[0] == 1
     assert p[1] == 1 / 256
     for voxel in range(2, 5):
         gain = (observed - without)[:, voxel] ** 2 - (observed - joint)[:, voxel] ** 2
-        sums = [np.dot(flips, gain.astype(float)) for flips in signs]
+        sums = [np.dot(each, gain.astype(float)) for each in signs]
         assert p[voxel] == np.mean(np.array(sums) >= sums[0] - 1e-9)
 
 
 def test_signs_are_fair_and_follow_the_seed():
-    first, again, other = (variance.draw_signs(500, 40, seed) for seed in (0, 0, 1))
+    first, again, other = (flips.draw_signs(500, 40, seed) for seed in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
     assert first.shape == (501, 40)
@@ -448,11 +439,77 @@ def test_signs_are_fair_and_follow_the_seed():
 def test_the_null_holds_its_level_on_noise(tmp_path):
     features, _, _ = plant(seed=5)
     write_subject(tmp_path, features, np.zeros((N_IMAGES, 1000)), N_TEST, 1, seed=5)
-    pairs = PAIRS[:1]
-    table = fit(tmp_path, tmp_path, pairs, weights=[0.5], alphas=[1000])["z+zc"]
+    table = partition(tmp_path, tmp_path, ["zc"], weights=[0.5], alphas=[1000])["zc"]
     for space in ("z", "zc"):
         assert 0.03 < (table[f"p_unique_{space}"] < 0.05).mean() < 0.07
-    chosen = fit(tmp_path, tmp_path, pairs)["z+zc"]
+    chosen = partition(tmp_path, tmp_path, ["zc"])["zc"]
     for space in ("z", "zc"):
         assert (chosen[f"p_unique_{space}"] < 0.05).mean() < 0.07
         assert chosen[f"significant_{space}"].mean() < 0.01
+
+
+def test_the_joint_model_has_the_score_of_its_folds(subject, fitted):
+    """Of voxels whose joint model is one space alone, by scikit-learn."""
+    Y, train = prepare_by_hand(subject[0])
+    X = scale_features(subject[0], "z", train)[train]
+    table = fitted["zc"]
+    folds = ridge.group_folds(np.arange(train.sum()), HOW["n_folds"], HOW["seed"])
+    for voxel in np.flatnonzero(table["weight"] == 1)[:10]:
+        y, model = Y[train][:, voxel], Ridge(alpha=table["alpha"][voxel])
+        scores = [
+            stats.r2(y[held][:, None], model.fit(X[rest], y[rest]).predict(X[held])[:, None])
+            for rest, held in folds
+        ]
+        assert table["cv"][voxel] == pytest.approx(np.mean(scores), abs=1e-4)
+
+
+def simulate_unique(folder, seed, n_unique):
+    """A small subject: voxels that only z, or z and another space, or nothing, makes respond."""
+    rng = np.random.default_rng(seed)
+    z, own = rng.standard_normal((2, 240, 5))
+    a, b = draw_weights(rng, 5, 60), draw_weights(rng, 5, 60)
+    b[:, n_unique:] = 0
+    signal = np.hstack([z @ a + 1.5 * own @ b, np.zeros((240, 140))])
+    features = {"z": z, "zc": (z + own) / np.sqrt(2)}
+    write_subject(folder, features, signal, 80, 1.5, seed=seed)
+    how = {"alphas": [1, 10, 100], "weights": [0, 0.5, 1], "n_folds": 4}
+    return partition(folder, folder, ["zc"], flips=1999, **how)["zc"]
+
+
+@pytest.mark.parametrize("n_unique", [0, 12])
+def test_the_level_holds_among_the_voxels_that_training_chooses(tmp_path, n_unique):
+    """From fits to tests: most voxels tested have signal of both spaces, none of z_c alone."""
+    shares, found, without, tested = [], [], [], []
+    for seed in range(25):
+        table = simulate_unique(tmp_path, seed, n_unique)
+        true = np.arange(len(table)) < n_unique
+        passed = table["significant_zc"].to_numpy(bool)
+        shares.append((passed & ~true).sum() / max(1, passed.sum()))
+        found.append(passed[:n_unique].mean() if n_unique else 1)
+        without.append(stats.fdr(table["p_unique_zc"], FDR)[:n_unique].mean() if n_unique else 0)
+        tested.append(table["tested"].mean())
+    # Signal and a part of the noise; by choice of the training images alone.
+    assert 0.3 < np.mean(tested) < 0.7
+    # Two standard errors of a share of 0.05 in 25 runs, at most, where nothing is true.
+    assert np.mean(shares) <= FDR + (0.09 if n_unique == 0 else 0.03)
+    assert np.mean(found) > 0.8 and np.mean(found) >= np.mean(without)
+
+
+def test_the_level_holds_exactly_without_fits():
+    """Models that predict equally well, in voxels chosen by how well both do in training."""
+    rng, shares = np.random.default_rng(0), []
+    for _ in range(200):
+        signal = np.where(np.arange(80) < 40, 0.8, 0.0)
+        observed = rng.standard_normal((60, 80)).astype(np.float32)
+        noise = rng.standard_normal((2, 60, 80)).astype(np.float32)
+        alone, both = (signal * observed + 0.3 * each for each in noise)
+        cv = signal - 0.1 + 0.1 * rng.standard_normal(80)
+        signs = flips.draw_signs(999, 60, int(rng.integers(1e6)))
+        p = flips.flip_signs(observed, *(x.astype(np.float32) for x in (alone, both)), signs)
+        table = pd.DataFrame({"cv": cv, "p_unique_z": p, "p_unique_zc": p})
+        judged = judge_unique(table, ("z", "zc"), 0.1)
+        assert not judged["significant_zc"][~judged["tested"]].any()
+        assert 40 <= judged["tested"].sum() < 60
+        shares.append(judged["significant_zc"].any())
+    # Nothing is true: any discovery is false. Two standard errors of 0.1 in 200 runs.
+    assert 0.04 < np.mean(shares) < 0.1 + 2 * np.sqrt(0.1 * 0.9 / 200)

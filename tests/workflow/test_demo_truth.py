@@ -13,14 +13,16 @@ import pytest
 
 from nsdldm.demo.release import simulate_subject
 from nsdldm.demo.stimuli import simulate_stimuli
-from nsdldm.encoding.fits import fit_encoders
+from nsdldm.encoding.fits import FitSettings, fit_encoders
+from nsdldm.encoding.scores import score_encoders
 from nsdldm.features.captions import embed_captions
+from nsdldm.features.kernels import compute_kernels
 from nsdldm.features.latents import encode_latents
 from nsdldm.nsd import layout
 from nsdldm.nsd.betas import extract_betas
 from nsdldm.nsd.rois import make_masks
 from nsdldm.nsd.trials import tabulate_trials
-from nsdldm.ridge import compute_kernels
+from nsdldm.responses import Responses, prepare_responses
 from nsdldm.support.files import load_array, load_mask, load_volume, save_array, save_volume
 from nsdldm.workflow.loading import load_settings
 
@@ -31,27 +33,43 @@ CONFIG = load_settings({})
 SUBJECT = "subj01"
 ROIS = ("cortex", "early", "ventral", "frontal")
 SHUFFLES = 20
+FEATURES, FORM = ("z", "c"), "zscored/averages"
 
 
 def fit(data, trials, images, folder, **changes):
-    """Fit z and c, and return their tables by feature."""
-    settings = CONFIG["encoding"] | changes
-    names = ("alphas", "n_folds", "fdr", "train_on", "zscore", "memory_gb", "seed")
-    tables = {name: folder / f"{name}.tsv" for name in data.kernels}
-    fit_encoders(
-        kernels=data.kernels,
+    """Prepare responses, fit z and c, and return their tables by feature."""
+    settings = CONFIG["encoding"] | {"weights": [1], "device": "cpu"} | changes
+    given = {"responses": folder / "responses.h5", "mask": data.mask}
+    prepare_responses(
         betas=data.betas,
         trials=trials,
         images=images,
-        mask=data.mask,
-        regions={"cortex": data.mask},
-        sums=folder / "sums.npz",
-        maps={name: folder / f"{name}.nii.gz" for name in data.kernels},
-        tables=tables,
-        device="cpu",
-        **{name: settings[name] for name in names},
+        output=given["responses"],
+        forms=[FORM],
     )
-    return {name: pd.read_csv(path, sep="\t") for name, path in tables.items()}
+    fit_encoders(
+        spaces=FEATURES,
+        kernels=[data.kernels],
+        responses=given["responses"],
+        form=FORM,
+        images=images,
+        predictions=folder / "predictions.h5",
+        settings=FitSettings(**{n: settings[n] for n in FitSettings._fields}),
+    )
+    tables = {}
+    for space in FEATURES:
+        score_encoders(
+            predictions=folder / "predictions.h5",
+            space=space,
+            regions={"cortex": data.mask},
+            map=folder / f"{space}.nii.gz",
+            table=folder / f"{space}.tsv",
+            sums=folder / f"{space}.npz",
+            fdr=settings["fdr"],
+            **given,
+        )
+        tables[space] = pd.read_csv(folder / f"{space}.tsv", sep="\t")
+    return tables
 
 
 def simulate(folder):
@@ -125,10 +143,8 @@ def prepare(folder):
     )
     captions = [folder / layout.CAPTIONS.format(split=s) for s in layout.COCO_SPLITS]
     embed_captions(images=data.images, captions=captions, c=features["c"], **model)
-    data.kernels = {name: folder / f"kernel_{name}.npy" for name in features}
-    compute_kernels(
-        features=features, images=data.images, kernels=data.kernels, max_components=6400
-    )
+    data.kernels = folder / "kernels.h5"
+    compute_kernels(features=features, images=data.images, output=data.kernels, max_components=6400)
     return data
 
 
@@ -170,6 +186,13 @@ def test_noise_level_is_that_of_the_real_release(data):
     ncsnr = load_volume(release_file(data.folder, layout.NCSNR))[0]
     visual = load_mask(data.masks["early"]) | load_mask(data.masks["ventral"])
     assert 0.35 <= np.nanmedian(ncsnr[visual]) <= 0.55
+
+
+def test_noise_ceiling_is_that_of_the_release(data):
+    """As written with the betas, which were integers then; NaN for the same voxels."""
+    ncsnr = load_volume(release_file(data.folder, layout.NCSNR))[0]
+    found = Responses(data.folder / "fit/responses.h5", FORM).ncsnr
+    np.testing.assert_allclose(found, ncsnr[load_mask(data.masks["cortex"])], atol=1e-5)
 
 
 @pytest.mark.parametrize(("roi", "better"), [("early", "z"), ("ventral", "c")])

@@ -114,8 +114,8 @@ def test_unique_variance_and_blocks(finished, subject):
         table = pd.read_csv(folder / f"blocks-s{percent}.tsv", sep="\t")
         assert set(table["winner"].dropna()) <= {0, 1, 2}
         assert {"r_down", "cv_mid", "r_up", "clear"} <= set(table)
-        errors = np.load(folder / f"blocks-s{percent}-errors.npy")
-        assert errors.shape[::2] == (3, len(table))
+        errors = pd.read_csv(folder / f"blocks-s{percent}-errors.tsv", sep="\t")
+        assert set(errors["roi"]) <= {"cortex", "early", "ventral", "frontal"}
     assert not (finished / f"results/{subject}/trajectories").exists() or not list(
         (finished / f"results/{subject}/trajectories").iterdir()
     )
@@ -186,8 +186,8 @@ def test_a_feature_space_by_a_config_block(finished, nsd_config):
         run_snakemake(finished, target)
     finally:
         write_config(finished, **own)
-    new = ("compute_features", "compute_kernel", "fit_more_encoders", "plot_more_encoders")
-    assert jobs == {(rule, "subj01"): 1 for rule in new}
+    new = ("compute_features", "compute_kernels", "fit_encoders", "score_encoders")
+    assert jobs == {(rule, "subj01"): 1 for rule in (*new, "plot_more_encoders")}
     table = pd.read_csv(finished / target.replace(".png", ".tsv"), sep="\t")
     assert set(table["feature"]) == {"clip-image"}
     assert "clip-image" in (finished / target.replace(".png", ".html")).read_text()
@@ -237,7 +237,7 @@ def test_group_products(finished):
 
 
 def test_logs_and_no_leftovers(finished):
-    assert (finished / "logs/subj01/fit_encoders.log").read_text()
+    assert (finished / "logs/subj01/fit_encoders.features.log").read_text()
     assert not list(finished.rglob(".part-*"))
 
 

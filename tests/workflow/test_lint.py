@@ -26,18 +26,29 @@ def test_clean(name):
     assert result.returncode == 0, result.stdout + result.stderr
 
 
+# A rule that a loop writes once per family is called by its adapter and the family.
+FAMILIES = ("levels", "steps", "controls", "variants")
+
+
+def split_rules():
+    """Name of the rule inherited from, name and text of each rule."""
+    for path in (PROJECT / "rules").glob("*.smk"):
+        for rule in re.split(r"\n\s*(?=(?:use )?rule[ :])", path.read_text())[1:]:
+            found = re.match(r"(?:use rule (\w+) as|rule) (\w+)", rule)
+            looped = re.search(r'name:\s+f"(\w+)_\{family\}"', rule)
+            yield *(found.groups() if found else (None, looped.group(1))), rule
+
+
 def test_rules_adapters_logs_and_benchmarks_share_one_name():
     named = set()
-    for path in (PROJECT / "rules").glob("*.smk"):
-        for rule in re.split(r"\n\s*(?=(?:use )?rule )", path.read_text())[1:]:
-            name = re.match(r"(?:use rule \w+ as|rule) (\w+)", rule).group(1)
-            if rule.startswith("rule"):
-                named.add(name)
-                assert f'"../workflow_scripts/{name}.py"' in rule
-                assert f'digest("workflow_scripts/{name}.py")' in rule
-            assert re.search(rf'"logs/[^"]*{name}[^"]*\.log"', rule), name
-            for stem in re.findall(r'"benchmarks/[^"]*/(\w+)[^"]*\.tsv"', rule):
-                assert stem == name
+    for base, name, rule in split_rules():
+        if base is None:
+            named.add(name)
+            assert f'"../workflow_scripts/{name}.py"' in rule
+            assert f'digest("workflow_scripts/{name}.py")' in rule
+        assert re.search(rf'"logs/[^"]*{name}[^"]*\.log"', rule), name
+        for stem in re.findall(r'"benchmarks/[^"]*/(\w+)[^"]*\.tsv"', rule):
+            assert stem == name
     assert named == {path.stem for path in (PROJECT / "workflow_scripts").glob("*.py")}
 
 
@@ -88,18 +99,19 @@ def test_adapters_import_what_exists(path):
 # What rules ask for: literally, or the trained decoders' at full size.
 GPU = re.compile("gpu=(1|TRAINED_GPUS|EVALUATION_GPUS),")
 THREADS = re.compile("threads: (8|TRAINED_THREADS|EVALUATION_THREADS)\n")
+OWN_LOG = re.compile(r'"logs/\{?\{subject\}')
 SLURM = yaml.safe_load((PROJECT / "profiles/slurm/config.yaml").read_text())
 
 
 def rules():
     """Text of every rule by name, with that of the rule it inherits from."""
     texts, inherited = {}, {}
-    for path in (PROJECT / "rules").glob("*.smk"):
-        for rule in re.split(r"\n\s*(?=(?:use )?rule )", path.read_text())[1:]:
-            base, name = re.match(r"(?:use rule (\w+) as|rule) (\w+)", rule).groups()
-            texts[name] = rule
-            if base:
-                inherited[name] = base
+    for base, name, rule in split_rules():
+        looped = rule.startswith("rule:")
+        for each in [f"{name}_{family}" for family in FAMILIES] if looped else [name]:
+            texts[each] = rule
+        if base:
+            inherited[name] = base
     return {name: text + texts.get(inherited.get(name), "") for name, text in texts.items()}
 
 
@@ -115,7 +127,7 @@ def test_slurm_groups_mix_neither_gpus_nor_subjects():
         members.setdefault(group, []).append(texts[name])
     for group, rules_of_group in members.items():
         assert len({bool(GPU.search(text)) for text in rules_of_group}) == 1, group
-        of_one_subject = {'"logs/{subject}/' in text for text in rules_of_group}
+        of_one_subject = {bool(OWN_LOG.search(text)) for text in rules_of_group}
         assert of_one_subject == {group.endswith("_{subject}")}, group
     assert set(SLURM["group-components"]) <= set(members)
 

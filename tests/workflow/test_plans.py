@@ -25,15 +25,8 @@ from nsdldm.workflow.loading import load_settings
 def test_fresh_demo(tmp_path, tiny_demo):
     write_config(tmp_path, **tiny_demo)
     once = (
-        *(
-            "note_source",
-            "simulate_stimuli",
-            "tabulate_encoding",
-            "tabulate_protocols",
-            "tabulate_metrics",
-        ),
-        *("plot_fig4", "plot_fig5", "publish_fig3", "publish_fig6", "write_gallery"),
-        *("publish_fig7", "publish_fig8", "publish_fig9"),
+        *("note_source", "simulate_stimuli", "tabulate_encoding", "tabulate_protocols"),
+        *("tabulate_metrics", "plot_fig4", "plot_fig5", "write_gallery"),
         *("tabulate_group", "tabulate_noise", "tabulate_blocks", "plot_group"),
     )
     chain = {
@@ -43,12 +36,18 @@ def test_fresh_demo(tmp_path, tiny_demo):
         "average_pictures": 1,
         "make_mask": 4,
         "extract_betas": 1,
-        "prepare_responses": 2,
+        "prepare_responses": 3,
         "encode_latents": 1,
         "embed_captions": 1,
         "denoise_latents": 1,
-        "compute_kernel": 3,
-        "fit_encoders": 1,
+        "compute_kernels": 6,
+        "fit_encoders": 6,
+        "score_encoders": 3,
+        "partition_variance_levels": 1,
+        "partition_variance_steps": 1,
+        "partition_variance_controls": 1,
+        "partition_variance_variants": 1,
+        "choose_blocks": 2,
         "plot_fig6": 1,
         "fit_decoders": 1,
         "compare_protocols": 1,
@@ -59,24 +58,16 @@ def test_fresh_demo(tmp_path, tiny_demo):
         "collect_trajectories": 1,
         "gather_features": 1,
         "compute_grams": 1,
-        "compute_path_kernels": 1,
         "collect_variants": 1 + 2,
         "collect_controls": 2,
         "gather_controls": 1,
-        "compute_control_kernels": 1,
-        "fit_control_pairs": 1,
         "gather_variants": 1,
-        "compute_variant_kernels": 1,
-        "fit_pairs": 1,
-        "fit_step_pairs": 1,
-        "fit_variant_pairs": 1,
-        "choose_blocks": 1,
         "decode_strip": 2,
-        "plot_fig7": 1,
-        "plot_fig8": 1,
+        "plot_unique_variance": 2,
         "plot_fig9": 1,
     }
     each = {(rule, s): n for s in ("subj01", "subj02") for rule, n in chain.items()}
+    each |= {("publish_figure", ""): 5, ("publish_page", ""): 4}
     assert plan(tmp_path, project=PROJECT) == {(rule, ""): 1 for rule in once} | each
 
 
@@ -84,9 +75,9 @@ def test_without_controls_the_linear_part_is_compared_alone(tmp_path, tiny_demo)
     changed = {"trajectories": tiny_demo["trajectories"] | {"controls": []}}
     write_config(tmp_path, **tiny_demo | changed)
     jobs = plan(tmp_path, project=PROJECT)
-    assert jobs["fit_control_pairs", "subj01"] == 1
-    assert jobs["collect_variants", "subj01"] == 1
-    for rule in ("collect_controls", "gather_controls", "compute_control_kernels"):
+    assert jobs["partition_variance_controls", "subj01"] == 1
+    assert jobs["collect_variants", "subj01"] == 1 and jobs["compute_kernels", "subj01"] == 5
+    for rule in ("collect_controls", "gather_controls"):
         assert (rule, "subj01") not in jobs
 
 

@@ -1,6 +1,7 @@
 """What a change makes stale, and what it leaves alone."""
 
 import os
+from collections import Counter
 from contextlib import contextmanager
 
 import pytest
@@ -9,44 +10,26 @@ from conftest import plan, write_config
 pytestmark = pytest.mark.slow
 
 ROIS = 4
-MASKED = {"make_mask": ROIS, "extract_betas": 1, "prepare_responses": 2}
+MASKED = {"make_mask": ROIS, "extract_betas": 1, "prepare_responses": 3}
 CHECKED = {"check_release": 1, "tabulate_trials": 1, "average_pictures": 1}
-FEATURES = {"encode_latents": 1, "embed_captions": 1, "denoise_latents": 1, "compute_kernel": 3}
+FEATURES = {"encode_latents": 1, "embed_captions": 1, "denoise_latents": 1}
 PATHS = {
     "collect_trajectories": 1,
     "gather_features": 1,
     "compute_grams": 1,
-    "compute_path_kernels": 1,
     "collect_variants": 1 + 2,
     "collect_controls": 2,
     "gather_controls": 1,
-    "compute_control_kernels": 1,
     "gather_variants": 1,
-    "compute_variant_kernels": 1,
     "decode_strip": 2,
+    "compute_kernels": 6,
 }
-KERNELS = {
-    "compute_kernel": 3,
-    "compute_path_kernels": 1,
-    "compute_variant_kernels": 1,
-    "compute_control_kernels": 1,
-}
-MAPS = {"plot_fig6": 1, "plot_fig7": 1, "plot_fig8": 1, "plot_fig9": 1}
-FITTED = MAPS | {
-    "fit_encoders": 1,
-    "fit_pairs": 1,
-    "fit_step_pairs": 1,
-    "fit_variant_pairs": 1,
-    "fit_control_pairs": 1,
-    "choose_blocks": 1,
-}
-FLIPPED = {
-    key: FITTED[key]
-    for key in (
-        *("fit_pairs", "fit_step_pairs", "fit_variant_pairs", "fit_control_pairs", "choose_blocks"),
-        *("plot_fig7", "plot_fig8", "plot_fig9"),
-    )
-}
+MAPS = {"plot_fig6": 1, "plot_unique_variance": 2, "plot_fig9": 1}
+FLIPPED = {f"partition_variance_{name}": 1 for name in ("levels", "steps", "controls", "variants")}
+FLIPPED |= {"choose_blocks": 2, "plot_unique_variance": 2, "plot_fig9": 1}
+JUDGED = MAPS | FLIPPED | {"score_encoders": 3}
+FITTED = JUDGED | {"fit_encoders": 6}
+BLOCKS = ("choose_blocks", "plot_fig9", "tabulate_blocks")
 DECODED = {"fit_decoders": 1, "compare_protocols": 1}
 PICTURES = {
     "reconstruct_images": 2 * 2,
@@ -54,23 +37,28 @@ PICTURES = {
     "evaluate_reconstructions": 2,
     "plot_fig3": 1,
 }
-# subj01 is the figure subject.
-FIRST = {f"publish_fig{number}": 1 for number in range(6, 10)}
-FIRST_PICTURES = {"publish_fig3": 1}
+# subj01 is the figure subject. Figure 3 has no page.
+FIRST = {"publish_figure": 4, "publish_page": 4}
+FIRST_PICTURES = {"publish_figure": 1}
+ALL_FIRST = {"publish_figure": 5, "publish_page": 4}
 COMPARED = {"tabulate_group": 1, "tabulate_noise": 1, "tabulate_blocks": 1, "plot_group": 1}
 GROUP = COMPARED | {"tabulate_encoding": 1}
 GROUP_DECODED = {"tabulate_protocols": 1}
 GROUP_PICTURES = {"tabulate_metrics": 1, "plot_fig4": 1, "plot_fig5": 1, "write_gallery": 1}
 ALL_GROUP = GROUP | GROUP_DECODED | GROUP_PICTURES
-ALL_FIRST = FIRST | FIRST_PICTURES
 
 
 def expect(group=(), **subjects):
     """Jobs by rule and subject."""
-    jobs = {(rule, ""): count for rule, count in dict(group).items()}
+    jobs = Counter({(rule, ""): count for rule, count in dict(group).items()})
     for subject, rules in subjects.items():
-        jobs |= {(rule, subject): count for rule, count in rules.items()}
+        jobs.update({(rule, subject): count for rule, count in rules.items()})
     return jobs
+
+
+def of_both(rules, group=()):
+    """The same jobs for both subjects."""
+    return expect(group, subj01=rules, subj02=rules)
 
 
 CHANGES = {
@@ -82,43 +70,50 @@ CHANGES = {
     "subjects reordered": ({"subjects": ["subj02", "subj01"]}, expect(ALL_GROUP)),
     "global alphas": (
         {"encoding": {"alphas": [1.0, 100.0]}},
-        expect(GROUP | FIRST, subj01=FITTED, subj02=FITTED),
+        of_both(FITTED, GROUP | FIRST),
     ),
     "denoising seed": (
         {"denoising": {"seed": 7}},
-        expect(
-            GROUP | FIRST,
-            subj01=FITTED | PATHS | {"denoise_latents": 1, "compute_kernel": 1},
-            subj02=FITTED | PATHS | {"denoise_latents": 1, "compute_kernel": 1},
-        ),
+        of_both(FITTED | PATHS | {"denoise_latents": 1}, GROUP | FIRST),
     ),
-    "levels drawn": (
-        {"trajectories": {"drawn_levels": [0.7, 1.0]}},
-        expect(
-            {"publish_fig7": 1},
-            subj01={"decode_strip": 1, "plot_fig7": 1},
-            subj02={"decode_strip": 1, "plot_fig7": 1},
-        ),
+    "false discovery rate": (
+        {"encoding": {"fdr": 0.01}},
+        of_both(JUDGED, GROUP | FIRST),
     ),
     "sign flips": (
         {"encoding": {"flips": 600}},
-        expect(
-            COMPARED | {f"publish_fig{number}": 1 for number in (7, 8, 9)},
-            subj01=FLIPPED,
-            subj02=FLIPPED,
+        of_both(FLIPPED, COMPARED | {"publish_figure": 3, "publish_page": 3}),
+    ),
+    "draws of intervals": (
+        {"encoding": {"bootstrap": 200}},
+        of_both({"plot_fig9": 1}, COMPARED | {"publish_figure": 1, "publish_page": 1}),
+    ),
+    "voxels compared": (
+        {"encoding": {"group_ncsnr": 0.1}},
+        of_both(
+            {rule: n for rule, n in JUDGED.items() if rule not in BLOCKS},
+            {rule: n for rule, n in GROUP.items() if rule not in BLOCKS}
+            | {"publish_figure": 3, "publish_page": 3},
+        ),
+    ),
+    "what is coloured": (
+        {"encoding": {"drawn": "joint"}},
+        of_both({"plot_unique_variance": 2}, {"publish_figure": 2, "publish_page": 2}),
+    ),
+    "levels drawn": (
+        {"trajectories": {"drawn_levels": [0.7, 1.0]}},
+        of_both(
+            {"decode_strip": 1, "plot_unique_variance": 1},
+            {"publish_figure": 1, "publish_page": 1},
         ),
     ),
     "decoders' alphas": (
         {"decoding": {"alphas": [1.0, 1000.0]}},
-        expect(
-            GROUP_DECODED | GROUP_PICTURES | FIRST_PICTURES,
-            subj01=DECODED | PICTURES,
-            subj02=DECODED | PICTURES,
-        ),
+        of_both(DECODED | PICTURES, GROUP_DECODED | GROUP_PICTURES | FIRST_PICTURES),
     ),
     "images drawn": (
         {"evaluation": {"shown_images": 4}},
-        expect({"plot_fig4": 1} | FIRST_PICTURES, subj01={"plot_fig3": 1}, subj02={"plot_fig3": 1}),
+        of_both({"plot_fig3": 1}, {"plot_fig4": 1} | FIRST_PICTURES),
     ),
     "figure subject": ({"figure_subject": "subj02"}, expect(ALL_FIRST)),
 }
@@ -152,7 +147,7 @@ def test_added_subject(pretended, tiny_demo):
 
 
 def test_added_region(pretended, tiny_demo):
-    """Fits keep sums over regions, for intervals; nothing else that is heavy runs."""
+    """What judges fits keeps sums over regions, for intervals; nothing that is heavy runs."""
     write_config(
         pretended, **tiny_demo | {"rois": tiny_demo["rois"] | {"lateral": ["streams:lateral"]}}
     )
@@ -160,9 +155,7 @@ def test_added_region(pretended, tiny_demo):
         jobs = plan(pretended)
     finally:
         write_config(pretended, **tiny_demo)
-    new = {"make_mask": 1} | FITTED
-    del new["choose_blocks"]
-    assert jobs == expect(GROUP | FIRST, subj01=new, subj02=new)
+    assert jobs == of_both({"make_mask": 1} | JUDGED, GROUP | FIRST)
 
 
 @contextmanager
@@ -192,31 +185,34 @@ EDITS = {
         expect({"write_gallery": 1}),
     ),
     "a module two imports deep": (
-        "nsdldm/ridge.py",
+        "nsdldm/stats.py",
         "\nUNUSED = 1\n",
         None,
-        expect(
-            ALL_GROUP | ALL_FIRST,
-            subj01=KERNELS | FITTED | DECODED | PICTURES,
-            subj02=KERNELS | FITTED | DECODED | PICTURES,
-        ),
+        of_both(JUDGED | DECODED | PICTURES, ALL_GROUP | ALL_FIRST),
+    ),
+    "how encoders are scored": (
+        "nsdldm/encoding/scores.py",
+        "\nUNUSED = 1\n",
+        None,
+        of_both(
+            {"score_encoders": 3, "plot_fig6": 1},
+            GROUP | {"publish_figure": 1, "publish_page": 1},
+        )
+        - expect({"tabulate_blocks": 1}),
     ),
     "a module of two rules": (
         "nsdldm/diffusion/denoising.py",
         "\nUNUSED = 1\n",
         None,
-        CHANGES["denoising seed"][1]
-        | expect(GROUP_PICTURES | FIRST_PICTURES)
-        | {(rule, s): n for rule, n in PICTURES.items() for s in ("subj01", "subj02")},
+        CHANGES["denoising seed"][1] + of_both(PICTURES, GROUP_PICTURES | FIRST_PICTURES),
     ),
     "a module of the figures": (
         "nsdldm/plots/style.py",
         "\nUNUSED = 1\n",
         None,
-        expect(
+        of_both(
+            {"plot_fig3": 1} | MAPS,
             ALL_FIRST | {"plot_fig4": 1, "plot_fig5": 1, "write_gallery": 1, "plot_group": 1},
-            subj01={"plot_fig3": 1} | MAPS,
-            subj02={"plot_fig3": 1} | MAPS,
         ),
     ),
 }

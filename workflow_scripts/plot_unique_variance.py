@@ -14,6 +14,7 @@ if __name__ == "__main__":
             transforms=group_transforms(given.transforms),
             surfaces=group_surfaces(given.surfaces),
             pictures=given.pictures,
-            **{key: params[key] for key in ("figure", "drawn", "demo")},
+            figure=int(params.figure),
+            **{key: params[key] for key in ("drawn", "demo")},
             **dict(snakemake.output.items()),
         )

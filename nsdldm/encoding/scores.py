@@ -1,0 +1,74 @@
+"""Score encoders of one feature space by their predictions of the test images."""
+
+import logging
+
+import numpy as np
+import pandas as pd
+
+from nsdldm import stats
+from nsdldm.encoding.cells import Collector, find_cells
+from nsdldm.encoding.maps import score, warn_edges, write_maps
+from nsdldm.encoding.predictions import Predictions
+from nsdldm.encoding.summary import MAPS
+
+logger = logging.getLogger(__name__)
+
+
+def score_encoders(
+    *, predictions, space, responses, mask, regions, map, table, sums, fdr, min_ncsnr=0, every=1
+):
+    """Score how well a feature space predicts the test images in every voxel of a subject.
+
+    Scored are predictions of averaged test trials. r is tested one-sided against the correlation of
+    independent Gaussian vectors of that length, with a false discovery rate over voxels.
+
+    Parameters
+    ----------
+    predictions : path
+        As `nsdldm.encoding.fits.fit_encoders` writes them.
+    space : str
+    responses : path
+        As `nsdldm.responses.prepare_responses` writes them.
+    mask : path
+        NIfTI mask of the voxels; their C-order is that of the responses.
+    regions : dict of path
+        Masks of the regions over which `sums` are made.
+    map, table : path
+        Output: a float32 NIfTI whose volumes are `nsdldm.encoding.summary.MAPS`, NaN off the mask,
+        and a table with a row per voxel in C-order of the mask (i, j, k and these).
+    sums : path
+        Output: what each test image adds to r, called ``r:{space}``, as
+        `nsdldm.encoding.cells.load_sums` reads it.
+    fdr : float
+        False discovery rate.
+    min_ncsnr : float
+        Least ncsnr of the voxels in `sums`; 0 takes all.
+    every : int
+        Controls are fitted in every so many voxels, which have sums of their own.
+
+    Raises
+    ------
+    InputError
+        Inputs that contradict each other.
+    """
+    fitted = Predictions(predictions)
+    known = fitted.open_responses(responses)
+    shares = Collector(find_cells(mask, regions, every), known.test_ids, min_ncsnr)
+    parts = []
+    for block, columns in fitted.blocks():
+        observed, model = known.read_test(columns), fitted.read(space, block)
+        parts.append(pd.DataFrame(score(observed, model.predictions) | {"alpha": model.alphas}))
+        added = stats.share_r(observed, model.predictions)
+        shares.add(f"r:{space}", columns, added, known.ncsnr[columns])
+    voxels = pd.concat(parts, ignore_index=True)
+    voxels.loc[voxels["r"].isna(), "alpha"] = np.nan
+    voxels["p"] = stats.p_values(voxels["r"], len(known.test_ids))
+    voxels["significant"] = stats.fdr(voxels["p"], fdr)
+    chosen = voxels.loc[voxels["significant"], "alpha"]
+    found = f"{space}: {len(chosen)} of {len(voxels)} voxels predicted at FDR {fdr:g}"
+    logger.info("%s, median r %.3f", found, voxels["r"].median())
+    warn_edges(space, chosen, fitted.penalties)
+    columns = slice(0, known.n_voxels, fitted.every)
+    voxels = voxels.assign(ceiling=known.ceiling[columns], ncsnr=known.ncsnr[columns])
+    write_maps(voxels[list(MAPS)], mask, map, table, fitted.every)
+    shares.save(sums)
