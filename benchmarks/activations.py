@@ -23,9 +23,11 @@ import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextConfig
 
-from nsdldm.features.activations import collect_trajectories
+from nsdldm.diffusion.denoising import Denoising
+from nsdldm.diffusion.loading import Model
 from nsdldm.features.parts import row_blocks
 from nsdldm.features.spaces import plan_spaces
+from nsdldm.features.trajectories import Trajectories, collect_trajectories
 from nsdldm.support.files import create_array, save_table
 
 TOLERANCE = 0.1
@@ -78,36 +80,24 @@ def default_blocks(model):
 
 def run(options, folder):
     """Collect everything; writes the peak memory."""
-    names = {
-        "steps": options.steps,
-        "strengths": [0.5, 0.8],
-        "strength": 0.8,
-        "step_shares": [0.25, 0.5, 1.0],
-        "latent": "x_t",
-        "blocks": default_blocks(options.model),
-    }
-    outputs = {name: folder / f"out/{name}.npy" for name in plan_spaces(**names)}
+    denoising = Denoising(options.steps)
+    kept = Trajectories(
+        *([0.5, 0.8], [0.25, 0.5, 1.0], "x_t", default_blocks(options.model)),
+        *(options.reduction, options.width),
+    )
+    plan = plan_spaces(options.steps, kept.noise_levels, denoising.strength, *kept[1:4])
+    outputs = {name: folder / f"out/{name}.npy" for name in plan}
     collect_trajectories(
         images=folder / "images.tsv",
         z=folder / "z.npy",
         c=folder / "c.npy",
-        model=options.model,
-        revision=None,
-        guidance=5.0,
-        scheduler="ddim",
-        noise="per-image",
-        seed=42,
+        model=Model(options.model, None, options.device, options.dtype, options.batch_size),
+        denoising=denoising,
+        trajectories=kept,
         text="own",
-        reduction=options.reduction,
-        width=options.width,
-        device=options.device,
-        dtype=options.dtype,
-        batch_size=options.batch_size,
         chunk=0,
         n_chunks=1,
-        partial=folder / "partial",
         outputs=outputs,
-        **names,
     )
     # Kibibytes on Linux, bytes on macOS.
     scale = 1 if sys.platform == "darwin" else 1024

@@ -19,20 +19,17 @@ import torch
 import yaml
 
 from nsdldm import ridge
+from nsdldm.diffusion.denoising import Denoising
+from nsdldm.diffusion.loading import Model
 from nsdldm.encoding.blocks import rank_blocks
 from nsdldm.encoding.fits import FitSettings, find_rows, plan_fits
-from nsdldm.features.activations import collect_trajectories, make_projection, project
+from nsdldm.features.activations import make_projection, project
 from nsdldm.features.grams import compute_grams
 from nsdldm.features.kernels import Kernels, compute_kernels
+from nsdldm.features.trajectories import Trajectories, collect_trajectories
 from nsdldm.responses import Responses
 from nsdldm.support.files import load_array, load_mask, load_table, save_array
 from nsdldm.workflow.loading import load_settings
-
-COLLECTED = {
-    "model": ("revision", "device", "dtype", "batch_size"),
-    "denoising": ("strength", "scheduler", "noise", "seed"),
-    "trajectories": ("step_shares", "latent", "blocks", "width"),
-}
 
 
 def parse_arguments():
@@ -52,21 +49,18 @@ def collect(config, folder, step, scratch):
     """Whole activations of one step by name of the block."""
     names = {name: f"unet-{name}-s{step:03d}" for name in config["trajectories"]["blocks"]}
     outputs = {space: scratch / f"{space}.npy" for space in names.values()}
-    given = {key: config[part][key] for part, keys in COLLECTED.items() for key in keys}
+    chosen = {key: config["trajectories"][key] for key in Trajectories._fields}
     collect_trajectories(
         images=folder / "images.tsv",
         z=folder / "features/z.npy",
         c=folder / "features/c.npy",
-        model=config["model"]["path"],
-        steps=config["denoising"]["num_inference_steps"],
-        guidance=config["denoising"]["guidance_scale"],
-        strengths=config["trajectories"]["noise_levels"],
-        reduction="exact",
+        model=Model(**{key: config["model"][key] for key in Model._fields}),
+        denoising=Denoising(**config["denoising"]),
+        trajectories=Trajectories(**chosen | {"reduction": "exact"}),
+        text="own",
         chunk=0,
         n_chunks=1,
-        partial=scratch / "partial",
         outputs=outputs,
-        **given,
     )
     return {name: outputs[space] for name, space in names.items()}
 

@@ -34,8 +34,8 @@ from diffusers import (
 from PIL import Image
 from transformers import CLIPTextConfig
 
-from nsdldm.diffusion.loading import load_autoencoder, load_denoiser, load_text
-from nsdldm.diffusion.reconstruction import reconstruct_chunk
+from nsdldm.diffusion.loading import Model, load_autoencoder, load_denoiser, load_text
+from nsdldm.diffusion.reconstruction import Reconstruction, reconstruct_chunk
 from nsdldm.support.devices import choose_device, choose_dtype
 from nsdldm.support.files import load_array, save_array, save_table
 
@@ -100,23 +100,18 @@ def run_batched(options, folder):
         images=folder / "own_images.tsv",
         z=folder / "own_z.npy",
         c=folder / "own_c.npy",
-        model=options.model,
-        revision=None,
+        model=Model(options.model, None, options.device, options.dtype, options.batch_size),
         latent_resolution=options.latent_resolution,
-        image_resolution=options.image_resolution,
-        steps=options.steps,
-        strength=options.strength,
-        guidance=options.guidance,
-        scheduler="ddim",
-        n_samples=options.samples,
-        seed=42,
-        device=options.device,
-        dtype=options.dtype,
-        batch_size=options.batch_size,
-        compile=options.compile,
+        settings=Reconstruction(
+            resolution=options.image_resolution,
+            samples=options.samples,
+            num_inference_steps=options.steps,
+            strength=options.strength,
+            guidance_scale=options.guidance,
+            compile=options.compile,
+        ),
         chunk=0,
         n_chunks=1,
-        partial=folder / "partial",
         output=folder / "zc.h5",
     )
 

@@ -1,10 +1,14 @@
-"""Denoised latents z_c: z noised to a level, then denoised with c."""
+"""Run the reverse process, or a part of it, with classifier-free guidance."""
 
 import logging
+from typing import NamedTuple
 
 import torch
+from diffusers import SchedulerMixin, UNet2DConditionModel
 
+from nsdldm.diffusion.loading import Model, load_denoiser, load_text
 from nsdldm.diffusion.steps import count_steps
+from nsdldm.diffusion.text import embed_texts
 from nsdldm.support.errors import Finding, InputError
 from nsdldm.support.files import load_array
 
@@ -13,7 +17,61 @@ logger = logging.getLogger(__name__)
 NOISES = ("per-image", "shared")
 
 
-def plan_steps(scheduler, steps, strength):
+class Denoising(NamedTuple):
+    """How latents are noised and denoised.
+
+    Parameters
+    ----------
+    num_inference_steps : int
+        Steps of the whole chain.
+    strength : float
+        Share of the chain that is run; whole steps by `nsdldm.diffusion.steps.count_steps`.
+    guidance_scale : float
+        As `denoise`.
+    scheduler : {"ddim", "dpmsolver++"}
+    noise : {"per-image", "shared"}
+        Noise that belongs to the image, or that of image 0 for all.
+    seed : int
+        Of the noise.
+    """
+
+    num_inference_steps: int = 50
+    strength: float = 0.8
+    guidance_scale: float = 5.0
+    scheduler: str = "ddim"
+    noise: str = "per-image"
+    seed: int = 42
+
+
+class Denoiser(NamedTuple):
+    """What denoises latents; `empty` is the embedding of the empty text, (1, tokens, width)."""
+
+    unet: UNet2DConditionModel
+    sampler: SchedulerMixin
+    empty: torch.Tensor
+
+
+def open_denoiser(model: Model, scheduler: str) -> Denoiser:
+    """Load what a reverse process in latents needs.
+
+    Parameters
+    ----------
+    model : Model
+    scheduler : {"ddim", "dpmsolver++", "plms"}
+
+    Raises
+    ------
+    InputError
+        The model cannot be used.
+    """
+    device, dtype = model.choose()
+    empty = embed_texts(*load_text(model.path, model.revision, device, dtype), [""])
+    return Denoiser(*load_denoiser(model.path, model.revision, device, dtype, scheduler), empty)
+
+
+def plan_steps(
+    scheduler: SchedulerMixin, num_inference_steps: int, strength: float
+) -> torch.Tensor:
     """Set a sampler up for the last part of its chain.
 
     The noise level is that of the first timestep that is run, as in diffusers' image-to-image
@@ -25,7 +83,7 @@ def plan_steps(scheduler, steps, strength):
     scheduler : SchedulerMixin
         Of `nsdldm.diffusion.loading.load_denoiser`. Changed in place; forgets what an earlier run
         left.
-    steps : int
+    num_inference_steps : int
         Steps of the whole chain.
     strength : float
         Share of the chain that is run; whole steps by `nsdldm.diffusion.steps.count_steps`.
@@ -47,23 +105,25 @@ def plan_steps(scheduler, steps, strength):
             Finding("denoising.strength", "above 0 and at most 1", str(strength), remedy)
         )
     most = scheduler.config.num_train_timesteps
-    if not 1 <= steps <= most:
+    if not 1 <= num_inference_steps <= most:
         expected = f"1 to {most}, the num_train_timesteps of the model's scheduler_config.json"
-        raise InputError(Finding("denoising.steps", expected, str(steps), "Correct it"))
-    scheduler.set_timesteps(steps)
-    n = count_steps(steps, strength)
-    if len(scheduler.timesteps) != steps:
+        raise InputError(
+            Finding("denoising.steps", expected, str(num_inference_steps), "Correct it")
+        )
+    scheduler.set_timesteps(num_inference_steps)
+    n = count_steps(num_inference_steps, strength)
+    if len(scheduler.timesteps) != num_inference_steps:
         # PLMS takes its second step twice, and that only where it begins.
-        if n < steps:
+        if n < num_inference_steps:
             expected, found = "ddim or dpmsolver++ for a part of the chain", "plms"
             remedy = "Change the sampler, or set the strength to 1"
             raise InputError(Finding("denoising.scheduler", expected, found, remedy))
         return scheduler.timesteps
-    return scheduler.timesteps[steps - n :]
+    return scheduler.timesteps[num_inference_steps - n :]
 
 
 @torch.inference_mode()
-def denoise(unet, scheduler, latents, timesteps, c, unconditional, guidance, shift=None):
+def denoise(unet, scheduler, latents, timesteps, c, unconditional, guidance_scale, shift=None):
     """Run the reverse process with classifier-free guidance.
 
     Parameters
@@ -78,9 +138,9 @@ def denoise(unet, scheduler, latents, timesteps, c, unconditional, guidance, shi
     c : tensor of shape (n, tokens, width)
     unconditional : tensor of shape (1, tokens, width)
         Embedding of the empty text.
-    guidance : float
-        The prediction is unconditional + guidance x (conditional - unconditional); 1 leaves the
-        unconditional pass out.
+    guidance_scale : float
+        The prediction is unconditional + guidance_scale x (conditional - unconditional); 1 leaves
+        the unconditional pass out.
     shift : tensor of shape (n, time_width), optional
         Added to the time embedding of the conditional pass, where the U-Net has a
         `class_embedding` that lets it through.
@@ -89,7 +149,7 @@ def denoise(unet, scheduler, latents, timesteps, c, unconditional, guidance, shi
     -------
     float32 tensor of shape (n, channels, height, width)
     """
-    guided = guidance != 1
+    guided = guidance_scale != 1
     context = torch.cat([unconditional.expand_as(c), c]) if guided else c
     context = context.to(unet.device, unet.dtype)
     if shift is not None:
@@ -102,7 +162,7 @@ def denoise(unet, scheduler, latents, timesteps, c, unconditional, guidance, shi
         predicted = unet(noisy, timestep, context, class_labels=shift).sample.float()
         if guided:
             without, conditional = predicted.chunk(2)
-            predicted = without + guidance * (conditional - without)
+            predicted = without + guidance_scale * (conditional - without)
         latents = scheduler.step(predicted, timestep, latents).prev_sample
     return latents
 

@@ -5,6 +5,7 @@ import math
 import socket
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel, VQModel
@@ -12,7 +13,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from nsdldm.diffusion.check import PARTS, check_kind, check_model, find_missing, lacks
 from nsdldm.diffusion.samplers import SAMPLERS, make_sampler
-from nsdldm.support.devices import check_choice
+from nsdldm.support.devices import check_choice, choose_device, choose_dtype
 from nsdldm.support.errors import Finding, InputError, Unexpected, reading
 from nsdldm.support.hub import FETCH, check_connection, find_snapshot, is_offline
 from nsdldm.support.listing import list_files
@@ -25,6 +26,40 @@ LAYERS = ("num_hidden_layers", "layers_per_block", "transformer_layers_per_block
 # What a file of the text tower may hold besides.
 REST_OF_CLIP = ("vision_model.", "visual_projection.", "text_projection.", "logit_scale")
 SAME = "Take weights and config.json from the same model, whole"
+
+
+class Model(NamedTuple):
+    """A latent diffusion model and how it is run.
+
+    Parameters
+    ----------
+    path : str or Path
+        Folder of a checkpoint in the layout of diffusers, or hub id.
+    revision : str or None
+        Commit of the hub repository; needed for a hub id, ignored for a folder.
+    device : {"auto", "cpu", "cuda"}
+    dtype : {"auto", "float32", "float16", "bfloat16"}
+        "auto" is float16 on a GPU and float32 on a CPU.
+    batch_size : int
+        Images at once; halved when memory runs out.
+    """
+
+    path: str | Path
+    revision: str | None = None
+    device: str = "auto"
+    dtype: str = "auto"
+    batch_size: int = 16
+
+    def choose(self) -> tuple[torch.device, torch.dtype]:
+        """Choose device and precision by what there is.
+
+        Raises
+        ------
+        InputError
+            A GPU is asked for and there is none, or a precision that the device does not have.
+        """
+        device = choose_device(self.device)
+        return device, choose_dtype(self.dtype, device)
 
 
 def load_autoencoder(path, revision, device, dtype):

@@ -22,8 +22,8 @@ ATTRIBUTES = (
     "revision",
     "seed",
     "strength",
-    "guidance",
-    "steps",
+    "guidance_scale",
+    "num_inference_steps",
     "scheduler",
     "resolution",
 )
@@ -86,9 +86,9 @@ def save_reconstructions(path, pictures, nsd_ids, attributes):
         Of all samples of the first image, then of the next.
     nsd_ids : int array of shape (n_images,)
     attributes : dict
-        With `ATTRIBUTES`, and n_samples of an image.
+        With `ATTRIBUTES`, and `samples` of an image.
     """
-    n_samples, side = attributes["n_samples"], attributes["resolution"]
+    n_samples, side = attributes["samples"], attributes["resolution"]
     n = len(nsd_ids) * n_samples
     with create_hdf5(path, n * side * side * 3) as file:
         dataset = _create_dataset(file, len(nsd_ids), n_samples, side)

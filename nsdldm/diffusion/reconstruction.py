@@ -1,26 +1,27 @@
 """Pictures of what was seen: decoded latents through the diffusion model."""
 
+import functools
 import logging
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, SchedulerMixin, UNet2DConditionModel, VQModel
+from diffusers import AutoencoderKL, VQModel
 from PIL import Image
 
-from nsdldm.diffusion.denoising import denoise, open_feature, plan_steps
+from nsdldm.diffusion.denoising import Denoiser, denoise, open_denoiser, open_feature, plan_steps
 from nsdldm.diffusion.latents import (
     encode_pictures,
     latent_shape,
     prepare_pictures,
     unscale_latents,
 )
-from nsdldm.diffusion.loading import load_autoencoder, load_denoiser, load_text
+from nsdldm.diffusion.loading import Model, load_autoencoder
 from nsdldm.diffusion.pictures import find_test_images, save_reconstructions
-from nsdldm.diffusion.text import embed_texts
 from nsdldm.support.batching import draw_noise, run_images
 from nsdldm.support.chunks import chunk_rows
-from nsdldm.support.devices import check_choice, choose_device, choose_dtype
+from nsdldm.support.devices import check_choice
 from nsdldm.support.errors import Finding, InputError
 from nsdldm.support.files import load_table
 
@@ -30,14 +31,14 @@ logger = logging.getLogger(__name__)
 METHODS = {"zc": "zc", "z": "z", "c": "c", "z-coarse": "z", "true-zc": "zc"}
 # Settings that a method has whatever is asked for.
 IN_EFFECT = {
-    "z": {"guidance": 1.0},
+    "z": {"guidance_scale": 1.0},
     "c": {"strength": 1.0},
     "z-coarse": {
-        "steps": 0,
+        "num_inference_steps": 0,
         "strength": 0.0,
-        "guidance": 1.0,
+        "guidance_scale": 1.0,
         "scheduler": "none",
-        "n_samples": 1,
+        "samples": 1,
     },
 }
 # From this side on, in pixels, one picture fills the hardware: the autoencoder takes several one
@@ -84,30 +85,56 @@ def resize_pictures(pictures, side):
     return np.stack([np.asarray(picture) for picture in resized])
 
 
+class Reconstruction(NamedTuple):
+    """How pictures are made.
+
+    Parameters
+    ----------
+    resolution : int
+        Side of the pictures made, in pixels (512 in the paper).
+    samples : int
+        Pictures per image (5 in the paper).
+    num_inference_steps, strength, scheduler
+        As `nsdldm.diffusion.denoising.Denoising` (50, 0.8 and DDIM in the paper).
+    guidance_scale : float
+        As `nsdldm.diffusion.denoising.denoise` (5 in the paper).
+    seed : int
+        Of the noise.
+    compile : bool
+        Compile the U-Net: a minute or more at first, faster steps on a GPU.
+    """
+
+    resolution: int = 512
+    samples: int = 5
+    num_inference_steps: int = 50
+    strength: float = 0.8
+    guidance_scale: float = 5.0
+    scheduler: str = "ddim"
+    seed: int = 42
+    compile: bool = False
+
+    def describe(self, method: str, model: Model, **more) -> dict:
+        """What pictures depend on but the code and the inputs: attributes of their file."""
+        settings = self._asdict()
+        settings.pop("compile")
+        dtype = str(model.choose()[1]).removeprefix("torch.")
+        origin = {"model": str(model.path), "revision": model.revision or "", "dtype": dtype}
+        return {"method": method} | origin | settings | more
+
+
 def reconstruct_chunk(
     *,
-    method,
-    images,
-    z,
-    c,
-    model,
-    revision,
-    latent_resolution,
-    image_resolution,
-    steps,
-    strength,
-    guidance,
-    scheduler,
-    n_samples,
-    seed,
-    device,
-    dtype,
-    batch_size,
-    compile,
-    chunk,
-    n_chunks,
-    output,
-):
+    method: str,
+    images: str | Path,
+    z: str | Path | None,
+    c: str | Path | None,
+    model: Model,
+    latent_resolution: int,
+    settings: Reconstruction,
+    chunk: int,
+    n_chunks: int,
+    output: str | Path,
+) -> None:
     """Make pictures from decoded features, for one of several parts of the test images.
 
     As in section 3.3 of Takagi & Nishimoto (2023) and its code, z becomes a picture, which is
@@ -132,37 +159,23 @@ def reconstruct_chunk(
     Parameters
     ----------
     method : {"zc", "z", "c", "z-coarse", "true-zc"}
-    images : str or Path
+    images
         Table of images with the columns nsd_id and split.
-    z, c : str or Path or None
+    z, c
         float32 ``.npy`` of shape (n, channels, height, width), times the scaling factor, and
-        (n, tokens, width). A row a test image; for ``true-zc`` a row an image of the table. A
+        (n, tokens, width). One row per test image; for ``true-zc`` one per image of the table. A
         feature that the method leaves out is not opened.
-    model, revision : str
-        As `nsdldm.features.latents.encode_latents`.
+    model : Model
+        Its `batch_size` is of pictures.
     latent_resolution : int
         Side of the picture that z stands for, in pixels (320 in the paper).
-    image_resolution : int
-        Side of the pictures made, in pixels (512 in the paper).
-    steps, strength, scheduler
-        As `nsdldm.features.trajectories.denoise_latents` (50, 0.8 and DDIM in the paper).
-    guidance : float
-        As `nsdldm.diffusion.denoising.denoise` (5 in the paper).
-    n_samples : int
-        Pictures of an image (5 in the paper).
-    seed : int
-        Of the noise.
-    device, dtype
-        As `nsdldm.features.latents.encode_latents`.
-    batch_size : int
-        Pictures at once; halved when memory runs out.
-    compile : bool
-        Compile the U-Net: a minute or more at first, faster steps on a GPU.
+    settings : Reconstruction
     chunk, n_chunks : int
         0-based number of the part, and number of contiguous parts.
-    output : str or Path
+    output
         HDF5 that `nsdldm.diffusion.pictures.open_reconstructions` opens. Its attributes are the
-        settings in effect: guidance 1 for ``z``, strength 1 for ``c``, no steps for ``z-coarse``.
+        settings in effect: guidance_scale 1 for ``z``, strength 1 for ``c``, no steps for
+        ``z-coarse``.
 
     Raises
     ------
@@ -171,55 +184,56 @@ def reconstruct_chunk(
         that cannot be used; too little memory for one picture.
     """
     check_choice("method", method, METHODS)
-    device = choose_device(device)
-    dtype = choose_dtype(dtype, device)
-    settings = {
-        "method": method,
-        "model": str(model),
-        "revision": revision or "",
-        "dtype": str(dtype).removeprefix("torch."),
-        "latent_resolution": latent_resolution,
-        "resolution": image_resolution,
-        "steps": steps,
-        "strength": float(strength),
-        "guidance": float(guidance),
-        "scheduler": scheduler,
-        "n_samples": n_samples,
-        "seed": seed,
-    } | IN_EFFECT.get(method, {})
-    networks = _load_networks(settings, model, revision, device, dtype, compile)
-    nsd_ids, features = _read_features(settings, images, {"z": z, "c": c}, networks)
+    settings = settings._replace(**IN_EFFECT.get(method, {}))
+    device, _ = model.choose()
+    networks = _load_networks(method, model, latent_resolution, settings)
+    nsd_ids, features = _read_features(method, images, {"z": z, "c": c}, networks)
     part = chunk_rows(len(nsd_ids), chunk, n_chunks)
     nsd_ids, features = nsd_ids[part], {name: array[part] for name, array in features.items()}
-    pictures = _make_pictures(settings, networks, nsd_ids, features, device, batch_size)
-    attributes = settings | {"chunk": chunk, "n_chunks": n_chunks}
-    save_reconstructions(output, pictures, nsd_ids, attributes)
+    if method == "z-coarse":
+        make = functools.partial(_make_coarse, networks, features["z"], settings.resolution)
+    else:
+        starts = None
+        if "z" in features:
+            starts = _encode_coarse(networks, features["z"], settings.resolution, model, device)
+        make = _reverse_process(settings, networks, nsd_ids, features.get("c"), starts, device)
+    n, label = len(nsd_ids) * settings.samples, f"pictures by {method}"
+    pictures = (made for _, made in run_images(make, n, model.batch_size, device, label))
+    place = {"chunk": chunk, "n_chunks": n_chunks, "latent_resolution": latent_resolution}
+    save_reconstructions(output, pictures, nsd_ids, settings.describe(method, model, **place))
 
 
 class Networks(NamedTuple):
-    """The parts of a checkpoint; all but the first are None where a method needs no diffusion."""
+    """What a method needs.
+
+    Parameters
+    ----------
+    autoencoder : AutoencoderKL or VQModel
+    shapes : dict of str to tuple of int
+        Of one image's features.
+    denoiser : Denoiser or None
+        None where nothing is diffused.
+    """
 
     autoencoder: AutoencoderKL | VQModel
-    unet: UNet2DConditionModel | None = None
-    sampler: SchedulerMixin | None = None
-    empty: torch.Tensor | None = None
+    shapes: dict
+    denoiser: Denoiser | None = None
 
 
-def _load_networks(settings, model, revision, device, dtype, compile):
-    """Load what a method needs; `empty` is the embedding of the empty text, (1, tokens, width)."""
-    autoencoder = load_autoencoder(model, revision, device, dtype)
-    autoencoder.use_slicing = settings["resolution"] >= ONE_BY_ONE
+def _load_networks(method, model, latent_resolution, settings):
+    """Load what a method needs."""
+    autoencoder = load_autoencoder(model.path, model.revision, *model.choose())
+    autoencoder.use_slicing = settings.resolution >= ONE_BY_ONE
     # Refuses sides that do not fit before the large parts are loaded.
-    latent_shape(autoencoder, settings["resolution"], "reconstruction.resolution")
-    latent_shape(autoencoder, settings["latent_resolution"])
-    if settings["method"] == "z-coarse":
-        return Networks(autoencoder)
-    empty = embed_texts(*load_text(model, revision, device, dtype), [""])
-    unet, sampler = load_denoiser(model, revision, device, dtype, settings["scheduler"])
-    check_channels(unet, latent_shape(autoencoder, settings["resolution"])[0], model)
-    if compile:
-        unet.compile()
-    return Networks(autoencoder, unet, sampler, empty)
+    shape = latent_shape(autoencoder, settings.resolution, "reconstruction.resolution")
+    shapes = {"z": latent_shape(autoencoder, latent_resolution)}
+    if method == "z-coarse":
+        return Networks(autoencoder, shapes)
+    denoiser = open_denoiser(model, settings.scheduler)
+    check_channels(denoiser.unet, shape[0], model.path)
+    if settings.compile:
+        denoiser.unet.compile()
+    return Networks(autoencoder, shapes | {"c": denoiser.empty.shape[1:]}, denoiser)
 
 
 def check_channels(unet, channels, model):
@@ -230,20 +244,17 @@ def check_channels(unet, channels, model):
         raise InputError(Finding(where, expected, found, remedy))
 
 
-def _read_features(settings, images, paths, networks):
+def _read_features(method, images, paths, networks):
     """Numbers of the test images, and what the method needs to know of them, as float32 arrays."""
     nsd_ids, rows = find_test_images(images)
     n_rows = len(nsd_ids)
-    if settings["method"] == "true-zc":
+    if method == "true-zc":
         n_rows = len(load_table(images))
     else:
         rows = np.arange(n_rows)
-    shapes = {"z": latent_shape(networks.autoencoder, settings["latent_resolution"])}
-    if networks.empty is not None:
-        shapes["c"] = networks.empty.shape[1:]
     features = {}
-    for name in METHODS[settings["method"]]:
-        array = open_feature(paths[name], (n_rows, *shapes[name]))
+    for name in METHODS[method]:
+        array = open_feature(paths[name], (n_rows, *networks.shapes[name]))
         features[name] = _select_rows(array, rows, paths[name], nsd_ids)
     return nsd_ids, features
 
@@ -260,53 +271,39 @@ def _select_rows(array, rows, path, nsd_ids):
     return selected
 
 
-def _make_pictures(settings, networks, nsd_ids, features, device, batch_size):
-    """Yield the pictures, in C-order of images and samples."""
-    side, autoencoder = settings["resolution"], networks.autoencoder
-    if settings["method"] == "z-coarse":
-
-        def make(batch):
-            return _coarse_pictures(autoencoder, features["z"][batch], side)
-
-    else:
-        starts = None
-        if "z" in features:
-            starts = _encode_coarse(autoencoder, features["z"], side, device, batch_size)
-        make = _reverse_process(settings, networks, nsd_ids, features.get("c"), starts, device)
-    n, label = len(nsd_ids) * settings["n_samples"], f"pictures by {settings['method']}"
-    for _, picture in run_images(make, n, batch_size, device, label):
-        yield picture
+def _make_coarse(networks, z, side, batch):
+    """The autoencoder's pictures of some rows of z at a side, uint8."""
+    decoded = decode_pictures(networks.autoencoder, torch.from_numpy(z[batch]))
+    return resize_pictures(decoded, side)
 
 
-def _coarse_pictures(autoencoder, z, side):
-    """The autoencoder's pictures of z at a side, uint8."""
-    return resize_pictures(decode_pictures(autoencoder, torch.from_numpy(z)), side)
-
-
-def _encode_coarse(autoencoder, z, side, device, batch_size):
+def _encode_coarse(networks, z, side, model, device):
     """Encode the pictures of z, enlarged."""
 
     def encode(batch):
-        pictures = _coarse_pictures(autoencoder, z[batch], side)
-        return encode_pictures(autoencoder, prepare_pictures(pictures, side))[0]
+        pictures = _make_coarse(networks, z, side, batch)
+        return encode_pictures(networks.autoencoder, prepare_pictures(pictures, side))[0]
 
-    starts = np.empty((len(z), *latent_shape(autoencoder, side)), np.float32)
-    for index, latent in run_images(encode, len(z), batch_size, device, "encoded pictures"):
+    starts = np.empty((len(z), *latent_shape(networks.autoencoder, side)), np.float32)
+    latents = run_images(encode, len(z), model.batch_size, device, "encoded pictures")
+    for index, latent in latents:
         starts[index] = latent
     return starts
 
 
-def draw_pairs(settings, nsd_ids, shape, pairs):
+def draw_pairs(
+    seed: int, samples: int, nsd_ids: np.ndarray, shape: tuple[int, ...], pairs: slice
+) -> tuple[np.ndarray, torch.Tensor]:
     """Draw the noise of some pairs of image and sample.
 
     Parameters
     ----------
-    settings : dict
-        With seed and n_samples.
+    seed, samples : int
+        Of the noise, and samples per image.
     nsd_ids : int array of shape (n_images,)
-    shape : tuple of int
+    shape
         Of a latent.
-    pairs : slice
+    pairs
         Of the pairs in C-order of images and samples.
 
     Returns
@@ -315,9 +312,9 @@ def draw_pairs(settings, nsd_ids, shape, pairs):
         The image of each pair.
     noise : float32 tensor of shape (n, *shape)
     """
-    rows, samples = np.divmod(np.arange(pairs.start, pairs.stop), settings["n_samples"])
-    keys = zip(nsd_ids[rows], samples.tolist(), strict=True)
-    drawn = [draw_noise(settings["seed"], [number], shape, sample) for number, sample in keys]
+    rows, numbers = np.divmod(np.arange(pairs.start, pairs.stop), samples)
+    keys = zip(nsd_ids[rows], numbers.tolist(), strict=True)
+    drawn = [draw_noise(seed, [number], shape, sample) for number, sample in keys]
     return rows, torch.from_numpy(np.concatenate(drawn))
 
 
@@ -326,22 +323,21 @@ def _reverse_process(settings, networks, nsd_ids, c, starts, device):
 
     `c` None stands for the empty text, `starts` None for nothing but noise.
     """
-    autoencoder, unet, sampler, empty = networks
-    shape = latent_shape(autoencoder, settings["resolution"])
+    autoencoder, (unet, sampler, empty) = networks.autoencoder, networks.denoiser
+    shape = latent_shape(autoencoder, settings.resolution)
 
     def make(pairs):
-        rows, noise = draw_pairs(settings, nsd_ids, shape, pairs)
+        rows, noise = draw_pairs(settings.seed, settings.samples, nsd_ids, shape, pairs)
         noise = noise.to(device)
-        timesteps = plan_steps(sampler, settings["steps"], settings["strength"])
+        timesteps = plan_steps(sampler, settings.num_inference_steps, settings.strength)
         if starts is None:
             noisy = noise * sampler.init_noise_sigma
         else:
             clean = torch.from_numpy(starts[rows]).to(device)
             noisy = sampler.add_noise(clean, noise, timesteps[:1])
         given = empty.expand(len(rows), -1, -1) if c is None else torch.from_numpy(c[rows])
-        latents = denoise(
-            unet, sampler, noisy, timesteps, given.to(device), empty, settings["guidance"]
-        )
+        scale = settings.guidance_scale
+        latents = denoise(unet, sampler, noisy, timesteps, given.to(device), empty, scale)
         return decode_pictures(autoencoder, latents)
 
     return make

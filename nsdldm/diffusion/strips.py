@@ -1,34 +1,42 @@
 """Pictures of latents, to be drawn beside maps."""
 
 import logging
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 
-from nsdldm.diffusion.loading import load_autoencoder
+from nsdldm.diffusion.loading import Model, load_autoencoder
 from nsdldm.diffusion.reconstruction import decode_pictures
 from nsdldm.support.batching import run_batched
-from nsdldm.support.devices import choose_device, choose_dtype
 from nsdldm.support.errors import Finding, InputError
 from nsdldm.support.files import load_array, load_table, save_array
 
 logger = logging.getLogger(__name__)
 
 
-def decode_strip(*, images, features, model, revision, device, dtype, n_images, output):
+def decode_strip(
+    *,
+    images: str | Path,
+    features: Sequence[str | Path],
+    model: Model,
+    n_images: int,
+    output: str | Path,
+) -> None:
     """Decode several latents of the same few test images.
 
     Parameters
     ----------
-    images : path
+    images
         Table of images with the columns nsd_id and split.
-    features : list of path
+    features
         Latents, float32 of shape (n_images, channels, height, width), one file a row of the strip.
-    model, revision, device, dtype
-        As `nsdldm.features.latents.encode_latents`.
+    model : Model
+        Each row of the strip is decoded at once, whatever its `batch_size`.
     n_images : int
         Test images, spread evenly over those of the table.
-    output : path
+    output
         uint8 ``.npy`` of shape (n_features, n_images, side, side, 3).
 
     Raises
@@ -40,8 +48,8 @@ def decode_strip(*, images, features, model, revision, device, dtype, n_images, 
     test = np.flatnonzero(table["split"] == "test")
     places = np.linspace(0, len(test) - 1, min(n_images, len(test)))
     chosen = test[places.round().astype(int)]
-    device = choose_device(device)
-    autoencoder = load_autoencoder(model, revision, device, choose_dtype(dtype, device))
+    device, dtype = model.choose()
+    autoencoder = load_autoencoder(model.path, model.revision, device, dtype)
     rows = []
     for path in features:
         latents = load_array(path)

@@ -1,10 +1,6 @@
-"""Caption embeddings c: what the text tower makes of an image's captions."""
-
-import logging
+"""Texts as the text tower embeds them."""
 
 import torch
-
-logger = logging.getLogger(__name__)
 
 
 @torch.inference_mode()

@@ -1,36 +1,37 @@
 """Caption embeddings c: what the text tower makes of the captions of the images a subject saw."""
 
 import logging
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 
-from nsdldm.diffusion.loading import load_text
+from nsdldm.diffusion.loading import Model, load_text
 from nsdldm.diffusion.text import embed_texts
 from nsdldm.nsd.captions import read_captions
 from nsdldm.support.batching import run_images
-from nsdldm.support.devices import choose_device, choose_dtype
 from nsdldm.support.errors import Finding, InputError
 from nsdldm.support.files import create_array, load_table
 
 logger = logging.getLogger(__name__)
 
 
-def embed_captions(*, images, captions, model, revision, device, dtype, batch_size, c):
-    """Embed the captions of the images a subject saw, averaged over an image's captions.
+def embed_captions(
+    *, images: str | Path, captions: Sequence[str | Path], model: Model, c: str | Path
+) -> None:
+    """Embed the captions of the images a subject saw, averaged over each image's captions.
 
     Parameters
     ----------
-    images : str or Path
+    images
         Table of images with the column coco_id.
-    captions : list of path
+    captions
         COCO's caption files.
-    model, revision, device, dtype
-        As `nsdldm.features.latents.encode_latents`.
-    batch_size : int
-        Images at once, each with about five captions; halved when memory runs out.
-    c : str or Path
-        Output, float32 of shape (n_images, tokens, width), a row an image of the table.
+    model : Model
+        Its `batch_size` is of images, each with about five captions.
+    c
+        Output, float32 of shape (n_images, tokens, width), one row per image of the table.
 
     Raises
     ------
@@ -39,8 +40,8 @@ def embed_captions(*, images, captions, model, revision, device, dtype, batch_si
     """
     coco_ids = load_table(images)["coco_id"].tolist()
     by_image = read_captions(captions, coco_ids)
-    device = choose_device(device)
-    tokenizer, encoder = load_text(model, revision, device, choose_dtype(dtype, device))
+    device, dtype = model.choose()
+    tokenizer, encoder = load_text(model.path, model.revision, device, dtype)
 
     def embed(batch):
         groups = [by_image[number] for number in coco_ids[batch]]
@@ -51,12 +52,12 @@ def embed_captions(*, images, captions, model, revision, device, dtype, batch_si
     n = len(coco_ids)
     shape = (n, tokenizer.model_max_length, encoder.config.hidden_size)
     with create_array(c, shape, np.float32) as means:
-        for index, mean in run_images(embed, n, batch_size, device, "c"):
+        for index, mean in run_images(embed, n, model.batch_size, device, "c"):
             means[index] = mean
     logger.info("c: shape %s, means of %d captions", shape, sum(map(len, by_image.values())))
 
 
-def lend_captions(nsd_ids, splits, seed):
+def lend_captions(nsd_ids: Sequence[int], splits: Sequence[str], seed: int) -> np.ndarray:
     """Choose for each image another one whose captions it gets.
 
     The images of a split stand in a ring, in an order that depends on their numbers and the seed

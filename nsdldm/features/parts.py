@@ -14,15 +14,14 @@ logger = logging.getLogger(__name__)
 ROWS = 64
 
 
-def plan_bytes(n_images, shapes, dtypes):
+def plan_bytes(n_images, kinds):
     """Size of the feature spaces on disk, without the 128 bytes of a file's header.
 
     Parameters
     ----------
     n_images : int
-    shapes : dict of str to tuple of int
-        Shape of one image's numbers in each space.
-    dtypes : dict of str to dtype
+    kinds : dict of str to (tuple of int, dtype)
+        Shape and type of one image's numbers in each space.
 
     Returns
     -------
@@ -30,8 +29,8 @@ def plan_bytes(n_images, shapes, dtypes):
         Bytes of each space.
     """
     return {
-        name: np.dtype(dtypes[name]).itemsize * n_images * int(np.prod(shape))
-        for name, shape in shapes.items()
+        name: np.dtype(dtype).itemsize * n_images * int(np.prod(shape))
+        for name, (shape, dtype) in kinds.items()
     }
 
 

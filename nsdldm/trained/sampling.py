@@ -1,23 +1,25 @@
 """Pictures of what was seen, from responses through a diffusion model conditioned on them."""
 
 import logging
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from nsdldm.diffusion.denoising import denoise, plan_steps
 from nsdldm.diffusion.latents import latent_shape
-from nsdldm.diffusion.loading import load_autoencoder
+from nsdldm.diffusion.loading import Model, load_autoencoder
 from nsdldm.diffusion.pictures import find_test_images, save_reconstructions
 from nsdldm.diffusion.reconstruction import (
     ONE_BY_ONE,
+    Reconstruction,
     check_channels,
     decode_pictures,
     draw_pairs,
 )
 from nsdldm.support.batching import run_images
 from nsdldm.support.chunks import chunk_rows
-from nsdldm.support.devices import choose_device, choose_dtype
 from nsdldm.support.errors import Finding, InputError
 from nsdldm.trained.data import TestSet
 from nsdldm.trained.diffusion import load_diffusion
@@ -25,28 +27,42 @@ from nsdldm.trained.diffusion import load_diffusion
 logger = logging.getLogger(__name__)
 
 
+class Sampling(NamedTuple):
+    """How pictures are sampled.
+
+    Parameters
+    ----------
+    num_inference_steps : int
+        Of the reverse process (250 in the paper).
+    scheduler : {"ddim", "dpmsolver++", "plms"}
+        The paper's is plms.
+    samples : int
+        Pictures per image (5 in the paper).
+    seed : int
+        Of the noise.
+    """
+
+    num_inference_steps: int = 250
+    scheduler: str = "plms"
+    samples: int = 5
+    seed: int = 42
+
+
 def reconstruct_trained(
     *,
-    method,
-    subject,
-    images,
-    responses,
-    rows,
-    weights,
-    model,
-    revision,
-    image_resolution,
-    steps,
-    scheduler,
-    n_samples,
-    seed,
-    device,
-    dtype,
-    batch_size,
-    chunk,
-    n_chunks,
-    output,
-):
+    method: str,
+    subject: str,
+    images: str | Path,
+    responses: str | Path,
+    rows: str | Path,
+    weights: str | Path,
+    model: Model,
+    resolution: int,
+    sampling: Sampling,
+    chunk: int,
+    n_chunks: int,
+    output: str | Path,
+) -> None:
     """Make pictures from test responses, for one of several parts of the test images.
 
     The reverse process begins with nothing but noise and takes all of its steps, conditioned on
@@ -56,37 +72,27 @@ def reconstruct_trained(
 
     Parameters
     ----------
-    method : str
+    method
         Name of the trained decoder, for the file.
-    subject : str
+    subject
         Whose responses. Those of a subject that the weights were not trained on are taken as they
         come, voxel by voxel in file order: between subjects voxels do not correspond.
-    images : str or Path
+    images
         Table of images with the columns nsd_id and split.
-    responses, rows : str or Path
-        ``test.npy`` and ``test.tsv`` of `nsdldm.trained.data.join_responses`. Responses of
+    responses, rows
+        ``test.npy`` and ``test.tsv`` of `nsdldm.trained.data.prepare_responses`. Responses of
         another length than in training are repeated from their start, or cut.
-    weights : str or Path
+    weights
         As `nsdldm.trained.diffusion.fine_tune_diffusion` writes them.
-    model, revision
-        That the weights were trained from.
-    image_resolution : int
+    model : Model
+        That the weights were trained from; its `batch_size` is of pictures. Encoder and mapper are
+        always float32.
+    resolution : int
         Side of the pictures made, in pixels; in training it was that of the latents.
-    steps : int
-        Of the reverse process (250 in the paper).
-    scheduler : {"ddim", "dpmsolver++", "plms"}
-        The paper's is plms.
-    n_samples : int
-        Pictures of an image (5 in the paper).
-    seed : int
-        Of the noise.
-    device, dtype
-        As `nsdldm.features.latents.encode_latents`. Encoder and mapper are always float32.
-    batch_size : int
-        Pictures at once; halved when memory runs out.
+    sampling : Sampling
     chunk, n_chunks : int
         0-based number of the part, and number of contiguous parts.
-    output : str or Path
+    output
         HDF5 that `nsdldm.diffusion.pictures.open_reconstructions` opens. Attributes beside its own:
         trained_on (subjects) and responses (how they were brought to the length of training).
 
@@ -96,39 +102,28 @@ def reconstruct_trained(
         Responses that do not fit the images, or are not finite; weights, a model or a setting
         that cannot be used; too little memory for one picture.
     """
-    device = choose_device(device)
-    dtype = choose_dtype(dtype, device)
-    network, sampler, about = load_diffusion(weights, model, revision, device, dtype, scheduler)
-    autoencoder = load_autoencoder(model, revision, device, dtype)
-    autoencoder.use_slicing = image_resolution >= ONE_BY_ONE
-    shape = latent_shape(autoencoder, image_resolution, "reconstruction.resolution")
-    check_channels(network.unet, shape[0], model)
+    device, dtype = model.choose()
+    source = model.path, model.revision, device, dtype
+    network, sampler, about = load_diffusion(weights, *source, sampling.scheduler)
+    autoencoder = load_autoencoder(*source)
+    autoencoder.use_slicing = resolution >= ONE_BY_ONE
+    shape = latent_shape(autoencoder, resolution, "reconstruction.resolution")
+    check_channels(network.unet, shape[0], model.path)
     if list(shape) != about["latent"]:
         logger.warning("latents of shape %s, in training of %s", shape, tuple(about["latent"]))
     nsd_ids, given, origin = read_test_responses(images, responses, rows, subject, about)
-    settings = {
-        "method": method,
-        "model": str(model),
-        "revision": revision or "",
-        "dtype": str(dtype).removeprefix("torch."),
-        "resolution": image_resolution,
-        "steps": steps,
-        "strength": 1.0,
-        "guidance": 1.0,
-        "scheduler": scheduler,
-        "n_samples": n_samples,
-        "seed": seed,
-        "trained_on": " ".join(about["subjects"]),
-        "responses": origin,
-    }
     part = chunk_rows(len(nsd_ids), chunk, n_chunks)
     nsd_ids, given = nsd_ids[part], {name: array[part] for name, array in given.items()}
-    networks = network, sampler, autoencoder
-    make = _reverse_process(settings, networks, shape, nsd_ids, given, device)
-    label, n = f"pictures by {method}", len(nsd_ids) * n_samples
-    pictures = (picture for _, picture in run_images(make, n, batch_size, device, label))
-    attributes = settings | {"chunk": chunk, "n_chunks": n_chunks}
-    save_reconstructions(output, pictures, nsd_ids, attributes)
+    make = _reverse_process(
+        sampling, (network, sampler, autoencoder), shape, nsd_ids, given, device
+    )
+    n, label = len(nsd_ids) * sampling.samples, f"pictures by {method}"
+    pictures = (made for _, made in run_images(make, n, model.batch_size, device, label))
+    chain = {"strength": 1.0, "guidance_scale": 1.0, "resolution": resolution}
+    settings = Reconstruction(**chain, **sampling._asdict())
+    origin = {"trained_on": " ".join(about["subjects"]), "responses": origin}
+    more = {"chunk": chunk, "n_chunks": n_chunks} | origin
+    save_reconstructions(output, pictures, nsd_ids, settings.describe(method, model, **more))
 
 
 def read_test_responses(images, responses, rows, subject, about):
@@ -183,21 +178,20 @@ def describe_fit(n_voxels, length, known):
     return f"{n_voxels} voxels{'' if known else ' of a subject unknown in training'}, {fitted}"
 
 
-def _reverse_process(settings, networks, shape, nsd_ids, given, device):
+def _reverse_process(sampling, networks, shape, nsd_ids, given, device):
     """The function that makes pictures from a slice of the pairs of image and sample."""
     network, sampler, autoencoder = networks
 
     @torch.inference_mode()
     def make(pairs):
-        rows, noise = draw_pairs(settings, nsd_ids, shape, pairs)
+        rows, noise = draw_pairs(sampling.seed, sampling.samples, nsd_ids, shape, pairs)
         values, subject = (
             torch.from_numpy(given[name][rows]).to(device) for name in ("responses", "subject")
         )
         context, shift = network.condition(values, subject)
-        timesteps = plan_steps(sampler, settings["steps"], settings["strength"])
+        timesteps = plan_steps(sampler, sampling.num_inference_steps, 1)
         noisy = noise.to(device) * sampler.init_noise_sigma
-        unet, guidance = network.unet, settings["guidance"]
-        latents = denoise(unet, sampler, noisy, timesteps, context, None, guidance, shift)
+        latents = denoise(network.unet, sampler, noisy, timesteps, context, None, 1, shift)
         return decode_pictures(autoencoder, latents)
 
     return make

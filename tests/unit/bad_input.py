@@ -52,7 +52,7 @@ from scipy.io import savemat
 from nsdldm.demo.atlases import check_regions
 from nsdldm.diffusion.check import check_model
 from nsdldm.diffusion.loading import load_autoencoder, load_denoiser, load_text
-from nsdldm.features import activations
+from nsdldm.features import trajectories
 from nsdldm.features.networks import load_extractors
 from nsdldm.features.pictures import compute_features
 from nsdldm.nsd.betas import read_session
@@ -982,8 +982,8 @@ def _(folder):
 @case(MODEL, "activations beyond what whole ones are kept as")
 def _(_folder):
     given = {"unet-up2-s100": np.full((4, 9), 7e5, np.float32)}
-    kinds = {"unet-up2-s100": np.dtype(np.float16)}
-    next(activations._run(lambda batch: given, 4, 4, CPU, kinds))
+    kinds = {"unet-up2-s100": ((9,), np.dtype(np.float16))}
+    next(trajectories._run(lambda batch: given, 4, 4, CPU, kinds))
 
 
 @case(MODEL, "a disk too small for activations")
@@ -991,7 +991,7 @@ def _(folder):
     with mock.patch("shutil.disk_usage", return_value=SimpleNamespace(free=int(5e9))):
         (folder / "trajectories").mkdir()
         sizes = {"unet-up2-s100": 10_077_184_000}
-        activations._plan_disk(9841, slice(0, 9841), sizes, folder / "trajectories")
+        trajectories._plan_disk(9841, slice(0, 9841), sizes, folder / "trajectories")
 
 
 # Feature spaces of one's own.

@@ -16,7 +16,8 @@ from PIL import Image
 from transformers import CLIPTextConfig
 
 from nsdldm.diffusion.check import CONDITIONS, DEFAULTS, check_model
-from nsdldm.diffusion.loading import load_autoencoder, load_denoiser, load_text
+from nsdldm.diffusion.denoising import Denoising
+from nsdldm.diffusion.loading import Model, load_autoencoder, load_denoiser, load_text
 from nsdldm.diffusion.reconstruction import decode_pictures
 from nsdldm.features.latents import encode_latents
 from nsdldm.features.trajectories import denoise_latents
@@ -244,12 +245,11 @@ def test_supported_kinds_run_from_picture_to_picture(tmp_path, kind):
     write_stimuli(tmp_path / "stimuli.hdf5", {1: picture}, 3)
     images = write_images(tmp_path / "images.tsv", [1])
     z, logvar, c, zc = (tmp_path / f"{name}.npy" for name in ("z", "logvar", "c", "zc"))
-    files = {"images": images, "model": model, "batch_size": 2, **NETWORK}
+    files = {"images": images, "model": Model(model, batch_size=2, **NETWORK)}
     encode_latents(stimuli=tmp_path / "stimuli.hdf5", resolution=16, z=z, z_logvar=logvar, **files)
     width = SUPPORTED[kind].get("width", 8)
     np.save(c, rng.standard_normal((1, TOKENS, width), np.float32))
-    chain = {"steps": 5, "strength": 0.8, "guidance": 2.0, "scheduler": "ddim"}
-    denoise_latents(z=z, c=c, zc=zc, noise="per-image", seed=0, **chain, **files)
+    denoise_latents(z=z, c=c, zc=zc, denoising=Denoising(5, 0.8, 2.0, seed=0), **files)
     assert np.isfinite(np.load(zc)).all()
     # Forth and back by the autoencoder itself, and what the U-Net sees by hand.
     network = load_autoencoder(model, None, *CPU)

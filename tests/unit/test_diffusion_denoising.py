@@ -8,10 +8,10 @@ from diffusers import (
     UNet2DConditionModel,
 )
 from diffusers.pipelines.stable_diffusion import pipeline_stable_diffusion_img2img as img2img
-from diffusion_models import DEMO_MODEL, NETWORK, TOKENS, WIDTH, save_model, write_images
+from diffusion_models import DEMO_MODEL, NETWORK, TOKENS, WIDTH, nest, save_model, write_images
 
-from nsdldm.diffusion.denoising import plan_steps
-from nsdldm.diffusion.loading import load_text
+from nsdldm.diffusion.denoising import Denoising, plan_steps
+from nsdldm.diffusion.loading import Model, load_text
 from nsdldm.diffusion.text import embed_texts
 from nsdldm.features import trajectories
 from nsdldm.features.trajectories import denoise_latents
@@ -24,9 +24,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 NUMBERS = np.array([5, 11, 400, 72_999, 8, 6, 3])
 PREDICTIONS = ["epsilon", "v_prediction"]
 CHAIN = {
-    "steps": 5,
+    "num_inference_steps": 5,
     "strength": 0.8,
-    "guidance": 5.0,
+    "guidance_scale": 5.0,
     "noise": "per-image",
     "seed": 1,
     "scheduler": "ddim",
@@ -59,7 +59,8 @@ def run(folder, model, features, numbers=NUMBERS, batch_size=16, **changes):
     files = {name: folder / f"{name}.npy" for name in ("z", "c", "zc")}
     images = write_images(folder / "images.tsv", numbers)
     settings = {"images": images, "model": model, "batch_size": batch_size, **files}
-    denoise_latents(**NETWORK | CHAIN | settings | changes)
+    settings = NETWORK | CHAIN | settings | changes
+    denoise_latents(**nest(settings, model=Model, denoising=Denoising))
     return np.load(files["zc"])
 
 
@@ -95,7 +96,7 @@ def test_ddim_follows_its_formulas(
     tmp_path, models, features, prediction, guidance, strength, timesteps
 ):
     model = models[prediction]
-    zc = run(tmp_path, model, features, guidance=guidance, strength=strength)
+    zc = run(tmp_path, model, features, guidance_scale=guidance, strength=strength)
     assert zc.dtype == np.float32
     for index in (0, 4):
         naive = ddim_by_hand(model, features, index, prediction, guidance, timesteps)
@@ -110,7 +111,11 @@ def test_equals_the_pipeline_of_diffusers(
 ):
     model = models[prediction]
     zc = run(
-        tmp_path, model, features, guidance=guidance, strength=strength, scheduler=name, steps=8
+        *(tmp_path, model, features),
+        guidance_scale=guidance,
+        strength=strength,
+        scheduler=name,
+        num_inference_steps=8,
     )
     noise = torch.from_numpy(draw_noise(1, NUMBERS, (4, 8, 8)))
     monkeypatch.setattr(img2img, "randn_tensor", lambda *_, **__: noise)
@@ -169,13 +174,13 @@ def test_guidance_of_one_is_the_conditional_path_alone(tmp_path, model, features
 
     whole = UNet2DConditionModel.forward
     monkeypatch.setattr(UNet2DConditionModel, "forward", forward)
-    alone = run(tmp_path, model, features, guidance=1)
+    alone = run(tmp_path, model, features, guidance_scale=1)
     assert sizes == [len(NUMBERS)] * 4
     sizes.clear()
-    guided = run(tmp_path, model, features, guidance=1 + 1e-9)
+    guided = run(tmp_path, model, features, guidance_scale=1 + 1e-9)
     assert sizes == [2 * len(NUMBERS)] * 4
     np.testing.assert_allclose(alone, guided, atol=1e-5)
-    assert np.abs(run(tmp_path, model, features, guidance=5.0) - alone).max() > 1e-3
+    assert np.abs(run(tmp_path, model, features, guidance_scale=5.0) - alone).max() > 1e-3
 
 
 def test_shared_noise_is_the_same_for_all_images(tmp_path, model, features):
@@ -201,7 +206,9 @@ def test_the_least_strength_gives_z_back(tmp_path):
     c = unconditional_of(DEMO_MODEL).repeat(3, 1, 1).numpy()
     changed = {}
     for strength in (1e-4, 0.8):
-        zc = run(tmp_path, DEMO_MODEL, [z, c], NUMBERS[:3], steps=10, strength=strength)
+        zc = run(
+            tmp_path, DEMO_MODEL, [z, c], NUMBERS[:3], num_inference_steps=10, strength=strength
+        )
         changed[strength] = np.sqrt(np.mean((zc - z) ** 2))
     # The noise at t = 1 has standard deviation 0.04.
     assert changed[1e-4] < 0.06

@@ -123,8 +123,9 @@ DECODE_AND_RECONSTRUCT = """
 import sys
 from pathlib import Path
 from nsdldm.decoding.decoders import decode_features
+from nsdldm.diffusion.loading import Model
 from nsdldm.diffusion.pictures import gather_reconstructions
-from nsdldm.diffusion.reconstruction import reconstruct_chunk
+from nsdldm.diffusion.reconstruction import Reconstruction, reconstruct_chunk
 
 home = Path(sys.argv[1])
 names = ("z", "c")
@@ -138,9 +139,9 @@ decode_features(
 )
 reconstruct_chunk(
     method="zc", images=home / "images.tsv", z=home / "z.npy", c=home / "c.npy",
-    model=home / "model", revision=None, latent_resolution=320, image_resolution=512, steps=3,
-    strength=0.8, guidance=5.0, scheduler="ddim", n_samples=1, seed=42, device="cpu", dtype="auto",
-    batch_size=8, compile=False, chunk=1, n_chunks=3, output=home / "chunk.h5",
+    model=Model(home / "model", None, "cpu", "auto", 8), latent_resolution=320,
+    settings=Reconstruction(samples=1, num_inference_steps=3), chunk=1,
+    n_chunks=3, output=home / "chunk.h5",
 )
 """
 

@@ -14,17 +14,24 @@ from diffusers import (
 )
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from diffusers.pipelines.stable_diffusion import pipeline_stable_diffusion_img2img as img2img
-from diffusion_models import SCALE, TOKENS, WIDTH, save_model
+from diffusion_models import SCALE, TOKENS, WIDTH, nest, save_model
 from PIL import Image
 
 from nsdldm.diffusion import reconstruction
+from nsdldm.diffusion.loading import Model, load_text
 from nsdldm.diffusion.pictures import (
     ATTRIBUTES,
     find_test_images,
     gather_reconstructions,
     open_reconstructions,
 )
-from nsdldm.diffusion.reconstruction import METHODS, decode_pictures, reconstruct_chunk
+from nsdldm.diffusion.reconstruction import (
+    METHODS,
+    Reconstruction,
+    decode_pictures,
+    reconstruct_chunk,
+)
+from nsdldm.diffusion.text import embed_texts
 from nsdldm.support.batching import draw_noise
 from nsdldm.support.chunks import chunk_rows
 from nsdldm.support.errors import InputError
@@ -41,12 +48,12 @@ SETTINGS = {
     "method": "zc",
     "revision": None,
     "latent_resolution": SMALL,
-    "image_resolution": SIDE,
-    "steps": 5,
+    "resolution": SIDE,
+    "num_inference_steps": 5,
     "strength": 0.8,
-    "guidance": 5.0,
+    "guidance_scale": 5.0,
     "scheduler": "ddim",
-    "n_samples": SAMPLES,
+    "samples": SAMPLES,
     "seed": 1,
     "device": "cpu",
     "dtype": "float32",
@@ -82,7 +89,8 @@ def write_table(path, nsd_ids, split):
 def settings_for(home, folder, **changes):
     files = {"images": home / "images.tsv", "z": home / "z.npy", "c": home / "c.npy"}
     places = {"model": home / "model", "output": folder / "out.h5"}
-    return SETTINGS | files | places | changes
+    settings = SETTINGS | files | places | changes
+    return nest(settings, model=Model, settings=Reconstruction)
 
 
 def read(path):
@@ -129,8 +137,8 @@ def test_pictures_are_those_of_the_contract(home, tmp_path, whole):
         "revision": "",
         "seed": 1,
         "strength": 0.8,
-        "guidance": 5.0,
-        "steps": 5,
+        "guidance_scale": 5.0,
+        "num_inference_steps": 5,
         "scheduler": "ddim",
         "resolution": SIDE,
     }
@@ -166,7 +174,7 @@ def test_pictures_belong_to_the_images_whatever_their_order_and_company(home, tm
     for name in "zc":
         np.save(tmp_path / f"{name}.npy", np.load(home / f"{name}.npy")[order])
     images = write_table(tmp_path / "images.tsv", NUMBERS[order], "test")
-    changes = {"images": images, "z": tmp_path / "z.npy", "c": tmp_path / "c.npy", "n_samples": 1}
+    changes = {"images": images, "z": tmp_path / "z.npy", "c": tmp_path / "c.npy", "samples": 1}
     assert_same(make(home, tmp_path, **changes), whole["zc"][order][:, :1])
     assert np.abs(make(home, tmp_path, **changes, seed=2) - whole["zc"][order][:, :1]).mean() > 5
 
@@ -222,7 +230,7 @@ def test_z_coarse_is_the_enlarged_picture_of_z(home, whole):
 
 
 def test_at_its_own_size_nothing_is_resampled(home, tmp_path):
-    pictures = make(home, tmp_path, method="z-coarse", image_resolution=SMALL)
+    pictures = make(home, tmp_path, method="z-coarse", resolution=SMALL)
     autoencoder = AutoencoderKL.from_pretrained(home / "model", subfolder="vae")
     decoded = decode_pictures(autoencoder, torch.from_numpy(np.load(home / "z.npy")))
     assert_same(pictures[:, 0], decoded)
@@ -240,12 +248,12 @@ def test_a_method_leaves_the_other_feature_out(home, tmp_path, whole, method, ot
 
 def test_z_is_zc_of_the_empty_text_without_the_doubled_pass(home, tmp_path, whole, monkeypatch):
     sizes = count_passes(monkeypatch)
-    pictures = make(home, tmp_path, method="z", guidance=5.0)
+    pictures = make(home, tmp_path, method="z", guidance_scale=5.0)
     np.testing.assert_array_equal(pictures, whole["z"])
     assert set(sizes) == {8, 6}
     sizes.clear()
-    tower = reconstruction.load_text(home / "model", None, torch.device("cpu"), torch.float32)
-    empty = reconstruction.embed_texts(*tower, [""]).repeat(len(NUMBERS), 1, 1)
+    tower = load_text(home / "model", None, torch.device("cpu"), torch.float32)
+    empty = embed_texts(*tower, [""]).repeat(len(NUMBERS), 1, 1)
     np.save(tmp_path / "empty.npy", empty.numpy())
     guided = make(home, tmp_path, c=tmp_path / "empty.npy")
     assert set(sizes) == {16, 12}
@@ -290,7 +298,7 @@ def test_settings_in_effect_are_written(home, tmp_path):
     for method in ("z", "c", "z-coarse"):
         make(home, tmp_path, method=method)
         with open_reconstructions(tmp_path / "out.h5") as made:
-            names = ("steps", "strength", "guidance", "scheduler")
+            names = ("num_inference_steps", "strength", "guidance_scale", "scheduler")
             found[method] = tuple(made.attrs[name] for name in names)
     assert found == {
         "z": (5, 0.8, 1, "ddim"),
@@ -413,7 +421,7 @@ def test_missing_features_and_settings_are_refused(home, tmp_path):
     with pytest.raises(InputError, match=r"method: expected one of zc, z, c, .* found 'text'"):
         make(home, tmp_path, method="text")
     with pytest.raises(InputError, match=r"reconstruction.resolution: .*multiple of 2 pixels"):
-        make(home, tmp_path, image_resolution=25)
+        make(home, tmp_path, resolution=25)
 
 
 def test_a_network_for_inpainting_is_refused(home, tmp_path):

@@ -5,6 +5,7 @@ import torch
 from diffusers import AutoencoderKL
 from diffusion_models import NETWORK, SCALE, save_model
 
+from nsdldm.diffusion.loading import Model
 from nsdldm.diffusion.strips import decode_strip
 from nsdldm.support.errors import InputError
 
@@ -24,10 +25,9 @@ def decode(files, n_images, names=("a", "b")):
     decode_strip(
         images=files / "images.tsv",
         features=[files / f"{name}.npy" for name in names],
-        model=files / "model",
+        model=Model(files / "model", **NETWORK),
         n_images=n_images,
         output=files / "strip.npy",
-        **NETWORK,
     )
     return np.load(files / "strip.npy")
 

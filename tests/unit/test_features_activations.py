@@ -5,16 +5,16 @@ import pandas as pd
 import pytest
 import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, UNet2DConditionModel
-from diffusion_models import NETWORK, TOKENS, WIDTH, save_model, write_images
+from diffusion_models import NETWORK, TOKENS, WIDTH, nest, save_model, write_images
 from sklearn.random_projection import SparseRandomProjection
 
-from nsdldm.diffusion.denoising import plan_steps
-from nsdldm.diffusion.loading import load_text
+from nsdldm.diffusion.denoising import Denoising, plan_steps
+from nsdldm.diffusion.loading import Model, load_text
+from nsdldm.diffusion.steps import count_steps
 from nsdldm.diffusion.text import embed_texts
-from nsdldm.features import activations, spaces
+from nsdldm.features import activations, trajectories
 from nsdldm.features.activations import (
     PROJECTION_SEED,
-    collect_trajectories,
     make_projection,
     plan_reduction,
     project,
@@ -23,7 +23,7 @@ from nsdldm.features.captions import lend_captions
 from nsdldm.features.grams import compute_grams
 from nsdldm.features.parts import gather_features, plan_bytes
 from nsdldm.features.spaces import plan_spaces
-from nsdldm.features.trajectories import denoise_latents
+from nsdldm.features.trajectories import Trajectories, collect_trajectories, denoise_latents
 from nsdldm.support.batching import draw_noise
 from nsdldm.support.errors import InputError
 from nsdldm.support.files import load_table, save_table
@@ -41,11 +41,11 @@ BLOCKS = {
     | {"d": "up_blocks.0", "e": "up_blocks.2"},
 }
 CHAIN = {
-    "steps": 5,
+    "num_inference_steps": 5,
     "strength": 0.8,
-    "strengths": [0.4, 0.8],
+    "noise_levels": [0.4, 0.8],
     "step_shares": [0.25, 0.5, 1.0],
-    "guidance": 5.0,
+    "guidance_scale": 5.0,
     "noise": "per-image",
     "seed": 1,
     "text": "own",
@@ -82,8 +82,8 @@ def features():
 
 
 def names_of(settings):
-    keys = ("steps", "strengths", "strength", "step_shares", "latent", "blocks")
-    return plan_spaces(**{key: settings[key] for key in keys})
+    keys = ("num_inference_steps", "noise_levels", "strength", "step_shares", "latent", "blocks")
+    return plan_spaces(*(settings[key] for key in keys))
 
 
 def settings_for(folder, model, features, **changes):
@@ -93,7 +93,8 @@ def settings_for(folder, model, features, **changes):
     files = {name: folder / f"{name}.npy" for name in "zc"}
     images = write_images(folder / "images.tsv", NUMBERS)
     outputs = {name: folder / f"out/{name}.npy" for name in names_of(settings)}
-    return {"images": images, "model": model, "outputs": outputs} | files | settings
+    settings = {"images": images, "model": model, "outputs": outputs} | files | settings
+    return nest(settings, model=Model, denoising=Denoising, trajectories=Trajectories)
 
 
 def run(folder, model, features, **changes):
@@ -175,15 +176,16 @@ def test_the_latents_at_the_end_are_those_of_denoise_latents(
     for strength, names in ((0.4, ["zc-n040"]), (0.8, ["zc-n080", "zc-s100"])):
         files = {"images": tmp_path / "images.tsv"}
         files |= {name: tmp_path / f"{name}.npy" for name in ("z", "c", "zc")}
-        chain = {key: CHAIN[key] for key in ("steps", "guidance", "seed")}
+        chain = {key: CHAIN[key] for key in ("num_inference_steps", "guidance_scale", "seed")}
         chain |= {"strength": strength, "scheduler": scheduler, "noise": noise}
-        denoise_latents(**NETWORK, **files, **chain, model=models["two"], batch_size=4)
+        settings = NETWORK | files | chain | {"model": models["two"], "batch_size": 4}
+        denoise_latents(**nest(settings, model=Model, denoising=Denoising))
         for name in names:
             np.testing.assert_array_equal(found[name], np.load(files["zc"]))
 
 
 def test_without_guidance_the_conditional_pass_is_all_there_is(tmp_path, models, features):
-    found = run(tmp_path, models["two"], features, guidance=1)
+    found = run(tmp_path, models["two"], features, guidance_scale=1)
     made = chain_by_hand(models["two"], features, 2, "ddim", guidance=1)[1]["mid_block"]
     np.testing.assert_allclose(found["unet-mid-s050"][2], made.flatten(), atol=1e-4)
 
@@ -211,9 +213,12 @@ def test_controls_are_made_with_the_text_of_nobody_or_of_another(
     for name, array in (("z", z), ("c", given)):
         by_hand[name] = tmp_path / f"{name}.npy"
         np.save(by_hand[name], array)
-    chain = {key: CHAIN[key] for key in ("steps", "guidance", "seed", "strength", "noise")}
+    chain = {
+        key: CHAIN[key]
+        for key in ("num_inference_steps", "guidance_scale", "seed", "strength", "noise")
+    }
     chain |= {"scheduler": scheduler, "batch_size": 4, "model": models["two"]}
-    denoise_latents(**NETWORK, **by_hand, **chain)
+    denoise_latents(**nest(NETWORK | by_hand | chain, model=Model, denoising=Denoising))
     for name in ("zc-n080", "zc-s100"):
         found = np.concatenate([made[name] for made in chunks])
         np.testing.assert_allclose(found, np.load(by_hand["zc"]), rtol=1e-3, atol=1e-3)
@@ -301,15 +306,15 @@ def test_batches_and_chunks_do_not_matter(tmp_path, models, features):
 
 
 def test_memory_that_runs_out_halves_batches(tmp_path, models, features, monkeypatch, caplog):
-    def trace_few(networks, latents, *rest):
-        kept = whole(networks, latents, *rest)
+    def trace_few(denoiser, latents, *rest):
+        kept = whole(denoiser, latents, *rest)
         if len(latents) > 2:
             raise torch.OutOfMemoryError
         return kept
 
     expected = run(tmp_path, models["two"], features, batch_size=2)
-    whole = activations.trace
-    monkeypatch.setattr(activations, "trace", trace_few)
+    whole = trajectories.trace
+    monkeypatch.setattr(trajectories, "trace", trace_few)
     found = run(tmp_path, models["two"], features, batch_size=5)
     assert "going on with 2" in caplog.text
     for name, array in expected.items():
@@ -321,8 +326,8 @@ def test_hooks_are_removed_whatever_happens(tmp_path, models, features, monkeypa
         networks.append(whole(*args))
         return networks[-1]
 
-    networks, whole = [], activations._load_networks
-    monkeypatch.setattr(activations, "_load_networks", load)
+    networks, whole = [], trajectories.open_denoiser
+    monkeypatch.setattr(trajectories, "open_denoiser", load)
     run(tmp_path, models["two"], features)
     monkeypatch.setattr(activations, "denoise", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
@@ -383,7 +388,7 @@ def test_bytes_are_planned_and_logged_before_the_run(tmp_path, models, features,
     settings = settings_for(tmp_path, models["two"], features, width=100, reduction="pooling")
     collect_trajectories(**settings)
     shapes = {name: np.load(path).shape[1:] for name, path in settings["outputs"].items()}
-    planned = plan_bytes(N, shapes, dict.fromkeys(shapes, np.float32))
+    planned = plan_bytes(N, {name: (shape, np.float32) for name, shape in shapes.items()})
     for name, path in settings["outputs"].items():
         assert planned[name] == path.stat().st_size - 128
         assert np.prod(shapes[name]) <= (256 if name.startswith("zc") else 100)
@@ -393,9 +398,9 @@ def test_bytes_are_planned_and_logged_before_the_run(tmp_path, models, features,
 
 def test_whole_activations_take_two_bytes_a_number():
     # up_blocks.1 of Stable Diffusion 1.4 at 320 px, the images of a subject of NSD: 10 GB a step.
-    shapes = {"unet-up2-s100": (1280 * 20 * 20,), "zc-s100": (4, 40, 40)}
-    dtypes = {"unet-up2-s100": np.float16, "zc-s100": np.float32}
-    sizes = plan_bytes(9841, shapes, dtypes)
+    kinds = {"unet-up2-s100": ((1280 * 20 * 20,), np.float16)}
+    kinds |= {"zc-s100": ((4, 40, 40), np.float32)}
+    sizes = plan_bytes(9841, kinds)
     assert sizes == {"unet-up2-s100": 10_077_184_000, "zc-s100": 251_929_600}
 
 
@@ -441,11 +446,11 @@ def test_activations_beyond_float16_are_refused(tmp_path, models, features, monk
 
 def test_too_little_space_is_said_before_the_pass(tmp_path, models, features, monkeypatch, caplog):
     settings = settings_for(tmp_path, models["two"], features, reduction="exact", n_chunks=2)
-    usage = activations.shutil.disk_usage(tmp_path)
+    usage = trajectories.shutil.disk_usage(tmp_path)
     for free, problem in ((1000, "own"), (50_000, "all")):
         found = usage._replace(free=free)
         with monkeypatch.context() as patch:
-            patch.setattr(activations.shutil, "disk_usage", lambda _, found=found: found)
+            patch.setattr(trajectories.shutil, "disk_usage", lambda _, found=found: found)
             if problem == "own":
                 with pytest.raises(InputError, match=r"GB of free space .*found 0.000 GB"):
                     collect_trajectories(**settings)
@@ -456,14 +461,7 @@ def test_too_little_space_is_said_before_the_pass(tmp_path, models, features, mo
 
 
 def test_spaces_are_named_by_percents_of_level_and_steps():
-    plan = plan_spaces(
-        steps=50,
-        strengths=[0.2, 0.58, 1],
-        strength=0.8,
-        step_shares=[0.01, 0.25, 1],
-        latent="x0",
-        blocks={"mid": "mid_block"},
-    )
+    plan = plan_spaces(50, [0.2, 0.58, 1], 0.8, [0.01, 0.25, 1], "x0", {"mid": "mid_block"})
     assert plan == {
         "zc-n020": (0.2, 10, "x_t"),
         # As diffusers, which takes 50 x 0.58 = 28.999999999999996 as it is.
@@ -479,15 +477,18 @@ def test_spaces_are_named_by_percents_of_level_and_steps():
     for steps in (5, 10, 50):
         for share in np.arange(1, 101) / 100:
             n = len(plan_steps(DDIMScheduler(), steps, share))
-            assert spaces.count_steps(steps, share) == n
+            assert count_steps(steps, share) == n
 
 
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"strengths": [0.4, 0.5]}, r"noise_levels: .*different number of the 5 steps.*\[2, 2\]"),
-        ({"strengths": [0]}, r"noise_levels: expected whole percents above 0"),
-        ({"strengths": [0.255]}, r"noise_levels: .*found 0.255"),
+        (
+            {"noise_levels": [0.4, 0.5]},
+            r"noise_levels: .*different number of the 5 steps.*\[2, 2\]",
+        ),
+        ({"noise_levels": [0]}, r"noise_levels: expected whole percents above 0"),
+        ({"noise_levels": [0.255]}, r"noise_levels: .*found 0.255"),
         ({"step_shares": [0.5, 0.6]}, r"step_shares: .*different number of the 4 steps"),
         ({"step_shares": [1.01]}, r"step_shares: expected whole percents"),
         ({"latent": "eps"}, r"trajectories.latent: expected one of x_t, x0, found 'eps'"),
@@ -514,7 +515,8 @@ def test_settings_that_cannot_be_used_are_refused(tmp_path, models, features, ch
         settings = settings_for(tmp_path, models["two"], features, **changes)
     except InputError:
         # plan_spaces, asked for the names, refuses them itself.
-        settings = settings_for(tmp_path, models["two"], features) | changes
+        settings = settings_for(tmp_path, models["two"], features)
+        settings["trajectories"] = settings["trajectories"]._replace(**changes)
     with pytest.raises(InputError, match=message):
         collect_trajectories(**settings)
     assert not (tmp_path / "out").exists()

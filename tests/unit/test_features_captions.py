@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
-from diffusion_models import DEMO_MODEL, END, NETWORK, START, write_images
+from diffusion_models import DEMO_MODEL, END, NETWORK, START, nest, write_images
 from nsd_files import write_captions
 
-from nsdldm.diffusion.loading import load_text
+from nsdldm.diffusion.loading import Model, load_text
 from nsdldm.diffusion.text import embed_texts
 from nsdldm.features import captions
 from nsdldm.features.captions import embed_captions
@@ -34,7 +34,8 @@ def files(tmp_path):
 def embed(files, out, numbers=tuple(CAPTIONS), batch_size=64):
     images = write_images(out / "images.tsv", numbers)
     settings = {"model": DEMO_MODEL, "batch_size": batch_size, "c": out / "c.npy"}
-    embed_captions(images=images, captions=files, **NETWORK, **settings)
+    settings = NETWORK | {"images": images, "captions": files} | settings
+    embed_captions(**nest(settings, model=Model))
     return np.load(out / "c.npy")
 
 

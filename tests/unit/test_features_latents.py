@@ -2,11 +2,12 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL, VQModel
-from diffusion_models import NETWORK, SCALE, save_model, write_images
+from diffusion_models import NETWORK, SCALE, nest, save_model, write_images
 from nsd_files import write_stimuli
 from PIL import Image
 
 from nsdldm.diffusion.latents import latent_shape, prepare_pictures
+from nsdldm.diffusion.loading import Model
 from nsdldm.diffusion.reconstruction import decode_pictures
 from nsdldm.features import latents
 from nsdldm.features.latents import encode_latents
@@ -38,7 +39,7 @@ def encode(folder, out, numbers=NUMBERS, batch_size=3, **changes):
         "z": out / "z.npy",
         "z_logvar": out / "z_logvar.npy",
     }
-    encode_latents(**NETWORK | settings | changes)
+    encode_latents(**nest(NETWORK | settings | changes, model=Model))
     return np.load(out / "z.npy"), np.load(out / "z_logvar.npy")
 
 

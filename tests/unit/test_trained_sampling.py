@@ -17,15 +17,16 @@ from diffusion_files import (
     training_settings,
     write_all,
 )
-from diffusion_models import SCALE
+from diffusion_models import SCALE, nest
 
+from nsdldm.diffusion.loading import Model
 from nsdldm.diffusion.pictures import ATTRIBUTES, gather_reconstructions, open_reconstructions
 from nsdldm.support.batching import draw_noise
 from nsdldm.support.errors import InputError
 from nsdldm.trained import sampling
 from nsdldm.trained.checkpoints import load_weights, save_weights
 from nsdldm.trained.diffusion import fine_tune_diffusion, load_diffusion
-from nsdldm.trained.sampling import describe_fit, reconstruct_trained
+from nsdldm.trained.sampling import Sampling, describe_fit, reconstruct_trained
 
 SIDE, SAMPLES = 16, 2
 
@@ -50,17 +51,17 @@ def home(tmp_path_factory):
 
 def settings_for(home, folder, subject="subj01", **changes):
     names = {"images": "images.tsv", "responses": "test.npy", "rows": "test.tsv"}
-    return {
+    settings = {
         "method": "fcae",
         "subject": subject,
         **{key: home / subject / name for key, name in names.items()},
         "weights": home / "weights.safetensors",
         "model": home / "model",
         "revision": None,
-        "image_resolution": SIDE,
-        "steps": 4,
+        "resolution": SIDE,
+        "num_inference_steps": 4,
         "scheduler": "ddim",
-        "n_samples": SAMPLES,
+        "samples": SAMPLES,
         "seed": 1,
         "device": "cpu",
         "dtype": "float32",
@@ -69,6 +70,7 @@ def settings_for(home, folder, subject="subj01", **changes):
         "n_chunks": 1,
         "output": folder / "out.h5",
     } | changes
+    return nest(settings, model=Model, sampling=Sampling)
 
 
 def make(home, folder, **changes):
@@ -149,8 +151,8 @@ def test_the_file_says_how_pictures_were_made(home, tmp_path):
         "revision": "",
         "seed": 1,
         "strength": 1,
-        "guidance": 1,
-        "steps": 4,
+        "guidance_scale": 1,
+        "num_inference_steps": 4,
         "scheduler": "ddim",
         "resolution": SIDE,
         "trained_on": "subj01 subj02",

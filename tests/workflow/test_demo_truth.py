@@ -13,6 +13,7 @@ import pytest
 
 from nsdldm.demo.release import simulate_subject
 from nsdldm.demo.stimuli import simulate_stimuli
+from nsdldm.diffusion.loading import Model
 from nsdldm.encoding.fits import FitSettings, fit_encoders
 from nsdldm.encoding.scores import score_encoders
 from nsdldm.features.captions import embed_captions
@@ -130,8 +131,8 @@ def prepare(folder):
         outputs={"cortex": data.whole},
         partial=folder / "partial",
     )
-    model = {"model": PROJECT / "resources/demo_model", "revision": None, "device": "cpu"}
-    model |= {"dtype": "auto", "batch_size": CONFIG["model"]["batch_size"]}
+    batch_size = CONFIG["model"]["batch_size"]
+    model = {"model": Model(PROJECT / "resources/demo_model", None, "cpu", "auto", batch_size)}
     features = {"z": folder / "z.npy", "c": folder / "c.npy"}
     encode_latents(
         images=data.images,
