@@ -90,17 +90,17 @@ def run(options, method, stage):
     settings = resolve(method, {"preset": method}, options.size)
     torch.manual_seed(0)
     network, shapes = make_network(options, device, settings, stage)
-    plan = loop.make_plan(settings[stage], 0)
-    plan = plan._replace(batch_size=options.batch_size or plan.batch_size)
+    schedule = loop.make_schedule(settings[stage], 0)
+    schedule = schedule._replace(batch_size=options.batch_size or schedule.batch_size)
     shapes = {"responses": (pad_length(options.voxels, settings["stage1"]["patch"]),)} | shapes
-    batch = {name: torch.randn(plan.batch_size, *shape) for name, shape in shapes.items()}
-    batch["subject"] = torch.zeros(plan.batch_size, dtype=torch.int64)
+    batch = {name: torch.randn(schedule.batch_size, *shape) for name, shape in shapes.items()}
+    batch["subject"] = torch.zeros(schedule.batch_size, dtype=torch.int64)
     if "picture" in batch:
         batch["picture"] = (batch["picture"] * 50 + 128).clamp(0, 255).byte()
     precision = loop.choose_precision(options.precision, device)
-    # The loop's own step, without its checkpoints and held-back rows.
-    training = loop._Training(network.to(device).train(), plan, device, precision)
-    rows, seconds = np.arange(plan.batch_size), []
+    # The loop's own step, without its checkpoints and validation rows.
+    training = loop._Training(network.to(device).train(), schedule, device, precision)
+    rows, seconds = np.arange(schedule.batch_size), []
     for step in range(3 + options.steps):
         start = time.perf_counter()
         losses = training.step(lambda chosen: batch, rows, step, 1000)
@@ -116,7 +116,12 @@ def run(options, method, stage):
     middle = statistics.median(seconds[3:])
     counts = count_parameters(network), sum(p.numel() for p in training.parameters.values())
     cells = [method, stage[-1], *(f"{count / 1e6:.1f}" for count in counts)]
-    cells += [plan.batch_size, f"{middle:.3f}", f"{plan.batch_size / middle:.1f}", f"{peak:.1f}"]
+    cells += [
+        schedule.batch_size,
+        f"{middle:.3f}",
+        f"{schedule.batch_size / middle:.1f}",
+        f"{peak:.1f}",
+    ]
     print("| " + " | ".join(map(str, cells)) + " |", flush=True)
 
 

@@ -60,6 +60,8 @@ RELEASE = Release(config)
 DEVICE = config["model"]["device"]
 if config["dataset"] == "nsd" and DEVICE == "auto":
     DEVICE = "prefer-cuda"
+MODEL = config["model"] | {"device": DEVICE}
+del MODEL["resolution"]
 
 
 def stored(path, retrieve=True):
@@ -108,6 +110,18 @@ def of_cohort(template):
 def choose(section, *keys):
     """Settings of a section as params of a rule, each under the name of its key."""
     return {key: config[section][key] for key in keys}
+
+
+def needs(mem_mb, runtime, **others):
+    """Resources of a job: megabytes and minutes that grow with every attempt, and others."""
+    return {"mem_mb": growing(mem_mb), "runtime": growing(runtime)} | others
+
+
+def figure(stem, category, caption=None, **labels):
+    """Files of a figure as outputs: pixels, which the report shows, vectors and numbers."""
+    caption = f"../report/{caption or os.path.basename(stem)}.rst"
+    shown = report(f"{stem}.png", caption=caption, category=category, labels=labels)
+    return {"png": shown, "pdf": f"{stem}.pdf", "tsv": f"{stem}.tsv"}
 
 
 def growing(amount):

@@ -1,12 +1,22 @@
 # Feature spaces of the images a subject saw: z, c and z_c, latents and U-Net activations along the
 # reverse process, and what the configuration adds.
 
+# What passes along the reverse process leave, chunk by chunk of the images.
+CHUNKS = {
+    name: collect(
+        "results/{{subject}}/trajectories/{space}.{chunk}.npy",
+        space=spaces,
+        chunk=range(config["trajectories"]["chunks"]),
+    )
+    for name, spaces in vars(SPACES).items()
+}
+
 
 rule encode_latents:
     input:
         images="results/{subject}/images.tsv",
         stimuli=RELEASE.locate_stimuli(),
-        model=list_model(config),
+        files=list_model(config),
     output:
         z="results/{subject}/features/z.npy",
         z_logvar="results/{subject}/features/z_logvar.npy",
@@ -18,16 +28,10 @@ rule encode_latents:
         "../envs/torch.yaml"
     threads: 8
     resources:
-        gpu=1,
-        mem_mb=growing(16000),
-        runtime=growing(60),
+        **needs(16000, 60, gpu=1),
     params:
-        model=model_path,
-        revision=lookup("model/revision", within=config),
-        device=DEVICE,
-        dtype=lookup("model/dtype", within=config),
-        batch_size=lookup("model/batch_size", within=config),
-        resolution=lookup("model/resolution", within=config),
+        **choose("model", "resolution"),
+        model=MODEL,
         code=digest("workflow_scripts/encode_latents.py"),
     script:
         "../workflow_scripts/encode_latents.py"
@@ -37,9 +41,9 @@ rule embed_captions:
     input:
         images="results/{subject}/images.tsv",
         captions=stored(RELEASE.list_captions()),
-        model=list_model(config),
+        files=list_model(config),
     output:
-        "results/{subject}/features/c.npy",
+        c="results/{subject}/features/c.npy",
     log:
         "logs/{subject}/embed_captions.log",
     benchmark:
@@ -48,15 +52,9 @@ rule embed_captions:
         "../envs/torch.yaml"
     threads: 8
     resources:
-        gpu=1,
-        mem_mb=growing(16000),
-        runtime=growing(60),
+        **needs(16000, 60, gpu=1),
     params:
-        model=model_path,
-        revision=lookup("model/revision", within=config),
-        device=DEVICE,
-        dtype=lookup("model/dtype", within=config),
-        batch_size=lookup("model/batch_size", within=config),
+        model=MODEL,
         code=digest("workflow_scripts/embed_captions.py"),
     script:
         "../workflow_scripts/embed_captions.py"
@@ -67,9 +65,9 @@ rule denoise_latents:
         images="results/{subject}/images.tsv",
         z="results/{subject}/features/z.npy",
         c="results/{subject}/features/c.npy",
-        model=list_model(config),
+        files=list_model(config),
     output:
-        "results/{subject}/features/zc.npy",
+        zc="results/{subject}/features/zc.npy",
     log:
         "logs/{subject}/denoise_latents.log",
     benchmark:
@@ -78,21 +76,10 @@ rule denoise_latents:
         "../envs/torch.yaml"
     threads: 8
     resources:
-        gpu=1,
-        mem_mb=growing(16000),
-        runtime=growing(180),
+        **needs(16000, 180, gpu=1),
     params:
-        model=model_path,
-        revision=lookup("model/revision", within=config),
-        device=DEVICE,
-        dtype=lookup("model/dtype", within=config),
-        batch_size=lookup("model/batch_size", within=config),
-        steps=lookup("denoising/num_inference_steps", within=config),
-        strength=lookup("denoising/strength", within=config),
-        guidance=lookup("denoising/guidance_scale", within=config),
-        scheduler=lookup("denoising/scheduler", within=config),
-        noise=lookup("denoising/noise", within=config),
-        seed=lookup("denoising/seed", within=config),
+        model=MODEL,
+        denoising=config["denoising"],
         code=digest("workflow_scripts/denoise_latents.py"),
     script:
         "../workflow_scripts/denoise_latents.py"
@@ -103,7 +90,7 @@ rule collect_trajectories:
         images="results/{subject}/images.tsv",
         z="results/{subject}/features/z.npy",
         c="results/{subject}/features/c.npy",
-        model=list_model(config),
+        files=list_model(config),
     output:
         temp(
             collect(
@@ -119,30 +106,17 @@ rule collect_trajectories:
         "../envs/torch.yaml"
     threads: 8
     resources:
-        gpu=1,
-        mem_mb=growing(16000),
-        runtime=growing(120),
+        **needs(16000, 120, gpu=1),
     params:
         spaces=SPACES.path,
-        model=model_path,
-        revision=lookup("model/revision", within=config),
-        device=DEVICE,
-        dtype=lookup("model/dtype", within=config),
-        batch_size=lookup("model/batch_size", within=config),
-        steps=lookup("denoising/num_inference_steps", within=config),
-        strength=lookup("denoising/strength", within=config),
-        guidance=lookup("denoising/guidance_scale", within=config),
-        scheduler=lookup("denoising/scheduler", within=config),
-        noise=lookup("denoising/noise", within=config),
-        seed=lookup("denoising/seed", within=config),
+        model=MODEL,
+        denoising=config["denoising"],
+        trajectories=choose(
+            *("trajectories", "noise_levels", "step_shares", "latent", "blocks"),
+            *("reduction", "width"),
+        ),
         text="own",
-        strengths=lookup("trajectories/noise_levels", within=config),
-        step_shares=lookup("trajectories/step_shares", within=config),
-        latent=lookup("trajectories/latent", within=config),
-        blocks=lookup("trajectories/blocks", within=config),
-        reduction=lookup("trajectories/reduction", within=config),
-        width=lookup("trajectories/width", within=config),
-        n_chunks=lookup("trajectories/chunks", within=config),
+        n_chunks=config["trajectories"]["chunks"],
         code=digest("workflow_scripts/collect_trajectories.py"),
     script:
         "../workflow_scripts/collect_trajectories.py"
@@ -153,7 +127,7 @@ use rule collect_trajectories as collect_variants with:
         temp(
             collect(
                 "results/{{subject}}/trajectories/{space}-{{variant}}.{{chunk}}.npy",
-                space=STEP_SPACES,
+                space=SPACES.steps,
             )
         ),
     log:
@@ -161,10 +135,9 @@ use rule collect_trajectories as collect_variants with:
     benchmark:
         "benchmarks/{subject}/collect_variants.{variant}.{chunk}.tsv"
     params:
-        spaces=STEP_SPACES,
-        noise=lambda wildcards: find_chain(config, wildcards.variant)["noise"],
-        seed=lambda wildcards: find_chain(config, wildcards.variant)["seed"],
-        text=lambda wildcards: find_chain(config, wildcards.variant)["text"],
+        spaces=SPACES.steps,
+        denoising=lambda wildcards: find_chain(config, wildcards.variant)[0],
+        text=lambda wildcards: find_chain(config, wildcards.variant)[1],
 
 
 use rule collect_trajectories as collect_controls with:
@@ -172,7 +145,7 @@ use rule collect_trajectories as collect_controls with:
         temp(
             collect(
                 "results/{{subject}}/trajectories/{space}-{{control}}.{{chunk}}.npy",
-                space=LEVEL_SPACES + STEP_SPACES,
+                space=SPACES.latents,
             )
         ),
     log:
@@ -180,85 +153,64 @@ use rule collect_trajectories as collect_controls with:
     benchmark:
         "benchmarks/{subject}/collect_controls.{control}.{chunk}.tsv"
     params:
-        spaces=LEVEL_SPACES + STEP_SPACES,
+        spaces=SPACES.latents,
         text="{control}",
 
 
 rule gather_features:
     input:
         images="results/{subject}/images.tsv",
-        chunks=collect(
-            "results/{{subject}}/trajectories/{space}.{chunk}.npy",
-            space=LEVEL_SPACES + STEP_SPACES,
-            chunk=range(config["trajectories"]["chunks"]),
-        ),
+        chunks=CHUNKS["levels"] + CHUNKS["steps"],
     output:
-        collect(
-            "results/{{subject}}/features/{space}.npy",
-            space=LEVEL_SPACES + STEP_SPACES,
-        ),
+        collect("results/{{subject}}/features/{space}.npy", space=SPACES.latents),
     log:
         "logs/{subject}/gather_features.log",
     conda:
         "../envs/torch.yaml"
     resources:
-        mem_mb=growing(4000),
-        runtime=growing(60),
+        **needs(4000, 60),
     params:
-        spaces=LEVEL_SPACES + STEP_SPACES,
-        n_chunks=lookup("trajectories/chunks", within=config),
+        spaces=SPACES.latents,
         code=digest("workflow_scripts/gather_features.py"),
     script:
         "../workflow_scripts/gather_features.py"
 
 
-if VARIANTS:
+if SPACES.variants:
 
     use rule gather_features as gather_variants with:
         input:
             images="results/{subject}/images.tsv",
-            chunks=collect(
-                "results/{{subject}}/trajectories/{space}.{chunk}.npy",
-                space=VARIANT_SPACES,
-                chunk=range(config["trajectories"]["chunks"]),
-            ),
+            chunks=CHUNKS["variants"],
         output:
-            collect("results/{{subject}}/features/{space}.npy", space=VARIANT_SPACES),
+            collect("results/{{subject}}/features/{space}.npy", space=SPACES.variants),
         log:
             "logs/{subject}/gather_variants.log",
         params:
-            spaces=VARIANT_SPACES,
+            spaces=SPACES.variants,
 
 
-if CONTROLS:
+if SPACES.controls:
 
     use rule gather_features as gather_controls with:
         input:
             images="results/{subject}/images.tsv",
-            chunks=collect(
-                "results/{{subject}}/trajectories/{space}.{chunk}.npy",
-                space=CONTROL_SPACES,
-                chunk=range(config["trajectories"]["chunks"]),
-            ),
+            chunks=CHUNKS["controls"],
         output:
-            collect("results/{{subject}}/features/{space}.npy", space=CONTROL_SPACES),
+            collect("results/{{subject}}/features/{space}.npy", space=SPACES.controls),
         log:
             "logs/{subject}/gather_controls.log",
         params:
-            spaces=CONTROL_SPACES,
+            spaces=SPACES.controls,
 
 
 # Activations are never gathered: of their chunks only this is kept.
 rule compute_grams:
     input:
         images="results/{subject}/images.tsv",
-        chunks=collect(
-            "results/{{subject}}/trajectories/{space}.{chunk}.npy",
-            space=BLOCK_SPACES,
-            chunk=range(config["trajectories"]["chunks"]),
-        ),
+        chunks=CHUNKS["blocks"],
     output:
-        collect("results/{{subject}}/grams/{space}.npy", space=BLOCK_SPACES),
+        collect("results/{{subject}}/grams/{space}.npy", space=SPACES.blocks),
     log:
         "logs/{subject}/compute_grams.log",
     benchmark:
@@ -267,12 +219,9 @@ rule compute_grams:
         "../envs/torch.yaml"
     threads: 8
     resources:
-        gpu=1,
-        mem_mb=growing(16000),
-        runtime=growing(30),
+        **needs(16000, 30, gpu=1),
     params:
-        spaces=BLOCK_SPACES,
-        n_chunks=lookup("trajectories/chunks", within=config),
+        spaces=SPACES.blocks,
         device=DEVICE,
         code=digest("workflow_scripts/compute_grams.py"),
     script:
@@ -295,14 +244,12 @@ rule compute_features:
         "../envs/torch.yaml"
     threads: 8
     resources:
-        gpu=1,
-        mem_mb=growing(16000),
-        runtime=growing(120),
+        **needs(16000, 120, gpu=1),
     params:
+        **choose("model", "batch_size"),
         function=lookup("feature_spaces/{space}/function", within=config),
         settings=lookup("feature_spaces/{space}/settings", within=config),
         device=DEVICE,
-        batch_size=lookup("model/batch_size", within=config),
         function_code=lambda wildcards: digest_function(
             config["feature_spaces"][wildcards.space]["function"]
         ),

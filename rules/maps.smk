@@ -103,10 +103,7 @@ rule decode_strip:
         mem_mb=growing(8000),
         runtime=growing(15),
     params:
-        model=model_path,
-        revision=lookup("model/revision", within=config),
-        device=DEVICE,
-        dtype=lookup("model/dtype", within=config),
+        model=MODEL,
         n_images=3,
         code=digest("workflow_scripts/decode_strip.py"),
     script:

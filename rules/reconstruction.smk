@@ -19,7 +19,7 @@ rule reconstruct_images:
         images="results/{subject}/images.tsv",
         z=lambda wildcards: TAKEN["z"][wildcards.method],
         c=lambda wildcards: TAKEN["c"][wildcards.method],
-        model=list_model(config),
+        files=list_model(config),
     output:
         temp("results/{subject}/{protocol}/reconstructions/{method}.{chunk}.h5"),
     log:
@@ -36,21 +36,19 @@ rule reconstruct_images:
         mem_mb=growing(16000),
         runtime=growing(120),
     params:
-        model=model_path,
-        revision=lookup("model/revision", within=config),
-        device=DEVICE,
-        dtype=lookup("model/dtype", within=config),
-        batch_size=lookup("model/batch_size", within=config),
-        latent_resolution=lookup("model/resolution", within=config),
-        image_resolution=lookup("reconstruction/resolution", within=config),
-        steps=lookup("reconstruction/num_inference_steps", within=config),
-        strength=lookup("reconstruction/strength", within=config),
-        guidance=lookup("reconstruction/guidance_scale", within=config),
-        scheduler=lookup("reconstruction/scheduler", within=config),
-        n_samples=lookup("reconstruction/samples", within=config),
-        seed=lookup("reconstruction/seed", within=config),
-        compile=lookup("reconstruction/compile", within=config),
-        n_chunks=lookup("reconstruction/chunks", within=config),
+        model=MODEL,
+        latent_resolution=config["model"]["resolution"],
+        settings=choose(
+            *(
+                "reconstruction",
+                "resolution",
+                "samples",
+                "num_inference_steps",
+                "strength",
+            ),
+            *("guidance_scale", "scheduler", "seed", "compile"),
+        ),
+        n_chunks=config["reconstruction"]["chunks"],
         code=digest("workflow_scripts/reconstruct_images.py"),
     script:
         "../workflow_scripts/reconstruct_images.py"

@@ -28,7 +28,7 @@ rule join_responses:
         runtime=growing(30),
     params:
         train_on=lookup("trained/train_on", within=config),
-        held_back=lookup("trained/validation", within=config),
+        validation=lookup("trained/validation", within=config),
         seed=lookup("trained/seed", within=config),
         code=digest("workflow_scripts/join_responses.py"),
     script:
@@ -161,7 +161,7 @@ rule fine_tune_diffusion:
     params:
         subjects=lambda wildcards: TRAINING.list_cohort(wildcards.cohort),
         settings=lambda wildcards: TRAINING.methods[wildcards.method]["stage3"],
-        model=model_path,
+        model=config["model"]["path"],
         revision=lookup("model/revision", within=config),
         partial="results/{cohort}/trained/partial/diffusion.{method}.safetensors",
         precision=lookup("trained/precision", within=config),
@@ -193,17 +193,10 @@ rule reconstruct_trained:
         mem_mb=growing(16000),
         runtime=growing(120),
     params:
-        model=model_path,
-        revision=lookup("model/revision", within=config),
-        device=DEVICE,
-        dtype=lookup("model/dtype", within=config),
-        batch_size=lookup("model/batch_size", within=config),
-        image_resolution=lookup("model/resolution", within=config),
-        steps=lookup("trained/sampling/num_inference_steps", within=config),
-        scheduler=lookup("trained/sampling/scheduler", within=config),
-        n_samples=lookup("trained/sampling/samples", within=config),
-        seed=lookup("reconstruction/seed", within=config),
-        n_chunks=lookup("reconstruction/chunks", within=config),
+        model=MODEL,
+        resolution=config["model"]["resolution"],
+        sampling=config["trained"]["sampling"] | choose("reconstruction", "seed"),
+        n_chunks=config["reconstruction"]["chunks"],
         code=digest("workflow_scripts/reconstruct_trained.py"),
     script:
         "../workflow_scripts/reconstruct_trained.py"
@@ -246,7 +239,7 @@ rule evaluate_encoders:
         before={
             method: TRAINING.methods[method]["encoder"] for method in TRAINING.aligned
         },
-        n_bootstrap=lookup("evaluation/bootstrap", within=config),
+        bootstrap=lookup("evaluation/bootstrap", within=config),
         seed=lookup("evaluation/seed", within=config),
         device=DEVICE,
         code=digest("workflow_scripts/evaluate_encoders.py"),

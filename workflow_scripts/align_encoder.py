@@ -2,6 +2,7 @@
 
 from nsdldm.support.logs import logged
 from nsdldm.trained.alignment import align_encoder
+from nsdldm.trained.loop import Files
 from nsdldm.trained.parallel import run_on_all_gpus
 
 if __name__ == "__main__":
@@ -13,6 +14,6 @@ if __name__ == "__main__":
             # Lists in the order of subjects.
             **{key: dict(zip(params.subjects, given[key], strict=True)) for key in names},
             **{key: given[key] for key in ("encoder", "stimuli")},
-            **dict(snakemake.output.items()),
-            **{key: v for key, v in params.items() if key not in ("code", "subjects")},
+            **{key: params[key] for key in ("settings", "seed", "device", "precision")},
+            files=Files(params.partial, *snakemake.output),
         )

@@ -1,13 +1,16 @@
 """Decode latents of a few test images of one subject, to be drawn beside maps."""
 
+from nsdldm.diffusion.loading import Model
 from nsdldm.diffusion.strips import decode_strip
 from nsdldm.support.logs import logged
 
 if __name__ == "__main__":
+    given, params = snakemake.input, snakemake.params
     with logged(snakemake.log[0]):
         decode_strip(
-            images=snakemake.input.images,
-            features=snakemake.input.features,
-            **{key: value for key, value in snakemake.params.items() if key != "code"},
+            images=given.images,
+            features=given.features,
+            model=Model(**params.model),
+            n_images=params.n_images,
             output=snakemake.output[0],
         )

@@ -1,6 +1,7 @@
 """Train the autoencoder of masked responses of one cohort."""
 
 from nsdldm.support.logs import logged
+from nsdldm.trained.loop import Files
 from nsdldm.trained.parallel import run_on_all_gpus
 from nsdldm.trained.pretraining import pretrain_encoder
 
@@ -11,6 +12,6 @@ if __name__ == "__main__":
             pretrain_encoder,
             # Lists in the order of subjects.
             **{k: dict(zip(params.subjects, given[k], strict=True)) for k in ("responses", "rows")},
-            **dict(snakemake.output.items()),
-            **{key: v for key, v in params.items() if key not in ("code", "subjects")},
+            **{key: params[key] for key in ("settings", "seed", "device", "precision")},
+            files=Files(params.partial, *snakemake.output),
         )

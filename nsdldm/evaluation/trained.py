@@ -44,7 +44,7 @@ RIDGE = {
 }
 # Whose settings were chosen for our data: at the sizes of the demo those of these presets alone.
 TUNED_PRESETS = ("fcae", "fcae-base")
-TUNED = "stages 2 and 3, by held-back losses with test scores in sight"
+TUNED = "stages 2 and 3, by validation losses with test scores in sight"
 NOT_TUNED = {"demo": "no; settings chosen for fcae", "full": "no; published or usual settings"}
 NOT_STATED = "not stated"
 # In the metadata of weights beside the counts of parts.

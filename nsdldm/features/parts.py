@@ -54,6 +54,30 @@ def row_blocks(n, size=ROWS):
     return [slice(start, min(start + size, n)) for start in range(0, n, size)]
 
 
+def group_chunks(spaces, paths):
+    """Divide files of chunks by feature space.
+
+    Parameters
+    ----------
+    spaces : sequence of str
+    paths : sequence of path
+        All chunks of the first space in order, then those of the next.
+
+    Returns
+    -------
+    dict of str to list of path
+
+    Raises
+    ------
+    ValueError
+        The spaces cannot have equally many.
+    """
+    n, rest = divmod(len(paths), len(spaces))
+    if rest:
+        raise ValueError(f"{len(paths)} chunks of {len(spaces)} spaces")
+    return {space: list(paths[n * k : n * (k + 1)]) for k, space in enumerate(spaces)}
+
+
 def gather_features(*, chunks, images, outputs):
     """Join the chunks of feature spaces, a few rows at a time.
 

@@ -28,8 +28,8 @@ from nsdldm.plots.style import (
 
 logger = logging.getLogger(__name__)
 
-COLUMNS = ("step", "epoch", "rate", "loss", "held_back")
-# Okabe and Ito's, for the parts of a loss; the whole is black and held-back images are red.
+COLUMNS = ("step", "epoch", "learning_rate", "loss", "validation")
+# Okabe and Ito's, for the parts of a loss; the whole is black and validation images are red.
 PARTS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#7f6000")
 HELD_BACK = "#d01c1c"
 ACROSS = 3
@@ -47,8 +47,8 @@ def plot_training_curves(*, curves, cohort, demo, png, pdf):
     Parameters
     ----------
     curves : dict of path
-        Tables by the name of the training, with the columns step, epoch, rate, loss (mean since the
-        row before), held_back (loss of held-back training images; NaN where it was not computed),
+        Tables by the name of the training, with the columns step, epoch, learning_rate, loss (mean
+        since the row before), validation (the loss of those images; NaN where it was not computed),
         seconds if known, and one for each part of the loss.
     cohort : str
         Whose responses they were trained on, for the title.
@@ -109,7 +109,7 @@ def draw_curves(tables, cohort, demo):
 
 
 def _draw_training(axes, table):
-    """Draw the loss, its parts and that of held-back images over epochs."""
+    """Draw the loss, its parts and that of validation images over epochs."""
     others = (*COLUMNS, "seconds")
     # What is only logged is no part of the loss.
     parts = [name for name in table if name not in others and not name.startswith("logged_")]
@@ -119,13 +119,13 @@ def _draw_training(axes, table):
             table["epoch"], table[name], color=colour, linewidth=0.7, label=name.replace("_", " ")
         )
     axes.plot(table["epoch"], table["loss"], color=INK, linewidth=1, label="loss")
-    known = table[table["held_back"].notna()]
+    known = table[table["validation"].notna()]
     if len(known):
         style = {"color": HELD_BACK, "linewidth": 0.7, "marker": "o", "markersize": 1.8}
-        axes.plot(known["epoch"], known["held_back"], label="held back", **style)
-        best = known.loc[known["held_back"].idxmin()]
+        axes.plot(known["epoch"], known["validation"], label="validation", **style)
+        best = known.loc[known["validation"].idxmin()]
         style = {"color": HELD_BACK, "marker": "o", "markersize": 4.5, "fillstyle": "none"}
-        axes.plot(best["epoch"], best["held_back"], linewidth=0, clip_on=False, **style)
+        axes.plot(best["epoch"], best["validation"], linewidth=0, clip_on=False, **style)
     if 0 < table["loss"].min() < DEEP * table["loss"].iloc[0]:
         axes.set_yscale("log")
     else:
@@ -147,13 +147,13 @@ def _draw_training(axes, table):
 
 
 def _describe(table):
-    """Say how long a training was and how far the rate went."""
+    """Say how long a training was and how far the learning rate went."""
     last = table.iloc[-1]
     words = [f"{int(last['step']):,} steps"]
     if "seconds" in table:
         minutes = last["seconds"] / 60
         words.append(f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.0f} h")
-    return ", ".join([*words, f"rate at most {table['rate'].max():.2g}"])
+    return ", ".join([*words, f"learning rate at most {table['learning_rate'].max():.2g}"])
 
 
 def _notes(demo):

@@ -7,6 +7,7 @@ or only whole samples are aligned.
 
 import logging
 import math
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -19,11 +20,12 @@ from nsdldm.trained.contrast import align_cosine, info_nce
 from nsdldm.trained.cross import CrossModal, Pictures, load_image_mae
 from nsdldm.trained.data import TrainingSet
 from nsdldm.trained.loop import (
+    Files,
     choose_precision,
     finish_stage,
     identify,
     log_parameters,
-    make_plan,
+    make_schedule,
     train,
 )
 from nsdldm.trained.pretraining import build_regressor
@@ -185,41 +187,39 @@ class Alignment(nn.Module):
 
 def align_encoder(
     *,
-    encoder,
-    responses,
-    rows,
-    images,
-    clip_image,
-    clip_text,
-    stimuli,
-    settings,
-    seed,
-    device,
-    precision,
-    partial,
-    weights,
-    curve,
-):
+    encoder: Path,
+    responses: dict[str, Path],
+    rows: dict[str, Path],
+    images: dict[str, Path],
+    clip_image: dict[str, Path],
+    clip_text: dict[str, Path],
+    stimuli: list[Path],
+    settings: dict,
+    seed: int,
+    device: str,
+    precision: str,
+    files: Files,
+) -> None:
     """Train the encoder of stage 1 further, towards CLIP or together with pictures.
 
     Parameters
     ----------
-    encoder : path
+    encoder
         Weights of stage 1.
-    responses, rows : dict of path
+    responses, rows
         As `nsdldm.trained.pretraining.pretrain_encoder`, of the same subjects.
-    images : dict of path
+    images
         For each subject, ``images.tsv``.
-    clip_image, clip_text : dict of path
+    clip_image, clip_text
         For each subject, as `nsdldm.trained.clip.embed_clip` writes them.
-    stimuli : list of path
+    stimuli
         Pictures; read for ``cross_mae`` alone.
     settings : dict
         Of stage 2, `nsdldm.trained.presets`.
-    seed, device, precision, partial, curve
-        As `pretrain_encoder`.
-    weights : path
-        Output: the encoder and what compares it, as safetensors.
+    seed, device, precision
+        As `nsdldm.trained.pretraining.pretrain_encoder`.
+    files : nsdldm.trained.loop.Files
+        The weights are those of the encoder and of what compares it.
 
     Raises
     ------
@@ -244,9 +244,9 @@ def align_encoder(
         network,
         fetch,
         samples.train,
-        make_plan(settings, seed),
-        held_back=samples.held_back,
-        partial=partial,
+        make_schedule(settings, seed),
+        validation=samples.validation,
+        partial=files.partial,
         key=identify(CODE, [settings, seed], paths),
         device=device,
         precision=choose_precision(precision, device),
@@ -257,7 +257,7 @@ def align_encoder(
         about["clip"] = list(samples.features("clip_image", samples.train[:1]).shape[1:])
     # Vis-Dec's autoencoder of pictures has done its work, and is larger than the encoder.
     kept = [name for name in network.state_dict() if not across or name.startswith("encoder.")]
-    finish_stage(network, table, about, weights=weights, curve=curve, partial=partial, names=kept)
+    finish_stage(network, table, about, files, kept)
 
 
 def _restore(state, metadata, path):

@@ -22,7 +22,7 @@ BLOCK = 2_000
 REMEDY = "Prepare the responses again"
 
 
-def join_responses(*, responses, train_on, held_back, seed, train, train_rows, test, test_rows):
+def join_responses(*, responses, train_on, validation, seed, train, train_rows, test, test_rows):
     """Bring a subject's responses into the form that networks take.
 
     Voxels of all regions stand side by side. They are z-scored by session; then each is brought to
@@ -35,13 +35,13 @@ def join_responses(*, responses, train_on, held_back, seed, train, train_rows, t
     train_on : {"averages", "trials"}
         Rows of the training file: averages of an image's trials, or single trials. Test rows are
         always averages.
-    held_back : float
+    validation : float
         Share of the training images on which losses are watched, chosen by `seed`.
     seed : int
     train, test : path
         Outputs: float32 of shape (n_rows, n_voxels).
     train_rows, test_rows : path
-        Outputs: nsd_id of each row; of training rows also held_back, 0 or 1, the same for all rows
+        Outputs: nsd_id of each row; of training rows also validation, 0 or 1, the same for all rows
         of an image.
 
     Raises
@@ -56,7 +56,7 @@ def join_responses(*, responses, train_on, held_back, seed, train, train_rows, t
         if not all(np.array_equal(*pair) for pair in both):
             expected = f"the images of {responses[0]}"
             raise InputError(Finding(str(region.path), expected, "others", REMEDY))
-    kept_back = choose_held_back(np.unique(train_ids), held_back, seed)
+    validated = choose_validation(np.unique(train_ids), validation, seed)
     n_voxels = sum(region.n_voxels for region in regions)
     with (
         create_array(train, (len(train_ids), n_voxels), np.float32) as trained,
@@ -72,15 +72,15 @@ def join_responses(*, responses, train_on, held_back, seed, train, train_rows, t
             trained[:, place] = (own - mean) / deviation
             tested[:, place] = (other - mean) / deviation
     rows = pd.DataFrame(
-        {"nsd_id": train_ids, "held_back": np.isin(train_ids, kept_back).astype(int)}
+        {"nsd_id": train_ids, "validation": np.isin(train_ids, validated).astype(int)}
     )
     save_table(train_rows, rows)
     save_table(test_rows, pd.DataFrame({"nsd_id": test_ids}))
-    message = "%d voxels; %d training rows, %d of them held back; %d test images"
-    logger.info(message, n_voxels, len(rows), rows["held_back"].sum(), len(test_ids))
+    message = "%d voxels; %d training rows, %d of them for validation; %d test images"
+    logger.info(message, n_voxels, len(rows), rows["validation"].sum(), len(test_ids))
 
 
-def choose_held_back(nsd_ids, share, seed):
+def choose_validation(nsd_ids, share, seed):
     """Choose the training images on which losses are watched.
 
     Parameters
@@ -216,18 +216,18 @@ class TrainingSet(_Responses):
 
     Attributes
     ----------
-    train, held_back : int array
+    train, validation : int array
         Rows to train on, and rows of other training images on which losses are watched.
     nsd_ids, subject : int array of shape (n_rows,)
     """
 
     def __init__(self, responses, rows, length, images=None, features=None):
         super().__init__(responses, rows, length)
-        if "held_back" not in self.table:
+        if "validation" not in self.table:
             where = ", ".join(map(str, rows.values()))
-            raise InputError(Finding(where, "training rows", "a table without held_back", REMEDY))
-        watched = self.table["held_back"].to_numpy(bool)
-        self.train, self.held_back = np.flatnonzero(~watched), np.flatnonzero(watched)
+            raise InputError(Finding(where, "training rows", "a table without validation", REMEDY))
+        watched = self.table["validation"].to_numpy(bool)
+        self.train, self.validation = np.flatnonzero(~watched), np.flatnonzero(watched)
         places = [self._find_images(images[s], i) for i, s in enumerate(self.subjects) if images]
         self._places = np.concatenate([rows for rows, _ in places]) if images else None
         self._features = {}

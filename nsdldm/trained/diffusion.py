@@ -5,6 +5,8 @@ U-Net's cross-attention, and is added to its time embedding. Trained are the enc
 between, and the cross-attention of the U-Net; all else stays as it was.
 """
 
+from pathlib import Path
+
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
 from diffusers.models.attention import BasicTransformerBlock
@@ -20,11 +22,12 @@ from nsdldm.support.listing import list_model_files
 from nsdldm.trained.checkpoints import check_subjects, insert_weights, load_encoder, load_weights
 from nsdldm.trained.data import TrainingSet
 from nsdldm.trained.loop import (
+    Files,
     choose_precision,
     finish_stage,
     identify,
     log_parameters,
-    make_plan,
+    make_schedule,
     train,
 )
 from nsdldm.trained.networks import build_encoder, count_parameters
@@ -215,28 +218,26 @@ def _share_parts(root, paths):
 
 def fine_tune_diffusion(
     *,
-    encoder,
-    responses,
-    rows,
-    images,
-    z,
-    model,
-    revision,
-    settings,
-    device,
-    precision,
-    seed,
-    partial,
-    weights,
-    curve,
-):
+    encoder: Path,
+    responses: dict[str, Path],
+    rows: dict[str, Path],
+    images: dict[str, Path],
+    z: dict[str, Path],
+    model: str | Path,
+    revision: str | None,
+    settings: dict,
+    seed: int,
+    device: str,
+    precision: str,
+    files: Files,
+) -> None:
     """Fine-tune an encoder and a diffusion model's cross-attention on pairs of response and image.
 
     Parameters
     ----------
-    encoder : path
+    encoder
         Weights of stage 1 or 2.
-    responses, rows, images, z : dict of path
+    responses, rows, images, z
         For each subject, ``train.npy``, ``train.tsv``, ``images.tsv`` and ``z.npy``. Latents are
         posterior means times the scaling factor, as the U-Net sees them.
     model : str or path
@@ -249,13 +250,9 @@ def fine_tune_diffusion(
         "auto" is bf16 on a GPU.
     seed : int
         Of new weights, of noise and of the order of rows.
-    partial : path
-        Checkpoint of a training that goes on after a kill; removed at the end.
-    weights : path
-        Output: the encoder, the mapper and the trained parts of the U-Net, and as metadata the
-        settings, the model and the counts of parameters.
-    curve : path
-        Output: table of losses, as `nsdldm.trained.loop.train`.
+    files : nsdldm.trained.loop.Files
+        The weights are those of the encoder, the mapper and the trained parts of the U-Net, with
+        the model in their metadata.
 
     Raises
     ------
@@ -280,18 +277,18 @@ def fine_tune_diffusion(
     def fetch(chosen):
         return samples.batch(chosen) | {"z": samples.features("z", chosen)}
 
-    files = [path for paths in (responses, rows, images, z) for path in paths.values()]
+    given = [path for paths in (responses, rows, images, z) for path in paths.values()]
     table = train(
         network,
         fetch,
         samples.train,
-        make_plan(settings, seed),
-        held_back=samples.held_back,
-        partial=partial,
+        make_schedule(settings, seed),
+        validation=samples.validation,
+        partial=files.partial,
         key=identify(
             CODE,
             [settings, seed, str(model), revision],
-            [encoder, *files, *list_model_files(model, PARTS)],
+            [encoder, *given, *list_model_files(model, PARTS)],
         ),
         device=device,
         precision=choose_precision(precision, device),
@@ -300,9 +297,7 @@ def fine_tune_diffusion(
     origin = {"model": str(model), "revision": revision or "", "latent": latent, "seed": seed}
     made = {"stage": 3, "settings": settings, "parameters": counts}
     kept = {name: about[name] for name in ("encoder", "length", "vector", "n_voxels", "subjects")}
-    finish_stage(
-        network, table, origin | made | kept, weights=weights, curve=curve, partial=partial
-    )
+    finish_stage(network, table, origin | made | kept, files)
 
 
 def load_diffusion(weights, model, revision, device, dtype, scheduler):

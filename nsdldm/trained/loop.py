@@ -28,7 +28,7 @@ from nsdldm.trained.networks import count_parameters
 
 logger = logging.getLogger(__name__)
 
-# A training writes about this many rows of its curve, watches held-back rows and saves its state.
+# A training writes about this many rows of its curve, watches validation rows and saves its state.
 ENTRIES, EVALUATIONS = 100, 10
 SAVE_SECONDS = 300
 # How many times its first value a loss must reach to count as diverged.
@@ -36,7 +36,25 @@ DIVERGED = 3.0
 PRECISIONS = ("auto", "float32", "bf16", "fp16")
 
 
-class Plan(NamedTuple):
+class Files(NamedTuple):
+    """What a training writes.
+
+    Parameters
+    ----------
+    partial : str or Path
+        Checkpoint of a training that goes on after a kill; removed at the end.
+    weights : str or Path
+        Safetensors with the settings and the counts of parameters as metadata.
+    curve : str or Path
+        Table of losses, as `train` returns it.
+    """
+
+    partial: str | Path
+    weights: str | Path
+    curve: str | Path
+
+
+class Schedule(NamedTuple):
     """How long and how fast a network is trained.
 
     Parameters
@@ -45,8 +63,8 @@ class Plan(NamedTuple):
         Rows of a step, of all processes together.
     epochs : float
         Times that every row is used.
-    rate, min_rate : float
-        Learning rate after the warm-up, and at the end of the cosine that follows.
+    learning_rate, min_learning_rate : float
+        After the warm-up, and at the end of the cosine that follows.
     factors : dict of float
         Of both rates, by the child of the network whose parameters they are for; 1 for others.
     warmup : float
@@ -54,65 +72,68 @@ class Plan(NamedTuple):
     decay : float
         Weight decay of AdamW, of matrices alone: not of biases, norms and single tokens.
     betas : tuple of 2 float
-    clip : float or None
+    max_grad_norm : float or None
         Largest norm of all gradients together.
     keep : {"last", "best"}
-        The weights that are kept: the last, or those with the smallest loss of held-back rows.
+        The weights that are kept: the last, or those with the smallest loss of validation rows.
     seed : int
     """
 
     batch_size: int
     epochs: float
-    rate: float
-    min_rate: float
+    learning_rate: float
+    min_learning_rate: float
     factors: dict
     warmup: float
     decay: float
     betas: tuple
-    clip: float | None
+    max_grad_norm: float | None
     keep: str
     seed: int
 
 
-def make_plan(settings, seed):
-    """Take the plan out of the settings of a stage."""
-    fields = [name for name in Plan._fields if name != "seed"]
-    return Plan(**{"factors": {}} | {k: settings[k] for k in fields if k in settings}, seed=seed)
+def make_schedule(settings, seed):
+    """Take the schedule out of the settings of a stage."""
+    fields = [name for name in Schedule._fields if name != "seed"]
+    return Schedule(
+        **{"factors": {}} | {k: settings[k] for k in fields if k in settings}, seed=seed
+    )
 
 
-def count_steps(plan, n_rows):
-    """Number of steps of a plan with so many training rows."""
-    return max(round(plan.epochs * n_rows / min(plan.batch_size, n_rows)), 1)
+def count_steps(schedule, n_rows):
+    """Number of steps of a schedule with so many training rows."""
+    return max(round(schedule.epochs * n_rows / min(schedule.batch_size, n_rows)), 1)
 
 
-def find_rate(plan, step, n_steps):
+def find_rate(schedule, step, n_steps):
     """Learning rate of a step: a linear warm-up, then half a cosine."""
-    warm = plan.warmup * n_steps
+    warm = schedule.warmup * n_steps
     if step < warm:
-        return plan.rate * (step + 1) / (warm + 1)
+        return schedule.learning_rate * (step + 1) / (warm + 1)
     share = (step - warm) / max(n_steps - warm, 1)
-    return plan.min_rate + (plan.rate - plan.min_rate) * (1 + math.cos(math.pi * share)) / 2
+    height = schedule.learning_rate - schedule.min_learning_rate
+    return schedule.min_learning_rate + height * (1 + math.cos(math.pi * share)) / 2
 
 
-def draw_rows(rows, step, plan):
+def draw_rows(rows, step, schedule):
     """Rows of a step: the rows in one random order after another, cut into batches.
 
     Parameters
     ----------
     rows : int array
     step : int
-    plan : Plan
+    schedule : Schedule
 
     Returns
     -------
     int array of shape (batch_size,)
         Or of all rows, where they are fewer.
     """
-    size = min(plan.batch_size, len(rows))
+    size = min(schedule.batch_size, len(rows))
     places = np.arange(step * size, (step + 1) * size)
     epochs, places = np.divmod(places, len(rows))
     chosen = [
-        rows[np.random.default_rng([plan.seed, epoch]).permutation(len(rows))[places[own]]]
+        rows[np.random.default_rng([schedule.seed, epoch]).permutation(len(rows))[places[own]]]
         for epoch in np.unique(epochs)
         for own in [epochs == epoch]
     ]
@@ -189,7 +210,7 @@ def log_parameters(label, network):
     return counts
 
 
-def finish_stage(network, table, metadata, *, weights, curve, partial, names=None):
+def finish_stage(network, table, metadata, files, names=None):
     """Write what a stage has made, and remove its checkpoint; in one process of several.
 
     Parameters
@@ -198,26 +219,26 @@ def finish_stage(network, table, metadata, *, weights, curve, partial, names=Non
     table : DataFrame
         As `train` returns it.
     metadata : dict
-    weights, curve, partial : path
+    files : Files
     names : container of str, optional
         The weights that are kept; all by default.
     """
     if not PartialState().is_main_process:
         return
     state = {name: t for name, t in network.state_dict().items() if names is None or name in names}
-    save_weights(weights, state, metadata)
-    save_table(curve, table)
-    Path(partial).unlink(missing_ok=True)
+    save_weights(files.weights, state, metadata)
+    save_table(files.curve, table)
+    Path(files.partial).unlink(missing_ok=True)
 
 
-def group_parameters(parameters, plan):
-    """Group parameters by the weight decay and the factor of the learning rate that a plan gives.
+def group_parameters(parameters, schedule):
+    """Group parameters by the weight decay and factor of the learning rate that a schedule gives.
 
     Parameters
     ----------
     parameters : dict of nn.Parameter
         By name.
-    plan : Plan
+    schedule : Schedule
 
     Returns
     -------
@@ -228,8 +249,8 @@ def group_parameters(parameters, plan):
     for name, parameter in parameters.items():
         # A bias of its own for every token is a matrix, too.
         bias = name.endswith("bias") or parameter.squeeze().ndim < 2
-        decay = 0.0 if bias else plan.decay
-        factor = plan.factors.get(name.partition(".")[0], 1.0)
+        decay = 0.0 if bias else schedule.decay
+        factor = schedule.factors.get(name.partition(".")[0], 1.0)
         groups.setdefault((decay, factor), []).append(parameter)
     return [
         {"params": own, "weight_decay": decay, "factor": factor}
@@ -240,15 +261,17 @@ def group_parameters(parameters, plan):
 class _Training:
     """A network, its optimiser and how far they are."""
 
-    def __init__(self, network, plan, device, precision):
+    def __init__(self, network, schedule, device, precision):
         parallel = DistributedDataParallelKwargs(broadcast_buffers=False)
         self.accelerator = Accelerator(
             cpu=device.type == "cpu", mixed_precision=precision, kwargs_handlers=[parallel]
         )
-        self.plan = plan
+        self.schedule = schedule
         self.parameters = trained_state(network)
         self.optimizer = torch.optim.AdamW(
-            group_parameters(self.parameters, plan), plan.rate, betas=tuple(plan.betas)
+            group_parameters(self.parameters, schedule),
+            schedule.learning_rate,
+            betas=tuple(schedule.betas),
         )
         self.network, self.prepared = self.accelerator.prepare(network, self.optimizer)
         self.curve, self.best, self.lowest, self.first = [], {}, math.inf, None
@@ -256,12 +279,12 @@ class _Training:
     def step(self, fetch, rows, step, n_steps):
         """Do one step; return its losses."""
         for group in self.optimizer.param_groups:
-            group["lr"] = group["factor"] * find_rate(self.plan, step, n_steps)
-        chosen = draw_rows(rows, step, self.plan)
-        losses = self._lose(self.network, fetch, chosen, [self.plan.seed, step])
+            group["lr"] = group["factor"] * find_rate(self.schedule, step, n_steps)
+        chosen = draw_rows(rows, step, self.schedule)
+        losses = self._lose(self.network, fetch, chosen, [self.schedule.seed, step])
         self.accelerator.backward(losses["loss"])
-        if self.plan.clip:
-            self.accelerator.clip_grad_norm_(self.parameters.values(), self.plan.clip)
+        if self.schedule.max_grad_norm:
+            self.accelerator.clip_grad_norm_(self.parameters.values(), self.schedule.max_grad_norm)
         self.prepared.step()
         self.prepared.zero_grad()
         return {name: value.detach().float() for name, value in losses.items()}
@@ -284,16 +307,16 @@ class _Training:
 
     @torch.no_grad()
     def watch(self, fetch, rows):
-        """Mean losses of held-back rows, with the same masks and noise every time."""
+        """Mean losses of validation rows, with the same masks and noise every time."""
         network = self.accelerator.unwrap_model(self.network).eval()
         sums, total = {}, 0
         # Of one size as far as can be: a contrast is the harder, the more there are in a batch.
-        batches = np.array_split(rows, -(-len(rows) // self.plan.batch_size))
+        batches = np.array_split(rows, -(-len(rows) // self.schedule.batch_size))
         for number, batch in enumerate(batches):
             if len(batch) < self.accelerator.num_processes:
                 break
             with self.accelerator.autocast():
-                losses = self._lose(network, fetch, batch, [self.plan.seed, 2**32 + number])
+                losses = self._lose(network, fetch, batch, [self.schedule.seed, 2**32 + number])
             losses = self.accelerator.reduce(losses, "mean")
             total += len(batch)
             for name, value in losses.items():
@@ -302,8 +325,8 @@ class _Training:
         return {name: value / total for name, value in sums.items()}
 
     def remember(self, loss):
-        """Copy the weights if the loss of held-back rows is the smallest so far."""
-        if self.plan.keep == "best" and loss < self.lowest:
+        """Copy the weights if the loss of validation rows is the smallest so far."""
+        if self.schedule.keep == "best" and loss < self.lowest:
             self.lowest = loss
             self.best = {name: p.detach().cpu().clone() for name, p in self.parameters.items()}
 
@@ -360,20 +383,20 @@ class _Training:
             return
         expected = f"a loss that falls from {self.first:.4g}, as it was at first"
         found = f"{loss:.4g} after {step} steps: the training has diverged"
-        remedy = "Lower the learning rate or the clip of this stage, or lengthen its warm-up"
+        remedy = "Lower the learning rate or max_grad_norm of this stage, or lengthen its warm-up"
         raise InputError(Finding(label, expected, found, remedy))
 
 
-def check_shares(n_processes, plan, rows, held_back):
+def check_shares(n_processes, schedule, rows, validation):
     """Stop where a process of a parallel training would have no row of a batch."""
-    fewest = min(plan.batch_size, len(rows), len(held_back) or len(rows))
+    fewest = min(schedule.batch_size, len(rows), len(validation) or len(rows))
     if fewest < n_processes:
-        expected = f"at least {n_processes} rows in a batch and held back, one for each process"
+        expected = f"at least {n_processes} rows in a batch and for validation, one per process"
         remedy = "Train with fewer processes"
         raise InputError(Finding("trained: batch_size", expected, str(fewest), remedy))
 
 
-def train(network, fetch, rows, plan, *, held_back, partial, key, device, precision, label):
+def train(network, fetch, rows, schedule, *, validation, partial, key, device, precision, label):
     """Train a network, or go on with a training that was interrupted.
 
     Runs in every process of a parallel training; each takes its share of a batch.
@@ -386,9 +409,9 @@ def train(network, fetch, rows, plan, *, held_back, partial, key, device, precis
         `torch.Generator` on the CPU. Parameters that need no gradient stay as they are.
     fetch : callable
         Takes an int array of rows, returns a dict of CPU tensors with a row each.
-    rows, held_back : int array
+    rows, validation : int array
         Rows to train on, and rows whose loss is watched, by which `keep` may choose weights.
-    plan : Plan
+    schedule : Schedule
     partial : str or Path
         File of the checkpoint, for the caller to remove when the weights are safe.
     key : str
@@ -401,18 +424,18 @@ def train(network, fetch, rows, plan, *, held_back, partial, key, device, precis
     Returns
     -------
     DataFrame
-        The curve: step, epoch, rate, each mean loss since the row before (loss first), and
-        held_back, the loss of held-back rows, NaN where they were not watched. The network has the
-        weights that the plan keeps and is in evaluation mode.
+        The curve: step, epoch, learning_rate, each mean loss since the row before (loss first), and
+        validation, the loss of validation rows, NaN where they were not watched. The network has
+        the weights that the schedule keeps and is in evaluation mode.
 
     Raises
     ------
     InputError
         The loss is not finite, or three times what it was at first.
     """
-    training = _Training(network.train(), plan, device, precision)
-    check_shares(training.accelerator.num_processes, plan, rows, held_back)
-    n_steps = count_steps(plan, len(rows))
+    training = _Training(network.train(), schedule, device, precision)
+    check_shares(training.accelerator.num_processes, schedule, rows, validation)
+    n_steps = count_steps(schedule, len(rows))
     entries = set(np.linspace(0, n_steps, min(ENTRIES, n_steps) + 1).round().astype(int)[1:])
     watched = set(np.linspace(0, n_steps, min(EVALUATIONS, n_steps) + 1).round().astype(int)[1:])
     saved, since = time.monotonic(), []
@@ -424,13 +447,18 @@ def train(network, fetch, rows, plan, *, held_back, partial, key, device, precis
         means = training.average(since)
         since.clear()
         training.check(means, step, label)
-        epoch = step * min(plan.batch_size, len(rows)) / len(rows)
-        entry = {"step": step, "epoch": epoch, "rate": find_rate(plan, done, n_steps), **means}
-        if step in watched and len(held_back):
-            entry["held_back"] = training.watch(fetch, held_back)["loss"]
-            training.remember(entry["held_back"])
-            message = "%s: step %d of %d, loss %.4f, of held-back rows %.4f"
-            logger.info(message, label, step, n_steps, means["loss"], entry["held_back"])
+        epoch = step * min(schedule.batch_size, len(rows)) / len(rows)
+        entry = {
+            "step": step,
+            "epoch": epoch,
+            "learning_rate": find_rate(schedule, done, n_steps),
+            **means,
+        }
+        if step in watched and len(validation):
+            entry["validation"] = training.watch(fetch, validation)["loss"]
+            training.remember(entry["validation"])
+            message = "%s: step %d of %d, loss %.4f, of validation rows %.4f"
+            logger.info(message, label, step, n_steps, means["loss"], entry["validation"])
         training.curve.append(entry)
         if step in watched or time.monotonic() - saved > SAVE_SECONDS:
             training.save(partial, key, step)
@@ -441,4 +469,4 @@ def train(network, fetch, rows, plan, *, held_back, partial, key, device, precis
     if device.type == "cuda":
         logger.info("%s: %.1f GB of GPU memory", label, torch.cuda.max_memory_allocated() / 1e9)
     curve = pd.DataFrame(training.curve)
-    return curve if "held_back" in curve else curve.assign(held_back=np.nan)
+    return curve if "validation" in curve else curve.assign(validation=np.nan)

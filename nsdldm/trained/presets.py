@@ -44,12 +44,12 @@ _MAE = {
     # Training.
     "batch_size": 64,
     "epochs": 100,
-    "rate": 2.5e-4,
-    "min_rate": 1e-5,
+    "learning_rate": 2.5e-4,
+    "min_learning_rate": 1e-5,
     "warmup": 0.1,
     "decay": 0.05,
     "betas": [0.9, 0.95],
-    "clip": 3.0,
+    "max_grad_norm": 3.0,
     "keep": "last",
 }
 _CAE = _MAE | {"encoder": "cae", "target": "kmeans"}
@@ -65,12 +65,12 @@ _ALIGN = {
     "temperature": 0.07,
     "batch_size": 64,
     "epochs": 200,
-    "rate": 5e-4,
-    "min_rate": 1e-5,
+    "learning_rate": 5e-4,
+    "min_learning_rate": 1e-5,
     "warmup": 0.1,
     "decay": 0.05,
     "betas": [0.9, 0.95],
-    "clip": 3.0,
+    "max_grad_norm": 3.0,
     "keep": "best",
 }
 _UNREAD = ("level", "mixer", "train_regressor", "text_weight", "temperature")
@@ -92,10 +92,10 @@ _CROSS = {key: value for key, value in _ALIGN.items() if key not in _UNREAD} | {
     "image_config": {"decoder_num_hidden_layers": 6},
     "batch_size": 16,
     "epochs": 60,
-    "rate": 5.3e-5,
-    "min_rate": 0.0,
+    "learning_rate": 5.3e-5,
+    "min_learning_rate": 0.0,
     "warmup": 0.033,
-    "clip": 0.8,
+    "max_grad_norm": 0.8,
 }
 _DIFFUSE = {
     "tokens": None,
@@ -103,13 +103,13 @@ _DIFFUSE = {
     "trained": ["attn2", "norm2"],
     "batch_size": 16,
     "epochs": 60,
-    "rate": 5.3e-5,
-    "min_rate": 5.3e-5,
+    "learning_rate": 5.3e-5,
+    "min_learning_rate": 5.3e-5,
     "factors": {"encoder": 1.0, "mapper": 1.0, "unet_parts": 1.0},
     "warmup": 0.0,
     "decay": 0.01,
     "betas": [0.9, 0.999],
-    "clip": 0.5,
+    "max_grad_norm": 0.5,
     "keep": "last",
 }
 # Chen et al. 2023, with the mlp_ratio that gives the 303 M parameters that are quoted.
@@ -122,9 +122,9 @@ _MIND_VIS = _MAE | {
     "decoder_heads": 16,
     "batch_size": 100,
     "epochs": 500,
-    "min_rate": 0.0,
+    "min_learning_rate": 0.0,
     "warmup": 0.08,
-    "clip": 0.8,
+    "max_grad_norm": 0.8,
 }
 # Sun et al. 2023.
 _VIS_DEC = _MIND_VIS | {
@@ -145,8 +145,8 @@ PRESETS = {
     # What Yang et al. 2025 print, to the learning rate, which is CAE's for batches of 2,048.
     "fcae": _method(
         "cae-paper",
-        _CAE | {"batch_size": 8, "rate": 1.7e-3, "min_rate": 1e-4},
-        stage2=_ALIGN | {"align": "image+text", "batch_size": 16, "min_rate": 0.0},
+        _CAE | {"batch_size": 8, "learning_rate": 1.7e-3, "min_learning_rate": 1e-4},
+        stage2=_ALIGN | {"align": "image+text", "batch_size": 16, "min_learning_rate": 0.0},
     ),
     # Table 3: the full model and what is left of it without its parts.
     "fcae-base": _method("cae", _CAE, "image+text"),
@@ -177,20 +177,20 @@ _SMALL = {
     "align_weight": 0.1,
     "batch_size": 64,
     "epochs": 45,
-    "rate": 1e-3,
-    "min_rate": 1e-5,
+    "learning_rate": 1e-3,
+    "min_learning_rate": 1e-5,
     "warmup": 0.1,
-    "clip": 1.0,
+    "max_grad_norm": 1.0,
 }
 DEMO = {
     "stage1": _SMALL,
     "stage2": {
         "batch_size": 64,
         "epochs": 60,
-        "rate": 4e-3,
-        "min_rate": 1e-5,
+        "learning_rate": 4e-3,
+        "min_learning_rate": 1e-5,
         "warmup": 0.1,
-        "clip": 1.0,
+        "max_grad_norm": 1.0,
         "cross_depth": 1,
         "decoder_width": 64,
         "decoder_depth": 1,
@@ -214,8 +214,8 @@ DEMO = {
     "stage3": {
         "batch_size": 16,
         "epochs": 6,
-        "rate": 5e-4,
-        "min_rate": 1e-5,
+        "learning_rate": 5e-4,
+        "min_learning_rate": 1e-5,
         "warmup": 0.1,
         # Few steps: the new layers between have to be quick, the encoder must not forget.
         "factors": {"encoder": 0.2, "mapper": 30.0, "unet_parts": 1.0},
@@ -309,6 +309,9 @@ def _check_keys(where, preset, own):
         for key, value in own.get(stage, {}).items():
             if key not in known:
                 allowed = ", ".join(sorted(known))
+                if key in RENAMED:
+                    problems.append(f"{where}.{stage}.{key} is called {RENAMED[key]}.")
+                    continue
                 problems.append(
                     f"Unknown key {key} in {where}.{stage}: the allowed keys are {allowed}."
                 )
@@ -319,8 +322,10 @@ def _check_keys(where, preset, own):
     return problems
 
 
+# Names that settings had once.
+RENAMED = {"rate": "learning_rate", "min_rate": "min_learning_rate", "clip": "max_grad_norm"}
 # Settings that may be null, with what they may be instead.
-OPTIONAL = {"clip": 1.0, "tokenizer_width": 512, "tokens": 77}
+OPTIONAL = {"max_grad_norm": 1.0, "tokenizer_width": 512, "tokens": 77}
 OPTIONAL |= {"image_path": "facebook/vit-mae-base", "image_revision": "0dfb9b7ed42dcfd1"}
 
 
@@ -354,10 +359,16 @@ CHOICES = {
 PARTS = ("", "regressor_", "decoder_")
 MOST_BINS = 64
 SHARES = ("mask_ratio", "image_mask_ratio", "sparsification", "warmup")
-POSITIVE = ("adapter_width", "batch_size", "clip", "depth", "epochs")
-POSITIVE += ("mlp_ratio", "patch", "rate", "temperature", "tokenizer_width", "tokens")
+POSITIVE = ("adapter_width", "batch_size", "max_grad_norm", "depth", "epochs")
+POSITIVE += ("mlp_ratio", "patch", "learning_rate", "temperature", "tokenizer_width", "tokens")
 POSITIVE += tuple(f"{part}{key}" for part in PARTS for key in ("width", "heads"))
-NOT_NEGATIVE = ("min_rate", "decay", "decoder_depth", "regressor_depth", "reconstruction_weight")
+NOT_NEGATIVE = (
+    "min_learning_rate",
+    "decay",
+    "decoder_depth",
+    "regressor_depth",
+    "reconstruction_weight",
+)
 NOT_NEGATIVE += ("align_weight", "self_contrast", "cross_contrast", "image_weight", "text_weight")
 NOT_NEGATIVE += ("response_weight", "cross_depth")
 

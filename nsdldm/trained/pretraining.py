@@ -5,6 +5,7 @@ code of CAE (Chen et al., IJCV 2024) and MinD-Vis (Chen et al., CVPR 2023).
 """
 
 import logging
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -17,11 +18,12 @@ from nsdldm.trained.checkpoints import insert_weights, load_weights
 from nsdldm.trained.contrast import cross_contrast, self_contrast
 from nsdldm.trained.data import TrainingSet, measure_responses
 from nsdldm.trained.loop import (
+    Files,
     choose_precision,
     finish_stage,
     identify,
     log_parameters,
-    make_plan,
+    make_schedule,
     train,
 )
 from nsdldm.trained.targets import fit_target, restore_target
@@ -174,13 +176,20 @@ def check_mask(settings, n_tokens):
 
 
 def pretrain_encoder(
-    *, responses, rows, settings, seed, device, precision, partial, weights, curve
-):
+    *,
+    responses: dict[str, Path],
+    rows: dict[str, Path],
+    settings: dict,
+    seed: int,
+    device: str,
+    precision: str,
+    files: Files,
+) -> None:
     """Train the autoencoder of masked responses of one or several subjects.
 
     Parameters
     ----------
-    responses, rows : dict of path
+    responses, rows
         For each subject, training rows as `nsdldm.trained.data.join_responses` writes them.
     settings : dict
         Of stage 1, `nsdldm.trained.presets`.
@@ -189,12 +198,8 @@ def pretrain_encoder(
     device : {"auto", "cpu", "cuda"}
     precision : {"auto", "float32", "bf16", "fp16"}
         "auto" is bf16 on a GPU.
-    partial : path
-        Checkpoint of a training that goes on after a kill; removed at the end.
-    weights : path
-        Output: encoder, regressor, decoder and target as safetensors.
-    curve : path
-        Output: table as `nsdldm.trained.loop.train` returns it.
+    files : nsdldm.trained.loop.Files
+        The weights are those of encoder, regressor, decoder and target.
 
     Raises
     ------
@@ -215,9 +220,9 @@ def pretrain_encoder(
         network,
         samples.batch,
         samples.train,
-        make_plan(settings, seed),
-        held_back=samples.held_back,
-        partial=partial,
+        make_schedule(settings, seed),
+        validation=samples.validation,
+        partial=files.partial,
         key=identify(CODE, [settings, seed], [*responses.values(), *rows.values()]),
         device=device,
         precision=choose_precision(precision, device),
@@ -233,7 +238,7 @@ def pretrain_encoder(
         "parameters": counts,
         "seed": seed,
     }
-    finish_stage(network, table, about, weights=weights, curve=curve, partial=partial)
+    finish_stage(network, table, about, files)
 
 
 @torch.no_grad()

@@ -4,6 +4,8 @@ Everything here is fitted on training rows and scored on test rows, after the tr
 """
 
 import logging
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -231,26 +233,8 @@ def predict_by_heads(network, samples, rows, device):
     return {name: torch.cat(parts).numpy() for name, parts in made.items()}
 
 
-def evaluate_encoders(
-    *,
-    train,
-    train_rows,
-    test,
-    test_rows,
-    images,
-    clip_image,
-    clip_text,
-    encoders,
-    aligned,
-    before,
-    seed,
-    n_bootstrap,
-    device,
-    masked,
-    completed,
-    retrieval,
-):
-    """Score the first and second stages of a subject's decoders on its test images.
+class SubjectFiles(NamedTuple):
+    """What is known of one subject.
 
     Parameters
     ----------
@@ -260,13 +244,43 @@ def evaluate_encoders(
         ``images.tsv``.
     clip_image, clip_text : path
         As `nsdldm.trained.clip.embed_clip` writes them.
+    """
+
+    train: Path
+    train_rows: Path
+    test: Path
+    test_rows: Path
+    images: Path
+    clip_image: Path
+    clip_text: Path
+
+
+def evaluate_encoders(
+    *,
+    subject: SubjectFiles,
+    encoders: dict[str, Path],
+    aligned: dict[str, Path],
+    before: dict[str, str],
+    seed: int,
+    bootstrap: int,
+    device: str,
+    masked: Path,
+    completed: Path,
+    retrieval: Path,
+) -> None:
+    """Score the first and second stages of a subject's decoders on its test images.
+
+    Parameters
+    ----------
+    subject : SubjectFiles
     encoders, aligned : dict of path
         Weights of stage 1 by encoder, and of stage 2 by method.
     before : dict of str
         By method, its encoder.
     seed : int
         Of masks and intervals.
-    n_bootstrap : int
+    bootstrap : int
+        Draws of images.
     device : {"auto", "cpu", "cuda"}
     masked : path
         Output: encoder, predictor (model, mean: the voxel's training mean, neighbour: linear
@@ -285,19 +299,19 @@ def evaluate_encoders(
     """
     device = choose_device(device)
     ridge.set_device(device.type)
-    features = {"clip_image": {"": clip_image}}
-    paths = {"": train}, {"": train_rows}
+    features = {"clip_image": {"": subject.clip_image}}
+    paths = {"": subject.train}, {"": subject.train_rows}
     errors, found, shown = {}, {}, None
     for name, path in encoders.items():
         network, metadata = load_pretraining(path)
-        samples = TrainingSet(*paths, metadata["vector"], {"": images}, features)
-        tested = TestSet(test, test_rows, metadata["vector"])
+        samples = TrainingSet(*paths, metadata["vector"], {"": subject.images}, features)
+        tested = TestSet(subject.test, subject.test_rows, metadata["vector"])
         errors[name], first = score_completion(network, samples, tested, seed, device)
         shown = shown or first
         logger.info("%s: mean squared errors %s", name, errors[name].mean(axis=0).round(4))
-    places = _find_rows(images, tested.nsd_ids)
-    pictures = np.array(load_array(clip_image)[places], np.float32)
-    captions = np.array(load_array(clip_text)[places], np.float32)
+    places = _find_rows(subject.images, tested.nsd_ids)
+    pictures = np.array(load_array(subject.clip_image)[places], np.float32)
+    captions = np.array(load_array(subject.clip_text)[places], np.float32)
     aims = samples.features("clip_image", np.arange(len(samples.nsd_ids)))[:, 0].numpy()
     everything = np.arange(len(samples.nsd_ids))
 
@@ -321,8 +335,8 @@ def evaluate_encoders(
             for head, predicted in predict_by_heads(network, tested, rows, device).items():
                 truth = captions if head == "text" else pictures[:, : predicted.shape[1]]
                 found[name, 2, head] = find_images(predicted, truth)
-    save_table(masked, _tabulate_errors(errors, n_bootstrap, seed))
-    save_table(retrieval, _tabulate_found(found, before, n_bootstrap, seed))
+    save_table(masked, _tabulate_errors(errors, bootstrap, seed))
+    save_table(retrieval, _tabulate_found(found, before, bootstrap, seed))
     with create_hdf5(completed, sum(values.nbytes for values in shown.values())) as file:
         for name, values in shown.items():
             file.create_dataset(name, data=values, compression="gzip")
@@ -335,36 +349,36 @@ def _find_rows(images, nsd_ids):
     return pd.Series(np.arange(len(table)), index=table["nsd_id"])[nsd_ids].to_numpy()
 
 
-def _interval(values, n_bootstrap, seed):
+def _interval(values, bootstrap, seed):
     """Mean over images with its interval."""
-    low, high = bootstrap_interval(values[:, None], n_bootstrap, seed)
+    low, high = bootstrap_interval(values[:, None], bootstrap, seed)
     return float(values.mean()), float(low[0]), float(high[0])
 
 
-def _tabulate_errors(errors, n_bootstrap, seed):
+def _tabulate_errors(errors, bootstrap, seed):
     """The table of completed responses."""
     rows = []
     for name, values in errors.items():
         for column, predictor in enumerate(PREDICTORS):
             row = {"encoder": name, "predictor": predictor, "n_images": len(values)}
-            scores = _interval(values[:, column], n_bootstrap, seed)
+            scores = _interval(values[:, column], bootstrap, seed)
             row |= dict(zip(("mse", *SCORES[1:]), scores, strict=True))
-            gain = _interval(values[:, column] - values[:, 0], n_bootstrap, seed)
+            gain = _interval(values[:, column] - values[:, 0], bootstrap, seed)
             rows.append(row | dict(zip(("gain", "gain_low", "gain_high"), gain, strict=True)))
     return pd.DataFrame(rows)
 
 
-def _tabulate_found(found, before, n_bootstrap, seed):
+def _tabulate_found(found, before, bootstrap, seed):
     """The table of images found."""
     rows = []
     for (name, stage, readout), hits in found.items():
         values = hits.astype(float)
         row = {"name": name, "stage": stage, "readout": readout, "n_images": len(hits)}
-        scores = _interval(values, n_bootstrap, seed)
+        scores = _interval(values, bootstrap, seed)
         row |= dict(zip(("top1", *SCORES[1:]), scores, strict=True)) | {"chance": 1 / len(hits)}
         gain = (np.nan,) * 3
         # Heads meet other aims than the probe of stage 1.
         if stage == 2 and readout == "probe":
-            gain = _interval(values - found[before[name], 1, "probe"], n_bootstrap, seed)
+            gain = _interval(values - found[before[name], 1, "probe"], bootstrap, seed)
         rows.append(row | dict(zip(("gain", "gain_low", "gain_high"), gain, strict=True)))
     return pd.DataFrame(rows)

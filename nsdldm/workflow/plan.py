@@ -105,10 +105,10 @@ def list_spaces(settings):
 
 
 def find_chain(settings, name):
-    """Noise, seed and text of a chain of `Spaces.chains`, by these names."""
+    """How a chain of `Spaces.chains` is denoised, and with which text, by these names."""
     variant, control = split_control(name)
-    own = {key: settings["denoising"][key] for key in ("noise", "seed")}
-    return own | settings["trajectories"]["variants"][variant] | {"text": control or "own"}
+    changed = settings["trajectories"]["variants"][variant]
+    return settings["denoising"] | changed, control or "own"
 
 
 def list_runs(settings, protocols=None):

@@ -6,12 +6,14 @@ import torch
 from diffusion_models import save_model
 
 from nsdldm.trained.checkpoints import save_weights
+from nsdldm.trained.loop import Files
 from nsdldm.trained.networks import build_encoder
 from nsdldm.trained.presets import resolve
 
 SUBJECTS = {"subj01": 21, "subj02": 30}  # their voxels
 LENGTH, PATCH = 32, 4
 LATENT = (4, 8, 8)
+WRITTEN = ("partial.safetensors", "weights.safetensors", "curve.tsv")
 ENCODER = resolve("mind-vis", {}, "demo")["stage1"] | {
     "patch": PATCH,
     "width": 8,
@@ -44,7 +46,7 @@ def write_subject(folder, subject, n_voxels):
         np.save(folder / f"{name}.npy", rng.standard_normal((len(numbers), n_voxels), np.float32))
         rows = pd.DataFrame({"nsd_id": numbers})
         if name == "train":
-            rows["held_back"] = [1, 1, *[0] * (len(numbers) - 2)]
+            rows["validation"] = [1, 1, *[0] * (len(numbers) - 2)]
         save(folder / f"{name}.tsv", rows)
 
 
@@ -75,7 +77,5 @@ def training_settings(home, out, **changes):
         "device": "cpu",
         "precision": "float32",
         "seed": 1,
-        "partial": out / "partial.safetensors",
-        "weights": out / "weights.safetensors",
-        "curve": out / "curve.tsv",
+        "files": Files(*(out / name for name in WRITTEN)),
     } | changes

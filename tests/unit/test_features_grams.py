@@ -7,9 +7,9 @@ from himalaya.backend import get_backend, set_backend
 from sklearn.linear_model import Ridge
 
 from nsdldm import ridge
-from nsdldm.diffusion.chunks import chunk_rows
 from nsdldm.features import grams
 from nsdldm.features.kernels import Kernels, compute_kernels
+from nsdldm.support.chunks import chunk_rows
 from nsdldm.support.errors import InputError
 from nsdldm.support.files import load_array, save_array, save_table
 

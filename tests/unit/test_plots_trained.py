@@ -254,10 +254,15 @@ def test_more_images_put_trainings_below_each_other(tmp_path, monkeypatch):
 
 def write_curve(path, parts, n=20, **columns):
     steps = np.arange(1, n + 1)
-    table = {"step": 10 * steps, "epoch": steps / 2, "rate": 1e-3 / steps, "loss": 2 + 3 / steps}
+    table = {
+        "step": 10 * steps,
+        "epoch": steps / 2,
+        "learning_rate": 1e-3 / steps,
+        "loss": 2 + 3 / steps,
+    }
     table |= {part: (k + 1) / steps for k, part in enumerate(parts)}
-    held_back = np.where(steps % 5 == 0, 2.5 + np.abs(steps - 15) / 10, np.nan)
-    save(path, pd.DataFrame(table | {"held_back": held_back} | columns))
+    validation = np.where(steps % 5 == 0, 2.5 + np.abs(steps - 15) / 10, np.nan)
+    save(path, pd.DataFrame(table | {"validation": validation} | columns))
     return path
 
 
@@ -269,7 +274,7 @@ def draw_curves(folder, patch, curves, **changes):
     return kept[0], folder / "curves.png"
 
 
-def test_curves_have_losses_parts_and_held_back_images(tmp_path, monkeypatch):
+def test_curves_have_losses_parts_and_validation_images(tmp_path, monkeypatch):
     curves = {
         f"training {k}": write_curve(tmp_path / f"{k}.tsv", parts)
         for k, parts in enumerate((["noise"], ["self_contrast", "alignment"], [], ["a", "b"]))
@@ -279,44 +284,44 @@ def test_curves_have_losses_parts_and_held_back_images(tmp_path, monkeypatch):
     check_print(figure, path)
     assert len(figure.axes) == 4
     labels = [[t.get_text() for t in axes.get_legend().get_texts()] for axes in figure.axes]
-    assert labels[0] == ["loss", "held back"]
-    assert labels[1] == ["self contrast", "alignment", "loss", "held back"]
+    assert labels[0] == ["loss", "validation"]
+    assert labels[1] == ["self contrast", "alignment", "loss", "validation"]
     lines = {line.get_label(): line for line in figure.axes[1].lines}
     np.testing.assert_allclose(lines["loss"].get_ydata(), 2 + 3 / np.arange(1, 21), rtol=1e-5)
-    np.testing.assert_allclose(lines["held back"].get_xdata(), [2.5, 5, 7.5, 10])
+    np.testing.assert_allclose(lines["validation"].get_xdata(), [2.5, 5, 7.5, 10])
     ring = figure.axes[1].lines[-1]
     assert (ring.get_xdata()[0], ring.get_ydata()[0]) == (7.5, 2.5)
     words = said(figure)
     for wanted in (
         "Training, joint",
         "training 3",
-        "200 steps, 20 min, rate at most 0.001",
+        "200 steps, 20 min, learning rate at most 0.001",
         "demo",
     ):
         assert wanted in words
-    assert words.count("200 steps, rate at most") == 3
+    assert words.count("200 steps, learning rate at most") == 3
 
 
-def test_a_curve_that_falls_far_has_a_logarithmic_axis_and_needs_no_held_back(
+def test_a_curve_that_falls_far_has_a_logarithmic_axis_and_needs_no_validation(
     tmp_path, monkeypatch
 ):
     curves = {
-        name: write_curve(tmp_path / f"{name}.tsv", [], held_back=np.nan, loss=loss)
+        name: write_curve(tmp_path / f"{name}.tsv", [], validation=np.nan, loss=loss)
         for name, loss in (("deep", np.geomspace(1, 0.01, 20)), ("flat", np.linspace(1, 0.5, 20)))
     }
     figure, _ = draw_curves(tmp_path, monkeypatch, curves, demo=False)
     assert [axes.get_yscale() for axes in figure.axes] == ["log", "linear"]
     assert [len(axes.lines) for axes in figure.axes] == [1, 1]
     save(tmp_path / "deep.tsv", pd.DataFrame({"step": [1], "loss": [1.0]}))
-    with pytest.raises(InputError, match=r"deep\.tsv: .* found no epoch, rate, held_back"):
+    with pytest.raises(InputError, match=r"deep\.tsv: .* found no epoch, learning_rate"):
         draw_curves(tmp_path, monkeypatch, curves)
 
 
 def test_the_first_drop_does_not_flatten_the_rest(tmp_path, monkeypatch):
     loss = np.r_[90.0, 2.0, np.linspace(1.1, 1.0, 18)]
-    curves = {"one": write_curve(tmp_path / "one.tsv", [], held_back=np.nan, loss=loss)}
+    curves = {"one": write_curve(tmp_path / "one.tsv", [], validation=np.nan, loss=loss)}
     # Of a loss that ends below a twentieth of its first value all is shown, on another axis.
-    curves |= {"two": write_curve(tmp_path / "two.tsv", [], held_back=np.nan, loss=loss + 10)}
+    curves |= {"two": write_curve(tmp_path / "two.tsv", [], validation=np.nan, loss=loss + 10)}
     figure, _ = draw_curves(tmp_path, monkeypatch, curves)
     low, high = figure.axes[1].get_ylim()
     assert figure.axes[0].get_yscale() == "log"

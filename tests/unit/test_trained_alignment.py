@@ -223,12 +223,12 @@ def align(home, out, kind="cae", **changes):
     out.mkdir(exist_ok=True, parents=True)
     given = alignment_inputs(home, out, home / kind / "weights.safetensors", **changes)
     align_encoder(**given)
-    return given["weights"].read_bytes(), given["curve"].read_bytes()
+    return given["files"].weights.read_bytes(), given["files"].curve.read_bytes()
 
 
 @pytest.mark.parametrize("kind", ["cae", "mae"])
 def test_alignment_learns_and_its_weights_come_back(home, tmp_path, kind):
-    settings = stage2(epochs=40, rate=0.01)
+    settings = stage2(epochs=40, learning_rate=0.01)
     align(home, tmp_path, kind, settings=settings)
     curve = pd.read_csv(tmp_path / "curve.tsv", sep="\t")
     assert curve["loss"].iloc[-5:].mean() < 0.9 * curve["loss"].iloc[0]
@@ -247,11 +247,11 @@ def test_alignment_learns_and_its_weights_come_back(home, tmp_path, kind):
     assert "decoder.head.weight" in first and "decoder.head.weight" not in state
 
 
-def test_best_weights_are_those_of_the_smallest_loss_of_held_back_rows(home, tmp_path):
-    settings = stage2(epochs=40, rate=0.02)
+def test_best_weights_are_those_of_the_smallest_loss_of_validation_rows(home, tmp_path):
+    settings = stage2(epochs=40, learning_rate=0.02)
     align(home, tmp_path, settings=settings)
     curve = pd.read_csv(tmp_path / "curve.tsv", sep="\t")
-    assert curve["held_back"].iloc[-1] > curve["held_back"].min()
+    assert curve["validation"].iloc[-1] > curve["validation"].min()
     best, _ = load_weights(tmp_path / "weights.safetensors")
     align(home, tmp_path / "last", settings=settings | {"keep": "last"})
     last, _ = load_weights(tmp_path / "last/weights.safetensors")

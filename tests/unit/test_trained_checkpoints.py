@@ -56,9 +56,9 @@ def test_the_same_weights_make_the_same_bytes(path):
 
 
 def test_numbers_that_are_none_survive(path):
-    save_weights(path, {"a": torch.zeros(1)}, {"held_back": float("nan"), "lowest": float("inf")})
+    save_weights(path, {"a": torch.zeros(1)}, {"validation": float("nan"), "lowest": float("inf")})
     metadata = read_metadata(path)
-    assert metadata["held_back"] != metadata["held_back"] and metadata["lowest"] == float("inf")
+    assert metadata["validation"] != metadata["validation"] and metadata["lowest"] == float("inf")
 
 
 @pytest.mark.parametrize("kind", ["cae", "mae"])

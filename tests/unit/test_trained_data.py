@@ -4,9 +4,9 @@ import pytest
 import torch
 from trained_files import (
     CLIP,
-    N_HELD_BACK,
     N_TEST,
     N_TRAIN,
+    N_VALIDATION,
     draw,
     name_files,
     one_thread,  # noqa: F401
@@ -19,7 +19,7 @@ from nsdldm.support.errors import InputError
 from nsdldm.trained.data import (
     TestSet,
     TrainingSet,
-    choose_held_back,
+    choose_validation,
     join_responses,
     measure_responses,
     pad_length,
@@ -57,7 +57,7 @@ def prepare(folder, **changes):
     (folder / "out").mkdir(exist_ok=True)
     names = ("train", "train_rows", "test", "test_rows")
     tables = {name: folder / f"{name}.tsv" for name in ("trials", "images")}
-    settings = {"train_on": "averages", "held_back": 0.2, "seed": 0} | changes
+    settings = {"train_on": "averages", "validation": 0.2, "seed": 0} | changes
     regions = {roi: folder / f"{roi}.h5" for roi in ("early", "ventral")}
     forms = [f"zscored/{settings['train_on']}"]
     for roi, path in regions.items():
@@ -101,8 +101,8 @@ def test_responses_are_standardised_by_training_rows(folder, train_on):
     assert rows["nsd_id"].tolist() == shown.tolist()
     assert test_rows["nsd_id"].tolist() == numbers["test"].tolist()
     # All trials of an image are on one side.
-    assert (rows.groupby("nsd_id")["held_back"].nunique() == 1).all()
-    assert rows.loc[rows["held_back"] == 1, "nsd_id"].nunique() == 2
+    assert (rows.groupby("nsd_id")["validation"].nunique() == 1).all()
+    assert rows.loc[rows["validation"] == 1, "nsd_id"].nunique() == 2
 
 
 def test_missing_values_are_the_mean(folder):
@@ -154,21 +154,21 @@ def test_regions_of_other_images(folder):
     with pytest.raises(InputError, match=r"ventral.h5: expected the images of .*early.h5"):
         join_responses(
             responses=[folder / "early.h5", folder / "ventral.h5"],
-            **{"train_on": "averages", "held_back": 0.2, "seed": 0},
+            **{"train_on": "averages", "validation": 0.2, "seed": 0},
             **dict.fromkeys(("train", "train_rows", "test", "test_rows")),
         )
 
 
-def test_held_back_images_are_of_the_seed_and_not_of_the_order():
+def test_validation_images_are_of_the_seed_and_not_of_the_order():
     numbers = np.arange(100, 140)
-    chosen = choose_held_back(numbers, 0.1, 0)
+    chosen = choose_validation(numbers, 0.1, 0)
     assert len(set(chosen)) == 4 and set(chosen) < set(numbers)
-    assert set(choose_held_back(numbers[::-1], 0.1, 0)) == set(chosen)
-    assert set(choose_held_back(numbers, 0.1, 1)) != set(chosen)
-    assert len(choose_held_back(numbers, 0.001, 0)) == 1
-    assert len(choose_held_back(numbers[:2], 0.9, 0)) == 1
+    assert set(choose_validation(numbers[::-1], 0.1, 0)) == set(chosen)
+    assert set(choose_validation(numbers, 0.1, 1)) != set(chosen)
+    assert len(choose_validation(numbers, 0.001, 0)) == 1
+    assert len(choose_validation(numbers[:2], 0.9, 0)) == 1
     with pytest.raises(InputError, match="at least two training images"):
-        choose_held_back(numbers[:1], 0.1, 0)
+        choose_validation(numbers[:1], 0.1, 0)
 
 
 @pytest.mark.parametrize(
@@ -240,24 +240,24 @@ def test_training_rows(home):
     assert torch.equal(samples.batch(rows)["responses"], responses)
 
 
-def test_rows_to_train_on_and_held_back_ones(home):
+def test_rows_to_train_on_and_validation_ones(home):
     samples = open_rows(home)
     tables = [pd.read_csv(home / s / "train.tsv", sep="\t") for s in SUBJECTS]
-    held_back = pd.concat(tables, ignore_index=True)["held_back"]
-    assert len(samples.held_back) == 2 * N_HELD_BACK
-    assert (held_back[samples.held_back] == 1).all() and (held_back[samples.train] == 0).all()
-    assert len(samples.train) + len(samples.held_back) == 2 * N_TRAIN == len(samples.nsd_ids)
+    validation = pd.concat(tables, ignore_index=True)["validation"]
+    assert len(samples.validation) == 2 * N_VALIDATION
+    assert (validation[samples.validation] == 1).all() and (validation[samples.train] == 0).all()
+    assert len(samples.train) + len(samples.validation) == 2 * N_TRAIN == len(samples.nsd_ids)
 
 
 def test_training_set_refuses_test_rows(home, tmp_path):
-    with pytest.raises(InputError, match="expected training rows, found a table without held_back"):
+    with pytest.raises(InputError, match="training rows, found a table without validation"):
         open_rows(home, "test")
     # Nor can they be passed off as training rows.
     for subject, n_voxels in SUBJECTS.items():
         write_subject(tmp_path / subject, n_voxels, list(SUBJECTS).index(subject))
     path = tmp_path / "subj02/test.tsv"
     table = pd.read_csv(path, sep="\t")
-    save(path, table.assign(held_back=[1, 0, 0, 0, 0]))
+    save(path, table.assign(validation=[1, 0, 0, 0, 0]))
     files = name_files(tmp_path, SUBJECTS, responses="train.npy", rows="train.tsv")
     files["responses"]["subj02"], files["rows"]["subj02"] = path.with_suffix(".npy"), path
     with pytest.raises(InputError, match=r"subj02/images.tsv: expected training images alone"):

@@ -218,7 +218,7 @@ def test_what_is_written(home, trained):
     # 5 of 7 rows of each subject, 4 a batch.
     assert table["step"].iloc[-1] == round(2 * (len(TRAIN) - 2) / 4)
     assert np.isfinite(table["loss"]).all()
-    assert table["held_back"].notna().any()
+    assert table["validation"].notna().any()
     assert sorted(p.name for p in trained.iterdir()) == ["curve.tsv", "weights.safetensors"]
 
 

@@ -58,7 +58,7 @@ def test_presets_exist():
 
 
 def test_pages_claim_what_the_demo_is_and_what_chooses_weights():
-    """The demo's dissociation is planted, and held-back images choose weights."""
+    """The demo's dissociation is planted, and validation images choose weights."""
     shown = ("README.md", "docs/demo.md", "report/workflow.rst")
     words = {name: " ".join((PROJECT / name).read_text().split()) for name in shown}
     for text in words.values():

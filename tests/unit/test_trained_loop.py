@@ -19,16 +19,16 @@ from nsdldm.trained import loop
 from nsdldm.trained.checkpoints import load_weights
 
 CPU = torch.device("cpu")
-PLAN = loop.Plan(
+SCHEDULE = loop.Schedule(
     batch_size=4,
     epochs=6,
-    rate=0.05,
-    min_rate=0.001,
+    learning_rate=0.05,
+    min_learning_rate=0.001,
     factors={},
     warmup=0.2,
     decay=0.1,
     betas=(0.9, 0.95),
-    clip=0.5,
+    max_grad_norm=0.5,
     keep="last",
     seed=3,
 )
@@ -57,13 +57,13 @@ def fetch(rows):
     return {"x": INPUTS[rows], "y": OUTPUTS[rows]}
 
 
-def fit(network, folder, plan=PLAN, fetch=fetch, key="key", held_back=HELD_BACK):
+def fit(network, folder, plan=SCHEDULE, fetch=fetch, key="key", validation=HELD_BACK):
     return loop.train(
         network,
         fetch,
         ROWS,
         plan,
-        held_back=held_back,
+        validation=validation,
         partial=folder / "partial.safetensors",
         key=key,
         device=CPU,
@@ -79,7 +79,7 @@ def assert_same(network, other):
 
 @pytest.mark.parametrize("warmup", [0.0, 0.1, 0.25])
 def test_rate_rises_in_a_line_and_falls_by_half_a_cosine(warmup):
-    plan, n = PLAN._replace(warmup=warmup), 40
+    plan, n = SCHEDULE._replace(warmup=warmup), 40
     found = [loop.find_rate(plan, step, n) for step in range(n)]
     warm = round(warmup * n)
     rise = [0.05 * k / (warm + 1) for k in range(1, warm + 1)]
@@ -90,7 +90,7 @@ def test_rate_rises_in_a_line_and_falls_by_half_a_cosine(warmup):
 
 @pytest.mark.parametrize("size", [1, 4, 5, 14, 50])
 def test_every_row_once_an_epoch(size):
-    plan = PLAN._replace(batch_size=size)
+    plan = SCHEDULE._replace(batch_size=size)
     n_steps = loop.count_steps(plan, len(ROWS))
     assert n_steps == round(6 * 14 / min(size, 14))
     batches = [loop.draw_rows(ROWS, step, plan) for step in range(n_steps)]
@@ -107,11 +107,11 @@ def reference(network, seen):
     """The same training by a plain loop; returns the loss of each step."""
     decayed, others = [network.map.weight], [network.map.bias]
     groups = [{"params": decayed, "weight_decay": 0.1}, {"params": others, "weight_decay": 0}]
-    optimizer = torch.optim.AdamW(groups, betas=PLAN.betas)
+    optimizer = torch.optim.AdamW(groups, betas=SCHEDULE.betas)
     losses = []
     for step, rows in enumerate(seen):
         for group in optimizer.param_groups:
-            group["lr"] = loop.find_rate(PLAN, step, N_STEPS)
+            group["lr"] = loop.find_rate(SCHEDULE, step, N_STEPS)
         loss = network(fetch(rows), torch.Generator())["loss"]
         optimizer.zero_grad()
         loss.backward()
@@ -131,7 +131,14 @@ def test_training_agrees_with_a_plain_loop(tmp_path):
 
     table = fit(network, tmp_path, fetch=watch)
     losses = reference(other, seen)
-    assert table.columns.tolist() == ["step", "epoch", "rate", "loss", "twice", "held_back"]
+    assert table.columns.tolist() == [
+        "step",
+        "epoch",
+        "learning_rate",
+        "loss",
+        "twice",
+        "validation",
+    ]
     np.testing.assert_allclose(table["loss"], losses, rtol=1e-5)
     np.testing.assert_allclose(table["twice"], np.multiply(losses, 2), rtol=1e-5)
     np.testing.assert_allclose(table["epoch"], np.arange(1, 22) * 4 / 14)
@@ -140,20 +147,20 @@ def test_training_agrees_with_a_plain_loop(tmp_path):
     assert not network.training
     last = network(fetch(HELD_BACK), torch.Generator())["loss"].item()
     # The last time at the end.
-    assert table["held_back"].count() == loop.EVALUATIONS
-    assert table["held_back"].iloc[-1] == pytest.approx(last)
+    assert table["validation"].count() == loop.EVALUATIONS
+    assert table["validation"].iloc[-1] == pytest.approx(last)
 
 
 def test_long_trainings_have_curves_of_a_hundred_rows(tmp_path):
-    table = fit(Line(), tmp_path, PLAN._replace(epochs=150), key="long")
+    table = fit(Line(), tmp_path, SCHEDULE._replace(epochs=150), key="long")
     assert len(table) == 100 and table["step"].iloc[-1] == 525
-    assert table["held_back"].count() == loop.EVALUATIONS
-    every = fit(Line(), tmp_path, PLAN._replace(epochs=1), held_back=HELD_BACK[:0])
+    assert table["validation"].count() == loop.EVALUATIONS
+    every = fit(Line(), tmp_path, SCHEDULE._replace(epochs=1), validation=HELD_BACK[:0])
     assert every["step"].tolist() == [1, 2, 3, 4]
-    assert every["held_back"].isna().all()
+    assert every["validation"].isna().all()
 
 
-def test_held_back_rows_are_watched_in_batches_of_one_size(tmp_path):
+def test_validation_rows_are_watched_in_batches_of_one_size(tmp_path):
     sizes = []
 
     def count(rows):
@@ -162,7 +169,7 @@ def test_held_back_rows_are_watched_in_batches_of_one_size(tmp_path):
         return fetch(rows)
 
     n = len(HELD_BACK)
-    fit(Line(), tmp_path, PLAN._replace(epochs=1, batch_size=n - 1), fetch=count)
+    fit(Line(), tmp_path, SCHEDULE._replace(epochs=1, batch_size=n - 1), fetch=count)
     assert set(sizes) == {n // 2, n - n // 2} and sum(sizes) % n == 0
 
 
@@ -179,15 +186,17 @@ def test_only_matrices_decay(tmp_path):
             return {"loss": sum(0 * p.sum() for p in self.parameters()) + 1}
 
     network = Still()
-    fit(network, tmp_path, held_back=HELD_BACK[:0])
-    left = math.prod(1 - 0.1 * loop.find_rate(PLAN, step, N_STEPS) for step in range(N_STEPS))
+    fit(network, tmp_path, validation=HELD_BACK[:0])
+    left = math.prod(1 - 0.1 * loop.find_rate(SCHEDULE, step, N_STEPS) for step in range(N_STEPS))
     for name, parameter in network.named_parameters():
         expected = left if name in ("matrix", "kernel") else 1
         np.testing.assert_allclose(parameter.detach(), expected, rtol=1e-5, err_msg=name)
 
 
 def test_parts_of_a_network_have_rates_of_their_own(tmp_path):
-    plan = PLAN._replace(factors={"slow": 0.1, "still": 0.0, "absent": 5.0}, clip=None, decay=0)
+    plan = SCHEDULE._replace(
+        factors={"slow": 0.1, "still": 0.0, "absent": 5.0}, max_grad_norm=None, decay=0
+    )
 
     class Parts(nn.Module):
         def __init__(self):
@@ -199,18 +208,18 @@ def test_parts_of_a_network_have_rates_of_their_own(tmp_path):
             return {"loss": 9 - sum(p.sum() for p in self.parameters())}
 
     network = Parts()
-    table = fit(network, tmp_path, plan, held_back=HELD_BACK[:0])
+    table = fit(network, tmp_path, plan, validation=HELD_BACK[:0])
     # A constant gradient makes steps of Adam as long as the rate.
     way = sum(loop.find_rate(plan, step, N_STEPS) for step in range(N_STEPS))
     for name, factor in (("slow", 0.1), ("still", 0.0), ("other", 1.0)):
         for parameter in getattr(network, name):
             np.testing.assert_allclose(parameter.detach(), factor * way, rtol=1e-4)
-    np.testing.assert_allclose(table["rate"].sum(), way)
+    np.testing.assert_allclose(table["learning_rate"].sum(), way)
 
 
 @pytest.mark.parametrize("keep", ["last", "best"])
 def test_interrupted_training_ends_as_an_undisturbed_one(tmp_path, keep):
-    plan = PLAN._replace(keep=keep, epochs=60)
+    plan = SCHEDULE._replace(keep=keep, epochs=60)
     expected = Line(noise=0.5)
     curve = fit(expected, tmp_path, plan)
     (tmp_path / "partial.safetensors").unlink()
@@ -244,7 +253,7 @@ def test_finished_training_does_nothing_again(tmp_path):
 def test_checkpoints_of_no_use_are_discarded(tmp_path, damage, caplog):
     expected = Line()
     fit(expected, tmp_path)
-    other = PLAN._replace(rate=0.01, epochs=2)
+    other = SCHEDULE._replace(learning_rate=0.01, epochs=2)
     fit(Line(), tmp_path, other, key="key" if damage == "truncated" else "other")
     path = tmp_path / "partial.safetensors"
     if damage == "truncated":
@@ -272,35 +281,35 @@ def test_frozen_parameters_stay_and_are_not_in_the_checkpoint(tmp_path):
 
 
 class Drift(nn.Module):
-    """Its only weight grows at a steady rate; held-back rows are fitted best on the way."""
+    """Its only weight grows at a steady rate; validation rows are fitted best on the way."""
 
     def __init__(self):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(1))
 
     def forward(self, batch, generator):
-        if batch["held_back"].all():
+        if batch["validation"].all():
             return {"loss": (self.weight - 0.5).square().sum()}
         return {"loss": 5 - self.weight.sum()}
 
 
 @pytest.mark.parametrize("keep", ["best", "last"])
-def test_best_weights_are_those_of_the_smallest_loss_of_held_back_rows(tmp_path, keep):
+def test_best_weights_are_those_of_the_smallest_loss_of_validation_rows(tmp_path, keep):
     network = Drift()
-    plan = PLAN._replace(keep=keep, clip=None, warmup=0.0, min_rate=0.05)
+    plan = SCHEDULE._replace(keep=keep, max_grad_norm=None, warmup=0.0, min_learning_rate=0.05)
     mark = {False: torch.zeros(1, dtype=torch.bool), True: torch.ones(1, dtype=torch.bool)}
-    table = fit(network, tmp_path, plan, lambda rows: {"held_back": mark[bool(rows[0] < 5)]})
-    held_back = table["held_back"]
+    table = fit(network, tmp_path, plan, lambda rows: {"validation": mark[bool(rows[0] < 5)]})
+    validation = table["validation"]
     # A gradient of constant sign makes steps of Adam as long as the rate.
     assert network.weight.item() == pytest.approx(0.5 if keep == "best" else 1.05, abs=0.05)
     assert (network.weight.item() - 0.5) ** 2 == pytest.approx(
-        held_back.min() if keep == "best" else held_back.iloc[-1], abs=1e-6
+        validation.min() if keep == "best" else validation.iloc[-1], abs=1e-6
     )
-    assert held_back.iloc[-1] > 10 * held_back.min()
+    assert validation.iloc[-1] > 10 * validation.min()
 
 
 def test_absurd_rates_end_in_one_message(tmp_path):
-    plan = PLAN._replace(rate=1e3, clip=None, epochs=30)
+    plan = SCHEDULE._replace(learning_rate=1e3, max_grad_norm=None, epochs=30)
     with pytest.raises(InputError) as raised:
         fit(Line(), tmp_path, plan)
     message = str(raised.value)
@@ -336,11 +345,11 @@ def test_keys_tell_settings_and_contents_apart(tmp_path):
     def identify(settings, name):
         return loop.identify(code, settings, [tmp_path / name])
 
-    key = identify({"rate": 1, "width": 2}, "a")
-    assert identify({"width": 2, "rate": 1}, "b") == key
-    assert identify({"width": 2, "rate": 1.5}, "a") != key
-    assert identify({"width": 2, "rate": 1}, "c") != key
-    assert loop.identify("nsdldm/trained/alignment.py", {"width": 2, "rate": 1}, []) != key
+    key = identify({"learning_rate": 1, "width": 2}, "a")
+    assert identify({"width": 2, "learning_rate": 1}, "b") == key
+    assert identify({"width": 2, "learning_rate": 1.5}, "a") != key
+    assert identify({"width": 2, "learning_rate": 1}, "c") != key
+    assert loop.identify("nsdldm/trained/alignment.py", {"width": 2, "learning_rate": 1}, []) != key
 
 
 def test_precision_follows_the_device():
@@ -384,7 +393,7 @@ def run(folder, n_processes, plan):
 
 def test_two_processes_train_as_one_with_the_same_batches(tmp_path):
     """Batches of 5 rows, so that their shares differ."""
-    plan = PLAN._replace(batch_size=5, epochs=3)
+    plan = SCHEDULE._replace(batch_size=5, epochs=3)
     run(tmp_path / "two", 2, plan)
     run(tmp_path / "one", 1, plan)
     expected = pd.read_csv(tmp_path / "one/0.tsv", sep="\t")
@@ -399,13 +408,13 @@ def test_two_processes_train_as_one_with_the_same_batches(tmp_path):
 
 
 def test_every_process_stops_where_one_diverges(tmp_path):
-    run(tmp_path, 2, PLAN._replace(rate=1e3, clip=None, epochs=30))
+    run(tmp_path, 2, SCHEDULE._replace(learning_rate=1e3, max_grad_norm=None, epochs=30))
     messages = {(tmp_path / f"{rank}.txt").read_text() for rank in (0, 1)}
     assert len(messages) == 1 and "diverged" in messages.pop()
 
 
 def test_more_processes_than_rows():
-    plan = PLAN._replace(batch_size=2)
+    plan = SCHEDULE._replace(batch_size=2)
     with pytest.raises(InputError, match="at least 4 rows in a batch"):
         loop.check_shares(4, plan, ROWS, HELD_BACK)
     loop.check_shares(2, plan, ROWS, HELD_BACK)

@@ -3,7 +3,7 @@ import socket
 
 import numpy as np
 import torch
-from test_trained_loop import PLAN, Line, fit
+from test_trained_loop import SCHEDULE, Line, fit
 from trained_files import FORKS
 
 from nsdldm.support.errors import Finding, InputError
@@ -58,7 +58,7 @@ def test_one_process_a_gpu(tmp_path):
     assert one.keys() == {"0-auto.npy"} and two.keys() == {"0-auto.npy", "1-auto.npy"}
     for values in two.values():
         np.testing.assert_allclose(values, one["0-auto.npy"], rtol=1e-5, atol=1e-6)
-    assert PLAN.batch_size % 2 == 0
+    assert SCHEDULE.batch_size % 2 == 0
     levels = [int((tmp_path / "two" / f"{n}.level").read_text()) for n in (0, 1)]
     # Only the main process tells how far it is.
     assert levels == [logging.INFO, logging.WARNING]

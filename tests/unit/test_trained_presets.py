@@ -4,7 +4,7 @@ import math
 import pytest
 
 from nsdldm.trained.alignment import Alignment
-from nsdldm.trained.loop import make_plan
+from nsdldm.trained.loop import make_schedule
 from nsdldm.trained.networks import build_encoder, count_parameters
 from nsdldm.trained.presets import PRESETS, SIZES, STAGES, check_methods, resolve
 
@@ -19,7 +19,7 @@ def test_every_preset_resolves(name, size):
     assert json.loads(json.dumps(settings)) == settings
     for stage in STAGES:
         assert settings[stage].keys() == PRESETS[name][stage].keys()
-        assert make_plan(settings[stage], seed=0).batch_size == settings[stage]["batch_size"]
+        assert make_schedule(settings[stage], seed=0).batch_size == settings[stage]["batch_size"]
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -88,9 +88,15 @@ WRONG = {
     "text": ({"stage1": {"width": "768"}}, "stage1.width must be like 768, not '768'."),
     "half": ({"stage1": {"depth": 2.5}}, "fcae.stage1.depth must be like 12, not 2.5."),
     "nothing": ({"stage1": {"mask_ratio": None}}, "stage1.mask_ratio must be like 0.75, not None."),
-    "truth": ({"stage1": {"rate": True}}, "fcae.stage1.rate must be like 0.0017, not True."),
+    "truth": (
+        {"stage1": {"learning_rate": True}},
+        "fcae.stage1.learning_rate must be like 0.0017, not True.",
+    ),
     "number": ({"stage1": {"own_maps": 1}}, "fcae.stage1.own_maps must be like False, not 1."),
-    "infinite": ({"stage3": {"rate": math.inf}}, "stage3.rate must be like 5.3e-05, not inf."),
+    "infinite": (
+        {"stage3": {"learning_rate": math.inf}},
+        "stage3.learning_rate must be like 5.3e-05, not inf.",
+    ),
     "optional": (
         {"stage3": {"tokens": "77"}},
         "stage3.tokens must be like 77, not '77'.",
@@ -101,9 +107,12 @@ WRONG = {
     "choice": ({"stage1": {"target": "vq"}}, "stage1.target must be one of mse, kmeans, "),
     "share": ({"stage1": {"mask_ratio": 1}}, "mask_ratio must be at least 0 and below 1, not 1."),
     "no mask": ({"stage1": {"mask_ratio": 0}}, "fcae.stage1.mask_ratio must be above 0: "),
-    "zero": ({"stage1": {"rate": 0}}, "fcae.stage1.rate must be above 0, not 0."),
+    "zero": ({"stage1": {"learning_rate": 0}}, "fcae.stage1.learning_rate must be above 0, not 0."),
     "one code": ({"stage1": {"codes": 1}}, "fcae.stage1.codes must be at least 2, not 1."),
-    "clip": ({"stage1": {"clip": -1}}, "fcae.stage1.clip must be above 0, not -1."),
+    "clip": (
+        {"stage1": {"max_grad_norm": -1}},
+        "fcae.stage1.max_grad_norm must be above 0, not -1.",
+    ),
     "heads": ({"stage1": {"decoder_heads": 0}}, "stage1.decoder_heads must be above 0, not 0."),
     "negative": ({"stage2": {"decay": -0.1}}, "stage2.decay must be at least 0, not -0.1."),
     "width": ({"stage1": {"width": 770}}, "width must be even and a multiple of heads (12), not "),
@@ -130,8 +139,14 @@ def test_each_problem_is_one_sentence(problem):
 
 def test_what_is_allowed_besides():
     own = {
-        "stage1": {"clip": None, "tokenizer_width": None, "epochs": 0.5, "rate": 1, "decay": 0},
-        "stage2": {"mask_ratio": 0, "clip": None, "mixer": "pool"},
+        "stage1": {
+            "max_grad_norm": None,
+            "tokenizer_width": None,
+            "epochs": 0.5,
+            "learning_rate": 1,
+            "decay": 0,
+        },
+        "stage2": {"mask_ratio": 0, "max_grad_norm": None, "mixer": "pool"},
         "stage3": {"tokens": 40, "epochs": 2.5, "factors": {"encoder": 0.1}},
     }
     assert check_methods({"fcae": own}, "full") == []
@@ -140,11 +155,15 @@ def test_what_is_allowed_besides():
 
 
 def test_every_method_is_checked():
-    methods = {"fcae": {"stage1": {"rate": 0}}, "mae-f": {"stage2": {"rate": "x"}}, "new": {}}
+    methods = {
+        "fcae": {"stage1": {"learning_rate": 0}},
+        "mae-f": {"stage2": {"learning_rate": "x"}},
+        "new": {},
+    }
     found = check_methods(methods, "full")
     assert [sentence.split()[0] for sentence in found] == [
-        "trained.methods.fcae.stage1.rate",
-        "trained.methods.mae-f.stage2.rate",
+        "trained.methods.fcae.stage1.learning_rate",
+        "trained.methods.mae-f.stage2.learning_rate",
         "trained.methods.new",
     ]
 

@@ -233,7 +233,7 @@ def pretrain(home, out, **changes):
     out.mkdir(exist_ok=True)
     given = pretraining_inputs(home, out, **changes)
     pretrain_encoder(**given)
-    return given["weights"].read_bytes(), given["curve"].read_bytes()
+    return given["files"].weights.read_bytes(), given["files"].curve.read_bytes()
 
 
 def fit_apart(monkeypatch, home, out, **changes):
@@ -255,12 +255,12 @@ def test_codebook_is_fitted_on_training_rows_alone(home, tmp_path, monkeypatch, 
     patches, state = fit_apart(monkeypatch, home, tmp_path / "a", settings=settings)
     rows = pd.read_csv(home / "subj01/train.tsv", sep="\t")
     responses = np.load(home / "subj01/train.npy")
-    own = responses[rows["held_back"] == 0][:, np.arange(24) % 22]
+    own = responses[rows["validation"] == 0][:, np.arange(24) % 22]
     assert np.array_equal(patches, own.reshape(-1, 6, 4))
-    # Other test rows and other held-back rows: the same codes, and the same weights.
+    # Other test rows and other validation rows: the same codes, and the same weights.
     write_subject(tmp_path / "home/subj01", 22)
     other = tmp_path / "home/subj01"
-    responses[rows["held_back"] == 1] += 5
+    responses[rows["validation"] == 1] += 5
     np.save(other / "train.npy", responses)
     np.save(other / "test.npy", 7 * np.load(other / "test.npy"))
     _, again = fit_apart(monkeypatch, tmp_path / "home", tmp_path / "b", settings=settings)
@@ -282,21 +282,21 @@ def test_training_is_repeatable_and_of_its_seed(home, tmp_path):
 
 @pytest.mark.parametrize("kind", ["cae", "mae"])
 def test_training_learns_and_its_weights_come_back(home, tmp_path, kind):
-    settings = stage1(kind, epochs=40, rate=0.01)
+    settings = stage1(kind, epochs=40, learning_rate=0.01)
     given = pretraining_inputs(home, tmp_path, ("subj01", "subj02"), settings=settings)
     pretrain_encoder(**given)
-    curve = pd.read_csv(given["curve"], sep="\t")
+    curve = pd.read_csv(given["files"].curve, sep="\t")
     assert curve["loss"].iloc[-10:].mean() < 0.97 * curve["loss"].iloc[:3].mean()
-    network, about = load_pretraining(given["weights"])
+    network, about = load_pretraining(given["files"].weights)
     assert about["subjects"] == ["subj01", "subj02"] and about["length"] == about["vector"] == 24
     assert about["encoder"] == settings and about["n_voxels"] is None
     parts = {name: about["parameters"][name] for name in ("encoder", "decoder")}
     assert parts["encoder"] == sum(p.numel() for p in network.encoder.parameters())
-    encoder, _ = load_encoder(given["weights"])
+    encoder, _ = load_encoder(given["files"].weights)
     batch = make_batch(longest=24)
     assert torch.equal(encoder(batch["responses"]), network.encoder(batch["responses"]))
     assert not any(p.requires_grad for p in network.parameters())
-    # A restored network is the trained one: its loss of held-back rows is in the last line.
+    # A restored network is the trained one: its loss of validation rows is in the last line.
     losses = network(batch, seeded())
     assert losses["loss"].isfinite()
 
@@ -305,7 +305,7 @@ def test_adapters_of_joint_subjects(home, tmp_path):
     settings = stage1(adapter="linear", adapter_width=18, epochs=2)
     given = pretraining_inputs(home, tmp_path, ("subj01", "subj02"), settings=settings)
     pretrain_encoder(**given)
-    network, about = load_pretraining(given["weights"])
+    network, about = load_pretraining(given["files"].weights)
     assert (about["vector"], about["length"], about["n_voxels"]) == (24, 20, [22, 13])
     torch.manual_seed(1)
     # As they were drawn: they are frozen in this stage.
@@ -317,6 +317,10 @@ def test_adapters_of_joint_subjects(home, tmp_path):
 def test_divergence_leaves_what_was_there(home, tmp_path):
     weights, curve = pretrain(home, tmp_path)
     with pytest.raises(InputError, match="stage 1: expected a loss that falls"):
-        pretrain(home, tmp_path, settings=stage1("mae", rate=1e4, epochs=60, clip=None, warmup=0))
+        pretrain(
+            home,
+            tmp_path,
+            settings=stage1("mae", learning_rate=1e4, epochs=60, max_grad_norm=None, warmup=0),
+        )
     assert (tmp_path / "weights.safetensors").read_bytes() == weights
     assert (tmp_path / "curve.tsv").read_bytes() == curve

@@ -27,6 +27,7 @@ from nsdldm.trained.data import TestSet
 from nsdldm.trained.networks import draw_mask
 from nsdldm.trained.pretraining import pretrain_encoder
 from nsdldm.trained.probes import (
+    SubjectFiles,
     complete_responses,
     evaluate_encoders,
     find_images,
@@ -131,11 +132,11 @@ def evaluate(home, out, **changes):
     names |= {"test": "test.npy", "test_rows": "test.tsv"}
     names |= {"clip_image": "clip_image.npy", "clip_text": "clip_text.npy"}
     made = {"masked": "m.tsv", "completed": "c.h5", "retrieval": "r.tsv"}
-    given = {key: folder / name for key, name in names.items()}
+    given = {"subject": SubjectFiles(**{key: folder / name for key, name in names.items()})}
     given |= {key: out / name for key, name in made.items()}
     given |= {"encoders": {"cae": home / encoder}, "before": {"both": "cae", "text": "cae"}}
     given["aligned"] = {name: home / name / "weights.safetensors" for name in ("both", "text")}
-    given |= {"seed": 1, "n_bootstrap": 50, "device": "cpu"}
+    given |= {"seed": 1, "bootstrap": 50, "device": "cpu"}
     evaluate_encoders(**given | changes)
     tables = [pd.read_csv(out / made[name], sep="\t") for name in ("masked", "retrieval")]
     return *tables, out / made["completed"]

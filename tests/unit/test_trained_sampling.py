@@ -13,6 +13,7 @@ from diffusion_files import (
     STAGE3,
     SUBJECTS,
     TEST,
+    WRITTEN,
     save,
     training_settings,
     write_all,
@@ -26,6 +27,7 @@ from nsdldm.support.errors import InputError
 from nsdldm.trained import sampling
 from nsdldm.trained.checkpoints import load_weights, save_weights
 from nsdldm.trained.diffusion import fine_tune_diffusion, load_diffusion
+from nsdldm.trained.loop import Files
 from nsdldm.trained.sampling import Sampling, describe_fit, reconstruct_trained
 
 SIDE, SAMPLES = 16, 2
@@ -180,8 +182,7 @@ def test_plms_equals_the_pipeline_of_diffusers(tmp_path):
     train(
         home,
         settings=STAGE3 | {"time_condition": False},
-        weights=tmp_path / "weights.safetensors",
-        curve=tmp_path / "curve.tsv",
+        files=Files(*(tmp_path / name for name in WRITTEN)),
     )
     found = make(home, tmp_path, weights=tmp_path / "weights.safetensors", scheduler="plms")
     network, _, _ = load_diffusion(

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import multiprocessing
 
+from nsdldm.trained.loop import Files
 from nsdldm.trained.networks import build_encoder
 from nsdldm.trained.presets import resolve
 from nsdldm.trained.pretraining import Pretraining
@@ -21,7 +22,8 @@ N_TOKENS = 6
 LENGTH = N_TOKENS * SMALL["patch"]
 # CLIP's tokens of a picture and its dimensions.
 CLIP = (5, 12)
-N_TRAIN, N_TEST, N_HELD_BACK = 20, 5, 4
+WRITTEN = ("partial.safetensors", "weights.safetensors", "curve.tsv")
+N_TRAIN, N_TEST, N_VALIDATION = 20, 5, 4
 KINDS = {"cae": "fcae-base", "mae": "mae-f"}
 
 
@@ -96,7 +98,7 @@ def write_subject(folder, n_voxels=22, seed=0):
         own = np.flatnonzero(split == name)[::-1]
         rows = images.loc[own, ["nsd_id"]]
         if name == "train":
-            rows["held_back"] = (np.arange(len(own)) % 5 == 2).astype(int)
+            rows["validation"] = (np.arange(len(own)) % 5 == 2).astype(int)
         np.save(folder / f"{name}.npy", responses[own].astype(np.float32))
         save(folder / f"{name}.tsv", rows)
 
@@ -113,9 +115,7 @@ def pretraining_inputs(home, out, subjects=("subj01",), **changes):
         "seed": 1,
         "device": "cpu",
         "precision": "float32",
-        "partial": out / "partial.safetensors",
-        "weights": out / "weights.safetensors",
-        "curve": out / "curve.tsv",
+        "files": Files(*(out / name for name in WRITTEN)),
     } | changes
 
 

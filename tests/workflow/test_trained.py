@@ -68,7 +68,7 @@ def test_a_change_of_one_method_reruns_what_it_changes(trained):
     path = trained / "config.yaml"
     before = path.read_text()
     config = yaml.safe_load(before)
-    config["trained"]["methods"]["vis-dec"]["stage3"]["rate"] = 1e-4
+    config["trained"]["methods"]["vis-dec"]["stage3"]["learning_rate"] = 1e-4
     path.write_text(yaml.safe_dump(config))
     jobs = plan(trained, "results/tables/fcae_table2.tsv")
     path.write_text(before)
