@@ -95,9 +95,8 @@ class Schedule(NamedTuple):
 def make_schedule(settings, seed):
     """Take the schedule out of the settings of a stage."""
     fields = [name for name in Schedule._fields if name != "seed"]
-    return Schedule(
-        **{"factors": {}} | {k: settings[k] for k in fields if k in settings}, seed=seed
-    )
+    known = {name: settings[name] for name in fields if name in settings}
+    return Schedule(**{"factors": {}} | known, seed=seed)
 
 
 def count_steps(schedule, n_rows):
