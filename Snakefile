@@ -21,7 +21,6 @@ report: "report/workflow.rst"
 
 
 include: "rules/common.smk"
-include: "rules/aliases.smk"
 include: "rules/nsd.smk"
 include: "rules/responses.smk"
 include: "rules/features.smk"

@@ -138,11 +138,6 @@ def fit_memory(section):
     return growing(max(8000, int(1250 * config[section]["memory_gb"])))
 
 
-def model_path(wildcards):
-    """Folder or hub id of the diffusion model."""
-    return config["model"]["path"]
-
-
 def clip_files(wildcards):
     """Weights of CLIP, for the jobs that need it; a whole run does without."""
     clip = config["trained"]["clip"]

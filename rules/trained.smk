@@ -161,7 +161,7 @@ rule fine_tune_diffusion:
     params:
         subjects=lambda wildcards: TRAINING.list_cohort(wildcards.cohort),
         settings=lambda wildcards: TRAINING.methods[wildcards.method]["stage3"],
-        model=config["model"]["path"],
+        model=lambda wildcards: config["model"]["path"],
         revision=lookup("model/revision", within=config),
         partial="results/{cohort}/trained/partial/diffusion.{method}.safetensors",
         precision=lookup("trained/precision", within=config),

@@ -97,7 +97,7 @@ def test_adapters_import_what_exists(path):
 
 
 # What rules ask for: literally, or the trained decoders' at full size.
-GPU = re.compile("gpu=(1|TRAINED_GPUS|EVALUATION_GPUS),")
+GPU = re.compile("gpu=(1|TRAINED_GPUS|EVALUATION_GPUS)[,)]")
 THREADS = re.compile("threads: (8|TRAINED_THREADS|EVALUATION_THREADS)\n")
 OWN_LOG = re.compile(r'"logs/\{?\{subject\}')
 SLURM = yaml.safe_load((PROJECT / "profiles/slurm/config.yaml").read_text())
