@@ -11,10 +11,10 @@ min_version("9.27")
 
 
 # Of the working directory, or of this folder where that has none.
-own = os.path.exists("config.yaml")
+here = os.path.exists("config.yaml")
 
 
-configfile: "config.yaml" if own else str(PROJECT / "config.yaml")
+configfile: "config.yaml" if here else str(PROJECT / "config.yaml")
 
 
 report: "report/workflow.rst"

@@ -1,28 +1,17 @@
 # Voxel-wise ridge encoders of the whole cortex. Fits write predictions, one file per family of
 # feature spaces; what judges them reads predictions and responses, and runs in seconds.
 
-# The spaces that are fitted together. Joint models set those of JOINT beside z.
-FAMILIES = {
-    "features": SPACES.features,
-    "added": SPACES.added,
-    "levels": SPACES.levels,
-    "steps": SPACES.steps,
-    "controls": SPACES.parts,
-    "variants": SPACES.variants,
-    "blocks": SPACES.blocks,
-}
-FAMILIES = {family: spaces for family, spaces in FAMILIES.items() if spaces}
-JOINT = [
-    name for name in ("levels", "steps", "controls", "variants") if name in FAMILIES
-]
 # What kernels are computed from: features, or the Gram matrices of activations.
-FROM_FEATURES = FAMILIES | {"controls": SPACES.controls, "blocks": []}
-FROM_GRAMS = dict.fromkeys(FAMILIES, []) | {"blocks": SPACES.blocks}
+FROM_FEATURES = SPACES.families | {"controls": SPACES.controls, "blocks": []}
+FROM_GRAMS = dict.fromkeys(SPACES.families, []) | {"blocks": SPACES.blocks}
 # Families whose kernels a fit reads: controls are also parts of the spaces that they control.
-READ = {name: ["features", name] if name in JOINT else [name] for name in FAMILIES}
+READ = {
+    name: ["features", name] if name in SPACES.joint else [name]
+    for name in SPACES.families
+}
 READ["controls"] = ["features"] + [
     name
-    for name in JOINT
+    for name in SPACES.joint
     if {*SPACES.controlled, *SPACES.controls} & {*FROM_FEATURES[name]}
 ]
 
@@ -68,7 +57,10 @@ rule fit_encoders:
             read=lookup("{family}", within=READ),
         ),
         base=branch(
-            lookup("{family}", within={name: name in JOINT for name in FAMILIES}),
+            lookup(
+                "{family}",
+                within={name: name in SPACES.joint for name in SPACES.families},
+            ),
             then="results/{subject}/encoding/predictions/features.h5",
         ),
         responses="results/{subject}/responses/cortex.h5",
@@ -88,16 +80,21 @@ rule fit_encoders:
         runtime=growing(120),
     params:
         **choose("encoding", "alphas", "n_folds", "memory_gb", "seed"),
-        spaces=lookup("{family}", within=FAMILIES),
+        spaces=lookup("{family}", within=SPACES.families),
         form=ENCODED_FORM,
         # Blocks are compared with one another: no model of theirs stands beside a mix.
         weights=branch(
-            lookup("{family}", within={name: name == "blocks" for name in FAMILIES}),
+            lookup(
+                "{family}", within={name: name == "blocks" for name in SPACES.families}
+            ),
             then=[1],
             otherwise=config["encoding"]["weights"],
         ),
         every=branch(
-            lookup("{family}", within={name: name == "controls" for name in FAMILIES}),
+            lookup(
+                "{family}",
+                within={name: name == "controls" for name in SPACES.families},
+            ),
             then=config["encoding"]["controls_every"],
             otherwise=1,
         ),

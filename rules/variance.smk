@@ -4,12 +4,12 @@
 # What judges keep for the intervals of means over regions.
 SUMS = [
     *(f"r-{feature}" for feature in SPACES.features),
-    *(f"unique-{name}" for name in JOINT if name != "variants"),
+    *(f"unique-{name}" for name in SPACES.joint if name != "variants"),
     *(f"r-{feature}" for feature in SPACES.added),
     *["unique-variants"] * bool(SPACES.variants),
 ]
 
-for family in JOINT:
+for family in SPACES.joint:
 
     rule:
         name:
@@ -24,10 +24,12 @@ for family in JOINT:
             ),
         output:
             maps=collect(
-                "results/{{subject}}/encoding/z+{space}.nii.gz", space=FAMILIES[family]
+                "results/{{subject}}/encoding/z+{space}.nii.gz",
+                space=SPACES.families[family],
             ),
             tables=collect(
-                "results/{{subject}}/encoding/z+{space}.tsv", space=FAMILIES[family]
+                "results/{{subject}}/encoding/z+{space}.tsv",
+                space=SPACES.families[family],
             ),
             sums=f"results/{{subject}}/sums/unique-{family}.npz",
         log:
@@ -40,7 +42,7 @@ for family in JOINT:
             runtime=growing(60),
         params:
             **choose("encoding", "fdr", "flips", "seed"),
-            spaces=FAMILIES[family],
+            spaces=SPACES.families[family],
             rois=list(config["rois"]),
             min_ncsnr=config["encoding"]["group_ncsnr"],
             every=config["encoding"]["controls_every"],

@@ -71,6 +71,26 @@ class Spaces:
         return [*self.levels, *self.steps]
 
     @property
+    def families(self):
+        """Spaces that encoders are fitted to together, by the name of their file."""
+        families = {
+            "features": self.features,
+            "added": self.added,
+            "levels": self.levels,
+            "steps": self.steps,
+            "controls": self.parts,
+            "variants": self.variants,
+            "blocks": self.blocks,
+        }
+        return {name: spaces for name, spaces in families.items() if spaces}
+
+    @property
+    def joint(self):
+        """Families of which each space is fitted beside z."""
+        wanted = ("levels", "steps", "controls", "variants")
+        return [name for name in wanted if name in self.families]
+
+    @property
     def step_names(self):
         """Names of the steps without z_c."""
         return [space.removeprefix("zc-") for space in self.steps]

@@ -84,6 +84,9 @@ def test_spaces_without_controls_and_variants():
     spaces = list_spaces(load(trajectories=own))
     assert spaces.variants == spaces.controls == spaces.chains == []
     assert spaces.parts[:2] == ["zc-n040-linear", "zc-n040-residual"]
+    assert list(spaces.families) == ["features", "levels", "steps", "controls", "blocks"]
+    assert spaces.families["controls"] == spaces.parts
+    assert spaces.joint == ["levels", "steps", "controls"]
 
 
 def test_runs(settings):
