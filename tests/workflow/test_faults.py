@@ -159,9 +159,9 @@ def flip(path):
 @pytest.mark.parametrize(
     "damage, name, product",
     [
-        (cut, "features/z.npy", "kernels/z.npy"),
+        (cut, "features/z.npy", "kernels/features.h5"),
         (flip, "masks/frontal.nii.gz", "figures/fig6.png"),
-        (cut, "images.tsv", "kernels/z.npy"),
+        (cut, "images.tsv", "kernels/features.h5"),
     ],
 )
 def test_damaged_result(copied, finished, damage, name, product):

@@ -120,8 +120,9 @@ def test_the_rerun_table(read, s3_config):
         jobs = plan(folder, FIGURE, *SECOND, project=PROJECT)
         assert jobs == {
             ("fit_encoders", "subj01"): 1,
+            ("score_encoders", "subj01"): 3,
             ("plot_fig6", "subj01"): 1,
-            ("publish_fig6", ""): 1,
+            ("publish_figure", ""): 1,
         }
     finally:
         write_config(folder, **s3_config)
