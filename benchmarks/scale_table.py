@@ -21,8 +21,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from nsdldm.decoding.decoders import Protocol, plan_targets
+from nsdldm.diffusion.denoising import Denoiser
 from nsdldm.diffusion.steps import count_steps
-from nsdldm.features.activations import Networks, plan_reduction, probe_blocks
+from nsdldm.features.activations import plan_reduction, probe_blocks
 from nsdldm.features.spaces import PARTS
 from nsdldm.nsd.layout import IMAGE_PIXELS, N_IMAGES, TRIALS_PER_SESSION
 from nsdldm.ridge import list_penalties, plan_batches
@@ -140,7 +141,7 @@ def read_requests():
         for rule in re.split(r"\n\s*(?=(?:use )?rule )", path.read_text())[1:]:
             name = re.match(r"(?:use rule \w+ as|rule) (\w+)", rule).group(1)
             base = re.match(r"use rule (\w+)", rule)
-            memory = re.search(r"mem_mb=growing\((\d+)\)", rule)
+            memory = re.search(r"(?:mem_mb=growing|\*\*needs)\((\d+)", rule)
             found[name] = int(memory.group(1)) / 1000 if memory else base and base.group(1)
     while any(isinstance(value, str) for value in found.values()):
         found = {k: found[v] if isinstance(v, str) else v for k, v in found.items()}
@@ -273,9 +274,9 @@ def count_activations(config):
     settings, side = config["trajectories"], config["model"]["resolution"] // 8
     paths = {path: name for name, path in settings["blocks"].items()}
     empty = torch.zeros(1, TOKENS, WIDTH, device="meta")
-    networks = Networks(build_networks("meta")["unet"], None, empty)
+    denoiser = Denoiser(build_networks("meta")["unet"], None, empty)
     kept = {}
-    for path, shape in probe_blocks(networks, paths, (CHANNELS, side, side)).items():
+    for path, shape in probe_blocks(denoiser, paths, (CHANNELS, side, side)).items():
         how = settings["reduction"], settings["width"], lambda n: None
         kept[paths[path]] = plan_reduction(shape, *how, paths[path])[1]
     return kept
