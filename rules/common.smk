@@ -7,6 +7,7 @@ import sys
 from nsdldm.nsd import layout
 from nsdldm.nsd.remote import is_remote
 from nsdldm.support.provenance import PROJECT, digest, digest_file, digest_function
+from nsdldm.workflow.arguments import tell_jobs
 from nsdldm.workflow.loading import SettingsError, load_settings
 from nsdldm.workflow.named import check_clip
 from nsdldm.workflow.networks import list_clip, list_judges, list_model, list_space
@@ -30,6 +31,10 @@ sys.executable = shlex.quote(sys.executable)
 os.environ.update(
     PYTHONPATH=os.pathsep.join(filter(None, [str(PROJECT), os.getenv("PYTHONPATH")]))
 )
+
+
+# Jobs name their functions' arguments as the configuration does.
+tell_jobs()
 
 
 def stop_on(title, problems):

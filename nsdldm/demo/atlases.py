@@ -42,8 +42,8 @@ def check_regions(rois):
             continue
         for atlas in dict.fromkeys(atlas for atlas, _ in pairs if atlas not in LABELS):
             expected = f"an atlas of the simulated release ({', '.join(LABELS)})"
-            remedy = "Use one of these, or set dataset to nsd and nsd.root to a release that has it"
-            findings.append(Finding(f"rois.{name}", expected, atlas, remedy))
+            remedy = "Use one of these, or the release itself"
+            findings.append(Finding(f"`rois`.{name}", expected, atlas, remedy))
         for atlas, label in pairs:
             if atlas in LABELS:
                 findings += _find_missing(label, atlas, name)

@@ -137,12 +137,13 @@ def _count_presentations(sessions, shared_images, unique_images):
         expected = f"1 to {N_SESSIONS} sessions and as many shared images (1 to {N_SHARED})"
         expected += " as leave room for others"
         found = f"sessions: {sessions}, shared_images: {shared_images}"
-        raise InputError(Finding("demo", expected, found, "Change one of the two"))
+        where, remedy = "`sessions`, `shared_images`", "Change one of them"
+        raise InputError(Finding(where, expected, found, remedy))
     if not fewest <= unique_images <= most:
         expected = f"{fewest} to {most} images, since {sessions} sessions with {shared_images}"
         expected += f" shared images leave {rest} trials for others"
-        remedy = "Change unique_images, shared_images or sessions"
-        raise InputError(Finding("demo.unique_images", expected, str(unique_images), remedy))
+        remedy = "Change it, `shared_images` or `sessions`"
+        raise InputError(Finding("`unique_images`", expected, str(unique_images), remedy))
     return shared, _spread(rest, unique_images)
 
 

@@ -11,7 +11,7 @@ from nsdldm.support.errors import Finding, InputError, Unexpected, reading
 from nsdldm.support.hub import FETCH, check_connection, find_snapshot, is_offline
 from nsdldm.support.listing import list_files
 
-LAYOUT = "Set model.path to a model in the layout of diffusers, saved as safetensors"
+LAYOUT = "Set `path` to a model in the layout of diffusers, saved as safetensors"
 ANOTHER = "Use a model for text to image such as Stable Diffusion 1 or 2"
 CORRECT = "Correct it, or use another model"
 # Equivalent names of what a part needs. A name may stand for the index of weights in pieces.
@@ -98,9 +98,9 @@ def check_model(path, revision=None, chains=()):
         if folder.is_file():
             return [_single_file(folder)]
         if not revision:
-            remedy = "Correct model.path, or set model.revision to a commit if it is a hub id"
+            remedy = "Correct `path`, or set `revision` to a commit if it is a hub id"
             expected = "a folder, or a hub id with a revision"
-            return [Finding(f"model.path {path}", expected, "no folder, no revision", remedy)]
+            return [Finding(f"`path` {path}", expected, "no folder, no revision", remedy)]
         return _check_hub(path, revision, chains)
     missing = find_missing(folder)
     other = any(finding.remedy != LAYOUT for finding in missing)
@@ -112,7 +112,7 @@ def _check_hub(path, revision, chains):
     folder = find_snapshot(path, revision)
     if is_offline() and not folder.is_dir():
         expected = f"revision {revision} at {folder}, since HF_HUB_OFFLINE is set"
-        return [Finding(f"model.path {path}", expected, "nothing", FETCH)]
+        return [Finding(f"`path` {path}", expected, "nothing", FETCH)]
     missing = find_missing(folder, remedy=FETCH)
     if missing and not is_offline():
         missing = check_connection(path, revision)
@@ -197,10 +197,10 @@ def _single_file(file):
     """A finding about a model in a single file."""
     expected = "a folder in the layout of diffusers"
     if file.suffix not in (".ckpt", ".safetensors", ".pt", ".pth", ".bin"):
-        return Finding(f"model.path {file}", expected, "another file", LAYOUT)
+        return Finding(f"`path` {file}", expected, "another file", LAYOUT)
     load = f"from_single_file('{file}')"
     remedy = _convert(load, file.with_suffix(""), file.suffix != ".safetensors")
-    return Finding(f"model.path {file}", expected, "a single file", remedy)
+    return Finding(f"`path` {file}", expected, "a single file", remedy)
 
 
 def _convert(load, source, pickled):
@@ -212,7 +212,7 @@ def _convert(load, source, pickled):
     # A pickle can run code.
     trust = " if you trust its source" if pickled else ""
     command = CONVERT.format(load=load, target=target)
-    return f"Convert it{trust}: {command}; then set model.path to {target}"
+    return f"Convert it{trust}: {command}; then set `path` to {target}"
 
 
 def check_kind(path, folder, chains=(), parts=tuple(PARTS)):
@@ -225,7 +225,7 @@ def check_kind(path, folder, chains=(), parts=tuple(PARTS)):
     folder : Path
         Where the model lies.
     chains : iterable of tuple
-        Key of the config, name of the sampler and number of steps (or None) of each reverse
+        What to call its steps, name of the sampler and number of steps (or None) of each reverse
         process to be run.
     parts : iterable of str
         Of `PARTS`; what is not there is left out.
@@ -429,12 +429,12 @@ def _check_chains(settings, where, chains):
         findings.append(Finding(where, expected, found, CORRECT))
     for key, sampler, steps in chains:
         if rescaled and sampler == "plms":
-            remedy = f"Set {key}.scheduler to ddim or dpmsolver++"
+            remedy = f"Use ddim or dpmsolver++ for {key}, or another model"
             expected = "rescale_betas_zero_snr false for plms"
             findings.append(Finding(where, expected, "true", remedy))
         if steps is not None and not 1 <= steps <= n:
-            expected = f"1 to {n}, the num_train_timesteps of {where}"
-            findings.append(Finding(f"{key}.steps", expected, str(steps), "Correct it"))
+            expected = f"1 to {n} steps, the num_train_timesteps of {where}"
+            findings.append(Finding(key, expected, str(steps), "Correct it"))
     return findings
 
 

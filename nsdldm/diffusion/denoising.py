@@ -101,23 +101,20 @@ def plan_steps(
     """
     if not 0 < strength <= 1:
         remedy = "Set it to the share of the steps to run"
-        raise InputError(
-            Finding("denoising.strength", "above 0 and at most 1", str(strength), remedy)
-        )
+        raise InputError(Finding("`strength`", "above 0 and at most 1", str(strength), remedy))
     most = scheduler.config.num_train_timesteps
     if not 1 <= num_inference_steps <= most:
         expected = f"1 to {most}, the num_train_timesteps of the model's scheduler_config.json"
-        raise InputError(
-            Finding("denoising.steps", expected, str(num_inference_steps), "Correct it")
-        )
+        found, remedy = str(num_inference_steps), "Correct it"
+        raise InputError(Finding("`num_inference_steps`", expected, found, remedy))
     scheduler.set_timesteps(num_inference_steps)
     n = count_steps(num_inference_steps, strength)
     if len(scheduler.timesteps) != num_inference_steps:
         # PLMS takes its second step twice, and that only where it begins.
         if n < num_inference_steps:
             expected, found = "ddim or dpmsolver++ for a part of the chain", "plms"
-            remedy = "Change the sampler, or set the strength to 1"
-            raise InputError(Finding("denoising.scheduler", expected, found, remedy))
+            remedy = "Change it, or set `strength` to 1"
+            raise InputError(Finding("`scheduler`", expected, found, remedy))
         return scheduler.timesteps
     return scheduler.timesteps[num_inference_steps - n :]
 

@@ -77,7 +77,7 @@ def _shift_of(autoencoder):
     return autoencoder.config.get("shift_factor") or 0.0
 
 
-def latent_shape(autoencoder, resolution, where="model.resolution"):
+def latent_shape(autoencoder, resolution, name="resolution"):
     """Channels, height and width of the latent of a square picture.
 
     Parameters
@@ -85,8 +85,8 @@ def latent_shape(autoencoder, resolution, where="model.resolution"):
     autoencoder : AutoencoderKL or VQModel
     resolution : int
         Side of the picture, in pixels.
-    where : str
-        The config key of the resolution, for the message.
+    name : str
+        What the caller's argument of the resolution is called, for the message.
 
     Returns
     -------
@@ -100,7 +100,7 @@ def latent_shape(autoencoder, resolution, where="model.resolution"):
     factor = 2 ** (len(autoencoder.config.block_out_channels) - 1)
     if resolution % factor:
         expected, remedy = f"a multiple of {factor} pixels", "Set it to the nearest multiple"
-        raise InputError(Finding(where, expected, str(resolution), remedy))
+        raise InputError(Finding(f"`{name}`", expected, str(resolution), remedy))
     side = resolution // factor
     channels = autoencoder.config.get("vq_embed_dim") or autoencoder.config.latent_channels
     return channels, side, side

@@ -169,9 +169,9 @@ def load_denoiser(path, revision, device, dtype, scheduler):
     InputError
         As `load_autoencoder`.
     """
-    check_choice("denoising.scheduler", scheduler, SAMPLERS)
+    check_choice("scheduler", scheduler, SAMPLERS)
     config = _load(SAMPLERS[scheduler][0].load_config, path, revision, "scheduler")
-    _stop_at_kind(path, revision, ["scheduler"], [("denoising", scheduler, None)])
+    _stop_at_kind(path, revision, ["scheduler"], [("this chain", scheduler, None)])
     with reading(_name(path, "scheduler"), "the configuration of a scheduler"):
         sampler = make_sampler(scheduler, config)
     unet = _load_network(UNet2DConditionModel, path, revision, "unet", dtype)
@@ -213,10 +213,10 @@ def _load(method, path, revision, part, **options):
         raise InputError(*check_model(path))
     if not local and not revision:
         expected = "a folder, or a hub id with a revision"
-        remedy = "Correct model.path, or set model.revision to a commit if it is a hub id"
+        remedy = "Correct `path`, or set `revision` to a commit if it is a hub id"
         found = f"no folder of that name on {socket.gethostname()}, no revision"
         remedy += "; a cluster's nodes need it too"
-        raise InputError(Finding(f"model.path {path}", expected, found, remedy))
+        raise InputError(Finding(f"`path` {path}", expected, found, remedy))
     expected = f"the {part} of a latent diffusion model"
     if local and not (Path(path) / part).is_dir():
         raise InputError(*find_missing(Path(path), [part]))

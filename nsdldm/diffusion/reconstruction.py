@@ -72,9 +72,9 @@ def decode_pictures(autoencoder, latents):
     )
     decoded = autoencoder.decode(latents).sample.float()
     if not torch.isfinite(decoded).all():
-        remedy = "Set model.dtype to float32, or to bfloat16 on a GPU that has it"
+        remedy = "Set `dtype` to float32, or to bfloat16 on a GPU that has it"
         found = "infinite or undefined ones"
-        raise InputError(Finding("model.dtype", "finite values of decoded pictures", found, remedy))
+        raise InputError(Finding("`dtype`", "finite values of decoded pictures", found, remedy))
     levels = (decoded * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
     return levels.permute(0, 2, 3, 1).cpu().numpy()
 
@@ -225,8 +225,8 @@ def _load_networks(method, model, latent_resolution, settings):
     autoencoder = load_autoencoder(model.path, model.revision, *model.choose())
     autoencoder.use_slicing = settings.resolution >= ONE_BY_ONE
     # Refuses sides that do not fit before the large parts are loaded.
-    shape = latent_shape(autoencoder, settings.resolution, "reconstruction.resolution")
-    shapes = {"z": latent_shape(autoencoder, latent_resolution)}
+    shape = latent_shape(autoencoder, settings.resolution)
+    shapes = {"z": latent_shape(autoencoder, latent_resolution, "latent_resolution")}
     if method == "z-coarse":
         return Networks(autoencoder, shapes)
     denoiser = open_denoiser(model, settings.scheduler)

@@ -287,8 +287,8 @@ def load_network(name, settings, n_ways, device):
             _, first, last = view.pairs["nway"]
             wrong = [n for n in n_ways if not 2 <= n <= last - first]
             if wrong:
-                expected, remedy = f"from 2 to {last - first} classes", "Correct evaluation.n_way"
-                raise InputError(Finding("evaluation.n_way", expected, str(wrong[0]), remedy))
+                expected, remedy = f"from 2 to {last - first} classes", "Correct it"
+                raise InputError(Finding("`n_way`", expected, str(wrong[0]), remedy))
     return extractors, ""
 
 

@@ -121,7 +121,7 @@ def tabulate_fcae_table3(
             break
     metrics = list(dict.fromkeys(rows.loc[ways, "metric"]))
     if not metrics:
-        expected, remedy = f"n-way accuracy by {JUDGES[data]}", "Add it to evaluation.networks"
+        expected, remedy = f"n-way accuracy by {JUDGES[data]}", "Evaluate with it among `networks`"
         raise InputError(Finding("evaluations of trained decoders", expected, "none", remedy))
     models = _describe(weights, alignments, presets, size, ("encoder", "regressor"))
     published = list_trained(FCAE_TOP1.source)

@@ -48,7 +48,7 @@ def find_module(unet, name, path):
     near = difflib.get_close_matches(path, filter(None, modules), n=5, cutoff=0.5)
     near = near or [child for child, _ in unet.named_children()]
     expected = "the path of a module of the U-Net, such as " + ", ".join(near)
-    where, remedy = f"trajectories.blocks.{name}", "Correct the path"
+    where, remedy = f"`blocks`.{name}", "Correct the path"
     raise InputError(Finding(where, expected, repr(path), remedy))
 
 
@@ -123,7 +123,7 @@ def probe_blocks(denoiser, blocks, latent_shape):
             found += f" and returns {shape} for {n} images" if shape else ""
             expected = "a module that the U-Net runs once a pass, with a row an image"
             remedy = "Take the module around it, or one inside"
-            raise InputError(Finding(f"trajectories.blocks.{name}", expected, found, remedy))
+            raise InputError(Finding(f"`blocks`.{name}", expected, found, remedy))
     return {path: shapes[path][1:] for path in blocks}
 
 
@@ -144,7 +144,7 @@ def plan_reductions(denoiser, blocks, latent_shape, reduction, width):
     dict of str to (callable, int)
         What `plan_reduction` returns, by module path.
     """
-    check_choice("trajectories.reduction", reduction, REDUCTIONS)
+    check_choice("reduction", reduction, REDUCTIONS)
     shapes = probe_blocks(denoiser, blocks, latent_shape)
     # Blocks of one size share a projection.
     projection = functools.cache(
@@ -153,7 +153,7 @@ def plan_reductions(denoiser, blocks, latent_shape, reduction, width):
     reductions = {}
     for path, shape in shapes.items():
         n = int(np.prod(shape))
-        where = f"trajectories.blocks.{blocks[path]}"
+        where = f"`blocks`.{blocks[path]}"
         reduce, n_kept = plan_reduction(shape, reduction, width, projection, where)
         reductions[path] = reduce, n_kept
         logger.info("%s: %s = %d numbers, %d kept", path, shape, n, n_kept)

@@ -87,7 +87,7 @@ def lend_captions(nsd_ids: Sequence[int], splits: Sequence[str], seed: int) -> n
     for split in np.unique(splits):
         ring = np.flatnonzero(splits == split)
         if len(ring) < 2:
-            remedy = "Take other-caption out of trajectories.controls"
+            remedy = "Do without other-caption as `text`"
             expected = "at least two images, of which each gets the other's captions"
             raise InputError(Finding(f"{split} images", expected, "one", remedy))
         ring = ring[np.argsort(np.asarray(keys)[ring])]

@@ -80,7 +80,7 @@ def load_extractors(name, settings, device):
     """
     if name not in VIEWS:
         expected = "one of " + ", ".join(VIEWS)
-        raise InputError(Finding("evaluation.networks", expected, name, "Correct the name"))
+        raise InputError(Finding("network", expected, name, "Correct the name"))
     weights = (settings or {}).get("weights")
     if not weights:
         raise Unavailable("no weights are given")
@@ -98,7 +98,7 @@ def _load(name, weights, revision, digest):
         return _import(DEMO_LOADER)(weights, DEMO[name], torch.device("cpu"))
     if not digest:
         expected, remedy = "the SHA-256 of the weights", "Add sha256, as their publisher gives it"
-        raise InputError(Finding(f"evaluation.networks.{name}", expected, "none", remedy))
+        raise InputError(Finding(f"network {name}", expected, "none", remedy))
     if name in PATCHES:
         network = _load_clip(weights, revision, digest)
         side = network.config.vision_config.patch_size
@@ -133,7 +133,7 @@ def _load_clip(path, revision, digest=None):
     if not local and not revision:
         expected, found = "a folder, or a hub id with a revision", "no folder, no revision"
         remedy = "Correct weights, or set revision to a commit if it is a hub id"
-        raise InputError(Finding(f"evaluation.networks: {path}", expected, found, remedy))
+        raise InputError(Finding(f"CLIP model {path}", expected, found, remedy))
     options = {"revision": None if local else revision, "local_files_only": local}
     expected = "a CLIP model in the layout of transformers"
     with reading(path, expected):
@@ -269,7 +269,7 @@ def _make_extractor(network, view, side, device):
         for layer, values in features.items():
             if not np.isfinite(values).all():
                 expected, remedy = f"finite values of {layer}", "Check the weights of the network"
-                raise InputError(Finding("evaluation.networks", expected, "others", remedy))
+                raise InputError(Finding("features of pictures", expected, "others", remedy))
         return features
 
     return extract

@@ -51,7 +51,7 @@ def compute_features(
         There is no such function, it does not take these settings, or what it returns is not finite
         or has not a row an image.
     """
-    where = f"feature_spaces.{space}"
+    where = f"`space`.{space}"
     table = load_table(images)
     nsd_ids, coco_ids = table["nsd_id"].to_numpy(), table["coco_id"].tolist()
     by_image = read_captions(captions, coco_ids)
@@ -138,7 +138,7 @@ def embed_pictures(device, *, network, layer, weights, revision=None, sha256=Non
         views = load_extractors(network, settings, device)
     except Unavailable as error:
         remedy = "Give weights, or install what is missing"
-        finding = Finding(f"feature_spaces: {network}", "a usable network", str(error), remedy)
+        finding = Finding(f"network {network}", "a usable network", str(error), remedy)
         raise InputError(finding) from error
     for view, extract in views:
         if layer in view.layers:

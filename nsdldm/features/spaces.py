@@ -57,7 +57,7 @@ def split_control(space):
     return space, ""
 
 
-def plan_spaces(steps, strengths, strength, step_shares, latent, blocks):
+def plan_spaces(steps, noise_levels, strength, step_shares, latent, blocks):
     """Name the feature spaces that one pass an image and noise level yields.
 
     The paper draws noise levels from low to high and early, middle and late steps without saying
@@ -67,7 +67,7 @@ def plan_spaces(steps, strengths, strength, step_shares, latent, blocks):
     ----------
     steps : int
         Steps of the whole chain.
-    strengths : list of float
+    noise_levels : list of float
         Noise levels of which the latent at the end is kept.
     strength : float
         The noise level of which steps are kept.
@@ -91,12 +91,12 @@ def plan_spaces(steps, strengths, strength, step_shares, latent, blocks):
     """
     if latent not in LATENTS:
         expected, remedy = "one of " + ", ".join(LATENTS), "Correct it"
-        raise InputError(Finding("trajectories.latent", expected, repr(latent), remedy))
-    ends = _percents("trajectories.noise_levels", steps, strengths)
+        raise InputError(Finding("`latent`", expected, repr(latent), remedy))
+    ends = _percents("`noise_levels`", steps, noise_levels)
     n_run = count_steps(steps, strength)
-    shares = _percents("trajectories.step_shares", n_run, step_shares)
+    shares = _percents("`step_shares`", n_run, step_shares)
     spaces = {}
-    for level, percent in zip(strengths, ends, strict=True):
+    for level, percent in zip(noise_levels, ends, strict=True):
         spaces[f"zc-n{percent:03d}"] = Space(level, count_steps(steps, level), "x_t")
     sources = {"zc": latent} | {f"unet-{name}": path for name, path in blocks.items()}
     for name, source in sources.items():

@@ -86,7 +86,7 @@ def denoise_latents(
     InputError
         The model or a setting cannot be used, or z or c do not belong to the model or images.
     """
-    check_choice("denoising.noise", denoising.noise, NOISES)
+    check_choice("noise", denoising.noise, NOISES)
     nsd_ids = load_table(images)["nsd_id"].to_numpy()
     owners = nsd_ids if denoising.noise == "per-image" else np.zeros_like(nsd_ids)
     unet, sampler, empty = open_denoiser(model, denoising.scheduler)
@@ -151,7 +151,7 @@ def collect_trajectories(
         the model or images, or are not finite; too little memory for one image, or too little space
         for the outputs; whole activations beyond the range of float16.
     """
-    check_choice("trajectories.noise", denoising.noise, NOISES)
+    check_choice("noise", denoising.noise, NOISES)
     check_choice("text", text, TEXTS)
     spaces = _find_spaces(outputs, denoising, trajectories)
     denoiser = open_denoiser(model, denoising.scheduler)
@@ -210,8 +210,8 @@ def _choose_rows(images, chunk, n_chunks, text, seed):
     table = load_table(images)
     nsd_ids = table["nsd_id"].to_numpy(np.int64)
     if n_chunks > len(nsd_ids):
-        expected, remedy = f"at most {len(nsd_ids)}, one an image", "Lower the number of chunks"
-        raise InputError(Finding("trajectories.chunks", expected, str(n_chunks), remedy))
+        expected, remedy = f"at most {len(nsd_ids)}, one an image", "Lower it"
+        raise InputError(Finding("`n_chunks`", expected, str(n_chunks), remedy))
     lenders = np.arange(len(nsd_ids))
     if text == "other-caption":
         lenders = lend_captions(nsd_ids, table["split"], seed)
@@ -244,7 +244,7 @@ def _plan_disk(n_images, part, sizes, folder):
     logger.info(message, total, *(size / 1e9 for size in (total, own, free)))
     if own > free:
         expected = f"{own / 1e9:.3f} GB of free space for this chunk, {total / 1e9:.3f} GB for all"
-        remedy = "Free some, use a larger disk, or set trajectories.reduction to projection"
+        remedy = "Free some, use a larger disk, or set `reduction` to projection"
         raise InputError(Finding(str(folder), expected, f"{free / 1e9:.3f} GB", remedy))
     if total > free:
         message = "%s has space for this chunk, but not for all of the subject's"
@@ -303,13 +303,13 @@ def _run(make, n, batch_size, device, kinds):
         for name, array in values.items():
             if not np.isfinite(array).all():
                 found = f"infinite or undefined ones in images {batch.start} to {batch.stop - 1}"
-                remedy = "Set model.dtype to float32, or to bfloat16 on a GPU that has it"
+                remedy = "Set `dtype` to float32, or to bfloat16 on a GPU that has it"
                 expected = f"finite values of {name}"
-                raise InputError(Finding("model.dtype", expected, found, remedy))
+                raise InputError(Finding("`dtype`", expected, found, remedy))
             largest, most = np.abs(array).max(), np.finfo(kinds[name][1]).max
             if largest > most:
                 expected = f"activations of at most {most:g}, which float16 can hold"
                 found = f"{largest:g} in {name}, images {batch.start} to {batch.stop - 1}"
                 remedy = "Set it to projection, which keeps float32"
-                raise InputError(Finding("trajectories.reduction", expected, found, remedy))
+                raise InputError(Finding("`reduction`", expected, found, remedy))
         yield batch, values

@@ -107,7 +107,7 @@ def compare_grids(grid, reference):
     if misfit == "axes":
         remedy = RESAMPLE
         if _find_misfit(turn_grid(grid), turn_grid(reference))[0] is None:
-            remedy += ", or set nsd.reorient to true, which turns axes that run the other way"
+            remedy += ", or set `reorient` to true, which turns axes that run the other way"
     elif misfit == "origin":
         remedy = f"{RESAMPLE}, or correct the origin in its header, {shift} voxels away"
     expected = f"the grid of {reference.path} ({reference})"
@@ -176,7 +176,7 @@ def check_axes(grid, betas):
     """
     if grid.affine is not None and nib.aff2axcodes(grid.affine) != AXES:
         expected = f"axes to the right, front and top (R-A-S) like those of {betas}"
-        remedy = "Set nsd.reorient to true, which turns axes, or store it so"
+        remedy = "Set `reorient` to true, which turns axes, or store it so"
         raise InputError(Finding(grid.path, expected, str(grid), remedy))
 
 

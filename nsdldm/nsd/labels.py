@@ -75,9 +75,9 @@ def parse_roi(name, parts):
     for part, pair in zip(parts, pairs, strict=True):
         if len(pair) != 2 or not all(pair):
             remedy = "Write it like streams:early"
-            raise InputError(Finding(f"rois.{name}", "atlas:label", repr(part), remedy))
+            raise InputError(Finding(f"`rois`.{name}", "atlas:label", repr(part), remedy))
     if not pairs:
-        raise InputError(Finding(f"rois.{name}", "atlas:label", "nothing", "List at least one"))
+        raise InputError(Finding(f"`rois`.{name}", "atlas:label", "nothing", "List at least one"))
     return pairs
 
 
@@ -117,13 +117,13 @@ def find_labels(label, labels, name, table):
             return [int(label)]
         expected = "the number of a label, since no label table says its name"
         remedy = "Write the number, or all for every label of the atlas"
-        raise InputError(Finding(f"rois.{name}", expected, repr(label), remedy))
+        raise InputError(Finding(f"`rois`.{name}", expected, repr(label), remedy))
     found = [number for number, known in labels.items() if label in (known, str(number))]
     if found:
         return found
     listed = ", ".join(f"{n} {known}" for n, known in sorted(labels.items())[:MOST_LISTED])
     if len(labels) > MOST_LISTED:
         listed += f" and {len(labels) - MOST_LISTED} more"
-    expected = f"label {label!r}, which rois.{name} asks for"
+    expected = f"label {label!r}, which `rois`.{name} asks for"
     found = f"only {listed}" if labels else "no label"
-    raise InputError(Finding(str(table), expected, found, f"Correct rois.{name}"))
+    raise InputError(Finding(str(table), expected, found, f"Correct `rois`.{name}"))

@@ -86,7 +86,7 @@ def reaching(address, storage):
     try:
         yield
     except botocore.exceptions.NoCredentialsError as error:
-        remedy = "Set up credentials as for the aws command, or set nsd.signed to false"
+        remedy = "Set up credentials as for the aws command, or set `storage`.signed to false"
         raise InputError(Finding(address, "signed access", "no credentials", remedy)) from error
     except (botocore.exceptions.ClientError, OSError) as error:
         # smart_open wraps what it gets.
@@ -103,16 +103,17 @@ def _refused(address, storage, error):
     """Describe what a service answered instead of an object."""
     code = error.get("Code", "")
     if code in ABSENT:
-        remedy = "Correct nsd.root, or nsd.endpoint if the bucket is not Amazon's"
+        remedy = "Correct `root`, or `storage`.endpoint if the bucket is not Amazon's"
         return Finding(address, ABSENT[code], "none of that name", remedy)
     if code in DENIED:
         found = f"that access is denied to {'signed' if storage['signed'] else 'unsigned'} requests"
         remedy = (
-            "Set nsd.signed to true if you have credentials, or ask for the right to list and read"
+            "Set `storage`.signed to true if you have credentials, or ask for the right to list "
+            "and read"
         )
         return Finding(address, "one that can be read", found, remedy)
     found = f"the answer {code} ({error.get('Message', 'no message')})"
-    return Finding(address, "one that can be read", found, "Correct nsd.root or nsd.endpoint")
+    return Finding(address, "one that can be read", found, "Correct `root` or `storage`.endpoint")
 
 
 def _broken(address, storage, error):

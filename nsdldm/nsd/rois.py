@@ -161,7 +161,7 @@ def _combine(name, parts, volumes, labels, atlases, tables):
     if not mask.any():
         where = ", ".join(sorted({str(atlases[atlas]) for atlas, _ in parse_roi(name, parts)}))
         expected = f"voxels of {' or '.join(parts)}"
-        remedy = f"Define rois.{name} by labels that this subject has"
+        remedy = f"Define `rois`.{name} by labels that this subject has"
         raise InputError(Finding(where, expected, "none", remedy))
     return mask
 
@@ -172,6 +172,6 @@ def _drop_noisy(name, mask, ncsnr, path, min_ncsnr):
     if not kept.any():
         best = np.nanmax(ncsnr[mask], initial=0)
         expected = f"voxels of {name} with ncsnr of at least {min_ncsnr:g}"
-        remedy = "Lower min_ncsnr"
+        remedy = "Lower `min_ncsnr`"
         raise InputError(Finding(str(path), expected, f"{best:.3g} at most", remedy))
     return kept

@@ -329,10 +329,10 @@ def _write_layers(stream, make_block, n_images, keep, limit):
 def _too_small(index, n_images):
     """Describe a bound that not even the best samples fit into."""
     return Finding(
-        "gallery.max_megabytes",
+        "`max_megabytes`",
         "room for the best sample of every image, subject and method",
         f"room for {index} of {n_images} images",
-        "Raise it, or lower the pixels or the quality of the pictures",
+        "Raise it, or lower `pixels` or `quality`",
     )
 
 

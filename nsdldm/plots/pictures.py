@@ -221,12 +221,12 @@ def choose_images(scores, n, nsd_ids=None):
         if unknown:
             found = f"{unknown[0]}, which is none"
             remedy = "Name images of the split test that everyone shown has seen"
-            raise InputError(Finding("nsd_ids", "NSD numbers of test images", found, remedy))
+            raise InputError(Finding("`nsd_ids`", "NSD numbers of test images", found, remedy))
         rows = [(number, ranks[number], "named") for number in nsd_ids]
         return pd.DataFrame(rows, columns=["nsd_id", "rank", "group"])
     if not 1 <= n <= len(ranked):
         expected = f"from 1 to the {len(ranked)} test images"
-        raise InputError(Finding("n_images", expected, str(n), "Show as many as there are"))
+        raise InputError(Finding("`n_images`", expected, str(n), "Show as many as there are"))
     n_best = -(-n // 2)
     parts = np.arange(n - n_best) + 0.5
     middles = n_best + (parts * (len(ranked) - n_best) / max(n - n_best, 1)).astype(int)

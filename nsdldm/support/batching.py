@@ -56,8 +56,8 @@ def run_batched(function, n, batch_size, device):
 def _halve(batch_size, device, failure):
     """The next batch size to try, with the memory of the failed one given back."""
     if batch_size == 1:
-        remedy = "Use a GPU with more memory, set model.device to cpu, or lower model.resolution"
-        raise InputError(Finding("model.device", "memory for one image", failure, remedy))
+        remedy = "Use a GPU with more memory, set `device` to cpu, or make pictures smaller"
+        raise InputError(Finding("`device`", "memory for one image", failure, remedy))
     if device.type == "cuda":
         torch.cuda.empty_cache()
     half = batch_size // 2
@@ -97,8 +97,8 @@ def run_images(function, n, batch_size, device, label):
     for index, result in progress(results, n, label):
         if not np.isfinite(result).all():
             found = f"infinite or undefined ones for image {index} of {n}"
-            remedy = "Set model.dtype to float32, or to bfloat16 on a GPU that has it"
-            raise InputError(Finding("model.dtype", f"finite values of {label}", found, remedy))
+            remedy = "Set `dtype` to float32, or to bfloat16 on a GPU that has it"
+            raise InputError(Finding("`dtype`", f"finite values of {label}", found, remedy))
         yield index, result
 
 

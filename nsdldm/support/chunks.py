@@ -25,5 +25,5 @@ def chunk_rows(n, chunk, n_chunks):
     if n_chunks > n:
         remedy = "Lower the number of chunks"
         expected = f"at most {n}, one a test image"
-        raise InputError(Finding("reconstruction.chunks", expected, str(n_chunks), remedy))
+        raise InputError(Finding("`n_chunks`", expected, str(n_chunks), remedy))
     return slice(n * chunk // n_chunks, n * (chunk + 1) // n_chunks)

@@ -26,13 +26,13 @@ MEMORY = Path("/proc/meminfo")
 DTYPES = ("auto", "float32", "float16", "bfloat16")
 
 
-def check_choice(where, value, choices):
-    """Stop if a setting is none of its choices.
+def check_choice(name, value, choices):
+    """Stop if an argument is none of its choices.
 
     Parameters
     ----------
-    where : str
-        The config key.
+    name : str
+        Of the argument.
     value : str
     choices : iterable of str
 
@@ -42,7 +42,7 @@ def check_choice(where, value, choices):
     """
     if value not in choices:
         expected = "one of " + ", ".join(choices)
-        raise InputError(Finding(where, expected, repr(value), f"Correct {where}"))
+        raise InputError(Finding(f"`{name}`", expected, repr(value), f"Correct `{name}`"))
 
 
 def choose_device(device):
@@ -63,11 +63,11 @@ def choose_device(device):
         "cuda" without a GPU.
     """
     if device != PREFER:
-        check_choice("model.device", device, DEVICES)
+        check_choice("device", device, DEVICES)
     missing = None if device == "cpu" else explain_missing()
     if device == "cuda" and missing:
-        remedy = "Set model.device to auto, or see docs/gpu.md"
-        raise InputError(Finding("model.device", "a GPU for cuda", f"none ({missing})", remedy))
+        remedy = "Set `device` to auto, or see docs/gpu.md"
+        raise InputError(Finding("`device`", "a GPU for cuda", f"none ({missing})", remedy))
     chosen = torch.device("cpu" if device == "cpu" or missing else "cuda")
     _announce(chosen)
     if missing and (device == PREFER or DRIVER.exists()):
@@ -168,7 +168,7 @@ def choose_dtype(dtype, device):
     -------
     torch.dtype
     """
-    check_choice("model.dtype", dtype, DTYPES)
+    check_choice("dtype", dtype, DTYPES)
     if dtype == "auto":
         dtype = "float16" if device.type == "cuda" else "float32"
     return getattr(torch, dtype)

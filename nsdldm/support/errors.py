@@ -6,15 +6,21 @@ import zlib
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+# The variable of the environment that says what a script's caller calls the arguments of functions:
+# JSON, by name of the script, or of no name for all of them.
+CALLED = "NSDLDM_ARGUMENTS"
+
 
 @dataclass(frozen=True)
 class Finding:
     """What is wrong with one input, and what to do about it.
 
+    Arguments of functions are named in backticks.
+
     Parameters
     ----------
     where : str
-        The file, folder or config key at fault.
+        The file, folder or argument at fault.
     expected, found : str
         What should be there, and what is.
     remedy : str
@@ -36,6 +42,24 @@ class InputError(ValueError):
     def __init__(self, *findings):
         self.findings = findings
         super().__init__("\n".join(str(finding) for finding in findings))
+
+
+def write_arguments(text, names):
+    """Write the arguments that a message names as whoever reads it calls them.
+
+    Parameters
+    ----------
+    text : str
+        With arguments in backticks.
+    names : dict of str to str
+        Other names; arguments that are not there keep their own.
+
+    Returns
+    -------
+    str
+        Without backticks.
+    """
+    return re.sub(r"`(\w+)`", lambda found: names.get(found[1], found[1]), text)
 
 
 class Unexpected(ValueError):

@@ -10,7 +10,7 @@ from urllib.request import Request, urlopen
 from nsdldm.support.errors import Finding
 
 FETCH = "Fetch it once where there is a network (docs/offline.md), or unset HF_HUB_OFFLINE"
-CONNECT = "Fetch it once where there is a network (docs/offline.md), or give a folder as model.path"
+CONNECT = "Fetch it once where there is a network (docs/offline.md), or give a folder as `path`"
 # For the hub to answer at all; its library would try again and again for half a minute.
 PATIENCE_SECONDS = 5
 
@@ -69,7 +69,7 @@ def check_connection(name, revision):
         return []
     folder = find_snapshot(name, revision)
     expected = f"revision {revision} at {folder}, or a connection to {endpoint}"
-    return [Finding(f"model.path {name}", expected, f"neither ({obstacle})", CONNECT)]
+    return [Finding(f"`path` {name}", expected, f"neither ({obstacle})", CONNECT)]
 
 
 def _find_obstacle(endpoint):

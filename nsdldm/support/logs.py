@@ -1,5 +1,6 @@
 """Log lines for files and people."""
 
+import json
 import logging
 import os
 import sys
@@ -10,14 +11,31 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from nsdldm.support.errors import InputError
+from nsdldm.support.errors import CALLED, InputError, write_arguments
 
 logger = logging.getLogger(__name__)
+
+
+class _Formatter(logging.Formatter):
+    """Lines that begin with the time, and name arguments as the caller of the script does."""
+
+    def __init__(self):
+        super().__init__("%(asctime)s %(message)s", "%H:%M:%S")
+        known = json.loads(os.environ.get(CALLED, "{}"))
+        # Snakemake runs a copy of the script, tmp1234.fit_decoders.py.
+        script = Path(sys.argv[0]).stem.rpartition(".")[2]
+        self.names = known.get("", {}) | known.get(script, {})
+
+    def formatMessage(self, record):
+        return write_arguments(super().formatMessage(record), self.names)
 
 
 @contextmanager
 def logged(path):
     """Send the log of everything inside to a file and to stderr; a failure ends the process.
+
+    Arguments that messages name in backticks are written as NSDLDM_ARGUMENTS in the environment
+    says that the script's caller calls them.
 
     Inputs that cannot be used are logged as what was found, anything else as one line that names a
     file with the traceback. With NSDLDM_VERBOSE=1 in the environment tracebacks are logged too.
@@ -42,7 +60,7 @@ def logged(path):
         traceback_file.unlink(missing_ok=True)
         handlers.append(logging.FileHandler(path, mode="w"))
     for handler in handlers:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
+        handler.setFormatter(_Formatter())
         root.addHandler(handler)
     root.setLevel(logging.INFO)
     # These libraries report routine work at INFO, once a model file or figure.

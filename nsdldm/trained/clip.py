@@ -44,9 +44,9 @@ def load_clip(path, revision):
     """
     local = Path(path).is_dir()
     if not local and not revision:
-        remedy = "Correct trained.clip.path, or set trained.clip.revision to a commit"
+        remedy = "Correct it, or set `revision` to a commit"
         expected = "a folder, or a hub id with a revision"
-        raise InputError(Finding(f"trained.clip: {path}", expected, "neither", remedy))
+        raise InputError(Finding(f"`path` {path}", expected, "neither", remedy))
     expected, remedy = "all weights, as safetensors", "Name a model with all its weights"
     if local and not list_weights(path):
         raise InputError(Finding(path, expected, "none", remedy))

@@ -177,10 +177,10 @@ def _check_unet(unet, scheduler):
     if not plain or config.encoder_hid_dim or not isinstance(width, int):
         expected = "a U-Net conditioned by the context of one text tower alone"
         found, remedy = "one with other embeddings", "Use a model such as Stable Diffusion 1 or 2"
-        findings.append(Finding("model.path: unet", expected, found, remedy))
+        findings.append(Finding("unet of `model`", expected, found, remedy))
     if kind not in kinds:
         expected, remedy = "one of " + ", ".join(kinds), "Correct the scheduler's configuration"
-        where = "model.path: scheduler's prediction_type"
+        where = "prediction_type of the scheduler of `model`"
         findings.append(Finding(where, expected, repr(kind), remedy))
     if findings:
         raise InputError(*findings)

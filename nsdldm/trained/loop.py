@@ -181,7 +181,7 @@ def choose_precision(precision, device):
     {"no", "bf16", "fp16"}
         As accelerate calls mixed precision.
     """
-    check_choice("trained.precision", precision, PRECISIONS)
+    check_choice("precision", precision, PRECISIONS)
     if precision == "auto":
         return "bf16" if device.type == "cuda" else "no"
     return "no" if precision == "float32" else precision

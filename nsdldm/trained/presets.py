@@ -264,7 +264,7 @@ def _shrink(stage, settings):
 
 
 def check_methods(methods, size):
-    """List what the configuration says of methods that no preset has.
+    """List what is said of methods that no preset has.
 
     Parameters
     ----------
@@ -278,7 +278,7 @@ def check_methods(methods, size):
     """
     problems, encoders = [], {}
     for name, own in methods.items():
-        where = f"trained.methods.{name}"
+        where = f"`methods`.{name}"
         # Files of a method lie beside those of a cohort, and are named after both.
         if re.search("(^|-)(joint|subj0[1-8])$", name):
             problems.append(

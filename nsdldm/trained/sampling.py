@@ -107,7 +107,7 @@ def reconstruct_trained(
     network, sampler, about = load_diffusion(weights, *source, sampling.scheduler)
     autoencoder = load_autoencoder(*source)
     autoencoder.use_slicing = resolution >= ONE_BY_ONE
-    shape = latent_shape(autoencoder, resolution, "reconstruction.resolution")
+    shape = latent_shape(autoencoder, resolution)
     check_channels(network.unet, shape[0], model.path)
     if list(shape) != about["latent"]:
         logger.warning("latents of shape %s, in training of %s", shape, tuple(about["latent"]))

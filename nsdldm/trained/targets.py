@@ -142,7 +142,7 @@ def fit_target(kind, patches, n_codes, seed):
     InputError
         More codes than patches.
     """
-    check_choice("trained: target", kind, TARGETS)
+    check_choice("kind", kind, TARGETS)
     if kind == "mse":
         return Values(patches.shape[-1])
     rng = np.random.default_rng(seed)

@@ -14,7 +14,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from nsdldm.nsd.layout import SUBJECTS
-from nsdldm.trained.presets import OPTIONAL, PRESETS, STAGES
+from nsdldm.trained.presets import OPTIONAL, PRESETS, RENAMED, STAGES
 from nsdldm.workflow.sentences import describe, name_path, show
 from nsdldm.workflow.settings import DEMO, Settings
 
@@ -245,15 +245,22 @@ def _read(value, kind):
 
 
 def _read_stages(trained):
-    """Numbers in the settings of trained decoders, of the kind that their presets have."""
+    """Read the settings of trained decoders as their presets mean them."""
     methods = trained.get("methods") if isinstance(trained, dict) else None
     for name, own in methods.items() if isinstance(methods, dict) else ():
         preset = PRESETS.get(str(own.get("preset", name))) if isinstance(own, dict) else None
         for stage in STAGES if preset else ():
-            given = own.get(stage)
-            for key, value in given.items() if isinstance(given, dict) else ():
-                example = OPTIONAL.get(key, preset[stage].get(key))
-                own[stage][key] = _read(value, type(example))
+            if isinstance(own.get(stage), dict):
+                own[stage] = dict(_read_stage(own[stage], preset[stage]))
+
+
+def _read_stage(given, known):
+    """Names of today and values of the kind that a preset's stage has."""
+    for key, value in given.items():
+        name = RENAMED.get(key, key)
+        kind = type(OPTIONAL.get(name, known.get(name)))
+        # Under both names it is refused.
+        yield (key if name in given else name), _read(value, kind)
 
 
 def _read_one_of(value, kinds):

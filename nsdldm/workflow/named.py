@@ -19,6 +19,7 @@ from nsdldm.evaluation.names import SAMPLED
 from nsdldm.features.views import VIEWS, list_metrics
 from nsdldm.support.errors import Finding
 from nsdldm.support.hub import find_snapshot
+from nsdldm.workflow.arguments import name_keys
 
 CORRECT = "Correct it"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -55,8 +56,8 @@ def check_named(config, functions=True):
         folder = find_snapshot(own["path"], own["revision"])
     spaces = config["feature_spaces"] if functions else {}
     return [
-        *check_model(own["path"], own["revision"], _list_chains(config)),
-        *(check_regions(config["rois"]) if config["dataset"] == "demo" else ()),
+        *name_keys(check_model(own["path"], own["revision"], _list_chains(config))),
+        *name_keys(check_regions(config["rois"]) if config["dataset"] == "demo" else ()),
         *_check_resolutions(config, folder / "vae/config.json"),
         *check_blocks(config["trajectories"]["blocks"], folder / "unet"),
         *_check_networks(config["evaluation"]["networks"]),
@@ -70,10 +71,11 @@ def check_named(config, functions=True):
 
 
 def _list_chains(config):
-    """Name, sampler and steps of each reverse process."""
+    """Key of the steps, sampler and steps of each reverse process."""
     processes = {name: config[name] for name in ("denoising", "reconstruction")}
     processes["trained.sampling"] = config["trained"]["sampling"]
-    return [(k, own["scheduler"], own["num_inference_steps"]) for k, own in processes.items()]
+    key = "num_inference_steps"
+    return [(f"{name}.{key}", own["scheduler"], own[key]) for name, own in processes.items()]
 
 
 def _check_resolutions(config, path):

@@ -8,6 +8,7 @@ from nsdldm.nsd import layout
 from nsdldm.nsd.labels import find_labels, is_named, parse_roi, read_label_table
 from nsdldm.nsd.places import find_place
 from nsdldm.support.errors import Finding, InputError
+from nsdldm.workflow.arguments import name_keys
 from nsdldm.workflow.workfolder import find_late
 
 BUCKET = "s3://natural-scenes-dataset"
@@ -52,8 +53,8 @@ def preflight(config, root, subjects, find_numbers, others=()):
         findings += find_late([*place.files, *captions.files, *others])
     except InputError as error:
         # A bucket that refuses or cannot be reached; nothing else can be said then.
-        return list(error.findings)
-    return findings
+        return name_keys(error.findings)
+    return name_keys(findings)
 
 
 def _missing(place, template, **values):

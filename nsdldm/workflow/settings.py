@@ -25,8 +25,9 @@ from pydantic_core import PydanticCustomError
 from nsdldm.features.spaces import CONTROLS, PARTS, plan_spaces
 from nsdldm.features.views import VIEWS
 from nsdldm.nsd import layout
-from nsdldm.support.errors import InputError
+from nsdldm.support.errors import InputError, write_arguments
 from nsdldm.trained.presets import check_methods
+from nsdldm.workflow.arguments import find_keys, name_keys
 
 LARGEST_SEED = 2**32 - 1
 # What the simulated release is written as.
@@ -648,8 +649,7 @@ def plan_trajectories(config):
     return plan_spaces(
         steps=chain["num_inference_steps"],
         strength=chain["strength"],
-        strengths=settings["noise_levels"],
-        **{key: settings[key] for key in ("step_shares", "latent", "blocks")},
+        **{key: settings[key] for key in ("noise_levels", "step_shares", "latent", "blocks")},
     )
 
 
@@ -659,7 +659,7 @@ def _check_spaces(settings):
     try:
         planned = plan_trajectories(config)
     except InputError as error:
-        yield from map(str, error.findings)
+        yield from map(str, name_keys(error.findings))
         return
     unknown = sorted(set(own.drawn_levels) - set(own.noise_levels))
     if unknown:
@@ -716,7 +716,9 @@ def _check_trained(settings):
         names = ", ".join(sorted(taken))
         yield f"trained.methods must have names of their own, not {names}, a ridge one."
     methods = {name: own for name, own in methods.items() if name not in taken}
-    yield from check_methods(methods, trained.size)
+    yield from (
+        write_arguments(problem, find_keys()) for problem in check_methods(methods, trained.size)
+    )
 
 
 def _check_demo(settings):

@@ -70,8 +70,9 @@ from nsdldm.nsd.surfaces import (
 )
 from nsdldm.nsd.trials import read_design, read_responses, read_stim_info
 from nsdldm.plots.pictures import open_pictures, rank_samples, read_test_images
-from nsdldm.support.errors import InputError
+from nsdldm.support.errors import InputError, write_arguments
 from nsdldm.workflow import workfolder
+from nsdldm.workflow.arguments import find_keys
 from nsdldm.workflow.loading import SettingsError, load_settings
 from nsdldm.workflow.named import check_named
 from nsdldm.workflow.preflight import preflight
@@ -1113,13 +1114,15 @@ def shorten(text, folder):
 
 
 def collect():
-    """For each section and kind the shortened sentences."""
+    """For each section and kind the shortened sentences, in the words that a job has for them."""
     sentences = {}
+    names = find_keys("collect_trajectories") | find_keys("compute_features")
     for section, cases in SECTIONS.items():
         for kind, function in cases.items():
             with tempfile.TemporaryDirectory() as name:
                 folder = Path(name)
-                found = [shorten(text, folder) for text in told(function, folder)]
+                found = [write_arguments(text, names) for text in told(function, folder)]
+                found = [shorten(text, folder) for text in found]
             sentences.setdefault(section, {})[kind] = found
     return sentences
 

@@ -87,7 +87,7 @@ def test_any_possible_numbers_are_met(sessions, shared_images, where):
 
 @pytest.mark.parametrize("unique_images", [0, 613, 1843, 9001])
 def test_impossible_number_of_images_is_refused_with_the_range(unique_images):
-    with pytest.raises(InputError, match=r"demo.unique_images: expected 614 to 1842 images"):
+    with pytest.raises(InputError, match=r"`unique_images`: expected 614 to 1842 images"):
         make_design(42, 3, 150, unique_images)
 
 

@@ -176,7 +176,7 @@ def test_one_process_writes_each_picture_to_its_place(tmp_path, monkeypatch, sho
 
 
 def test_impossible_numbers_leave_no_files(tmp_path):
-    with pytest.raises(InputError, match=r"demo\.unique_images: expected"):
+    with pytest.raises(InputError, match=r"`unique_images`: expected"):
         simulate(tmp_path, unique_images=5000)
     assert not list(tmp_path.iterdir())
 

@@ -72,7 +72,7 @@ def test_a_model_without_a_part(model, part):
 
 
 def test_a_hub_id_needs_a_revision():
-    find_one(check_model("owner/a-model-that-is-no-folder"), "no-folder", "model.revision")
+    find_one(check_model("owner/a-model-that-is-no-folder"), "no-folder", "`revision`")
 
 
 def test_defaults_are_those_of_the_libraries():
@@ -159,15 +159,15 @@ def test_a_configuration_that_is_no_mapping(model):
 
 
 def test_steps_beyond_training_are_said_before_the_first_job(model):
-    chains = [("denoising", "ddim", 50), ("trained.sampling", "plms", 1001)]
-    find_one(check_model(model, None, chains), "trained.sampling.steps", "1 to 1000", "1001")
+    chains = [("denoising", "ddim", 50), ("sampling", "plms", 1001)]
+    find_one(check_model(model, None, chains), "sampling", "1 to 1000 steps", "1001")
 
 
 def run_command(finding):
     """What the message says, with the interpreter that runs this."""
     code = re.search(r'\.venv/bin/python -c "([^"]+)"', finding.remedy)[1]
     exec(code, {})
-    return Path(re.search(r"set model.path to (\S+)$", finding.remedy)[1])
+    return Path(re.search(r"set `path` to (\S+)$", finding.remedy)[1])
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -202,7 +202,7 @@ def test_a_single_file_comes_with_the_command(tmp_path, name, inside):
     file.parent.mkdir()
     file.write_text("x")
     (finding,) = check_model(file.parent if inside else file)
-    assert finding.where == f"model.path {file}"
+    assert finding.where == f"`path` {file}"
     command = f"Model.from_single_file('{file}').save_pretrained('{file.parent}/v1-5-diffusers')"
     assert command in finding.remedy
     assert ("if you trust its source" in finding.remedy) == name.endswith("ckpt")

@@ -236,12 +236,12 @@ def test_the_noise_level_is_the_first_timestep_run(steps, strength, expected):
 
 @pytest.mark.parametrize("strength", [0, -0.5, 1.01])
 def test_strength_outside_its_range_is_refused(strength):
-    with pytest.raises(InputError, match=r"denoising.strength: expected above 0 and at most 1"):
+    with pytest.raises(InputError, match=r"`strength`: expected above 0 and at most 1"):
         plan_steps(DDIMScheduler(), 20, strength)
 
 
 def test_unknown_noise_is_refused(tmp_path, model, features):
-    with pytest.raises(InputError, match=r"denoising.noise: expected one of per-image, shared"):
+    with pytest.raises(InputError, match=r"`noise`: expected one of per-image, shared"):
         run(tmp_path, model, features, noise="none")
 
 

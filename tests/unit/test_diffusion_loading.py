@@ -42,7 +42,7 @@ def test_device_is_chosen_by_what_there_is(monkeypatch):
         assert choose_device("auto").type == device
         assert choose_device("cpu").type == "cpu"
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with pytest.raises(InputError, match=r"model.device: expected a GPU.*Set model.device to auto"):
+    with pytest.raises(InputError, match=r"`device`: expected a GPU.*Set `device` to auto"):
         choose_device("cuda")
     with pytest.raises(InputError, match=r"one of auto, cpu, cuda, found 'gpu'"):
         choose_device("gpu")
@@ -52,7 +52,7 @@ def test_dtype_follows_the_device():
     assert choose_dtype("auto", CPU) is torch.float32
     assert choose_dtype("auto", torch.device("cuda")) is torch.float16
     assert choose_dtype("bfloat16", CPU) is torch.bfloat16
-    with pytest.raises(InputError, match=r"model.dtype: expected one of auto.*'int8'"):
+    with pytest.raises(InputError, match=r"`dtype`: expected one of auto.*'int8'"):
         choose_dtype("int8", CPU)
 
 
@@ -105,7 +105,7 @@ def test_plms_cannot_begin_midway(model):
     _, sampler = load_denoiser(model, None, CPU, torch.float32, "plms")
     # The second step is taken twice.
     assert plan_steps(sampler, 4, 1.0).tolist() == [751, 501, 501, 251, 1]
-    with pytest.raises(InputError, match=r"scheduler: .*a part of the chain, found plms"):
+    with pytest.raises(InputError, match=r"`scheduler`: .*a part of the chain, found plms"):
         plan_steps(sampler, 4, 0.5)
 
 
@@ -129,7 +129,7 @@ def test_samplers_take_over_the_noise_schedule_and_correct_old_settings(tmp_path
 
 
 def test_unknown_sampler_is_refused(model):
-    with pytest.raises(InputError, match=r"denoising.scheduler: expected one of ddim, dpmsolver"):
+    with pytest.raises(InputError, match=r"`scheduler`: expected one of ddim, dpmsolver"):
         load_denoiser(model, None, CPU, torch.float32, "euler")
 
 
@@ -154,7 +154,7 @@ def test_damaged_weights_are_named(copied, part, damage):
         save_file(tensors, weights, metadata={"format": "pt"})
     problem = {
         "cut": r"cannot be read.*intact copy",
-        "gone": r"a folder without \S+\.safetensors\. Set model.path",
+        "gone": r"a folder without \S+\.safetensors\. Set `path`",
         "incomplete": f"none for {name}.*weights and config.json from the same model",
     }[damage]
     with pytest.raises(InputError, match=rf"/{part}: expected.*{problem}"):
@@ -177,7 +177,7 @@ def test_text_tower_of_fewer_tokens_is_noticed(copied):
 
 @pytest.mark.parametrize("part", ["vae", "tokenizer", "unet"])
 def test_hub_model_needs_a_revision(part):
-    with pytest.raises(InputError, match=r"model.path nobody/nothing: .*hub id with a revision"):
+    with pytest.raises(InputError, match=r"`path` nobody/nothing: .*hub id with a revision"):
         load_part(part, "nobody/nothing")
 
 

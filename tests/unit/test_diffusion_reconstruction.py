@@ -381,7 +381,7 @@ def test_chunks_are_contiguous_and_even(n, n_chunks):
 
 
 def test_more_chunks_than_images_are_refused(home, tmp_path):
-    with pytest.raises(InputError, match=r"chunks: expected at most 7, .* found 8"):
+    with pytest.raises(InputError, match=r"`n_chunks`: expected at most 7, .* found 8"):
         make(home, tmp_path, n_chunks=8)
 
 
@@ -418,9 +418,9 @@ def test_the_ceiling_needs_a_row_an_image_of_the_table(home, tmp_path):
 def test_missing_features_and_settings_are_refused(home, tmp_path):
     with pytest.raises(InputError, match=r"none\.npy: expected a whole \.npy file, found no such"):
         make(home, tmp_path, z=tmp_path / "none.npy")
-    with pytest.raises(InputError, match=r"method: expected one of zc, z, c, .* found 'text'"):
+    with pytest.raises(InputError, match=r"`method`: expected one of zc, z, c, .* found 'text'"):
         make(home, tmp_path, method="text")
-    with pytest.raises(InputError, match=r"reconstruction.resolution: .*multiple of 2 pixels"):
+    with pytest.raises(InputError, match=r"`resolution`: .*multiple of 2 pixels"):
         make(home, tmp_path, resolution=25)
 
 
@@ -436,7 +436,7 @@ def test_a_network_for_inpainting_is_refused(home, tmp_path):
 def test_pictures_that_are_not_finite_are_refused(home, tmp_path):
     z = np.full((len(NUMBERS), 4, 8, 8), 3e38, np.float32)
     np.save(tmp_path / "z.npy", z)
-    with pytest.raises(InputError, match=r"model.dtype: expected finite values"):
+    with pytest.raises(InputError, match=r"`dtype`: expected finite values"):
         make(home, tmp_path, method="z-coarse", z=tmp_path / "z.npy")
     assert not (tmp_path / "out.h5").exists()
 

@@ -379,7 +379,7 @@ def test_pooling_takes_means_over_places(shape, width, grid):
 
 @pytest.mark.parametrize("shape", [(60, 8, 8), (9, 10)])
 def test_pooling_that_cannot_fit_is_refused(shape):
-    with pytest.raises(InputError, match=r"blocks.x: expected a map of at most 50 channels"):
+    with pytest.raises(InputError, match=r"`blocks`.x: expected a map of at most 50 channels"):
         plan_reduction(shape, "pooling", 50, None, "trajectories.blocks.x")
 
 
@@ -438,7 +438,7 @@ def test_activations_beyond_float16_are_refused(tmp_path, models, features, monk
 
     whole = activations.probe_blocks
     monkeypatch.setattr(activations, "probe_blocks", probe)
-    message = r"trajectories.reduction: expected activations of at most 65504, .*e\+\d+ in unet-"
+    message = r"`reduction`: expected activations of at most 65504, .*e\+\d+ in unet-"
     with pytest.raises(InputError, match=message):
         run(tmp_path, models["two"], features, reduction="exact")
     assert not list((tmp_path / "out").iterdir())
@@ -485,25 +485,25 @@ def test_spaces_are_named_by_percents_of_level_and_steps():
     [
         (
             {"noise_levels": [0.4, 0.5]},
-            r"noise_levels: .*different number of the 5 steps.*\[2, 2\]",
+            r"`noise_levels`: .*different number of the 5 steps.*\[2, 2\]",
         ),
-        ({"noise_levels": [0]}, r"noise_levels: expected whole percents above 0"),
-        ({"noise_levels": [0.255]}, r"noise_levels: .*found 0.255"),
-        ({"step_shares": [0.5, 0.6]}, r"step_shares: .*different number of the 4 steps"),
-        ({"step_shares": [1.01]}, r"step_shares: expected whole percents"),
-        ({"latent": "eps"}, r"trajectories.latent: expected one of x_t, x0, found 'eps'"),
-        ({"noise": "none"}, r"noise: expected one of per-image, shared"),
-        ({"reduction": "pca"}, r"reduction: expected one of exact, projection, pooling"),
-        ({"n_chunks": 8}, r"trajectories.chunks: expected at most 7"),
+        ({"noise_levels": [0]}, r"`noise_levels`: expected whole percents above 0"),
+        ({"noise_levels": [0.255]}, r"`noise_levels`: .*found 0.255"),
+        ({"step_shares": [0.5, 0.6]}, r"`step_shares`: .*different number of the 4 steps"),
+        ({"step_shares": [1.01]}, r"`step_shares`: expected whole percents"),
+        ({"latent": "eps"}, r"`latent`: expected one of x_t, x0, found 'eps'"),
+        ({"noise": "none"}, r"`noise`: expected one of per-image, shared"),
+        ({"reduction": "pca"}, r"`reduction`: expected one of exact, projection, pooling"),
+        ({"n_chunks": 8}, r"`n_chunks`: expected at most 7"),
         ({"outputs": {"zc-n050": "x.npy"}}, r"outputs: expected .*zc-n040, .*found zc-n050"),
         ({"outputs": {}}, r"outputs: .*found none"),
         (
             {"blocks": {"b": "down_block.1"}},
-            r"blocks.b: .*such as .*down_blocks.1.*found 'down_block.1'",
+            r"`blocks`.b: .*such as .*down_blocks.1.*found 'down_block.1'",
         ),
-        ({"blocks": {"b": "9"}}, r"blocks.b: .*such as conv_in.*found '9'"),
-        ({"blocks": {"b": ""}}, r"blocks.b: expected the path of a module"),
-        ({"blocks": {"b": "down_blocks"}}, r"blocks.b: .*once a pass.*down_blocks, which runs 0"),
+        ({"blocks": {"b": "9"}}, r"`blocks`.b: .*such as conv_in.*found '9'"),
+        ({"blocks": {"b": ""}}, r"`blocks`.b: expected the path of a module"),
+        ({"blocks": {"b": "down_blocks"}}, r"`blocks`.b: .*once a pass.*down_blocks, which runs 0"),
         (
             {"blocks": {"b": "down_blocks.0.resnets.0.nonlinearity"}},
             r"once a pass.*nonlinearity, which runs [2-9]",
@@ -539,5 +539,5 @@ def test_features_of_another_model_or_without_sense_are_refused(tmp_path, models
 
 def test_activations_that_are_not_finite_are_refused(tmp_path, models, features, monkeypatch):
     monkeypatch.setattr(activations, "project", lambda *_: torch.full((4, 100), np.nan))
-    with pytest.raises(InputError, match=r"model.dtype: .*unet-\w+-s\d+, .*in images 0 to 3"):
+    with pytest.raises(InputError, match=r"`dtype`: .*unet-\w+-s\d+, .*in images 0 to 3"):
         run(tmp_path, models["two"], features, width=100)

@@ -102,13 +102,13 @@ def test_pictures_span_minus_one_to_one():
 def test_overflow_stops_and_leaves_no_file(folder, tmp_path, monkeypatch):
     broken = np.full((len(NUMBERS), 4, 8, 8), np.nan, np.float32)
     monkeypatch.setattr(latents, "encode_pictures", lambda *_: (broken, broken))
-    with pytest.raises(InputError, match=r"model.dtype: expected finite values of z"):
+    with pytest.raises(InputError, match=r"`dtype`: expected finite values of z"):
         encode(folder, tmp_path, batch_size=5)
     assert [path.name for path in tmp_path.iterdir()] == ["images.tsv"]
 
 
 def test_resolution_must_fit_the_autoencoder(folder, tmp_path):
-    with pytest.raises(InputError, match=r"model.resolution: .*multiple of 2 pixels, found 15"):
+    with pytest.raises(InputError, match=r"`resolution`: .*multiple of 2 pixels, found 15"):
         encode(folder, tmp_path, resolution=15)
 
 

@@ -101,13 +101,13 @@ def test_clip_s_image_embedding_is_transformers_own(files, tmp_path):
 @pytest.mark.parametrize(
     ("function", "settings", "message"),
     [
-        ("mine.nothing", {}, r"feature_spaces.mine.function: expected the dotted name"),
-        ("no.module", {}, r"feature_spaces.mine.function.*No module named 'no'"),
-        ("plain", {}, r"feature_spaces.mine.function: expected the dotted name"),
-        ("mine.count_words", {"facto": 2}, r"feature_spaces.mine.settings.*'facto'"),
+        ("mine.nothing", {}, r"`space`.mine.function: expected the dotted name"),
+        ("no.module", {}, r"`space`.mine.function.*No module named 'no'"),
+        ("plain", {}, r"`space`.mine.function: expected the dotted name"),
+        ("mine.count_words", {"facto": 2}, r"`space`.mine.settings.*'facto'"),
         ("mine.broken", {"what": "rows"}, r"for each of 2 pictures, found.*\(1, 3\)"),
-        ("mine.broken", {"what": "numbers"}, r"feature_spaces.mine: .*not finite everywhere"),
-        ("mine.ragged", {}, r"feature_spaces.mine: expected finite numbers.*rows of different"),
+        ("mine.broken", {"what": "numbers"}, r"`space`.mine: .*not finite everywhere"),
+        ("mine.ragged", {}, r"`space`.mine: expected finite numbers.*rows of different"),
         ("mine.growing", {}, r"found an array of shape \(2, 2\) after rows of shape \(1,\)"),
     ],
 )

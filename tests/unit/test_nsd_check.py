@@ -139,7 +139,7 @@ def test_wrong_grid_of_ncsnr_and_damaged_atlas(release):
 
 def test_label_that_the_table_lacks(release):
     release["rois"]["lateral"] = ["streams:lateral"]
-    find_one(release, "streams.mgz.ctab", "'lateral'", "rois.lateral", "1 early")
+    find_one(release, "streams.mgz.ctab", "'lateral'", "`rois`.lateral", "1 early")
 
 
 def test_fewer_responses_than_betas(release):
@@ -195,12 +195,12 @@ def test_volume_whose_axes_run_the_other_way(release):
     turned[:3, 3] = 2.7, -3.6, -1.8
     image = nib.Nifti1Image(np.full(GRID, 0.4, "f4"), turned)
     nib.save(image, path)
-    find_one(release, "ncsnr.nii.gz", "axes R-A-S", "axes L-A-S", "nsd.reorient")
+    find_one(release, "ncsnr.nii.gz", "axes R-A-S", "axes L-A-S", "`reorient`")
     check_release(**release | {"reorient": True})
     release["report"].unlink()
     image = nib.Nifti1Image(make_atlas()[::-1], turned)
     nib.save(image, release["atlases"]["streams"])
-    find_one(release, "streams.nii.gz", "R-A-S", "betas_session01.hdf5", "nsd.reorient")
+    find_one(release, "streams.nii.gz", "R-A-S", "betas_session01.hdf5", "`reorient`")
     check_release(**release | {"reorient": True})
 
 

@@ -88,7 +88,7 @@ def test_axes_that_run_another_way_are_refused_or_turned(tmp_path, streams, turn
     assert "streams.nii.gz" in finding.expected and "1.8 0 0 -2.7; 0 1.8 0 -3.6" in finding.expected
     for row in TURNED_AFFINES[turn]:
         assert " ".join(f"{number:g}" for number in row) in finding.found
-    assert "resample_from_to" in finding.remedy and "nsd.reorient" in finding.remedy
+    assert "resample_from_to" in finding.remedy and "`reorient`" in finding.remedy
     mask, affine = make(own, streams, reorient=True)
     np.testing.assert_array_equal(mask, TRUTH)
     np.testing.assert_allclose(affine, AFFINE, atol=1e-6)
@@ -110,7 +110,7 @@ def test_another_place_of_the_same_shape_is_refused(tmp_path, streams, affine, w
     for reorient in (False, True):
         with pytest.raises(InputError, match=words) as caught:
             make(own, streams, reorient=reorient)
-        assert "nsd.reorient" not in str(caught.value)
+        assert "`reorient`" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_ncsnr_on_another_grid_is_refused_or_turned(tmp_path, streams):
     ratios = np.zeros(GRID, "f4")
     ratios[0] = 1
     ncsnr = write(tmp_path / "ncsnr.nii.gz", ratios[::-1], TURNED_AFFINES["x"])
-    with pytest.raises(InputError, match=r"ncsnr.nii.gz: expected the grid of.*nsd.reorient"):
+    with pytest.raises(InputError, match=r"ncsnr.nii.gz: expected the grid of.*`reorient`"):
         make(own, streams, ncsnr=ncsnr, min_ncsnr=0.5)
     mask, _ = make(own, streams, ncsnr=ncsnr, min_ncsnr=0.5, reorient=True)
     np.testing.assert_array_equal(mask, TRUTH & (ratios > 0))
@@ -187,7 +187,7 @@ def test_betas_as_hdf5_have_the_axes_of_the_release(tmp_path, extracted):
     save_volume(
         extracted["masks"]["own"], TRUTH[::-1], np.vstack([TURNED_AFFINES["x"], [0, 0, 0, 1]])
     )
-    with pytest.raises(InputError, match=r"mask.nii.gz: expected axes .*R-A-S.*nsd.reorient"):
+    with pytest.raises(InputError, match=r"mask.nii.gz: expected axes .*R-A-S.*`reorient`"):
         extract_betas(sessions=[tmp_path / "betas_session01.hdf5"], **extracted)
     assert read_session(tmp_path / "betas_session01.hdf5", TRUTH)[0].shape == (750, 9)
 
@@ -210,7 +210,7 @@ def test_a_grid_is_compared_with_itself_however_it_is_turned():
         for other in grids:
             finding = compare_grids(one, other)
             assert (finding is None) == (one is other)
-            assert one is other or "nsd.reorient" in finding.remedy
+            assert one is other or "`reorient`" in finding.remedy
 
 
 # Labels.

@@ -92,9 +92,9 @@ def test_only_what_is_read_is_transferred(bucket, storage):
 
 
 PROBLEMS = {
-    "no bucket": ("s3://other/x", {}, ("s3://other", "none of that name", "nsd.root")),
+    "no bucket": ("s3://other/x", {}, ("s3://other", "none of that name", "`root`")),
     "no object": ("s3://nsd/none", {}, ("s3://nsd/none", "an object", "none of that name")),
-    "denied": ("s3://nsd/secret", {}, ("denied to unsigned", "nsd.signed")),
+    "denied": ("s3://nsd/secret", {}, ("denied to unsigned", "`storage`.signed")),
     "no server": (
         "s3://nsd/x",
         {"endpoint": "http://127.0.0.1:9"},
@@ -139,7 +139,7 @@ def test_signed_requests_need_credentials(bucket, storage, tmp_path, monkeypatch
     monkeypatch.setattr("boto3.DEFAULT_SESSION", None)
     bucket.put("secret", b"x", public=False)
     signed = storage | {"signed": True}
-    with pytest.raises(InputError, match=r"no credentials.*nsd\.signed"):
+    with pytest.raises(InputError, match=r"no credentials.*`storage`\.signed"):
         list_folder("s3://nsd", signed)
     remote._connect.cache_clear()
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "owner")

@@ -68,7 +68,7 @@ def test_region_is_taken_apart():
 
 @pytest.mark.parametrize("parts", [["early"], ["streams:"], [":early"], ["a:b:c"], []])
 def test_region_of_another_form_is_refused(parts):
-    with pytest.raises(InputError, match=r"rois\.region: expected atlas:label"):
+    with pytest.raises(InputError, match=r"`rois`\.region: expected atlas:label"):
         parse_roi("region", parts)
 
 
@@ -123,7 +123,7 @@ def test_numbers_ribbon_and_all_without_any_table(release, tmp_path):
     for label, expected in {"1": atlas == 1, "all": atlas > 0, "ribbon": atlas >= 0}.items():
         mask, _ = make(release, tmp_path, [f"streams:{label}"])
         np.testing.assert_array_equal(mask, expected)
-    with pytest.raises(InputError, match=r"rois\.region: expected the number.*found 'early'"):
+    with pytest.raises(InputError, match=r"`rois`\.region: expected the number.*found 'early'"):
         make(release, tmp_path, ["streams:early"])
 
 
@@ -161,7 +161,7 @@ def test_voxels_below_the_least_ncsnr_or_without_one_are_left_out(release, tmp_p
     expected = (atlas >= 0) & (atlas != 1) & (np.nan_to_num(ncsnr) >= 0.5)
     assert 0 < expected.sum() < (atlas >= 0).sum()
     np.testing.assert_array_equal(mask, expected)
-    with pytest.raises(InputError, match=r"ncsnr\.nii\.gz.*of at least 0.5.*Lower min_ncsnr"):
+    with pytest.raises(InputError, match=r"ncsnr\.nii\.gz.*of at least 0.5.*Lower `min_ncsnr`"):
         make(release, tmp_path, ["streams:early"], **options)
 
 

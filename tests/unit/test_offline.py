@@ -92,7 +92,7 @@ def test_the_preflight_looks_for_the_snapshot(home, monkeypatch, revision):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     assert check_model(NAME, revision) == []
     (finding,) = check_model("owner/other", revision)
-    assert "model.path owner/other" in str(finding)
+    assert "`path` owner/other" in str(finding)
     assert f"revision {revision} at {home}/hub/models--owner--other/snapshots/" in str(finding)
     assert "docs/offline.md" in finding.remedy
 

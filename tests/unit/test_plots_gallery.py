@@ -227,7 +227,7 @@ def test_the_size_is_bounded_by_leaving_samples_out(files, page, least, tmp_path
 
 
 def test_a_bound_below_the_best_samples_is_refused(files, least, tmp_path):
-    with pytest.raises(InputError, match=r"gallery.max_megabytes.*found room for \d of 8 images"):
+    with pytest.raises(InputError, match=r"`max_megabytes`.*found room for \d of 8 images"):
         make(files, tmp_path / "a.html", pixels=32, max_megabytes=(least - 2_000) / 1e6)
     assert not list(tmp_path.iterdir())
 

@@ -125,7 +125,7 @@ def test_batches_do_not_matter(home, tmp_path, embedded):
 
 
 def test_names_of_a_hub_need_a_revision(tmp_path):
-    with pytest.raises(InputError, match=r"trained.clip: openai/clip: expected a folder, or a hub"):
+    with pytest.raises(InputError, match=r"`path` openai/clip: expected a folder, or a hub"):
         load_clip("openai/clip", None)
 
 

@@ -83,8 +83,8 @@ def test_own_settings_lie_over_those_of_the_size():
 
 
 WRONG = {
-    "unknown preset": ({"preset": "mae"}, "trained.methods.fcae must name a preset (fcae, "),
-    "unknown key": ({"stage1": {"widht": 3}}, "Unknown key widht in trained.methods.fcae.stage1: "),
+    "unknown preset": ({"preset": "mae"}, "`methods`.fcae must name a preset (fcae, "),
+    "unknown key": ({"stage1": {"widht": 3}}, "Unknown key widht in `methods`.fcae.stage1: "),
     "text": ({"stage1": {"width": "768"}}, "stage1.width must be like 768, not '768'."),
     "half": ({"stage1": {"depth": 2.5}}, "fcae.stage1.depth must be like 12, not 2.5."),
     "nothing": ({"stage1": {"mask_ratio": None}}, "stage1.mask_ratio must be like 0.75, not None."),
@@ -133,7 +133,7 @@ def test_each_problem_is_one_sentence(problem):
     found = check_methods({"fcae": own}, "full")
     assert len(found) == 1, found
     assert expected in found[0]
-    assert "trained.methods.fcae" in found[0]
+    assert "`methods`.fcae" in found[0]
     assert found[0].endswith(".") and "\n" not in found[0]
 
 
@@ -162,9 +162,9 @@ def test_every_method_is_checked():
     }
     found = check_methods(methods, "full")
     assert [sentence.split()[0] for sentence in found] == [
-        "trained.methods.fcae.stage1.learning_rate",
-        "trained.methods.mae-f.stage2.learning_rate",
-        "trained.methods.new",
+        "`methods`.fcae.stage1.learning_rate",
+        "`methods`.mae-f.stage2.learning_rate",
+        "`methods`.new",
     ]
 
 

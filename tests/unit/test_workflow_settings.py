@@ -235,7 +235,11 @@ def test_names_of_before():
     old = {
         "denoising": {"steps": 11, "guidance": 2},
         "reconstruction": {"steps": 12, "guidance": 3.5},
-        "trained": {"held_back": 0.2, "sampling": {"steps": 13}},
+        "trained": {
+            "held_back": 0.2,
+            "sampling": {"steps": 13},
+            "methods": {"mae-f": {"stage1": {"rate": "1e-3", "clip": None}}},
+        },
     }
     found = load_settings(old)
     assert found["denoising"]["num_inference_steps"] == 11
@@ -245,6 +249,8 @@ def test_names_of_before():
     assert found["trained"]["validation"] == 0.2
     assert found["trained"]["sampling"]["num_inference_steps"] == 13
     assert not {"steps", "guidance"} & set(found["denoising"])
+    stage = {"learning_rate": 1e-3, "max_grad_norm": None}
+    assert found["trained"]["methods"]["mae-f"] == {"stage1": stage}
     (problem,) = refuse({"denoising": {"steps": 5, "num_inference_steps": 6}})
     assert problem == (
         "denoising.steps must be left out beside denoising.num_inference_steps, whose old name it "
@@ -271,7 +277,7 @@ def test_the_command_line_is_laid_over_the_files():
         "rois={lateral: null}",
         "nsd={sessions: 3, captions: null}",
         "evaluation={networks: {clip: {}, swav: null}, n_way: [2, 5e1], nsd_ids: [7, 9]}",
-        "trained={methods: {mae-f: {stage1: {rate: 1e-3, epochs: 7, own_maps: true}}}}",
+        "trained={methods: {mae-f: {stage1: {learning_rate: 1e-3, epochs: 7, own_maps: true}}}}",
     )
     assert found["figure_subject"] == "subj02" and found["min_ncsnr"] == 0.1
     changed = {"fdr": 0.01, "n_folds": 4, "zscore": False, "weights": [0.0, 0.5, 1.0]}
@@ -282,7 +288,7 @@ def test_the_command_line_is_laid_over_the_files():
     assert found["nsd"]["root"] == "/data/natural-scenes-dataset"
     assert found["evaluation"]["n_way"] == [2, 50] and found["evaluation"]["nsd_ids"] == [7, 9]
     assert "swav" not in found["evaluation"]["networks"]
-    stage = {"rate": 1e-3, "epochs": 7.0, "own_maps": True}
+    stage = {"learning_rate": 1e-3, "epochs": 7, "own_maps": True}
     assert found["trained"]["methods"]["mae-f"] == {"stage1": stage}
 
 

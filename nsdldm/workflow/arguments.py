@@ -1,0 +1,139 @@
+"""Which setting each argument of the package is.
+
+Functions say what is wrong with their own arguments, which their messages have in backticks: they
+know no settings. Here is what a user of the workflow calls them, by the adapter in
+``workflow_scripts`` that hands them on. A rule is not enough: several share an adapter.
+"""
+
+import json
+import os
+from dataclasses import replace
+
+from nsdldm.support.errors import CALLED, write_arguments
+
+# Of functions that several adapters, or the Snakefile itself, reach.
+FUNCTIONS = {
+    "nsdldm.support.devices.choose_device": {"device": "model.device"},
+    "nsdldm.support.devices.choose_dtype": {"dtype": "model.dtype"},
+    "nsdldm.diffusion.check.check_model": {"path": "model.path", "revision": "model.revision"},
+    "nsdldm.features.spaces.plan_spaces": {
+        "latent": "trajectories.latent",
+        "noise_levels": "trajectories.noise_levels",
+        "step_shares": "trajectories.step_shares",
+    },
+    "nsdldm.nsd.places.find_place": {"root": "nsd.root", "storage": "nsd"},
+    "nsdldm.nsd.check.check_release": {"reorient": "nsd.reorient"},
+    "nsdldm.trained.presets.check_methods": {"methods": "trained.methods"},
+    "nsdldm.evaluation.evaluate.evaluate_reconstructions": {"networks": "evaluation.networks"},
+}
+_DENOISING = {
+    "num_inference_steps": "denoising.num_inference_steps",
+    "strength": "denoising.strength",
+    "scheduler": "denoising.scheduler",
+    "noise": "denoising.noise",
+}
+_ENCODING = {
+    "alphas": "encoding.alphas",
+    "n_folds": "encoding.n_folds",
+    "memory_gb": "encoding.memory_gb",
+}
+_DECODING = {
+    "alphas": "decoding.alphas",
+    "n_folds": "decoding.n_folds",
+    "memory_gb": "decoding.memory_gb",
+}
+_DRAWN = {"nsd_ids": "evaluation.nsd_ids", "n_images": "evaluation.shown_images"}
+_TRAINING = {"precision": "trained.precision"}
+ADAPTERS = {
+    "align_encoder": _TRAINING,
+    "choose_blocks": _ENCODING | {"kernels": "trajectories.blocks"},
+    "collect_trajectories": _DENOISING
+    | {
+        "text": "trajectories.controls",
+        "blocks": "trajectories.blocks",
+        "reduction": "trajectories.reduction",
+        "n_chunks": "trajectories.chunks",
+    },
+    "compare_protocols": _DECODING,
+    "compute_features": {"space": "feature_spaces"},
+    "denoise_latents": _DENOISING,
+    "embed_clip": {"path": "trained.clip.path", "revision": "trained.clip.revision"},
+    "encode_latents": {"resolution": "model.resolution"},
+    "evaluate_reconstructions": {"n_way": "evaluation.n_way"},
+    "fine_tune_diffusion": _TRAINING | {"model": "model.path"},
+    "fit_decoders": _DECODING,
+    "fit_encoders": _ENCODING,
+    "fit_pairs": _ENCODING | {"weights": "encoding.weights"},
+    "plot_fig3": _DRAWN,
+    "plot_fig4": _DRAWN,
+    "plot_masked_responses": {"nsd_ids": "evaluation.nsd_ids"},
+    "plot_trained_subjects": {"nsd_ids": "evaluation.nsd_ids"},
+    "pretrain_encoder": _TRAINING,
+    "reconstruct_images": {
+        "num_inference_steps": "reconstruction.num_inference_steps",
+        "strength": "reconstruction.strength",
+        "scheduler": "reconstruction.scheduler",
+        "resolution": "reconstruction.resolution",
+        "latent_resolution": "model.resolution",
+        "n_chunks": "reconstruction.chunks",
+    },
+    "reconstruct_trained": {
+        "model": "model.path",
+        "num_inference_steps": "trained.sampling.num_inference_steps",
+        "scheduler": "trained.sampling.scheduler",
+        "resolution": "model.resolution",
+        "n_chunks": "reconstruction.chunks",
+    },
+    "simulate_stimuli": {
+        "sessions": "demo.sessions",
+        "shared_images": "demo.shared_images",
+        "unique_images": "demo.unique_images",
+    },
+    "write_gallery": {
+        "max_megabytes": "gallery.max_megabytes",
+        "pixels": "gallery.pixels",
+        "quality": "gallery.quality",
+    },
+}
+_COMMON = {name: key for own in FUNCTIONS.values() for name, key in own.items()}
+
+
+def find_keys(adapter=None):
+    """Find the settings that the arguments of an adapter's function are.
+
+    Parameters
+    ----------
+    adapter : str, optional
+        Its name; without one those of functions that the Snakefile calls.
+
+    Returns
+    -------
+    dict of str to str
+        Argument to key.
+    """
+    return _COMMON | ADAPTERS.get(adapter, {})
+
+
+def tell_jobs():
+    """Have jobs say keys: puts all of them into the environment, which jobs inherit."""
+    os.environ[CALLED] = json.dumps({"": _COMMON} | ADAPTERS)
+
+
+def name_keys(findings):
+    """Have findings of functions that the Snakefile calls name settings.
+
+    Parameters
+    ----------
+    findings : iterable of Finding
+
+    Returns
+    -------
+    list of Finding
+    """
+    return [
+        replace(
+            finding,
+            **{name: write_arguments(text, _COMMON) for name, text in vars(finding).items()},
+        )
+        for finding in findings
+    ]
