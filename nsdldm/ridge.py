@@ -80,8 +80,8 @@ def group_folds(groups, n_folds, seed):
     n_groups = len(np.unique(groups))
     if n_groups < n_folds:
         expected = f"at least {n_folds} training images for as many folds"
-        remedy = "Use more sessions or fewer encoding.n_folds"
-        raise InputError(Finding("encoding.n_folds", expected, str(n_groups), remedy))
+        remedy = "Use more sessions or fewer `n_folds`"
+        raise InputError(Finding("`n_folds`", expected, str(n_groups), remedy))
     folds = GroupKFold(n_folds, shuffle=True, random_state=seed)
     return list(folds.split(groups, groups=groups))
 
@@ -163,7 +163,7 @@ def plan_batches(n_train, n_test, n_voxels, n_alphas, n_folds, memory_gb, device
     if device_peak > 0.9e9 * (device_gb or 0):
         needed = f"at least {device_peak / 0.9e9:.1f} GB of free memory on the GPU"
         found = f"{device_gb:.1f} GB"
-        raise InputError(Finding("model.device", needed, found, "Set it to cpu"))
+        raise InputError(Finding("`device`", needed, found, "Set it to cpu"))
     possible = int((1e9 * memory_gb - fixed) // voxel)
     if possible < min(n_voxels, LEAST_VOXELS):
         least, ample = (
@@ -172,7 +172,7 @@ def plan_batches(n_train, n_test, n_voxels, n_alphas, n_folds, memory_gb, device
         )
         remedy = f"Raise it, to {ample} for all voxels in one call"
         found = f"{memory_gb:g}"
-        raise InputError(Finding("encoding.memory_gb", f"at least {least}", found, remedy))
+        raise InputError(Finding("`memory_gb`", f"at least {least}", found, remedy))
     voxels = math.ceil(n_voxels / math.ceil(n_voxels / possible))
     return {
         "voxels": voxels,
@@ -219,7 +219,7 @@ def fit_batched(fit, batches):
             failure = str(error).partition("\n")[0]
         if batches["targets"] == batches["alphas"] == 1:
             expected = "memory for the fit of one voxel or dimension"
-            raise InputError(Finding("model.device", expected, failure, "Set it to cpu"))
+            raise InputError(Finding("`device`", expected, failure, "Set it to cpu"))
         batches.update({key: max(1, batches[key] // 2) for key in ("targets", "alphas")})
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
@@ -289,7 +289,7 @@ def fit_ridge(kernel_train, kernel_test, Y, alphas, folds, batches):
     if (cv_scores < UNRESOLVED).any():
         expected = "a penalty that float32 can resolve beside the kernel's eigenvalues"
         found = f"at most {max(alphas):g}"
-        raise InputError(Finding("encoding.alphas", expected, found, "Add larger ones"))
+        raise InputError(Finding("`alphas`", expected, found, "Add larger ones"))
     # himalaya returns exp(log(alpha)), which is alpha but for rounding.
     grid = np.asarray(alphas, np.float64)
     distances = np.abs(np.log(grid)[:, None] - np.log(to_numpy(model.best_alphas_)))

@@ -258,7 +258,7 @@ def plan_targets(n_train, n_test, n_voxels, n_targets, n_folds, memory_gb):
     if possible < min(n_targets, LEAST_TARGETS):
         least = (fixed + each * min(n_targets, LEAST_TARGETS)) / 1e9 + 0.05
         found, remedy = f"{memory_gb:g}", "Raise it, or use fewer sessions or voxels"
-        raise InputError(Finding("decoding.memory_gb", f"at least {least:.1f}", found, remedy))
+        raise InputError(Finding("`memory_gb`", f"at least {least:.1f}", found, remedy))
     blocks = -(-n_targets // possible)
     targets = -(-n_targets // blocks)
     return targets, int(fixed + each * targets)

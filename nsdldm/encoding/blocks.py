@@ -157,7 +157,7 @@ def choose_blocks(*, predictions, models, responses, mask, regions, map, table, 
     """
     blocks = list(models)
     if len(blocks) < 2:
-        raise InputError(Finding("trajectories.blocks", "two or more", str(blocks), "Add another"))
+        raise InputError(Finding("`models`", "two or more", str(blocks), "Add another"))
     fitted = Predictions(predictions)
     known = fitted.open_responses(responses)
     inside = load_mask(mask)

@@ -34,7 +34,7 @@ def check_weights(weights):
     """Refuse weights of joint models that leave out mixes or are none."""
     if not any(0 < weight < 1 for weight in weights) or not all(0 <= w <= 1 for w in weights):
         expected = "shares of the first space from 0 to 1, at least one of them between"
-        raise InputError(Finding("encoding.weights", expected, str(list(weights)), "Correct them"))
+        raise InputError(Finding("`weights`", expected, str(list(weights)), "Correct them"))
 
 
 def count_dividing(spaces, n_images):
@@ -145,7 +145,7 @@ def fit_joint(kernels_train, kernels_test, Y, weights, alphas, folds, batches):
     if (cv_scores < ridge.UNRESOLVED).any():
         expected = "a penalty that float32 can resolve beside the kernels' eigenvalues"
         found = f"at most {max(alphas):g}"
-        raise InputError(Finding("encoding.alphas", expected, found, "Add larger ones"))
+        raise InputError(Finding("`alphas`", expected, found, "Add larger ones"))
     # himalaya's deltas are log(weight / alpha), and weights sum to 1.
     scaled = np.exp(to_numpy(model.deltas_).astype(np.float64))
     share = shares[_find(shares, scaled[0] / scaled.sum(axis=0))]

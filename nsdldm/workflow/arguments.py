@@ -36,6 +36,7 @@ _ENCODING = {
     "alphas": "encoding.alphas",
     "n_folds": "encoding.n_folds",
     "memory_gb": "encoding.memory_gb",
+    "weights": "encoding.weights",
 }
 _DECODING = {
     "alphas": "decoding.alphas",
@@ -46,7 +47,7 @@ _DRAWN = {"nsd_ids": "evaluation.nsd_ids", "n_images": "evaluation.shown_images"
 _TRAINING = {"precision": "trained.precision"}
 ADAPTERS = {
     "align_encoder": _TRAINING,
-    "choose_blocks": _ENCODING | {"kernels": "trajectories.blocks"},
+    "choose_blocks": {"models": "trajectories.blocks"},
     "collect_trajectories": _DENOISING
     | {
         "text": "trajectories.controls",
@@ -63,7 +64,6 @@ ADAPTERS = {
     "fine_tune_diffusion": _TRAINING | {"model": "model.path"},
     "fit_decoders": _DECODING,
     "fit_encoders": _ENCODING,
-    "fit_pairs": _ENCODING | {"weights": "encoding.weights"},
     "plot_fig3": _DRAWN,
     "plot_fig4": _DRAWN,
     "plot_masked_responses": {"nsd_ids": "evaluation.nsd_ids"},

@@ -269,5 +269,5 @@ def test_ranks_prefer_the_first_of_equals():
 
 
 def test_one_block_is_refused(subject, tmp_path):
-    with pytest.raises(InputError, match=r"trajectories\.blocks"):
+    with pytest.raises(InputError, match=r"`models`"):
         choose(subject, tmp_path, ("mid",))

@@ -293,7 +293,7 @@ def test_plan_grows_with_the_data_and_refuses_too_little_memory():
     assert 0 < targets <= 59_136
     assert peak <= 48e9
     assert decoding.plan_targets(24_980, 982, 5_900, 6_400, 5, 48)[0] == 6_400
-    with pytest.raises(InputError, match=r"decoding\.memory_gb: expected at least"):
+    with pytest.raises(InputError, match=r"`memory_gb`: expected at least"):
         decoding.plan_targets(24_980, 982, 5_900, 6_400, 5, 2)
 
 

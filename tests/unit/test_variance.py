@@ -362,7 +362,7 @@ def test_blocks_of_voxels_do_not_change_the_results(subject, fitted, tmp_path, m
 
 
 def test_too_little_memory_counts_the_second_kernel(subject, tmp_path):
-    with pytest.raises(InputError, match=r"encoding\.memory_gb") as caught:
+    with pytest.raises(InputError, match=r"`memory_gb`") as caught:
         partition(subject[0], tmp_path, memory_gb=0.1, base=subject[0] / "base.h5")
     assert "two kernels" in str(caught.value)
 
@@ -405,7 +405,7 @@ def test_without_zscores_normalised_values_are_blank(subject, tmp_path):
 
 @pytest.mark.parametrize("weights", [[0, 1], [0.5, 1.5]])
 def test_weights_that_make_no_joint_model_are_refused(subject, tmp_path, weights):
-    with pytest.raises(InputError, match=r"encoding\.weights"):
+    with pytest.raises(InputError, match=r"`weights`"):
         partition(subject[0], tmp_path, base=subject[0] / "base.h5", weights=weights)
 
 
