@@ -1,6 +1,7 @@
 """What figures of pictures share: which picture is shown, why, and how it is laid out."""
 
 import re
+from collections.abc import Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -59,6 +60,24 @@ MOST, LEAST_WIDTH = 30, 86
 MARGIN, LABELS, GAP, SECTION_GAP = 1.5, 17, 1.0, 4.0
 TITLE, HEADING, HEADER, CAPTION, BLOCK_GAP, LINE = 6, 5, 3.6, 3.4, 1.2, 2.9
 PER_BLOCK = 8
+
+
+class Showing(NamedTuple):
+    """Which images a figure shows, and which sample of each.
+
+    Parameters
+    ----------
+    best_by : str
+        Score by which samples are compared, such as ``psm:clip:image_embeds``; larger is better.
+    shown_images : int
+        Images, chosen by `choose_images`.
+    nsd_ids : sequence of int, optional
+        Show these images instead.
+    """
+
+    best_by: str
+    shown_images: int = 8
+    nsd_ids: Sequence[int] | None = None
 
 
 class Cell(NamedTuple):
