@@ -184,7 +184,7 @@ def test_unforeseen_failure_is_one_line(copied, monkeypatch):
     path = copied / "nsdldm/plots/fig6.py"
     path.write_text(path.read_text().replace('logger.info("%s: acc', '1 / 0; logger.info("%s: acc'))
     text = run(copied, f"{SUBJECT}/figures/fig6.png", ends_well=False)
-    log = "logs/subj01/plot_fig6"
+    log = "logs/subj01/plot_fig6.fig6"
     assert f"ZeroDivisionError: division by zero. Where it happened is in {log}.traceback" in text
     assert "1 / 0" in (copied / f"{log}.traceback").read_text()
     monkeypatch.setenv("NSDLDM_VERBOSE", "1")
