@@ -381,7 +381,7 @@ def test_pooling_takes_means_over_places(shape, width, grid):
 @pytest.mark.parametrize("shape", [(60, 8, 8), (9, 10)])
 def test_pooling_that_cannot_fit_is_refused(shape):
     with pytest.raises(InputError, match=r"`blocks`.x: expected a map of at most 50 channels"):
-        plan_reduction(shape, "pooling", 50, None, "trajectories.blocks.x")
+        plan_reduction(shape, "pooling", 50, None, "`blocks`.x")
 
 
 def test_bytes_are_planned_and_logged_before_the_run(tmp_path, models, features, caplog):
