@@ -107,10 +107,7 @@ rule plot_unique_variance:
             "results/{subject}/figures/{figure}.png",
             caption="../report/unique_variance.rst",
             category="Encoding",
-            labels={
-                "figure": lookup("{figure}", within=NUMBERS),
-                "subject": "{subject}",
-            },
+            labels={"figure": "{figure}", "subject": "{subject}"},
         ),
         pdf="results/{subject}/figures/{figure}.pdf",
         html="results/{subject}/figures/{figure}.html",

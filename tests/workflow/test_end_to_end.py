@@ -54,8 +54,8 @@ def test_features_cover_the_images(finished, subject):
         assert feature.shape == (n, *shape)
         assert np.isfinite(feature).all()
         assert feature.std(0).max() > 0
-        kernel = np.load(finished / f"results/{subject}/kernels/{name}.npy")
-        assert kernel.shape == (n, n)
+        with h5py.File(finished / f"results/{subject}/kernels/features.h5") as kernels:
+            assert kernels[name].shape == (n, n)
 
 
 def test_maps_and_tables_agree(finished, subject):
@@ -206,7 +206,7 @@ def test_decoded_features_and_pictures(finished, subject):
         assert file["images"].shape == (40, 2, 96, 96, 3)
         assert file["nsd_id"][:].tolist() == images.nsd_id[images.split == "test"].tolist()
         assert np.ptp(file["images"][0, 0]) > 0
-        assert file.attrs["guidance"] == 5
+        assert file.attrs["guidance_scale"] == 5
     assert not (folder / "partial").exists() or not list((folder / "partial").iterdir())
     summary = pd.read_csv(folder / "evaluation/zc_summary.tsv", sep="\t").set_index("metric")
     assert summary.loc["corr16", "ci_low"] <= summary.loc["corr16", "value"]
