@@ -134,7 +134,8 @@ def test_few_timesteps_of_training_are_used_up(name, spacing, n):
         assert len(distinct) == steps
         assert list(dict.fromkeys(timesteps.tolist())) == distinct
         assert rms(end - CLEAN) < 1e-3
-    with pytest.raises(InputError, match=rf"`num_inference_steps`: expected 1 to {n}, .* found {n + 1}"):
+    message = rf"`num_inference_steps`: expected 1 to {n}, .* found {n + 1}"
+    with pytest.raises(InputError, match=message):
         plan_steps(make_sampler(name, config), n + 1, 1.0)
 
 
