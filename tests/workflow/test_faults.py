@@ -57,7 +57,7 @@ def same(folder, finished, *names):
 
 def test_killed_runs_continue(copied, finished, tmp_path):
     """The short form of tests/faults/kill_runs.py, which kills every rule of the workflow."""
-    for name in ("masks", "betas", "encoding"):
+    for name in ("masks", "betas", "responses", "encoding"):
         shutil.rmtree(copied / SUBJECT / name)
     reference = {
         name: kill_runs.hash_file(path) for name, path in kill_runs.list_results(finished).items()
