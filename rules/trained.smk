@@ -253,7 +253,7 @@ rule tabulate_encoders:
         **needs(2000, 5),
     params:
         subjects=TRAINING.subjects,
-        data=lookup("dataset", within=config),
+        dataset=config["dataset"],
         code=digest("workflow_scripts/tabulate_encoders.py"),
     script:
         "../workflow_scripts/tabulate_encoders.py"

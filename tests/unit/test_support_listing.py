@@ -25,6 +25,7 @@ ALLOWED = {
     ("nsdldm/support/listing.py", "pattern"),
     ("nsdldm/support/files.py", "'.part-*'"),
     ("nsdldm/support/resume.py", "'.part-*'"),
+    ("nsdldm/workflow/workfolder.py", "'locks/*.lock'"),
 }
 
 
