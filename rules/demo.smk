@@ -25,9 +25,13 @@ rule simulate_stimuli:
         "../envs/analysis.yaml"
     threads: 8
     resources:
-        **needs(4000, 15),
+        mem_mb=growing(4000),
+        runtime=growing(15),
     params:
-        **config["demo"],
+        seed=lookup("demo/seed", within=config),
+        sessions=lookup("demo/sessions", within=config),
+        shared_images=lookup("demo/shared_images", within=config),
+        unique_images=lookup("demo/unique_images", within=config),
         code=digest("workflow_scripts/simulate_stimuli.py"),
     script:
         "../workflow_scripts/simulate_stimuli.py"
@@ -52,10 +56,12 @@ rule simulate_subject:
     conda:
         "../envs/analysis.yaml"
     resources:
-        **needs(4000, 15),
+        mem_mb=growing(4000),
+        runtime=growing(15),
     params:
-        **choose("demo", "seed", "sessions"),
         root=lambda wildcards: RELEASE.root,
+        seed=lookup("demo/seed", within=config),
+        sessions=lookup("demo/sessions", within=config),
         code=digest("workflow_scripts/simulate_subject.py"),
     script:
         "../workflow_scripts/simulate_subject.py"

@@ -15,7 +15,8 @@ rule average_pictures:
     conda:
         "../envs/analysis.yaml"
     resources:
-        **needs(2000, 30),
+        mem_mb=growing(2000),
+        runtime=growing(30),
     params:
         code=digest("workflow_scripts/average_pictures.py"),
     script:
@@ -41,11 +42,16 @@ rule evaluate_reconstructions:
         "../envs/torch.yaml"
     threads: EVALUATION_THREADS
     resources:
-        **needs(16000, 30, gpu=EVALUATION_GPUS),
+        gpu=EVALUATION_GPUS,
+        mem_mb=growing(16000),
+        runtime=growing(30),
     params:
-        **choose("model", "batch_size"),
-        comparison=choose("evaluation", "networks", "n_way", "bootstrap", "seed"),
+        networks=lookup("evaluation/networks", within=config),
+        n_way=lookup("evaluation/n_way", within=config),
+        n_bootstrap=lookup("evaluation/bootstrap", within=config),
+        seed=lookup("evaluation/seed", within=config),
         device=DEVICE,
+        batch_size=lookup("model/batch_size", within=config),
         code=digest("workflow_scripts/evaluate_reconstructions.py"),
     script:
         "../workflow_scripts/evaluate_reconstructions.py"
@@ -53,7 +59,10 @@ rule evaluate_reconstructions:
 
 rule tabulate_metrics:
     input:
-        **of_runs(RUNS, "summaries", "tables"),
+        summaries=of_runs(
+            "results/{subject}/{protocol}/evaluation/{method}_summary.tsv", RUNS
+        ),
+        tables=of_runs("results/{subject}/{protocol}/evaluation/{method}.tsv", RUNS),
     output:
         report(
             "results/tables/metrics.tsv",
@@ -66,11 +75,13 @@ rule tabulate_metrics:
     conda:
         "../envs/analysis.yaml"
     resources:
-        **needs(4000, 10),
+        mem_mb=growing(4000),
+        runtime=growing(10),
     params:
-        **choose("evaluation", "bootstrap", "seed"),
         runs=RUNS,
-        dataset=config["dataset"],
+        data=lookup("dataset", within=config),
+        n_bootstrap=lookup("evaluation/bootstrap", within=config),
+        seed=lookup("evaluation/seed", within=config),
         code=digest("workflow_scripts/tabulate_metrics.py"),
     script:
         "../workflow_scripts/tabulate_metrics.py"

@@ -49,13 +49,14 @@ rule check_release:
     conda:
         "../envs/analysis.yaml"
     resources:
-        **needs(4000, 15),
+        mem_mb=growing(4000),
+        runtime=growing(15),
     params:
         sessions=lambda wildcards: RELEASE.list_sessions(wildcards.subject),
         atlases=RELEASE.list_atlases("cortex"),
         tabled=lambda w: [*RELEASE.list_tables("cortex", w.subject)],
         reorient=lookup("nsd/reorient", within=config),
-        rois={"cortex": config["rois"]["cortex"]},
+        cortex=lookup("rois/cortex", within=config),
         storage=RELEASE.storage,
         code=digest("workflow_scripts/check_release.py"),
     script:
@@ -76,7 +77,8 @@ rule tabulate_trials:
     conda:
         "../envs/analysis.yaml"
     resources:
-        **needs(2000, 10),
+        mem_mb=growing(2000),
+        runtime=growing(10),
     params:
         sessions=lambda wildcards: RELEASE.list_sessions(wildcards.subject),
         code=digest("workflow_scripts/tabulate_trials.py"),
@@ -105,7 +107,8 @@ rule make_mask:
     conda:
         "../envs/analysis.yaml"
     resources:
-        **needs(2000, 10),
+        mem_mb=growing(2000),
+        runtime=growing(10),
     params:
         atlases=lambda wildcards: RELEASE.list_atlases(wildcards.roi),
         tabled=lambda wildcards: [
@@ -135,7 +138,8 @@ rule extract_betas:
         "../envs/analysis.yaml"
     threads: 2
     resources:
-        **needs(4000, 60),
+        mem_mb=growing(4000),
+        runtime=growing(60),
     params:
         # Not an output: Snakemake clears those of a job that was killed.
         partial="results/{subject}/partial/betas",

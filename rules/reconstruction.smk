@@ -32,7 +32,9 @@ rule reconstruct_images:
         "../envs/torch.yaml"
     threads: 8
     resources:
-        **needs(16000, 120, gpu=1),
+        gpu=1,
+        mem_mb=growing(16000),
+        runtime=growing(120),
     params:
         model=MODEL,
         latent_resolution=config["model"]["resolution"],
@@ -66,7 +68,8 @@ rule gather_reconstructions:
     conda:
         "../envs/torch.yaml"
     resources:
-        **needs(4000, 30),
+        mem_mb=growing(4000),
+        runtime=growing(30),
     params:
         code=digest("workflow_scripts/gather_reconstructions.py"),
     script:

@@ -24,7 +24,8 @@ rule join_responses:
     conda:
         "../envs/torch.yaml"
     resources:
-        **needs(8000, 30),
+        mem_mb=growing(8000),
+        runtime=growing(30),
     params:
         train_on=lookup("trained/train_on", within=config),
         validation=lookup("trained/validation", within=config),
@@ -51,7 +52,9 @@ rule embed_clip:
         "../envs/torch.yaml"
     threads: TRAINED_THREADS
     resources:
-        **needs(8000, 60, gpu=TRAINED_GPUS),
+        gpu=TRAINED_GPUS,
+        mem_mb=growing(8000),
+        runtime=growing(60),
     params:
         path=lambda wildcards: config["trained"]["clip"]["path"],
         revision=lookup("trained/clip/revision", within=config),
@@ -79,7 +82,9 @@ rule pretrain_encoder:
         "../envs/torch.yaml"
     threads: TRAINED_THREADS
     resources:
-        **needs(32000, 1440, gpu=TRAINED_GPUS),
+        gpu=TRAINED_GPUS,
+        mem_mb=growing(32000),
+        runtime=growing(1440),
     params:
         subjects=lambda wildcards: TRAINING.list_cohort(wildcards.cohort),
         settings=lambda wildcards: TRAINING.encoders[wildcards.encoder],
@@ -116,7 +121,9 @@ rule align_encoder:
         "../envs/torch.yaml"
     threads: TRAINED_THREADS
     resources:
-        **needs(32000, 1440, gpu=TRAINED_GPUS),
+        gpu=TRAINED_GPUS,
+        mem_mb=growing(32000),
+        runtime=growing(1440),
     params:
         subjects=lambda wildcards: TRAINING.list_cohort(wildcards.cohort),
         settings=lambda wildcards: TRAINING.methods[wildcards.method]["stage2"],
@@ -148,7 +155,9 @@ rule fine_tune_diffusion:
         "../envs/torch.yaml"
     threads: TRAINED_THREADS
     resources:
-        **needs(32000, 1440, gpu=TRAINED_GPUS),
+        gpu=TRAINED_GPUS,
+        mem_mb=growing(32000),
+        runtime=growing(1440),
     params:
         subjects=lambda wildcards: TRAINING.list_cohort(wildcards.cohort),
         settings=lambda wildcards: TRAINING.methods[wildcards.method]["stage3"],
@@ -180,7 +189,9 @@ rule reconstruct_trained:
         "../envs/torch.yaml"
     threads: TRAINED_THREADS
     resources:
-        **needs(16000, 120, gpu=TRAINED_GPUS),
+        gpu=TRAINED_GPUS,
+        mem_mb=growing(16000),
+        runtime=growing(120),
     params:
         model=MODEL,
         resolution=config["model"]["resolution"],
@@ -220,7 +231,9 @@ rule evaluate_encoders:
         "../envs/torch.yaml"
     threads: TRAINED_THREADS
     resources:
-        **needs(16000, 120, gpu=TRAINED_GPUS),
+        gpu=TRAINED_GPUS,
+        mem_mb=growing(16000),
+        runtime=growing(120),
     params:
         encoders=[*TRAINING.encoders],
         before={
@@ -250,10 +263,11 @@ rule tabulate_encoders:
     conda:
         "../envs/analysis.yaml"
     resources:
-        **needs(2000, 5),
+        mem_mb=growing(2000),
+        runtime=growing(5),
     params:
         subjects=TRAINING.subjects,
-        dataset=config["dataset"],
+        data=lookup("dataset", within=config),
         code=digest("workflow_scripts/tabulate_encoders.py"),
     script:
         "../workflow_scripts/tabulate_encoders.py"
