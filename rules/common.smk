@@ -61,6 +61,13 @@ RUNS = list_runs(config)
 DRAWN_RUNS = list_drawn_runs(config)
 TRAINING = list_training(config)
 RELEASE = Release(config)
+# Files of a method's run, by what rules call them.
+RUN_FILES = {
+    "reconstructions": "results/{subject}/{protocol}/reconstructions/{method}.h5",
+    "samples": "results/{subject}/{protocol}/evaluation/{method}_samples.tsv",
+    "tables": "results/{subject}/{protocol}/evaluation/{method}.tsv",
+    "summaries": "results/{subject}/{protocol}/evaluation/{method}_summary.tsv",
+}
 # Real data take days without a GPU: jobs that find none say so.
 DEVICE = config["model"]["device"]
 if config["dataset"] == "nsd" and DEVICE == "auto":
@@ -96,10 +103,13 @@ def own(key, subject):
     return config["overrides"].get(subject, {}).get(key, config[key])
 
 
-def of_runs(template, runs):
-    """Files of the runs of methods, one a subject, protocol and method."""
+def of_runs(runs, *kinds):
+    """Files of the runs of methods as inputs: pictures, scores or summaries of them."""
     names = ("subject", "protocol", "method")
-    return [template.format(**dict(zip(names, run))) for run in runs]
+    return {
+        kind: [RUN_FILES[kind].format(**dict(zip(names, run))) for run in runs]
+        for kind in kinds
+    }
 
 
 def of_cohort(template):
@@ -122,11 +132,11 @@ def needs(mem_mb, runtime, **others):
     return {"mem_mb": growing(mem_mb), "runtime": growing(runtime)} | others
 
 
-def figure(stem, category, caption=None, **labels):
+def figure(stem, category, suffixes=("pdf", "tsv"), **labels):
     """Files of a figure as outputs: pixels, which the report shows, vectors and numbers."""
-    caption = f"../report/{caption or os.path.basename(stem)}.rst"
+    caption = f"../report/{os.path.basename(stem)}.rst"
     shown = report(f"{stem}.png", caption=caption, category=category, labels=labels)
-    return {"png": shown, "pdf": f"{stem}.pdf", "tsv": f"{stem}.tsv"}
+    return {"png": shown} | {suffix: f"{stem}.{suffix}" for suffix in suffixes}
 
 
 def growing(amount):

@@ -25,13 +25,9 @@ rule simulate_stimuli:
         "../envs/analysis.yaml"
     threads: 8
     resources:
-        mem_mb=growing(4000),
-        runtime=growing(15),
+        **needs(4000, 15),
     params:
-        seed=lookup("demo/seed", within=config),
-        sessions=lookup("demo/sessions", within=config),
-        shared_images=lookup("demo/shared_images", within=config),
-        unique_images=lookup("demo/unique_images", within=config),
+        **config["demo"],
         code=digest("workflow_scripts/simulate_stimuli.py"),
     script:
         "../workflow_scripts/simulate_stimuli.py"
@@ -56,12 +52,10 @@ rule simulate_subject:
     conda:
         "../envs/analysis.yaml"
     resources:
-        mem_mb=growing(4000),
-        runtime=growing(15),
+        **needs(4000, 15),
     params:
+        **choose("demo", "seed", "sessions"),
         root=lambda wildcards: RELEASE.root,
-        seed=lookup("demo/seed", within=config),
-        sessions=lookup("demo/sessions", within=config),
         code=digest("workflow_scripts/simulate_subject.py"),
     script:
         "../workflow_scripts/simulate_subject.py"

@@ -15,8 +15,7 @@ rule average_pictures:
     conda:
         "../envs/analysis.yaml"
     resources:
-        mem_mb=growing(2000),
-        runtime=growing(30),
+        **needs(2000, 30),
     params:
         code=digest("workflow_scripts/average_pictures.py"),
     script:
@@ -42,16 +41,11 @@ rule evaluate_reconstructions:
         "../envs/torch.yaml"
     threads: EVALUATION_THREADS
     resources:
-        gpu=EVALUATION_GPUS,
-        mem_mb=growing(16000),
-        runtime=growing(30),
+        **needs(16000, 30, gpu=EVALUATION_GPUS),
     params:
-        networks=lookup("evaluation/networks", within=config),
-        n_way=lookup("evaluation/n_way", within=config),
-        n_bootstrap=lookup("evaluation/bootstrap", within=config),
-        seed=lookup("evaluation/seed", within=config),
+        **choose("model", "batch_size"),
+        comparison=choose("evaluation", "networks", "n_way", "bootstrap", "seed"),
         device=DEVICE,
-        batch_size=lookup("model/batch_size", within=config),
         code=digest("workflow_scripts/evaluate_reconstructions.py"),
     script:
         "../workflow_scripts/evaluate_reconstructions.py"
@@ -59,10 +53,7 @@ rule evaluate_reconstructions:
 
 rule tabulate_metrics:
     input:
-        summaries=of_runs(
-            "results/{subject}/{protocol}/evaluation/{method}_summary.tsv", RUNS
-        ),
-        tables=of_runs("results/{subject}/{protocol}/evaluation/{method}.tsv", RUNS),
+        **of_runs(RUNS, "summaries", "tables"),
     output:
         report(
             "results/tables/metrics.tsv",
@@ -75,13 +66,11 @@ rule tabulate_metrics:
     conda:
         "../envs/analysis.yaml"
     resources:
-        mem_mb=growing(4000),
-        runtime=growing(10),
+        **needs(4000, 10),
     params:
+        **choose("evaluation", "bootstrap", "seed"),
         runs=RUNS,
-        data=lookup("dataset", within=config),
-        n_bootstrap=lookup("evaluation/bootstrap", within=config),
-        seed=lookup("evaluation/seed", within=config),
+        dataset=config["dataset"],
         code=digest("workflow_scripts/tabulate_metrics.py"),
     script:
         "../workflow_scripts/tabulate_metrics.py"

@@ -4,44 +4,34 @@
 SHOWN = [
     name for name in ("z", "c", "zc") if name in config["reconstruction"]["methods"]
 ]
+SHOWING = choose("evaluation", "best_by", "shown_images", "nsd_ids")
 
 
 rule plot_fig3:
     input:
+        **of_runs(
+            [("{subject}", PROTOCOLS[0], name) for name in SHOWN],
+            *("reconstructions", "samples"),
+        ),
         stimuli=RELEASE.locate_stimuli(),
         images="results/{subject}/images.tsv",
-        reconstructions=collect(
-            "results/{{subject}}/{protocol}/reconstructions/{method}.h5",
-            protocol=PROTOCOLS[0],
-            method=SHOWN,
-        ),
-        samples=collect(
-            "results/{{subject}}/{protocol}/evaluation/{method}_samples.tsv",
-            protocol=PROTOCOLS[0],
-            method=SHOWN,
-        ),
     output:
-        png=report(
-            "results/{subject}/figures/fig3.png",
-            caption="../report/fig3.rst",
-            category="Decoding",
-            labels={"figure": "3", "subject": "{subject}"},
+        **figure(
+            *("results/{subject}/figures/fig3", "Decoding"),
+            figure="3",
+            subject="{subject}",
         ),
-        pdf="results/{subject}/figures/fig3.pdf",
-        tsv="results/{subject}/figures/fig3.tsv",
     log:
         "logs/{subject}/plot_fig3.log",
     conda:
         "../envs/analysis.yaml"
     resources:
-        mem_mb=growing(4000),
-        runtime=growing(15),
+        **needs(4000, 15),
     params:
         methods=SHOWN,
         ranked_by="zc",
-        metric=lookup("evaluation/best_by", within=config),
-        n_images=lookup("evaluation/shown_images", within=config),
-        nsd_ids=lookup("evaluation/nsd_ids", within=config),
+        words={},
+        showing=SHOWING,
         demo=config["dataset"] == "demo",
         code=digest("workflow_scripts/plot_fig3.py"),
     script:
@@ -50,39 +40,23 @@ rule plot_fig3:
 
 rule plot_fig4:
     input:
+        **of_runs(
+            [(subject, PROTOCOLS[0], "zc") for subject in SUBJECTS],
+            *("reconstructions", "samples"),
+        ),
         stimuli=all_stimuli(),
         images=collect("results/{subject}/images.tsv", subject=SUBJECTS),
-        reconstructions=collect(
-            "results/{subject}/{protocol}/reconstructions/zc.h5",
-            subject=SUBJECTS,
-            protocol=PROTOCOLS[0],
-        ),
-        samples=collect(
-            "results/{subject}/{protocol}/evaluation/zc_samples.tsv",
-            subject=SUBJECTS,
-            protocol=PROTOCOLS[0],
-        ),
     output:
-        png=report(
-            "results/figures/fig4.png",
-            caption="../report/fig4.rst",
-            category="Decoding",
-            labels={"figure": "4", "subject": "all"},
-        ),
-        pdf="results/figures/fig4.pdf",
-        tsv="results/figures/fig4.tsv",
+        **figure("results/figures/fig4", "Decoding", figure="4", subject="all"),
     log:
         "logs/plot_fig4.log",
     conda:
         "../envs/analysis.yaml"
     resources:
-        mem_mb=growing(4000),
-        runtime=growing(15),
+        **needs(4000, 15),
     params:
         subjects=SUBJECTS,
-        metric=lookup("evaluation/best_by", within=config),
-        n_images=lookup("evaluation/shown_images", within=config),
-        nsd_ids=lookup("evaluation/nsd_ids", within=config),
+        showing=SHOWING,
         demo=config["dataset"] == "demo",
         code=digest("workflow_scripts/plot_fig4.py"),
     script:
@@ -91,33 +65,19 @@ rule plot_fig4:
 
 rule plot_fig5:
     input:
-        summaries=of_runs(
-            "results/{subject}/{protocol}/evaluation/{method}_summary.tsv", DRAWN_RUNS
-        ),
-        tables=of_runs(
-            "results/{subject}/{protocol}/evaluation/{method}.tsv", DRAWN_RUNS
-        ),
+        **of_runs(DRAWN_RUNS, "summaries", "tables"),
     output:
-        png=report(
-            "results/figures/fig5.png",
-            caption="../report/fig5.rst",
-            category="Decoding",
-            labels={"figure": "5", "subject": "all"},
-        ),
-        pdf="results/figures/fig5.pdf",
-        tsv="results/figures/fig5.tsv",
+        **figure("results/figures/fig5", "Decoding", figure="5", subject="all"),
     log:
         "logs/plot_fig5.log",
     conda:
         "../envs/analysis.yaml"
     resources:
-        mem_mb=growing(4000),
-        runtime=growing(15),
+        **needs(4000, 15),
     params:
+        **choose("evaluation", "bootstrap", "seed"),
         runs=DRAWN_RUNS,
         protocol=PROTOCOLS[0],
-        repeats=lookup("evaluation/bootstrap", within=config),
-        seed=lookup("evaluation/seed", within=config),
         demo=config["dataset"] == "demo",
         code=digest("workflow_scripts/plot_fig5.py"),
     script:
@@ -126,18 +86,10 @@ rule plot_fig5:
 
 rule write_gallery:
     input:
+        **of_runs(DRAWN_RUNS, "reconstructions", "samples", "tables"),
         stimuli=all_stimuli(),
         captions=stored(RELEASE.list_captions()),
         images=collect("results/{subject}/images.tsv", subject=SUBJECTS),
-        reconstructions=of_runs(
-            "results/{subject}/{protocol}/reconstructions/{method}.h5", DRAWN_RUNS
-        ),
-        samples=of_runs(
-            "results/{subject}/{protocol}/evaluation/{method}_samples.tsv", DRAWN_RUNS
-        ),
-        tables=of_runs(
-            "results/{subject}/{protocol}/evaluation/{method}.tsv", DRAWN_RUNS
-        ),
     output:
         "results/report/gallery.html",
     log:
@@ -145,17 +97,13 @@ rule write_gallery:
     conda:
         "../envs/analysis.yaml"
     resources:
-        mem_mb=growing(8000),
-        runtime=growing(60),
+        **needs(8000, 60),
     params:
         runs=DRAWN_RUNS,
         subjects=SUBJECTS,
         methods=config["reconstruction"]["methods"],
-        best_by=lookup("evaluation/best_by", within=config),
-        max_samples=lookup("gallery/samples", within=config),
-        pixels=lookup("gallery/pixels", within=config),
-        quality=lookup("gallery/quality", within=config),
-        max_megabytes=lookup("gallery/max_megabytes", within=config),
+        best_by=config["evaluation"]["best_by"],
+        page=config["gallery"],
         demo=config["dataset"] == "demo",
         # By content: its path as an input would change with the place of the checkout.
         template=digest_file("nsdldm/plots/gallery_template.html"),

@@ -2,83 +2,65 @@
 
 from nsdldm.features.spaces import split_control
 
-# Spaces of the rows of figures 7 and 8, and the joint models that these draw: the spaces beside z,
-# and the controls of each.
-NUMBERS = {"fig7": "7", "fig8": "8"}
-ROWS = {"fig7": SPACES.drawn_levels, "fig8": SPACES.steps}
+# What figures are called, and the spaces of each: of the rows of figures 7 and 8 those beside z.
+NUMBERS = {"fig6": "6", "feature_spaces": "feature spaces", "fig7": "7", "fig8": "8"}
+ROWS = {"fig6": SPACES.features, "feature_spaces": SPACES.added}
+ROWS |= {"fig7": SPACES.drawn_levels, "fig8": SPACES.steps}
+# Joint models that these two draw: the spaces beside z, and the controls of each.
 DRAWN = {
-    figure: [f"z+{space}" for space in spaces]
-    + [f"z+{part}" for part in SPACES.parts if split_control(part)[0] in spaces]
-    for figure, spaces in ROWS.items()
+    figure: [f"z+{space}" for space in ROWS[figure]]
+    + [f"z+{part}" for part in SPACES.parts if split_control(part)[0] in ROWS[figure]]
+    for figure in ("fig7", "fig8")
 }
 
 
 rule plot_fig6:
     input:
         maps=collect(
-            "results/{{subject}}/encoding/{feature}.nii.gz", feature=SPACES.features
+            "results/{{subject}}/encoding/{feature}.nii.gz",
+            feature=lookup("{figure}", within=ROWS),
         ),
         tables=collect(
-            "results/{{subject}}/encoding/{feature}.tsv", feature=SPACES.features
+            "results/{{subject}}/encoding/{feature}.tsv",
+            feature=lookup("{figure}", within=ROWS),
         ),
         masks=collect("results/{{subject}}/masks/{roi}.nii.gz", roi=config["rois"]),
         transforms=stored(RELEASE.list_transforms()),
         surfaces=stored(RELEASE.list_surfaces()),
     output:
         png=report(
-            "results/{subject}/figures/fig6.png",
+            "results/{subject}/figures/{figure}.png",
             caption="../report/fig6.rst",
             category="Encoding",
-            labels={"figure": "6", "subject": "{subject}"},
+            labels={
+                "figure": lookup("{figure}", within=NUMBERS),
+                "subject": "{subject}",
+            },
         ),
-        pdf="results/{subject}/figures/fig6.pdf",
-        html="results/{subject}/figures/fig6.html",
-        tsv="results/{subject}/figures/fig6.tsv",
+        pdf="results/{subject}/figures/{figure}.pdf",
+        html="results/{subject}/figures/{figure}.html",
+        tsv="results/{subject}/figures/{figure}.tsv",
     log:
-        "logs/{subject}/plot_fig6.log",
+        "logs/{subject}/plot_fig6.{figure}.log",
+    wildcard_constraints:
+        figure="fig6|feature_spaces" if SPACES.added else "fig6",
     conda:
         "../envs/analysis.yaml"
     resources:
         mem_mb=growing(8000),
         runtime=growing(30),
     params:
-        heading="Figure 6",
-        features=SPACES.features,
+        heading=branch(
+            lookup("{figure}", within={name: name == "fig6" for name in ROWS}),
+            then="Figure 6",
+            otherwise="Feature spaces",
+        ),
+        features=lookup("{figure}", within=ROWS),
         rois=list(config["rois"]),
         demo=config["dataset"] == "demo",
         code=digest("workflow_scripts/plot_fig6.py"),
     script:
         "../workflow_scripts/plot_fig6.py"
-
-
-if SPACES.added:
-
-    use rule plot_fig6 as plot_more_encoders with:
-        input:
-            maps=collect(
-                "results/{{subject}}/encoding/{feature}.nii.gz", feature=SPACES.added
-            ),
-            tables=collect(
-                "results/{{subject}}/encoding/{feature}.tsv", feature=SPACES.added
-            ),
-            masks=collect("results/{{subject}}/masks/{roi}.nii.gz", roi=config["rois"]),
-            transforms=stored(RELEASE.list_transforms()),
-            surfaces=stored(RELEASE.list_surfaces()),
-        output:
-            png=report(
-                "results/{subject}/figures/feature_spaces.png",
-                caption="../report/feature_spaces.rst",
-                category="Encoding",
-                labels={"figure": "feature spaces", "subject": "{subject}"},
-            ),
-            pdf="results/{subject}/figures/feature_spaces.pdf",
-            html="results/{subject}/figures/feature_spaces.html",
-            tsv="results/{subject}/figures/feature_spaces.tsv",
-        log:
-            "logs/{subject}/plot_more_encoders.log",
-        params:
-            heading="Feature spaces",
-            features=SPACES.added,
 
 
 rule decode_strip:

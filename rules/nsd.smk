@@ -49,14 +49,13 @@ rule check_release:
     conda:
         "../envs/analysis.yaml"
     resources:
-        mem_mb=growing(4000),
-        runtime=growing(15),
+        **needs(4000, 15),
     params:
         sessions=lambda wildcards: RELEASE.list_sessions(wildcards.subject),
         atlases=RELEASE.list_atlases("cortex"),
         tabled=lambda w: [*RELEASE.list_tables("cortex", w.subject)],
         reorient=lookup("nsd/reorient", within=config),
-        cortex=lookup("rois/cortex", within=config),
+        rois={"cortex": config["rois"]["cortex"]},
         storage=RELEASE.storage,
         code=digest("workflow_scripts/check_release.py"),
     script:
@@ -77,8 +76,7 @@ rule tabulate_trials:
     conda:
         "../envs/analysis.yaml"
     resources:
-        mem_mb=growing(2000),
-        runtime=growing(10),
+        **needs(2000, 10),
     params:
         sessions=lambda wildcards: RELEASE.list_sessions(wildcards.subject),
         code=digest("workflow_scripts/tabulate_trials.py"),
@@ -107,8 +105,7 @@ rule make_mask:
     conda:
         "../envs/analysis.yaml"
     resources:
-        mem_mb=growing(2000),
-        runtime=growing(10),
+        **needs(2000, 10),
     params:
         atlases=lambda wildcards: RELEASE.list_atlases(wildcards.roi),
         tabled=lambda wildcards: [
@@ -138,8 +135,7 @@ rule extract_betas:
         "../envs/analysis.yaml"
     threads: 2
     resources:
-        mem_mb=growing(4000),
-        runtime=growing(60),
+        **needs(4000, 60),
     params:
         # Not an output: Snakemake clears those of a job that was killed.
         partial="results/{subject}/partial/betas",

@@ -32,9 +32,7 @@ rule reconstruct_images:
         "../envs/torch.yaml"
     threads: 8
     resources:
-        gpu=1,
-        mem_mb=growing(16000),
-        runtime=growing(120),
+        **needs(16000, 120, gpu=1),
     params:
         model=MODEL,
         latent_resolution=config["model"]["resolution"],
@@ -68,8 +66,7 @@ rule gather_reconstructions:
     conda:
         "../envs/torch.yaml"
     resources:
-        mem_mb=growing(4000),
-        runtime=growing(30),
+        **needs(4000, 30),
     params:
         code=digest("workflow_scripts/gather_reconstructions.py"),
     script:

@@ -24,8 +24,7 @@ rule join_responses:
     conda:
         "../envs/torch.yaml"
     resources:
-        mem_mb=growing(8000),
-        runtime=growing(30),
+        **needs(8000, 30),
     params:
         train_on=lookup("trained/train_on", within=config),
         validation=lookup("trained/validation", within=config),
@@ -52,9 +51,7 @@ rule embed_clip:
         "../envs/torch.yaml"
     threads: TRAINED_THREADS
     resources:
-        gpu=TRAINED_GPUS,
-        mem_mb=growing(8000),
-        runtime=growing(60),
+        **needs(8000, 60, gpu=TRAINED_GPUS),
     params:
         path=lambda wildcards: config["trained"]["clip"]["path"],
         revision=lookup("trained/clip/revision", within=config),
@@ -82,9 +79,7 @@ rule pretrain_encoder:
         "../envs/torch.yaml"
     threads: TRAINED_THREADS
     resources:
-        gpu=TRAINED_GPUS,
-        mem_mb=growing(32000),
-        runtime=growing(1440),
+        **needs(32000, 1440, gpu=TRAINED_GPUS),
     params:
         subjects=lambda wildcards: TRAINING.list_cohort(wildcards.cohort),
         settings=lambda wildcards: TRAINING.encoders[wildcards.encoder],
@@ -121,9 +116,7 @@ rule align_encoder:
         "../envs/torch.yaml"
     threads: TRAINED_THREADS
     resources:
-        gpu=TRAINED_GPUS,
-        mem_mb=growing(32000),
-        runtime=growing(1440),
+        **needs(32000, 1440, gpu=TRAINED_GPUS),
     params:
         subjects=lambda wildcards: TRAINING.list_cohort(wildcards.cohort),
         settings=lambda wildcards: TRAINING.methods[wildcards.method]["stage2"],
@@ -155,9 +148,7 @@ rule fine_tune_diffusion:
         "../envs/torch.yaml"
     threads: TRAINED_THREADS
     resources:
-        gpu=TRAINED_GPUS,
-        mem_mb=growing(32000),
-        runtime=growing(1440),
+        **needs(32000, 1440, gpu=TRAINED_GPUS),
     params:
         subjects=lambda wildcards: TRAINING.list_cohort(wildcards.cohort),
         settings=lambda wildcards: TRAINING.methods[wildcards.method]["stage3"],
@@ -189,9 +180,7 @@ rule reconstruct_trained:
         "../envs/torch.yaml"
     threads: TRAINED_THREADS
     resources:
-        gpu=TRAINED_GPUS,
-        mem_mb=growing(16000),
-        runtime=growing(120),
+        **needs(16000, 120, gpu=TRAINED_GPUS),
     params:
         model=MODEL,
         resolution=config["model"]["resolution"],
@@ -231,9 +220,7 @@ rule evaluate_encoders:
         "../envs/torch.yaml"
     threads: TRAINED_THREADS
     resources:
-        gpu=TRAINED_GPUS,
-        mem_mb=growing(16000),
-        runtime=growing(120),
+        **needs(16000, 120, gpu=TRAINED_GPUS),
     params:
         encoders=[*TRAINING.encoders],
         before={
@@ -263,11 +250,10 @@ rule tabulate_encoders:
     conda:
         "../envs/analysis.yaml"
     resources:
-        mem_mb=growing(2000),
-        runtime=growing(5),
+        **needs(2000, 5),
     params:
         subjects=TRAINING.subjects,
-        data=lookup("dataset", within=config),
+        dataset=config["dataset"],
         code=digest("workflow_scripts/tabulate_encoders.py"),
     script:
         "../workflow_scripts/tabulate_encoders.py"

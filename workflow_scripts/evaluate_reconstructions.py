@@ -1,6 +1,6 @@
 """Score one subject's reconstructions by one method."""
 
-from nsdldm.evaluation.evaluate import evaluate_reconstructions
+from nsdldm.evaluation.evaluate import Comparison, evaluate_reconstructions
 from nsdldm.support.logs import logged
 
 if __name__ == "__main__":
@@ -9,6 +9,7 @@ if __name__ == "__main__":
     with logged(snakemake.log[0]):
         evaluate_reconstructions(
             **{key: given[key] for key in inputs},
-            **{key: value for key, value in params.items() if key != "code"},
+            comparison=Comparison(**params.comparison),
+            **{key: params[key] for key in ("device", "batch_size")},
             **dict(snakemake.output.items()),
         )

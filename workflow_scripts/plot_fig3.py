@@ -1,6 +1,7 @@
 """Draw what one subject saw above what was reconstructed."""
 
 from nsdldm.plots.fig3 import plot_fig3
+from nsdldm.plots.pictures import Showing
 from nsdldm.support.logs import logged
 
 if __name__ == "__main__":
@@ -11,7 +12,7 @@ if __name__ == "__main__":
             **{key: given[key] for key in ("stimuli", "images")},
             reconstructions=dict(zip(params.methods, given.reconstructions, strict=True)),
             samples=dict(zip(params.methods, given.samples, strict=True)),
-            **{key: params[key] for key in ("ranked_by", "metric", "n_images", "nsd_ids", "demo")},
-            words=params.get("words"),
+            showing=Showing(**params.showing),
+            **{key: params[key] for key in ("ranked_by", "demo", "words")},
             **dict(snakemake.output.items()),
         )

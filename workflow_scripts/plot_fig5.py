@@ -10,6 +10,6 @@ if __name__ == "__main__":
         plot_fig5(
             summaries=dict(zip(runs, given.summaries, strict=True)),
             tables=dict(zip(runs, given.tables, strict=True)),
-            **{key: params[key] for key in ("protocol", "repeats", "seed", "demo")},
+            **{key: params[key] for key in ("protocol", "bootstrap", "seed", "demo")},
             **dict(snakemake.output.items()),
         )

@@ -2,6 +2,7 @@
 
 from itertools import product
 
+from nsdldm.plots.pictures import Showing
 from nsdldm.plots.trained_subjects import plot_trained_subjects
 from nsdldm.support.logs import logged
 
@@ -14,6 +15,7 @@ if __name__ == "__main__":
             images=dict(zip(params.subjects, given.images, strict=True)),
             reconstructions=dict(zip(runs, given.reconstructions, strict=True)),
             samples=dict(zip(runs, given.samples, strict=True)),
-            **{key: params[key] for key in ("metric", "n_images", "nsd_ids", "adapters", "demo")},
+            showing=Showing(**params.showing),
+            **{key: params[key] for key in ("adapters", "demo")},
             **dict(snakemake.output.items()),
         )

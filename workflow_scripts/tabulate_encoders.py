@@ -10,5 +10,5 @@ if __name__ == "__main__":
         tabulate_encoders(
             inputs={key: dict(zip(params.subjects, given[key], strict=True)) for key in names},
             outputs=dict(snakemake.output.items()),
-            data=params.data,
+            dataset=params.dataset,
         )

@@ -10,6 +10,6 @@ if __name__ == "__main__":
         tabulate_metrics(
             summaries=dict(zip(runs, given.summaries, strict=True)),
             tables=dict(zip(runs, given.tables, strict=True)),
+            **{key: params[key] for key in ("dataset", "bootstrap", "seed")},
             output=snakemake.output[0],
-            **{key: params[key] for key in ("data", "n_bootstrap", "seed")},
         )

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from hashlib import blake2b
+from pathlib import Path
 from typing import NamedTuple
 
 import h5py
@@ -87,22 +88,42 @@ class Material(NamedTuple):
     partners: np.ndarray
 
 
+class Comparison(NamedTuple):
+    """How pictures are compared with what was seen.
+
+    Parameters
+    ----------
+    networks : dict of str to dict or None
+        Networks and where their weights are, as `nsdldm.features.networks.load_extractors` takes
+        them. Of a network that cannot be had, metrics are listed as not computed.
+    n_way : int or list of int
+        Classes among which the seen picture's has to win; ``nway`` is of the first, ``nway-50`` of
+        50.
+    bootstrap : int
+        Draws of images for the confidence intervals (95 %).
+    seed : int
+        Of the permutation and of the draws.
+    """
+
+    networks: dict
+    n_way: int | list[int] = 50
+    bootstrap: int = 1000
+    seed: int = 42
+
+
 def evaluate_reconstructions(
     *,
-    reconstructions,
-    images,
-    stimuli,
-    mean_picture,
-    networks,
-    n_way,
-    device,
-    batch_size,
-    n_bootstrap,
-    seed,
-    table,
-    samples,
-    summary,
-):
+    reconstructions: Path,
+    images: Path,
+    stimuli: str | Path,
+    mean_picture: Path,
+    comparison: Comparison,
+    device: str,
+    batch_size: int,
+    table: Path,
+    samples: Path,
+    summary: Path,
+) -> None:
     """Score one method's reconstructions of one subject's test images.
 
     Metrics are those of `nsdldm.evaluation.names`. Every metric comes with three floors, what it
@@ -129,19 +150,10 @@ def evaluate_reconstructions(
         ViT-L/14. Made pictures and their features come in batches.
     mean_picture : path
         As `nsdldm.evaluation.baselines.average_pictures` writes it.
-    networks : dict of str to dict or None
-        Networks and where their weights are, as `nsdldm.features.networks.load_extractors` takes
-        them. Of a network that cannot be had, metrics are listed as not computed.
-    n_way : int or list of int
-        Classes among which the seen picture's has to win; ``nway`` is of the first, ``nway-50`` of
-        50.
+    comparison : Comparison
     device : {"auto", "cpu", "cuda"}
     batch_size : int
         Pictures at once; halved when memory runs out.
-    n_bootstrap : int
-        Draws of images for the confidence intervals (95 %).
-    seed : int
-        Of the permutation and of the draws.
     table : path
         Output: nsd_id, metric, value; one row an image and metric.
     samples : path
@@ -158,11 +170,14 @@ def evaluate_reconstructions(
         Inputs that contradict each other, fewer than two test images, or unusable weights.
     """
     device = choose_device(device)
-    n_ways = [int(n) for n in np.atleast_1d(n_way)]
+    n_ways = [int(n) for n in np.atleast_1d(comparison.n_way)]
     with open_test_reconstructions(reconstructions, images) as (made, nsd_ids):
         # All of them first, so that wrong weights are found before the long work.
-        loaded = {name: load_network(name, networks[name], n_ways, device) for name in networks}
-        mean, partners = np.array(load_array(mean_picture)), derange(len(nsd_ids), seed)
+        loaded = {
+            name: load_network(name, settings, n_ways, device)
+            for name, settings in comparison.networks.items()
+        }
+        mean, partners = np.array(load_array(mean_picture)), derange(len(nsd_ids), comparison.seed)
         material, scores = compare_pixels(made, stimuli, nsd_ids, mean, partners)
         for name, (extractors, reason) in loaded.items():
             missing = Score(np.array([]), (), None, reason)
@@ -174,7 +189,7 @@ def evaluate_reconstructions(
         n_samples = made.shape[1]
     save_table(table, _tabulate_images(scores, nsd_ids))
     save_table(samples, _tabulate_samples(scores, nsd_ids))
-    save_table(summary, summarize(scores, n_samples, n_bootstrap, seed))
+    save_table(summary, summarize(scores, n_samples, comparison.bootstrap, comparison.seed))
 
 
 @contextmanager

@@ -18,7 +18,7 @@ COLUMNS = (
 )
 
 
-def tabulate_metrics(*, summaries, tables, data, n_bootstrap, seed, output):
+def tabulate_metrics(*, summaries, tables, dataset, bootstrap, seed, output):
     """Put the scores of all subjects, protocols and methods beside published ones.
 
     Parameters
@@ -26,9 +26,9 @@ def tabulate_metrics(*, summaries, tables, data, n_bootstrap, seed, output):
     summaries, tables : dict of path
         Keys (subject, protocol, method): summary and table by image, as
         `nsdldm.evaluation.evaluate.evaluate_reconstructions` writes them.
-    data : {"demo", "nsd"}
+    dataset : {"demo", "nsd"}
         Where the scores come from.
-    n_bootstrap : int
+    bootstrap : int
         Draws of images for the confidence intervals of means over subjects.
     seed : int
         Of these draws.
@@ -46,19 +46,19 @@ def tabulate_metrics(*, summaries, tables, data, n_bootstrap, seed, output):
     InputError
         A file is missing or of another form, or summaries and tables are not of the same runs.
     """
-    rows = collect_scores(summaries, tables, n_bootstrap, seed)
-    rows = join_ceiling(rows, ["protocol", "subject", "metric"]).assign(data=data)
+    rows = collect_scores(summaries, tables, bootstrap, seed)
+    rows = join_ceiling(rows, ["protocol", "subject", "metric"]).assign(data=dataset)
     published = pd.DataFrame(list_published()).assign(data="published")
     table = pd.concat([rows, published], ignore_index=True)
     save_scores(output, table.reindex(columns=COLUMNS))
 
 
-def collect_scores(summaries, tables, n_bootstrap, seed, metrics=None):
+def collect_scores(summaries, tables, bootstrap, seed, metrics=None):
     """Gather scores of all subjects, and their means over subjects.
 
     Parameters
     ----------
-    summaries, tables, n_bootstrap, seed
+    summaries, tables, bootstrap, seed
         As `tabulate_metrics`.
     metrics : sequence of str, optional
         Those to gather; all by default.
@@ -77,7 +77,7 @@ def collect_scores(summaries, tables, n_bootstrap, seed, metrics=None):
     rows = pd.concat(parts, ignore_index=True)
     if metrics is not None:
         rows = rows[rows["metric"].isin(metrics)]
-    return pd.concat([rows, _average(rows, tables, n_bootstrap, seed)], ignore_index=True)
+    return pd.concat([rows, _average(rows, tables, bootstrap, seed)], ignore_index=True)
 
 
 def join_ceiling(rows, keys):
@@ -102,7 +102,7 @@ def _read_summary(subject, protocol, method, path):
     return table.assign(subject=subject, protocol=protocol, method=method)
 
 
-def _average(rows, tables, n_bootstrap, seed):
+def _average(rows, tables, bootstrap, seed):
     """Means over subjects with intervals over images, in the form of `rows`."""
     values = {key: _read_values(path) for key, path in tables.items()}
     means = []
@@ -121,7 +121,7 @@ def _average(rows, tables, n_bootstrap, seed):
             continue
         row |= group[list(NUMBERS[:-1])].mean().to_dict()
         shown = [values[subject, protocol, method][metric] for subject in group["subject"]]
-        row["ci_low"], row["ci_high"] = bootstrap_group(shown, n_bootstrap, seed)
+        row["ci_low"], row["ci_high"] = bootstrap_group(shown, bootstrap, seed)
         row["n_images"] = len(set().union(*(ids for ids, _ in shown)))
         means.append(row)
     return pd.DataFrame(means)

@@ -52,7 +52,7 @@ TRAINED = "trained"
 
 
 def tabulate_fcae_table2(
-    *, summaries, tables, weights, alignments, presets, size, data, n_bootstrap, seed, output
+    *, summaries, tables, weights, alignments, presets, size, dataset, bootstrap, seed, output
 ):
     """Compare trained decoders and the ridge baseline: error, correlation, SSIM and CLIP score.
 
@@ -71,8 +71,8 @@ def tabulate_fcae_table2(
         Of every trained method, the preset that it comes from.
     size : {"full", "demo"}
         Of its networks.
-    data : {"demo", "nsd"}
-    n_bootstrap, seed : int
+    dataset : {"demo", "nsd"}
+    bootstrap, seed : int
         Of the intervals of means over subjects.
     output : path
         Table with `COLUMNS`, for each metric and method a row a subject, one for their mean (with
@@ -86,14 +86,14 @@ def tabulate_fcae_table2(
     InputError
         A file is missing or of another form.
     """
-    metrics = [*PIXELS, *LIKENESS[data]]
-    rows = collect_scores(summaries, tables, n_bootstrap, seed, metrics)
+    metrics = [*PIXELS, *LIKENESS[dataset]]
+    rows = collect_scores(summaries, tables, bootstrap, seed, metrics)
     models = _describe(weights, alignments, presets, size)
-    _save(output, rows.assign(data=data), metrics, models, list_trained(FCAE.source))
+    _save(output, rows.assign(data=dataset), metrics, models, list_trained(FCAE.source))
 
 
 def tabulate_fcae_table3(
-    *, summaries, tables, weights, alignments, presets, size, data, n_bootstrap, seed, output
+    *, summaries, tables, weights, alignments, presets, size, dataset, bootstrap, seed, output
 ):
     """Compare the full model, its ablations and the ridge baseline by n-way top-1 accuracy.
 
@@ -102,7 +102,7 @@ def tabulate_fcae_table3(
 
     Parameters
     ----------
-    summaries, tables, weights, alignments, presets, size, data, n_bootstrap, seed, output
+    summaries, tables, weights, alignments, presets, size, dataset, bootstrap, seed, output
         As `tabulate_fcae_table2`; of parameters those of the encoder and the regressor count, as
         in the paper's table. Its rows stand with ours of 50 classes, though it does not say how
         many it takes.
@@ -113,22 +113,23 @@ def tabulate_fcae_table3(
         As `tabulate_fcae_table2`, or the configuration has no network for it. Where the network
         has no weights, values are empty and `note` says so.
     """
-    rows = collect_scores(summaries, tables, n_bootstrap, seed)
+    rows = collect_scores(summaries, tables, bootstrap, seed)
     # Another judge's where the usual one is not among the networks.
-    for judge in (JUDGES[data], ".+"):
+    for judge in (JUDGES[dataset], ".+"):
         ways = rows["metric"].str.fullmatch(rf"nway-\d+:{judge}")
         if ways.any():
             break
     metrics = list(dict.fromkeys(rows.loc[ways, "metric"]))
     if not metrics:
-        expected, remedy = f"n-way accuracy by {JUDGES[data]}", "Evaluate with it among `networks`"
+        expected = f"n-way accuracy by {JUDGES[dataset]}"
+        remedy = "Evaluate with it among `networks`"
         raise InputError(Finding("evaluations of trained decoders", expected, "none", remedy))
     models = _describe(weights, alignments, presets, size, ("encoder", "regressor"))
     published = list_trained(FCAE_TOP1.source)
-    _save(output, rows[ways].assign(data=data), metrics, models, published)
+    _save(output, rows[ways].assign(data=dataset), metrics, models, published)
 
 
-def tabulate_encoders(*, inputs, outputs, data):
+def tabulate_encoders(*, inputs, outputs, dataset):
     """Put what `nsdldm.trained.probes.evaluate_encoders` found of all subjects into one table each.
 
     Parameters
@@ -137,13 +138,13 @@ def tabulate_encoders(*, inputs, outputs, data):
         By table and subject.
     outputs : dict of path
         By table: data and subject before the columns of the inputs.
-    data : {"demo", "nsd"}
+    dataset : {"demo", "nsd"}
     """
     for name, paths in inputs.items():
         parts = [load_table(path).assign(subject=subject) for subject, path in paths.items()]
         table = pd.concat(parts, ignore_index=True)
         table.insert(0, "subject", table.pop("subject"))
-        table.insert(0, "data", data)
+        table.insert(0, "data", dataset)
         save_table(outputs[name], table)
 
 

@@ -6,6 +6,8 @@ compares what the files say about each other. Seconds for a subject with 40 sess
 
 import gzip
 import logging
+from pathlib import Path
+from typing import NamedTuple
 
 import nibabel as nib
 import numpy as np
@@ -32,51 +34,62 @@ IN_VOLUME, IN_RIBBON = 0.9, 0.7
 MORPHS = ("sulc", "curv", "thickness", "area")
 
 
-def check_release(
-    *,
-    subject,
-    responses,
-    design,
-    stim_info,
-    stimuli,
-    captions,
-    betas,
-    atlases,
-    tables,
-    rois,
-    transforms,
-    surfaces,
-    sessions,
-    report,
-    ncsnr=None,
-    reorient=False,
-    storage=None,
-):
-    """Check a subject's files of the release; report all that is wrong, or write what was seen.
+class ReleaseFiles(NamedTuple):
+    """What the release has of a subject, but for its regions.
 
     Parameters
     ----------
-    subject : str
-        subj01 to subj08.
     responses, design, stim_info, stimuli : str or Path
         ``responses.tsv``, ``nsd_expdesign.mat``, ``nsd_stim_info_merged.csv``,
         ``nsd_stimuli.hdf5``.
     captions : list of path
         COCO's caption files.
     betas : list of path
-        The betas of each of `sessions`. Like `stimuli` these may be addresses of objects, of which
-        only headers are read.
-    atlases, tables : dict of str to path
-        Volume and label table of each atlas.
-    rois : dict of str to list of str
-        Parts (``atlas:label``) of each region.
+        The betas of each session. Like `stimuli` these may be addresses of objects, of which only
+        headers are read.
     transforms : dict of str to list of path
         By hemisphere, the transforms to its cortical depths.
     surfaces : dict of str to dict of str to path
         By hemisphere and name: ``flat`` is a patch, ``sulc`` and ``curv`` are values of vertices,
         other names surfaces.
+    """
+
+    responses: str | Path
+    design: str | Path
+    stim_info: str | Path
+    stimuli: str | Path
+    captions: list
+    betas: list
+    transforms: dict
+    surfaces: dict
+
+
+def check_release(
+    *,
+    subject: str,
+    sessions: list[int],
+    files: ReleaseFiles,
+    atlases: dict[str, Path],
+    tables: dict[str, Path],
+    rois: dict[str, list[str]],
+    report: Path,
+    ncsnr: Path | None = None,
+    reorient: bool = False,
+    storage: dict | None = None,
+) -> None:
+    """Check a subject's files of the release; report all that is wrong, or write what was seen.
+
+    Parameters
+    ----------
+    subject : str
+        subj01 to subj08.
     sessions : list of int
         From 1.
+    files : ReleaseFiles
+    atlases, tables : dict of str to path
+        Volume and label table of each atlas.
+    rois : dict of str to list of str
+        Parts (``atlas:label``) of each region.
     report : str or Path
         Output, a table with columns path, what and value.
     ncsnr : str or Path, optional
@@ -95,14 +108,14 @@ def check_release(
     rows, findings = [], []
     volume = _check_volumes(rows, findings, atlases, ncsnr, reorient)
     grid = volume[1] if volume else None
-    _check_betas(rows, findings, betas, sessions, grid, storage)
+    _check_betas(rows, findings, files.betas, sessions, grid, storage)
     _check_labels(rows, findings, tables, rois)
-    shown = _check_trials(rows, findings, subject, sessions, responses, design, stim_info)
-    _check_images(rows, findings, shown, stimuli, captions, storage)
-    for hemi in transforms:
-        _check_vertices(rows, findings, transforms[hemi], surfaces[hemi])
+    images = _check_trials(rows, findings, subject, sessions, *files[:3])
+    _check_images(rows, findings, images, files.stimuli, files.captions, storage)
+    for hemi in files.transforms:
+        _check_vertices(rows, findings, files.transforms[hemi], files.surfaces[hemi])
     if volume:
-        _check_places(findings, transforms, *volume)
+        _check_places(findings, files.transforms, *volume)
     if findings:
         raise InputError(*findings)
     save_table(report, pd.DataFrame(rows, columns=["path", "what", "value"]))

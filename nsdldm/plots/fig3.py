@@ -1,6 +1,7 @@
 """Figure 3: what a subject saw, and what z, c and z_c give back."""
 
 import logging
+from pathlib import Path
 
 from nsdldm.nsd.stimuli import read_images
 from nsdldm.plots.pictures import (
@@ -9,6 +10,7 @@ from nsdldm.plots.pictures import (
     PRESENTED,
     Cell,
     Column,
+    Showing,
     best_samples,
     choose_images,
     describe_best,
@@ -32,22 +34,20 @@ logger = logging.getLogger(__name__)
 
 def plot_fig3(
     *,
-    subject,
-    stimuli,
-    images,
-    reconstructions,
-    samples,
-    metric,
-    n_images,
-    demo,
-    png,
-    pdf,
-    tsv,
-    ranked_by="zc",
-    nsd_ids=None,
-    words=None,
-):
-    """Draw the images one subject saw above their reconstructions, one column an image.
+    subject: str,
+    stimuli: str | Path,
+    images: str | Path,
+    reconstructions: dict[str, Path],
+    samples: dict[str, Path],
+    showing: Showing,
+    demo: bool,
+    png: Path,
+    pdf: Path,
+    tsv: Path,
+    ranked_by: str = "zc",
+    words: dict[str, str] | None = None,
+) -> None:
+    """Draw the images one subject saw above their reconstructions, one column per image.
 
     Of each image and method the best sample is shown, as in the paper's figure, and the figure
     says so. The images are chosen by `nsdldm.plots.pictures.choose_images`.
@@ -63,9 +63,7 @@ def plot_fig3(
         For each method, top to bottom, the pictures as HDF5.
     samples : dict of path
         For each of these methods the scores of every sample.
-    metric : str
-        Score by which samples are compared, such as ``psm:clip:image_embeds``; larger is better.
-    n_images : int
+    showing : Showing
     demo : bool
         Say on the figure that the data are simulated.
     png, pdf, tsv : path
@@ -73,8 +71,6 @@ def plot_fig3(
         method, sample, samples, metric, value.
     ranked_by : str
         The method by whose best sample images are ranked.
-    nsd_ids : sequence of int, optional
-        Show these images instead.
     words : dict of str, optional
         Small print of methods in place of their usual one.
 
@@ -87,10 +83,11 @@ def plot_fig3(
         found = f"scores of {', '.join(samples)}"
         remedy = "Rank images by one of the methods shown"
         raise InputError(Finding("ranked_by", f"scores of {ranked_by}", found, remedy))
+    metric, *chosen_by = showing
     numbers = read_test_images(images)["nsd_id"].tolist()
     best = {method: best_samples(samples[method], metric, numbers) for method in reconstructions}
     ranking = best_samples(samples[ranked_by], metric, numbers)["value"]
-    chosen = choose_images(ranking, n_images, nsd_ids)
+    chosen = choose_images(ranking, *chosen_by)
     shown = {method: table.loc[chosen["nsd_id"]] for method, table in best.items()}
     columns = _make_columns(stimuli, chosen, reconstructions, shown)
     symbol = name_method(ranked_by)

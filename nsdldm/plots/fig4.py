@@ -2,6 +2,7 @@
 
 import logging
 from functools import reduce
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from nsdldm.plots.pictures import (
     Cell,
     Column,
     Section,
+    Showing,
     best_samples,
     choose_images,
     describe_best,
@@ -35,19 +37,17 @@ logger = logging.getLogger(__name__)
 
 def plot_fig4(
     *,
-    stimuli,
-    images,
-    reconstructions,
-    samples,
-    metric,
-    n_images,
-    demo,
-    png,
-    pdf,
-    tsv,
-    method="zc",
-    nsd_ids=None,
-):
+    stimuli: str | Path,
+    images: dict[str, Path],
+    reconstructions: dict[str, Path],
+    samples: dict[str, Path],
+    showing: Showing,
+    demo: bool,
+    png: Path,
+    pdf: Path,
+    tsv: Path,
+    method: str = "zc",
+) -> None:
     """Draw images that all subjects saw beside each subject's reconstruction.
 
     Images are ranked by the mean over subjects of the best sample's score and chosen by
@@ -61,27 +61,24 @@ def plot_fig4(
     images, reconstructions, samples : dict of path
         For each subject the table of images, the pictures of the method as HDF5, and the scores of
         every sample.
-    metric : str
-        Score by which samples are compared; larger is better.
-    n_images : int
+    showing : Showing
     demo : bool
         Say on the figure that the data are simulated.
     png, pdf, tsv : path
         Outputs: the figure, and what it shows with the columns of
         `nsdldm.plots.fig3.plot_fig3`.
     method : str
-    nsd_ids : sequence of int, optional
-        Show these images instead.
 
     Raises
     ------
     InputError
         Subjects share no test image, files do not fit together, or the metric was not computed.
     """
+    metric, *chosen_by = showing
     numbers = find_shared_images(images)
     best = {name: best_samples(path, metric, numbers) for name, path in samples.items()}
     means = pd.DataFrame({name: table["value"] for name, table in best.items()}).mean(axis=1)
-    chosen = choose_images(means, n_images, nsd_ids)
+    chosen = choose_images(means, *chosen_by)
     shown = {name: table.loc[chosen["nsd_id"]] for name, table in best.items()}
     cells = _make_cells(stimuli, chosen["nsd_id"].tolist(), reconstructions, shown)
     names = [PRESENTED, *shown]

@@ -63,7 +63,7 @@ PLOT, LEFT, BETWEEN, RIGHT, TITLE, NAMES, TICKS, LEGEND = 52, 11, 3, 2, 6, 4.5, 
 
 
 def plot_fig5(
-    *, summaries, tables, demo, png, pdf, tsv, metrics=None, repeats=1000, seed=0, protocol=None
+    *, summaries, tables, demo, png, pdf, tsv, metrics=None, bootstrap=1000, seed=0, protocol=None
 ):
     """Draw the identification accuracy of every method, by network and layer.
 
@@ -84,7 +84,7 @@ def plot_fig5(
         n_samples.
     metrics : sequence of str, optional
         ``kind:network:layer``, in the order drawn; all of the kind ``2way`` by default.
-    repeats, seed : int
+    bootstrap, seed : int
         Of the bootstrap.
     protocol : str, optional
         For the notes.
@@ -94,7 +94,7 @@ def plot_fig5(
     InputError
         No such metric was computed.
     """
-    numbers = collect_numbers(summaries, tables, metrics, repeats, seed)
+    numbers = collect_numbers(summaries, tables, metrics, bootstrap, seed)
     computed = list(dict.fromkeys(numbers["metric"]))
     wanted = metrics or _list_metrics(summaries)
     missing = [metric for metric in wanted if metric not in computed]
@@ -106,12 +106,12 @@ def plot_fig5(
     save_table(tsv, numbers)
 
 
-def collect_numbers(summaries, tables, metrics, repeats, seed):
+def collect_numbers(summaries, tables, metrics, bootstrap, seed):
     """Gather what figure 5 shows.
 
     Parameters
     ----------
-    summaries, tables, metrics, repeats, seed
+    summaries, tables, metrics, bootstrap, seed
         As `plot_fig5`.
 
     Returns
@@ -131,7 +131,7 @@ def collect_numbers(summaries, tables, metrics, repeats, seed):
         remedy = "Name metrics that the evaluation computes"
         raise InputError(Finding(", ".join(map(str, summaries.values())), expected, "none", remedy))
     means = [
-        _average(method, metric, own, tables, repeats, seed)
+        _average(method, metric, own, tables, bootstrap, seed)
         for (method, metric), own in rows.groupby(["method", "metric"], sort=False)
     ]
     numbers = pd.concat([rows, pd.DataFrame(means)], ignore_index=True)
@@ -148,27 +148,27 @@ def _list_metrics(summaries):
     return [name for name in names if name.startswith(f"{KIND}:")]
 
 
-def _average(method, metric, own, tables, repeats, seed):
+def _average(method, metric, own, tables, bootstrap, seed):
     """Mean over the subjects of one method and metric, as a row of the table."""
     values = []
     for subject in own["subject"]:
         table = read_columns(tables[subject, method], ("nsd_id", "metric", "value"))
         table = table[table["metric"] == metric]
         values.append(table.set_index("nsd_id")["value"].rename(subject))
-    low, high = bootstrap_mean(pd.concat(values, axis=1).to_numpy(), repeats, seed)
+    low, high = bootstrap_mean(pd.concat(values, axis=1).to_numpy(), bootstrap, seed)
     row = {name: own[name].mean() for name in ("value", *FLOORS)}
     row |= {"subject": MEAN, "method": method, "metric": metric, "ci_low": low, "ci_high": high}
     return row | {"n_images": own["n_images"].max(), "n_samples": own["n_samples"].max()}
 
 
-def bootstrap_mean(values, repeats, seed):
+def bootstrap_mean(values, bootstrap, seed):
     """Confidence interval of the mean over subjects of their means over images.
 
     Parameters
     ----------
     values : float array of shape (n_images, n_subjects)
         NaN where a subject has no value of an image.
-    repeats, seed : int
+    bootstrap, seed : int
         Draws of n_images images with replacement, the same ones for all subjects.
 
     Returns
@@ -177,7 +177,7 @@ def bootstrap_mean(values, repeats, seed):
         2.5th and 97.5th percentile.
     """
     n = len(values)
-    counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=repeats)
+    counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=bootstrap)
     known = np.isfinite(values)
     sums, weights = counts @ np.where(known, values, 0), counts @ known
     with np.errstate(invalid="ignore"):

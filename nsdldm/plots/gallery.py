@@ -3,10 +3,12 @@
 import base64
 import json
 import logging
+from collections.abc import Sequence
 from contextlib import ExitStack
 from html import escape
 from io import BytesIO
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -38,25 +40,44 @@ MEGABYTE = 1_000_000
 SLACK = 4_000
 
 
+class Page(NamedTuple):
+    """How large the page is.
+
+    Parameters
+    ----------
+    samples : int, optional
+        The most samples of a method; all by default.
+    pixels : int
+        Side of the small pictures.
+    quality : int
+        Of WebP, 0 to 100.
+    max_megabytes : float
+        Bound of the file, in units of 10^6 bytes.
+    title : str
+    """
+
+    samples: int | None = None
+    pixels: int = 96
+    quality: int = 60
+    max_megabytes: float = 60
+    title: str = "Reconstructions of the test images"
+
+
 def write_gallery(
     *,
-    subjects,
-    methods,
-    reconstructions,
-    samples,
-    tables,
-    images,
-    stimuli,
-    captions,
-    best_by,
-    demo,
-    html,
-    title="Reconstructions of the test images",
-    max_samples=None,
-    pixels=96,
-    quality=60,
-    max_megabytes=60,
-):
+    subjects: Sequence[str],
+    methods: Sequence[str],
+    reconstructions: dict[tuple[str, str], Path],
+    samples: dict[tuple[str, str], Path],
+    tables: dict[tuple[str, str], Path],
+    images: dict[str, Path],
+    stimuli: str | Path,
+    captions: Sequence[str | Path],
+    best_by: str,
+    demo: bool,
+    html: Path,
+    page: Page = Page(),  # noqa: B008
+) -> None:
     """Write one HTML file with the test images, their reconstructions, scores and captions.
 
     The page needs no network. Pictures are small WebP files in it as base64, decoded when shown.
@@ -81,15 +102,7 @@ def write_gallery(
         Say on the page that the data are simulated.
     html : path
         Output.
-    title : str
-    max_samples : int, optional
-        The most samples of a method; all by default.
-    pixels : int
-        Side of the small pictures.
-    quality : int
-        Of WebP, 0 to 100.
-    max_megabytes : float
-        Bound of the file, in units of 10^6 bytes.
+    page : Page
 
     Raises
     ------
@@ -97,12 +110,12 @@ def write_gallery(
         Files do not fit together, or the best samples alone do not fit into the bound.
     """
     data, orders = collect_page(
-        subjects, methods, samples, tables, images, captions, best_by, pixels
+        subjects, methods, samples, tables, images, captions, best_by, page.pixels
     )
     most = max(method["samples"] for method in data["methods"])
-    keep = min(most, max_samples or most)
-    before, after = _fill_template(title, demo, pixels).split(PICTURES)
-    limit = max_megabytes * MEGABYTE - len((after + _dump(data, keep)).encode()) - SLACK
+    keep = min(most, page.samples or most)
+    before, after = _fill_template(page.title, demo, page.pixels).split(PICTURES)
+    limit = page.max_megabytes * MEGABYTE - len((after + _dump(data, keep)).encode()) - SLACK
     with replacing(html) as part, open(part, "wb") as stream, ExitStack() as stack:
         opened = {
             key: (path, *stack.enter_context(open_pictures(path)))
@@ -111,13 +124,13 @@ def write_gallery(
         }
         stream.write(before.encode())
         numbers = [image["id"] for image in data["images"]]
-        _write_seen(stream, read_images(stimuli, numbers), pixels, quality)
+        _write_seen(stream, read_images(stimuli, numbers), page.pixels, page.quality)
 
         def make_block(index, rank):
-            return _make_block(data, orders, opened, index, rank, pixels, quality)
+            return _make_block(data, orders, opened, index, rank, page.pixels, page.quality)
 
         kept = _write_layers(stream, make_block, len(numbers), keep, limit)
-        about = _describe_page(data, kept, most, best_by, stream.tell(), quality, max_megabytes)
+        about = _describe_page(data, kept, most, best_by, stream.tell(), *page[2:4])
         stream.write(_fill(after, about="\n".join(about), data=_dump(data, kept)).encode())
         logger.info("%d of %d samples, %.1f MB", kept, most, stream.tell() / MEGABYTE)
 

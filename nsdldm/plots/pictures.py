@@ -1,6 +1,7 @@
 """What figures of pictures share: which picture is shown, why, and how it is laid out."""
 
 import re
+from collections.abc import Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -59,6 +60,24 @@ MOST, LEAST_WIDTH = 30, 86
 MARGIN, LABELS, GAP, SECTION_GAP = 1.5, 17, 1.0, 4.0
 TITLE, HEADING, HEADER, CAPTION, BLOCK_GAP, LINE = 6, 5, 3.6, 3.4, 1.2, 2.9
 PER_BLOCK = 8
+
+
+class Showing(NamedTuple):
+    """Which images a figure shows, and which sample of each.
+
+    Parameters
+    ----------
+    best_by : str
+        Score by which samples are compared, such as ``psm:clip:image_embeds``; larger is better.
+    shown_images : int
+        Images, chosen by `choose_images`.
+    nsd_ids : sequence of int, optional
+        Show these images instead.
+    """
+
+    best_by: str
+    shown_images: int = 8
+    nsd_ids: Sequence[int] | None = None
 
 
 class Cell(NamedTuple):
@@ -187,7 +206,7 @@ def best_samples(path, metric, nsd_ids):
     return best.assign(of=ranked.groupby("nsd_id").size()).loc[list(nsd_ids)]
 
 
-def choose_images(scores, n, nsd_ids=None):
+def choose_images(scores, shown_images, nsd_ids=None):
     """Choose which images a figure shows, by a rule that leaves nothing to taste.
 
     All images are ranked by their score. The first half of those shown (rounded up) are the best
@@ -198,8 +217,7 @@ def choose_images(scores, n, nsd_ids=None):
     ----------
     scores : Series
         Indexed by nsd_id; NaN ranks last.
-    n : int
-        Images to show.
+    shown_images : int
     nsd_ids : sequence of int, optional
         Show these instead, in this order.
 
@@ -224,12 +242,14 @@ def choose_images(scores, n, nsd_ids=None):
             raise InputError(Finding("`nsd_ids`", "NSD numbers of test images", found, remedy))
         rows = [(number, ranks[number], "named") for number in nsd_ids]
         return pd.DataFrame(rows, columns=["nsd_id", "rank", "group"])
-    if not 1 <= n <= len(ranked):
+    if not 1 <= shown_images <= len(ranked):
         expected = f"from 1 to the {len(ranked)} test images"
-        raise InputError(Finding("`n_images`", expected, str(n), "Show as many as there are"))
-    n_best = -(-n // 2)
-    parts = np.arange(n - n_best) + 0.5
-    middles = n_best + (parts * (len(ranked) - n_best) / max(n - n_best, 1)).astype(int)
+        raise InputError(
+            Finding("`shown_images`", expected, str(shown_images), "Show as many as there are")
+        )
+    n_best = -(-shown_images // 2)
+    parts = np.arange(shown_images - n_best) + 0.5
+    middles = n_best + (parts * (len(ranked) - n_best) / max(shown_images - n_best, 1)).astype(int)
     places = [*range(n_best), *middles]
     groups = ["best"] * n_best + ["spread"] * len(middles)
     numbers = ranked.index[places]

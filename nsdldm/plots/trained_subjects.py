@@ -1,6 +1,7 @@
 """Figure 5 of Yang et al. 2025: decoders trained on one subject and on all, tested on each."""
 
 import logging
+from pathlib import Path
 
 import pandas as pd
 
@@ -14,6 +15,7 @@ from nsdldm.plots.pictures import (
     Cell,
     Column,
     Section,
+    Showing,
     best_samples,
     choose_images,
     describe_best,
@@ -44,19 +46,17 @@ CONTROL = (
 
 def plot_trained_subjects(
     *,
-    stimuli,
-    images,
-    reconstructions,
-    samples,
-    metric,
-    n_images,
-    adapters,
-    demo,
-    png,
-    pdf,
-    tsv,
-    nsd_ids=None,
-):
+    stimuli: str | Path,
+    images: dict[str, Path],
+    reconstructions: dict[tuple[str, str], Path],
+    samples: dict[tuple[str, str], Path],
+    showing: Showing,
+    adapters: bool,
+    demo: bool,
+    png: Path,
+    pdf: Path,
+    tsv: Path,
+) -> None:
     """Draw images that all subjects saw beside what each training makes of each subject.
 
     Images are ranked by the mean over subjects of the best sample's score of the last training and
@@ -73,28 +73,25 @@ def plot_trained_subjects(
         Keys (method, subject): pictures as HDF5, and the scores of every sample. Methods such as
         ``fcae-subj01`` and ``fcae-joint`` say whom they were trained on; all of them need all
         subjects of `images`.
-    metric : str
-        Score by which samples are compared; larger is better.
-    n_images : int
+    showing : Showing
     adapters : bool
         The joint model has a map of its own for each subject.
     demo : bool
         Say on the figure that the data are simulated.
     png, pdf, tsv : path
         Outputs: the figure, and what it shows with the columns of `nsdldm.plots.fig3.plot_fig3`.
-    nsd_ids : sequence of int, optional
-        Show these images instead.
 
     Raises
     ------
     InputError
         Subjects share no test image, files do not fit together, or the metric was not computed.
     """
+    metric, *chosen_by = showing
     methods = list(dict.fromkeys(method for method, _ in reconstructions))
     numbers = find_shared_images(images)
     best = {key: best_samples(path, metric, numbers) for key, path in samples.items()}
     ranking = pd.DataFrame({s: best[methods[-1], s]["value"] for s in images}).mean(axis=1)
-    chosen = choose_images(ranking, n_images, nsd_ids)
+    chosen = choose_images(ranking, *chosen_by)
     shown = {key: table.loc[chosen["nsd_id"]] for key, table in best.items()}
     sections = _make_sections(stimuli, chosen, methods, list(images), reconstructions, shown)
     wide = len(methods) * len(chosen) <= PER_BLOCK

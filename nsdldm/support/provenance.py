@@ -23,15 +23,14 @@ FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 ASSIGNMENTS = (ast.Assign, ast.AnnAssign, ast.AugAssign)
 
 
-def _without_docstrings(tree):
+def _drop_docstrings(nodes):
     """Drop docstrings, so that better documentation reruns nothing."""
-    for node in ast.walk(tree):
+    for node in nodes:
         body = getattr(node, "body", None)
         if not isinstance(body, list) or not body or not isinstance(body[0], ast.Expr):
             continue
         if isinstance(getattr(body[0], "value", None), ast.Constant):
             del body[0]
-    return tree
 
 
 def _worded(node):
@@ -46,10 +45,9 @@ def _worded(node):
     return None
 
 
-def _without_words(tree):
+def _drop_words(tree, nodes):
     """Drop what only words messages, so that a better message reruns nothing."""
     # The module itself last, for the calls alone: others may read its variables.
-    nodes = list(ast.walk(tree))
     for scope in [*(node for node in nodes if isinstance(node, FUNCTIONS)), tree]:
         inside = nodes if scope is tree else list(ast.walk(scope))
         calls = [call for call in map(_worded, inside) if call]
@@ -61,7 +59,6 @@ def _without_words(tree):
         # A text that is dropped may have been all that read another one.
         while before and _drop_texts(scope, before - _read_names(ast.walk(scope))):
             pass
-    return tree
 
 
 def _read_names(nodes):
@@ -105,10 +102,10 @@ class _DropTexts(ast.NodeTransformer):
         return ast.Constant("")
 
 
-def _imported_names(tree):
+def _imported_names(nodes):
     """Dotted names that a module imports at any depth; parents are part of an import."""
     names = set()
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -130,8 +127,11 @@ def _module_file(name):
 @cache
 def _read(path):
     """Hash of what a file says, and the project's files it imports; read once for all scripts."""
-    tree = _without_words(_without_docstrings(ast.parse(path.read_text(encoding="utf-8"))))
-    imported = map(_module_file, _imported_names(tree))
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    nodes = list(ast.walk(tree))
+    imported = map(_module_file, _imported_names(nodes))
+    _drop_docstrings(nodes)
+    _drop_words(tree, nodes)
     text = "" if path == PROJECT / WORDS else ast.dump(tree)
     return sha256(text.encode()).digest(), [file for file in imported if file]
 

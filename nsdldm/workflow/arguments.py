@@ -24,7 +24,7 @@ FUNCTIONS = {
     "nsdldm.nsd.places.find_place": {"root": "nsd.root", "storage": "nsd"},
     "nsdldm.nsd.check.check_release": {"reorient": "nsd.reorient"},
     "nsdldm.trained.presets.check_methods": {"methods": "trained.methods"},
-    "nsdldm.evaluation.evaluate.evaluate_reconstructions": {"networks": "evaluation.networks"},
+    "nsdldm.evaluation.evaluate.Comparison": {"networks": "evaluation.networks"},
 }
 _DENOISING = {
     "num_inference_steps": "denoising.num_inference_steps",
@@ -43,7 +43,7 @@ _DECODING = {
     "n_folds": "decoding.n_folds",
     "memory_gb": "decoding.memory_gb",
 }
-_DRAWN = {"nsd_ids": "evaluation.nsd_ids", "n_images": "evaluation.shown_images"}
+_DRAWN = {"nsd_ids": "evaluation.nsd_ids", "shown_images": "evaluation.shown_images"}
 _TRAINING = {"precision": "trained.precision"}
 ADAPTERS = {
     "align_encoder": _TRAINING,
@@ -67,7 +67,7 @@ ADAPTERS = {
     "plot_fig3": _DRAWN,
     "plot_fig4": _DRAWN,
     "plot_masked_responses": {"nsd_ids": "evaluation.nsd_ids"},
-    "plot_trained_subjects": {"nsd_ids": "evaluation.nsd_ids"},
+    "plot_trained_subjects": _DRAWN,
     "pretrain_encoder": _TRAINING,
     "reconstruct_images": {
         "num_inference_steps": "reconstruction.num_inference_steps",

@@ -25,6 +25,7 @@ import pytest
 import torch
 import yaml
 from diffusion_models import save_model
+from nesting import nest
 from nsd_files import (
     AFFINE,
     FACES,
@@ -57,7 +58,7 @@ from nsdldm.features.networks import load_extractors
 from nsdldm.features.pictures import compute_features
 from nsdldm.nsd.betas import read_session
 from nsdldm.nsd.captions import read_captions
-from nsdldm.nsd.check import check_release
+from nsdldm.nsd.check import ReleaseFiles, check_release
 from nsdldm.nsd.labels import parse_roi, read_label_table
 from nsdldm.nsd.rois import make_masks, read_labels, read_volume
 from nsdldm.nsd.stimuli import read_images
@@ -674,7 +675,7 @@ def check(folder, change):
     release = write_checked(folder, *shared_files())
     release["rois"] = {"cortex": ["streams:ribbon"]}
     change(release)
-    check_release(**release)
+    check_release(**nest(release, files=ReleaseFiles))
 
 
 def move(path, affine):

@@ -18,17 +18,6 @@ START, END = N_WORDS - 2, N_WORDS - 1
 NETWORK = {"revision": None, "device": "cpu", "dtype": "float32"}
 
 
-def nest(flat, **kinds):
-    """Settings of one level, some of them in the objects that a function takes; model is a path."""
-    settings = dict(flat)
-    if "model" in settings:
-        settings["path"] = settings.pop("model")
-    for name, kind in kinds.items():
-        known = {key: settings.pop(key) for key in kind._fields if key in settings}
-        settings[name] = kind(**known)
-    return settings
-
-
 def save_model(
     folder,
     prediction="epsilon",

@@ -13,6 +13,7 @@ from test_plots_decoding import write_evaluation
 from test_plots_fig6 import write_subject
 
 from nsdldm.plots import cortex, fig3, fig5, fig6
+from nsdldm.plots.pictures import Showing
 
 # What users have in their matplotlibrc; each changed or ended figures once.
 FILES = {
@@ -112,7 +113,7 @@ def draw(folder):
         return {suffix: folder / f"{name}.{suffix}" for suffix in ("png", "pdf", "tsv", *suffixes)}
 
     fig3.plot_fig3(
-        **{"subject": "subj01", "metric": PSM, "n_images": 2, "demo": True, "ranked_by": "z"},
+        **{"subject": "subj01", "showing": Showing(PSM, 2), "demo": True, "ranked_by": "z"},
         **runs | outputs("fig3"),
     )
     fig5.plot_fig5(summaries=summaries, tables=tables, demo=True, **outputs("fig5"))

@@ -8,7 +8,8 @@ from diffusers import (
     UNet2DConditionModel,
 )
 from diffusers.pipelines.stable_diffusion import pipeline_stable_diffusion_img2img as img2img
-from diffusion_models import DEMO_MODEL, NETWORK, TOKENS, WIDTH, nest, save_model, write_images
+from diffusion_models import DEMO_MODEL, NETWORK, TOKENS, WIDTH, save_model, write_images
+from nesting import nest
 
 from nsdldm.diffusion.denoising import Denoising, plan_steps
 from nsdldm.diffusion.loading import Model, load_text

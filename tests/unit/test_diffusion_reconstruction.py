@@ -14,7 +14,8 @@ from diffusers import (
 )
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from diffusers.pipelines.stable_diffusion import pipeline_stable_diffusion_img2img as img2img
-from diffusion_models import SCALE, TOKENS, WIDTH, nest, save_model
+from diffusion_models import SCALE, TOKENS, WIDTH, save_model
+from nesting import nest
 from PIL import Image
 
 from nsdldm.diffusion import reconstruction

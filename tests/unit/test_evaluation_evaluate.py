@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 import torch
 from features_networks import save_networks
+from nesting import nest
 from nsd_files import write_stimuli
 from PIL import Image
 from skimage.metrics import structural_similarity
@@ -11,7 +12,7 @@ from skimage.metrics import structural_similarity
 from nsdldm.diffusion.pictures import ATTRIBUTES
 from nsdldm.evaluation import evaluate, pixels
 from nsdldm.evaluation.baselines import average_pictures
-from nsdldm.evaluation.evaluate import Score, evaluate_reconstructions, summarize
+from nsdldm.evaluation.evaluate import Comparison, Score, evaluate_reconstructions, summarize
 from nsdldm.evaluation.identification import correlate_rows, derange
 from nsdldm.features.networks import load_extractors
 from nsdldm.features.views import View
@@ -22,7 +23,7 @@ CPU = torch.device("cpu")
 TEST = np.array([9, 2, 5, 7, 3])
 TRAIN = np.array([1, 4])
 N, SAMPLES, SIDE = len(TEST), 2, 64
-BATCH = {"n_way": 4, "device": "cpu", "batch_size": 4, "n_bootstrap": 200, "seed": 3}
+BATCH = {"n_way": 4, "device": "cpu", "batch_size": 4, "bootstrap": 200, "seed": 3}
 DEMO = ("demo-clip", "demo-alexnet", "demo-judge")
 
 
@@ -91,7 +92,7 @@ def run(folder, output, made, networks=(), absent=(), **changes):
         "mean_picture": folder / "mean.npy",
         "networks": {name: {"weights": folder / "model"} for name in networks} | dict(absent),
     }
-    evaluate_reconstructions(**inputs | BATCH | files | changes)
+    evaluate_reconstructions(**nest(inputs | BATCH | files | changes, comparison=Comparison))
     tables = {name: load_table(path) for name, path in files.items()}
     for name in ("table", "samples"):
         assert np.isfinite(tables[name]["value"]).all()

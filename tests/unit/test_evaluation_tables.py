@@ -49,7 +49,7 @@ def tabulate(runs, output, **changes):
         name: {key: run[k] for key, run in runs.items()}
         for k, name in enumerate(("summaries", "tables"))
     }
-    settings = {"data": "demo", "n_bootstrap": 100, "seed": 0, "output": output}
+    settings = {"dataset": "demo", "bootstrap": 100, "seed": 0, "output": output}
     tabulate_metrics(**files | settings | changes)
     return load_table(output)
 

@@ -73,7 +73,7 @@ def tabulate(folder, function, methods, ridge=("zc", "true-zc"), **changes):
         "presets": {name: name for name in methods} | {"fcae": "fcae-base"},
         "size": "demo",
     }
-    settings = {"data": "demo", "n_bootstrap": 100, "seed": 0, "output": output}
+    settings = {"dataset": "demo", "bootstrap": 100, "seed": 0, "output": output}
     function(**given | settings | changes)
     return load_table(output)
 
@@ -180,7 +180,7 @@ def test_table_3_has_every_model_and_number_of_classes(table3):
 def test_our_50_classes_stand_beside_the_published_rows(folder, monkeypatch):
     changed = [name.replace("4:vit", "50:vit") for name in METRICS]
     monkeypatch.setattr("test_evaluation_trained.METRICS", changed)
-    table = tabulate(folder, tabulate_fcae_table3, ("fcae",), data="nsd")
+    table = tabulate(folder, tabulate_fcae_table3, ("fcae",), dataset="nsd")
     assert table["method"].tolist()[:4] == ["fcae", "fcae", "fcae", "fCAE full"]
     assert table["data"].tolist()[:4] == ["nsd", "nsd", "nsd", "published"]
     assert table["chance"].tolist()[:3] == [0.02] * 3
@@ -205,7 +205,7 @@ def test_other_weights_are_refused(folder, tmp_path):
 
 
 def test_accuracy_that_was_not_computed_is_empty(folder, caplog):
-    table = tabulate(folder, tabulate_fcae_table3, ("fcae",), data="nsd")
+    table = tabulate(folder, tabulate_fcae_table3, ("fcae",), dataset="nsd")
     ours = table[(table["data"] == "nsd") & (table["metric"] == "nway-50:vit-h-14")]
     assert len(ours) == 6 and ours["value"].isna().all()
     assert ours["note"].eq("not computed: why").all()

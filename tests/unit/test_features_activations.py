@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, UNet2DConditionModel
-from diffusion_models import NETWORK, TOKENS, WIDTH, nest, save_model, write_images
+from diffusion_models import NETWORK, TOKENS, WIDTH, save_model, write_images
+from nesting import nest
 from sklearn.random_projection import SparseRandomProjection
 
 from nsdldm.diffusion.denoising import Denoising, plan_steps

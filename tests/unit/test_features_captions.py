@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
-from diffusion_models import DEMO_MODEL, END, NETWORK, START, nest, write_images
+from diffusion_models import DEMO_MODEL, END, NETWORK, START, write_images
+from nesting import nest
 from nsd_files import write_captions
 
 from nsdldm.diffusion.loading import Model, load_text

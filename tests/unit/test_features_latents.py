@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKL, VQModel
-from diffusion_models import NETWORK, SCALE, nest, save_model, write_images
+from diffusion_models import NETWORK, SCALE, save_model, write_images
+from nesting import nest
 from nsd_files import write_stimuli
 from PIL import Image
 

@@ -100,3 +100,30 @@ def test_folders_name_their_modules_and_import_none(folder):
     assert {*import_module(f"nsdldm.{folder}").__all__} == modules - {"__init__"}
     names = IMPORTS[Path(folder) / "__init__.py"]
     assert not any(name.startswith("nsdldm") for name in names)
+
+
+def list_functions():
+    """Every function of the package: its file, itself."""
+    for path in sorted((PROJECT / "nsdldm").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                yield path.relative_to(PROJECT / "nsdldm").as_posix(), node
+
+
+# Until they take settings objects, too.
+MANY = {"plot_unique_variance", "plot_fig9"}
+
+
+def test_public_functions_take_at_most_twelve_arguments():
+    for path, node in list_functions():
+        n = len(node.args.posonlyargs + node.args.args + node.args.kwonlyargs)
+        if not node.name.startswith("_") and node.name not in MANY:
+            assert n <= 12, f"{path}: {node.name} takes {n}"
+
+
+def test_functions_are_at_most_fifty_lines():
+    """Without signature and docstring, which say what a function does rather than do it."""
+    for path, node in list_functions():
+        body = node.body[1:] if ast.get_docstring(node) and node.body[1:] else node.body
+        n = node.end_lineno - body[0].lineno + 1
+        assert n <= 50, f"{path}: {node.name} has {n}"

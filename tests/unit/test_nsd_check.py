@@ -5,6 +5,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from nesting import nest
 from nsd_files import (
     FACES,
     GRID,
@@ -21,7 +22,7 @@ from nsd_files import (
     write_stimuli,
 )
 
-from nsdldm.nsd.check import check_release
+from nsdldm.nsd.check import ReleaseFiles, check_release
 from nsdldm.support.errors import InputError
 
 
@@ -41,7 +42,7 @@ def release(shared, tmp_path):
 def check(release):
     """What check_release finds: (file name or key, message) of each finding."""
     with pytest.raises(InputError) as caught:
-        check_release(**release)
+        check_release(**nest(release, files=ReleaseFiles))
     assert not release["report"].exists()
     return [(f.where.rpartition("/")[2], str(f)) for f in caught.value.findings]
 
@@ -54,7 +55,7 @@ def find_one(release, name, *words):
 
 
 def test_whole_release_is_reported_file_by_file(release):
-    check_release(**release)
+    check_release(**nest(release, files=ReleaseFiles))
     report = pd.read_csv(release["report"], sep="\t")
     assert list(report) == ["path", "what", "value"]
     values = {
@@ -106,11 +107,11 @@ def nifti(release):
 
 
 def test_nifti_betas_pass(release, nifti):
-    check_release(**release)
+    check_release(**nest(release, files=ReleaseFiles))
     # A file of several gzip members notes the length of its last one only.
     content = gzip.decompress(nifti.read_bytes())
     nifti.write_bytes(gzip.compress(content[:9000]) + gzip.compress(content[9000:]))
-    check_release(**release)
+    check_release(**nest(release, files=ReleaseFiles))
 
 
 def test_truncated_nifti(release, nifti):
@@ -196,12 +197,12 @@ def test_volume_whose_axes_run_the_other_way(release):
     image = nib.Nifti1Image(np.full(GRID, 0.4, "f4"), turned)
     nib.save(image, path)
     find_one(release, "ncsnr.nii.gz", "axes R-A-S", "axes L-A-S", "`reorient`")
-    check_release(**release | {"reorient": True})
+    check_release(**nest(release | {"reorient": True}, files=ReleaseFiles))
     release["report"].unlink()
     image = nib.Nifti1Image(make_atlas()[::-1], turned)
     nib.save(image, release["atlases"]["streams"])
     find_one(release, "streams.nii.gz", "R-A-S", "betas_session01.hdf5", "`reorient`")
-    check_release(**release | {"reorient": True})
+    check_release(**nest(release | {"reorient": True}, files=ReleaseFiles))
 
 
 def test_nifti_betas_whose_axes_run_the_other_way(release, nifti):
@@ -227,7 +228,7 @@ def place(release, ribbon, left, right):
 
 def test_transforms_to_another_grid(release):
     place(release, lambda places: places[1] > 4, (3, 6, 4), (9, 6, 4))
-    check_release(**release)
+    check_release(**nest(release, files=ReleaseFiles))
     release["report"].unlink()
     place(release, lambda places: places[1] > 4, (3, 16, 4), (9, 6, 4))
     findings = check(release)

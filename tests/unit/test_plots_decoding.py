@@ -2,6 +2,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+from nesting import nest
 from PIL import Image
 from reconstruction_files import (
     METHODS,
@@ -19,6 +20,7 @@ from reconstruction_files import (
 from nsdldm.plots import fig3, fig4, fig5, pictures
 from nsdldm.plots.fig5 import bootstrap_mean, collect_numbers, plot_fig5
 from nsdldm.plots.pictures import (
+    Showing,
     best_samples,
     choose_images,
     describe_best,
@@ -57,10 +59,10 @@ def draw_fig3(files, folder, patch, methods=("z", "c", "zc"), n_images=4, **chan
         name: {method: files[name]["subj01", method] for method in methods}
         for name in ("reconstructions", "samples")
     }
-    given = {"subject": "subj01", "metric": PSM, "n_images": n_images, "demo": True, **own}
+    given = {"subject": "subj01", "best_by": PSM, "shown_images": n_images, "demo": True, **own}
     given |= {"stimuli": files["stimuli"], "images": files["images"]["subj01"]}
     outputs = {suffix: folder / f"fig3.{suffix}" for suffix in ("png", "pdf", "tsv")}
-    fig3.plot_fig3(**given | outputs | changes)
+    fig3.plot_fig3(**nest(given | outputs | changes, showing=Showing))
     return kept[0], load_table(outputs["tsv"]), outputs["png"]
 
 
@@ -71,9 +73,9 @@ def draw_fig4(files, folder, patch, n_images=1, subjects=SUBJECTS, **changes):
         for name in ("reconstructions", "samples")
     }
     own["images"] = {subject: files["images"][subject] for subject in subjects}
-    given = {"stimuli": files["stimuli"], "metric": PSM, "n_images": n_images, "demo": False}
+    given = {"stimuli": files["stimuli"], "best_by": PSM, "shown_images": n_images, "demo": False}
     outputs = {suffix: folder / f"fig4.{suffix}" for suffix in ("png", "pdf", "tsv")}
-    fig4.plot_fig4(**given | own | outputs | changes)
+    fig4.plot_fig4(**nest(given | own | outputs | changes, showing=Showing))
     return kept[0], load_table(outputs["tsv"]), outputs["png"]
 
 

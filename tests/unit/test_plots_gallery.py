@@ -26,7 +26,7 @@ from reconstruction_files import (
 )
 
 from nsdldm.plots import gallery
-from nsdldm.plots.gallery import write_gallery
+from nsdldm.plots.gallery import Page, write_gallery
 from nsdldm.support.errors import InputError
 from nsdldm.support.files import load_table
 
@@ -44,7 +44,9 @@ def captions_of(number):
 
 def make(files, html, **changes):
     given = {"subjects": SUBJECTS, "methods": METHODS, "best_by": PSM, "demo": True, "html": html}
-    write_gallery(**files | given | changes)
+    own = [key for key in Page._fields if not isinstance(changes.get(key, {}), dict)]
+    page = Page(**{key: changes.pop(key) for key in own})
+    write_gallery(**files | given | changes, page=page)
     return html
 
 
@@ -206,7 +208,7 @@ def test_the_same_files_give_the_same_page(files, page, tmp_path):
 @pytest.fixture(scope="module")
 def least(files, page, tmp_path_factory):
     """Size of a page with the best samples alone, with room for all scores."""
-    path = make(files, tmp_path_factory.mktemp("least") / "a.html", pixels=32, max_samples=1)
+    path = make(files, tmp_path_factory.mktemp("least") / "a.html", pixels=32, samples=1)
     scores = [len(parse(each)[1]["data"].encode()) for each in (page, path)]
     return path.stat().st_size + scores[0] - scores[1]
 
@@ -233,10 +235,10 @@ def test_a_bound_below_the_best_samples_is_refused(files, least, tmp_path):
 
 
 def test_fewer_samples_can_be_asked_for(files, tmp_path):
-    _, blocks, data = parse(make(files, tmp_path / "a.html", max_samples=1))
+    _, blocks, data = parse(make(files, tmp_path / "a.html", samples=1))
     assert data["kept"] == 1 and "p0-0" in blocks and "p0-1" not in blocks
     assert data["methods"][0]["samples"] == 3
-    _, _, data = parse(make(files, tmp_path / "a.html", methods=["z-coarse"], max_samples=9))
+    _, _, data = parse(make(files, tmp_path / "a.html", methods=["z-coarse"], samples=9))
     assert data["kept"] == 1
 
 

@@ -2,6 +2,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+from nesting import nest
 from PIL import Image
 from reconstruction_files import METHODS, NUMBERS, PSM, SUBJECTS, colour, save, write_all
 from test_plots_decoding import check_print, colours_of, keep_figure, said
@@ -9,6 +10,7 @@ from test_plots_decoding import check_print, colours_of, keep_figure, said
 from nsdldm.plots import trained_curves, trained_masked, trained_subjects
 from nsdldm.plots.pictures import (
     LABELS,
+    Showing,
     describe_method,
     name_method,
     name_metric,
@@ -203,9 +205,9 @@ def draw_subjects(folder, patch, n_images=3, **changes):
         for name in ("reconstructions", "samples")
     }
     given |= {key: files[key] for key in ("stimuli", "images")}
-    given |= {"metric": PSM, "n_images": n_images, "adapters": False, "demo": True}
+    given |= {"best_by": PSM, "shown_images": n_images, "adapters": False, "demo": True}
     outputs = {suffix: folder / f"subjects.{suffix}" for suffix in ("png", "pdf", "tsv")}
-    trained_subjects.plot_trained_subjects(**given | outputs | changes)
+    trained_subjects.plot_trained_subjects(**nest(given | outputs | changes, showing=Showing))
     return kept[0], load_table(outputs["tsv"]), outputs["png"], files
 
 

@@ -18,7 +18,8 @@ from diffusion_files import (
     training_settings,
     write_all,
 )
-from diffusion_models import SCALE, nest
+from diffusion_models import SCALE
+from nesting import nest
 
 from nsdldm.diffusion.loading import Model
 from nsdldm.diffusion.pictures import ATTRIBUTES, gather_reconstructions, open_reconstructions

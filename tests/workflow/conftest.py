@@ -168,9 +168,9 @@ def tiny_demo():
 
 @pytest.fixture(scope="session")
 def release(tmp_path_factory, tiny_demo):
-    """Root of a simulated release of three subjects, written by the demo's rules."""
+    """Root of a simulated release of two subjects, written by the demo's rules."""
     folder = tmp_path_factory.mktemp("release")
-    write_config(folder, **tiny_demo | {"subjects": ["subj01", "subj02", "subj03"]})
+    write_config(folder, **tiny_demo)
     run_snakemake(folder, "--until", "simulate_subject", project=PROJECT)
     return folder / "results/demo"
 

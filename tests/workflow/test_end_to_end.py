@@ -187,7 +187,7 @@ def test_a_feature_space_by_a_config_block(finished, nsd_config):
     finally:
         write_config(finished, **own)
     new = ("compute_features", "compute_kernels", "fit_encoders", "score_encoders")
-    assert jobs == {(rule, "subj01"): 1 for rule in (*new, "plot_more_encoders")}
+    assert jobs == {(rule, "subj01"): 1 for rule in (*new, "plot_fig6")}
     table = pd.read_csv(finished / target.replace(".png", ".tsv"), sep="\t")
     assert set(table["feature"]) == {"clip-image"}
     assert "clip-image" in (finished / target.replace(".png", ".html")).read_text()

@@ -72,7 +72,7 @@ def test_a_change_of_one_method_reruns_what_it_changes(trained):
     path.write_text(yaml.safe_dump(config))
     jobs = plan(trained, "results/tables/fcae_table2.tsv")
     path.write_text(before)
-    assert jobs["tabulate_fcae_table2", ""] == 1
+    assert jobs["tabulate_fcae", ""] == 1
     # Once each, but pictures in each of the chunks.
     assert set(jobs.values()) <= {1, 2}
     assert [rule for (rule, _), n in jobs.items() if n == 2] == ["reconstruct_trained"]
