@@ -2,8 +2,7 @@
 
 from nsdldm.features.spaces import split_control
 
-# What figures are called, and the spaces of each: of the rows of figures 7 and 8 those beside z.
-NUMBERS = {"fig6": "6", "feature_spaces": "feature spaces", "fig7": "7", "fig8": "8"}
+# The spaces of each figure: of the rows of figures 7 and 8 those beside z.
 ROWS = {"fig6": SPACES.features, "feature_spaces": SPACES.added}
 ROWS |= {"fig7": SPACES.drawn_levels, "fig8": SPACES.steps}
 # Joint models that these two draw: the spaces beside z, and the controls of each.
@@ -32,10 +31,7 @@ rule plot_fig6:
             "results/{subject}/figures/{figure}.png",
             caption="../report/fig6.rst",
             category="Encoding",
-            labels={
-                "figure": lookup("{figure}", within=NUMBERS),
-                "subject": "{subject}",
-            },
+            labels={"figure": "{figure}", "subject": "{subject}"},
         ),
         pdf="results/{subject}/figures/{figure}.pdf",
         html="results/{subject}/figures/{figure}.html",
@@ -123,7 +119,7 @@ rule plot_unique_variance:
         runtime=growing(30),
     params:
         **choose("encoding", "drawn"),
-        figure=lookup("{figure}", within=NUMBERS),
+        figure=lookup("{figure}", within={"fig7": "7", "fig8": "8"}),
         pairs=lookup("{figure}", within=DRAWN),
         rois=list(config["rois"]),
         demo=config["dataset"] == "demo",

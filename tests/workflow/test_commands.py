@@ -30,7 +30,7 @@ PROGRAMS = {"snakemake", "make", "python", "python3.11", "pip", "pytest", "hf", 
 PROGRAMS |= {"podman", "squeue", "scancel", "sacct", "scontrol", "sinfo", "conda", "docker", "find"}
 # Blocks of documents that are neither commands nor YAML nor Python, by how they begin.
 NO_COMMANDS = {
-    "z, c ─► collect_trajectories": "a diagram",
+    "betas ─► prepare_responses": "a diagram",
     "module nsdldm": "a workflow; test_module.py",
     "Slurm would never run these jobs": "what is printed; test_plans.py",
 }

@@ -43,11 +43,11 @@ def test_tables_have_all_methods_with_intervals(trained):
 
 
 def test_pictures_are_in_the_form_of_the_others(trained):
-    folder = trained / "results/subj02"
+    folder = trained / "results"
     with (
-        h5py.File(folder / "trained/reconstructions/fcae-joint.h5") as joint,
-        h5py.File(folder / "trained/reconstructions/fcae-subj01.h5") as other,
-        h5py.File(folder / "corrected/reconstructions/zc.h5") as ridge,
+        h5py.File(folder / "subj01/trained/reconstructions/fcae-joint.h5") as joint,
+        h5py.File(folder / "subj02/trained/reconstructions/fcae-subj01.h5") as other,
+        h5py.File(folder / "subj01/corrected/reconstructions/zc.h5") as ridge,
     ):
         assert (joint["nsd_id"][:] == ridge["nsd_id"][:]).all()
         assert joint["images"].shape[0] == ridge["images"].shape[0]
