@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 
 DATASET = "images"
 NUMBERS = ("value", "ci_low", "ci_high", "ties_missed")
-FLOORS = ("floor_random", "floor_mean", "floor_shuffled")
+CHANCE = ("chance_random", "chance_mean", "chance_shuffled")
 
 
 class Score(NamedTuple):
@@ -47,8 +47,8 @@ class Score(NamedTuple):
     ----------
     values : float array of shape (n_images,)
         Empty where it was not computed.
-    floors : tuple of 3 float
-        In the order of `FLOORS`.
+    chance : tuple of 3 float
+        In the order of `CHANCE`.
     samples : float array of shape (n_images, n_samples) or None
     note : str
     ties_missed : float
@@ -56,7 +56,7 @@ class Score(NamedTuple):
     """
 
     values: np.ndarray
-    floors: tuple
+    chance: tuple
     samples: np.ndarray | None
     note: str
     ties_missed: float = np.nan
@@ -126,10 +126,10 @@ def evaluate_reconstructions(
 ) -> None:
     """Score one method's reconstructions of one subject's test images.
 
-    Metrics are those of `nsdldm.evaluation.names`. Every metric comes with three floors, what it
-    says of reconstructions that know nothing of the image: another seen picture in its place
-    (``floor_random``), the mean of the training pictures for all images (``floor_mean``; with
-    ``2way`` all comparisons tie), and the reconstruction of another image (``floor_shuffled``; of
+    Metrics are those of `nsdldm.evaluation.names`. Every metric comes with three chance levels, its
+    values for reconstructions that know nothing about the image: another test picture in its place
+    (``chance_random``), the mean of the training pictures for all images (``chance_mean``; with
+    ``2way`` all comparisons tie), and the reconstruction of another image (``chance_shuffled``; of
     its first sample for metrics by pixel). The same seeded permutation, which leaves no image in
     its place, serves all of them.
 
@@ -160,8 +160,8 @@ def evaluate_reconstructions(
         Output: nsd_id, sample, metric, value, for ``psm``, ``clipscore``, ``category``,
         ``background``, ``pixcorr``, ``ssim`` and ``corr16``.
     summary : path
-        Output: metric, value, ci_low, ci_high, ties_missed (of identification alone), floor_random,
-        floor_mean, floor_shuffled, n_images, n_samples, note. Empty where not computed, with the
+        Output: metric, value, ci_low, ci_high, ties_missed (identification only), chance_random,
+        chance_mean, chance_shuffled, n_images, n_samples, note. Empty where not computed, with the
         reason as note.
 
     Raises
@@ -266,8 +266,8 @@ def compare_pixels(made, stimuli, nsd_ids, mean, partners):
             values[i] = [list(row.values()) for row in compared]
     scores = {}
     for k, metric in enumerate(pixels.METRICS):
-        floors = values[:, -3:, k].mean(axis=0)
-        scores[metric] = _make_score(metric, values[:, :-3, k], floors)
+        chance = values[:, -3:, k].mean(axis=0)
+        scores[metric] = _make_score(metric, values[:, :-3, k], chance)
     unique, places = np.unique(inverse, return_inverse=True)
     material = Material(seen, mean, made, unique, places.reshape(inverse.shape), partners)
     return material, scores
@@ -307,10 +307,10 @@ def load_network(name, settings, n_ways, device):
     return extractors, ""
 
 
-def _make_score(metric, values, floors):
+def _make_score(metric, values, chance):
     """A metric's score from its values by image and sample, (n_images, n)."""
     kept = values if metric.partition(":")[0] in SAMPLED else None
-    return Score(values.mean(axis=1), tuple(map(float, floors)), kept, describe_metric(metric))
+    return Score(values.mean(axis=1), tuple(map(float, chance)), kept, describe_metric(metric))
 
 
 def look(view, extract, material, device, batch_size):
@@ -328,9 +328,9 @@ def look(view, extract, material, device, batch_size):
     Returns
     -------
     correlations : dict of str to dict of str to float64 array (n, n, n_samples or 1)
-        By feature: seen pictures (first axis) with "made" ones and with those of each of `FLOORS`.
+        By feature: seen pictures (first axis) with "made" ones and with those of each of `CHANCE`.
     paired : dict of str to dict of str to float array (d, n, n_samples or 1)
-        By feature: values of "made" pictures, of those of each of `FLOORS`, and of "seen" ones.
+        By feature: values of "made" pictures, of those of each of `CHANCE`, and of "seen" ones.
     """
     correlated = {*view.psm, *(layer for layer, _ in view.community.values())}
     kept = {layer: [] for layer, *_ in view.pairs.values()}
@@ -376,9 +376,9 @@ def _arrange(unique, seen, mean, material):
     made, partners = unique[:, material.inverse], material.partners
     return {
         "made": made,
-        "floor_random": seen[:, partners, None],
-        "floor_mean": np.repeat(mean, len(partners), axis=1)[..., None],
-        "floor_shuffled": made[:, partners],
+        "chance_random": seen[:, partners, None],
+        "chance_mean": np.repeat(mean, len(partners), axis=1)[..., None],
+        "chance_shuffled": made[:, partners],
     }
 
 
@@ -416,8 +416,8 @@ def score_view(name, view, correlations, paired, n_ways):
         ]
     scores = {}
     for metric, groups, rule in rules:
-        floors = (rule(groups[floor]).mean() for floor in FLOORS)
-        scores[metric] = _make_score(metric, rule(groups["made"]), floors)
+        chance = (rule(groups[level]).mean() for level in CHANCE)
+        scores[metric] = _make_score(metric, rule(groups["made"]), chance)
         if rule in IDENTIFICATIONS:
             missed = rule(groups["made"], tie=0).mean()
             scores[metric] = scores[metric]._replace(ties_missed=missed)
@@ -505,7 +505,7 @@ def summarize(scores, n_samples, n_bootstrap, seed):
     low, high = bootstrap_interval(values, n_bootstrap, seed)
     rows = {}
     for metric, score, *ends in zip(computed, computed.values(), low, high, strict=True):
-        numbers = (score.values.mean(), *ends, score.ties_missed, *score.floors)
+        numbers = (score.values.mean(), *ends, score.ties_missed, *score.chance)
         shown = ("" if np.isnan(x) else f"{x:.6g}" for x in numbers)
         rows[metric] = [*shown, len(values), n_samples, score.note]
     empty = [""] * 7
@@ -515,7 +515,7 @@ def summarize(scores, n_samples, n_bootstrap, seed):
             for metric, score in scores.items()
         },
         orient="index",
-        columns=(*NUMBERS, *FLOORS, "n_images", "n_samples", "note"),
+        columns=(*NUMBERS, *CHANCE, "n_images", "n_samples", "note"),
     )
     return table.rename_axis("metric").reset_index()
 

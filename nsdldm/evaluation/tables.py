@@ -10,7 +10,7 @@ from nsdldm.support.files import load_table, save_table
 CEILING = "true-zc"
 NUMBERS = (
     *("value", "ci_low", "ci_high", "ties_missed"),
-    *("floor_random", "floor_mean", "floor_shuffled", "ceiling"),
+    *("chance_random", "chance_mean", "chance_shuffled", "ceiling"),
 )
 COLUMNS = (
     *("data", "protocol", "subject", "method", "metric", *NUMBERS, "n_images", "n_samples"),
@@ -66,7 +66,7 @@ def collect_scores(summaries, tables, bootstrap, seed, metrics=None):
     Returns
     -------
     DataFrame
-        Columns subject, protocol, method, metric, value, ci_low, ci_high, the floors, n_images,
+        Columns subject, protocol, method, metric, value, ci_low, ci_high, chance levels, n_images,
         n_samples and note; rows of subjects, then those of means.
     """
     if set(summaries) != set(tables):

@@ -79,7 +79,7 @@ def tabulate_fcae_table2(
         a 95 % interval over images), then the paper's, with data ``published``. `definition` says
         whether theirs is defined as ours and `note` what is not known; `tuned` whose settings were
         chosen on these data; `counted` is what
-        `parameters` is the sum of; `chance` is empty where only the floors tell it.
+        `parameters` is the sum of; `chance` is empty where only the chance levels tell it.
 
     Raises
     ------

@@ -38,12 +38,12 @@ HEADING = "Recognising the seen image from its reconstruction"
 CHANCE = 0.5
 MEAN = "mean"
 KIND = "2way"
-FLOORS = {
-    "floor_random": "a random pair of images",
-    "floor_mean": "the mean image",
-    "floor_shuffled": "shuffled reconstructions",
+BASELINES = {
+    "chance_random": "a random pair of images",
+    "chance_mean": "the mean image",
+    "chance_shuffled": "shuffled reconstructions",
 }
-SUMMARY = ("metric", "value", "ci_low", "ci_high", *FLOORS, "n_images", "n_samples")
+SUMMARY = ("metric", "value", "ci_low", "ci_high", *BASELINES, "n_images", "n_samples")
 # Okabe and Ito's colours, which the colour-blind can tell apart, and shapes for print in grey.
 LOOKS = {
     "z-coarse": ("#56b4e9", "D"),
@@ -53,7 +53,7 @@ LOOKS = {
 }
 CEILING_LOOK = (INK, "p")
 OTHERS = (("#cc79a7", "v"), ("#e69f00", "P"), ("#7f6000", "X"))
-FLOOR_LINE = {"color": "0.5", "linewidth": 0.8}
+BASELINE_LINE = {"color": "0.5", "linewidth": 0.8}
 LOWEST = 0.4  # of the axis, unless values lie below
 # The intervals of more subjects than this would hide each other.
 MOST_WHISKERS = 4
@@ -74,13 +74,13 @@ def plot_fig5(
     Parameters
     ----------
     summaries, tables : dict of path
-        Keys (subject, method): a row a metric with its interval and floors, and a row an image and
+        Keys (subject, method): a row per metric with its interval and chance levels, and a row per
         metric. The method true-zc is drawn as the ceiling.
     demo : bool
         Say on the figure that the data are simulated.
     png, pdf, tsv : path
         Outputs: the figure, and its numbers with the columns subject (``mean`` among them), method,
-        metric, value, ci_low, ci_high, floor_random, floor_mean, floor_shuffled, n_images,
+        metric, value, ci_low, ci_high, chance_random, chance_mean, chance_shuffled, n_images,
         n_samples.
     metrics : sequence of str, optional
         ``kind:network:layer``, in the order drawn; all of the kind ``2way`` by default.
@@ -156,7 +156,7 @@ def _average(method, metric, own, tables, bootstrap, seed):
         table = table[table["metric"] == metric]
         values.append(table.set_index("nsd_id")["value"].rename(subject))
     low, high = bootstrap_mean(pd.concat(values, axis=1).to_numpy(), bootstrap, seed)
-    row = {name: own[name].mean() for name in ("value", *FLOORS)}
+    row = {name: own[name].mean() for name in ("value", *BASELINES)}
     row |= {"subject": MEAN, "method": method, "metric": metric, "ci_low": low, "ci_high": high}
     return row | {"n_images": own["n_images"].max(), "n_samples": own["n_samples"].max()}
 
@@ -272,8 +272,8 @@ def _draw_method(axes, at, slot, own, look):
     mean, subjects = own[own["subject"] == MEAN], own[own["subject"] != MEAN]
     for row in mean.itertuples():
         if row.method != CEILING:
-            floors = [getattr(row, name) for name in FLOORS]
-            axes.hlines(floors, at - 0.36 * slot, at + 0.36 * slot, zorder=1.2, **FLOOR_LINE)
+            levels = [getattr(row, name) for name in BASELINES]
+            axes.hlines(levels, at - 0.36 * slot, at + 0.36 * slot, zorder=1.2, **BASELINE_LINE)
         whiskers = [[row.value - row.ci_low], [row.ci_high - row.value]]
         style = {"color": colour, "elinewidth": 1, "capsize": 1.6, "capthick": 1}
         at_mean = at - 0.2 * slot if len(subjects) > 1 else at
@@ -297,7 +297,7 @@ def _draw_legend(figure, looks, middle):
         label = f"{name_method(method)} ({words})" if words else method
         style = {"color": colour, "elinewidth": 1, "markersize": 3.6, "capsize": 1.6}
         handles.append(axes.errorbar([], [], [], fmt=shape, label=label, **style))
-    handles.append(axes.plot([], [], label="without a signal", **FLOOR_LINE)[0])
+    handles.append(axes.plot([], [], label="no signal", **BASELINE_LINE)[0])
     handles.append(axes.plot([], [], label="chance", **CHANCE_LINE)[0])
     axes.legend(
         handles=handles,
@@ -329,18 +329,18 @@ def _notes(numbers, missing, protocol, demo):
         notes.append(f"Small symbols: {', '.join(subjects)}, left to right{whiskers}.")
     notes += [
         f"{_range(images)} test images, {_range(samples)} samples per image.",
-        *_note_floors(numbers),
+        *_note_baselines(numbers),
         *([f"Protocol: {protocol}."] if protocol else []),
         *([f"Not computed: {', '.join(missing)}."] if missing else []),
     ]
     return notes + ([DEMO_NOTE] if demo else [])
 
 
-def _note_floors(numbers):
+def _note_baselines(numbers):
     """Say what the baselines are, and where the axis hides one or starts lower than usual."""
     start, means = find_lower_end(numbers), numbers[numbers["subject"] == MEAN]
-    notes = [f"Without a signal: {', '.join(FLOORS.values())}."]
-    lowest = {words: means[name].min() for name, words in FLOORS.items()}
+    notes = [f"No signal: {', '.join(BASELINES.values())}."]
+    lowest = {words: means[name].min() for name, words in BASELINES.items()}
     hidden = [f"{words} (from {low:.2f})" for words, low in lowest.items() if low < start]
     if hidden:
         notes.append(f"Below the axis: {', '.join(hidden)}.")

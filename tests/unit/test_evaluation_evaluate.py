@@ -131,8 +131,8 @@ def test_columns_of_the_three_tables(tables):
     assert list(tables["table"]) == ["nsd_id", "metric", "value"]
     assert list(tables["samples"]) == ["nsd_id", "sample", "metric", "value"]
     assert tables["summary"].reset_index().columns.tolist() == [
-        *("metric", "value", "ci_low", "ci_high", "ties_missed", "floor_random", "floor_mean"),
-        *("floor_shuffled", "n_images", "n_samples", "note"),
+        *("metric", "value", "ci_low", "ci_high", "ties_missed", "chance_random", "chance_mean"),
+        *("chance_shuffled", "n_images", "n_samples", "note"),
     ]
     assert (tables["summary"]["n_images"] == N).all()
     assert (tables["summary"]["n_samples"] == SAMPLES).all()
@@ -207,8 +207,8 @@ def test_clip_score_is_the_cosine_of_embeddings(folder, tables, pictures):
     np.testing.assert_allclose(by_image(tables, "clipscore:demo-clip"), expected.mean(1), atol=2e-5)
     row = tables["summary"].loc["clipscore:demo-clip"]
     partners = derange(N, BATCH["seed"])
-    floor = torch.cosine_similarity(original, original[partners]).mean()
-    assert row["floor_random"] == pytest.approx(floor.item(), abs=2e-5)
+    level = torch.cosine_similarity(original, original[partners]).mean()
+    assert row["chance_random"] == pytest.approx(level.item(), abs=2e-5)
 
 
 def test_cosine_of_opposite_and_of_zero_embeddings():
@@ -247,28 +247,28 @@ def no_pixels(monkeypatch):
     monkeypatch.setattr(pixels, "compare_pictures", lambda seen, made: zeros)
 
 
-@pytest.mark.parametrize("floor", evaluate.FLOORS)
-def test_floors_are_the_scores_of_what_knows_nothing(
-    folder, tables, pictures, mean, tmp_path, no_pixels, floor
+@pytest.mark.parametrize("level", evaluate.CHANCE)
+def test_chance_levels_are_the_scores_of_what_knows_nothing(
+    folder, tables, pictures, mean, tmp_path, no_pixels, level
 ):
     seen, made = pictures
     partners = derange(N, BATCH["seed"])
     pretended = {
-        "floor_random": seen[partners][:, None],
-        "floor_mean": np.broadcast_to(mean, seen.shape)[:, None],
-        "floor_shuffled": made[partners],
+        "chance_random": seen[partners][:, None],
+        "chance_mean": np.broadcast_to(mean, seen.shape)[:, None],
+        "chance_shuffled": made[partners],
     }
-    found = run(folder, tmp_path, pretended[floor], DEMO)["summary"]["value"]
-    floors = tables["summary"][floor]
+    found = run(folder, tmp_path, pretended[level], DEMO)["summary"]["value"]
+    chance = tables["summary"][level]
     for metric in found.index.difference(pixels.METRICS):
-        assert floors[metric] == pytest.approx(found[metric], rel=1e-4, abs=1e-5), metric
+        assert chance[metric] == pytest.approx(found[metric], rel=1e-4, abs=1e-5), metric
 
 
-def test_floors_of_metrics_by_pixel(tables, pictures, mean):
+def test_chance_levels_of_metrics_by_pixel(tables, pictures, mean):
     seen, made = pictures
     partners = derange(N, BATCH["seed"])
     pretended = (seen[partners], [mean] * N, made[partners, 0])
-    for floor, others in zip(evaluate.FLOORS, pretended, strict=True):
+    for level, others in zip(evaluate.CHANCE, pretended, strict=True):
         values = [
             pixels.compare_pictures(
                 pixels.prepare_picture(own), pixels.prepare_picture(other, own.shape[:2])
@@ -276,7 +276,7 @@ def test_floors_of_metrics_by_pixel(tables, pictures, mean):
             for own, other in zip(seen, others, strict=True)
         ]
         for metric, value in pd.DataFrame(values).mean().items():
-            found = tables["summary"].loc[metric, floor]
+            found = tables["summary"].loc[metric, level]
             assert found == pytest.approx(value, rel=1e-4, abs=1e-5), metric
 
 
@@ -285,10 +285,10 @@ def test_mean_picture_of_the_training_images_ties(folder, tables, mean, tmp_path
         images=folder / "images.tsv", stimuli=folder / "stimuli.hdf5", output=tmp_path / "mean.npy"
     )
     np.testing.assert_array_equal(load_array(tmp_path / "mean.npy"), mean)
-    floors = tables["summary"]["floor_mean"]
+    chance = tables["summary"]["chance_mean"]
     for layer in ("image_embeds", "hidden_1"):
-        assert floors[f"2way:demo-clip:{layer}"] == 0.5
-        assert floors[f"2way-reconstruction:demo-clip:{layer}"] == 0.5
+        assert chance[f"2way:demo-clip:{layer}"] == 0.5
+        assert chance[f"2way-reconstruction:demo-clip:{layer}"] == 0.5
 
 
 def test_a_mean_of_no_training_picture_is_refused(folder, tmp_path):
@@ -314,7 +314,7 @@ def test_what_cannot_be_computed_says_so(tables):
     rows = tables["summary"].loc[["alexnet2", "2way:alexnet:features.5"]]
     assert rows["ties_missed"].isna().all()
     assert (rows["note"] == "not computed: no weights are given").all()
-    assert rows[["value", "ci_low", "floor_mean"]].isna().all().all()
+    assert rows[["value", "ci_low", "chance_mean"]].isna().all().all()
     assert "alexnet2" not in set(tables["table"]["metric"])
 
 
@@ -360,13 +360,13 @@ def test_seeded_and_reproducible(folder, tmp_path, pictures, tables):
     pd.testing.assert_frame_equal(first, again)
     other = run(folder, tmp_path, pictures[1], seed=4)["summary"]
     assert (other["value"] == first["value"]).all()
-    assert (other["floor_random"] != first["floor_random"]).any()
+    assert (other["chance_random"] != first["chance_random"]).any()
 
 
 def test_community_scores_take_one_sample_at_a_time():
     rng = np.random.default_rng(0)
     made = rng.standard_normal((5, 5, 3)) + 0.8 * np.eye(5)[..., None]
-    parts = {"made": made} | dict.fromkeys(evaluate.FLOORS, made[..., :1])
+    parts = {"made": made} | dict.fromkeys(evaluate.CHANCE, made[..., :1])
     community = {"inception": ("a", "2way"), "swav": ("a", "distance")}
     view = View(None, None, None, {"a": "a"}, community=community)
     scores = evaluate.score_view("x", view, {"a": parts}, {}, [2])
@@ -388,7 +388,7 @@ def test_identification_with_constant_features_is_lost_and_their_correlation_is_
     mean = r.mean(axis=2)
     published = [np.mean([mean[i, i] > mean[i, j] for j in range(4) if j != i]) for i in range(4)]
     parts = {"made": correlate_rows(seen, made.reshape(8, 50)).reshape(4, 4, 2)}
-    parts |= dict.fromkeys(evaluate.FLOORS, parts["made"])
+    parts |= dict.fromkeys(evaluate.CHANCE, parts["made"])
     view = View(None, None, None, {"a": "a"}, psm=("a",))
     scores = evaluate.score_view("x", view, {"a": parts}, {}, [2])
     np.testing.assert_array_equal(scores["2way:x:a"].values, published)
@@ -438,9 +438,9 @@ def test_one_test_image_is_too_few(tmp_path, pictures):
         run(tmp_path, tmp_path, pictures[1], images=tmp_path / "images.tsv")
 
 
-def test_ssim_floor_of_the_mean_picture_is_scikit_images(tables, pictures, mean):
+def test_ssim_chance_of_the_mean_picture_is_scikit_images(tables, pictures, mean):
     seen, _ = pictures
     grey = [pixels.prepare_picture(p).grey for p in (*seen, mean)]
     options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
     values = [structural_similarity(g, grey[-1], data_range=1, **options) for g in grey[:-1]]
-    assert tables["summary"].loc["ssim", "floor_mean"] == pytest.approx(np.mean(values), rel=1e-4)
+    assert tables["summary"].loc["ssim", "chance_mean"] == pytest.approx(np.mean(values), rel=1e-4)

@@ -14,7 +14,7 @@ from nsdldm.support.files import load_table
 SUBJECTS, PROTOCOLS, METHODS = ("subj01", "subj02"), ("corrected", "takagi2023"), ("z", "true-zc")
 METRICS = ("pixcorr", "2way:demo-clip:image_embeds")
 NUMBERS = ("value", "ci_low", "ci_high", "ties_missed")
-NUMBERS += ("floor_random", "floor_mean", "floor_shuffled")
+NUMBERS += ("chance_random", "chance_mean", "chance_shuffled")
 SHARED = np.array([3, 8, 5, 1])
 
 
@@ -90,9 +90,9 @@ def test_mean_over_subjects_has_an_interval_over_images(runs, table):
         assert row["value"].item() == pytest.approx(np.mean(means), rel=1e-5)
         assert row["ci_low"].item() < row["value"].item() < row["ci_high"].item()
         assert row["n_images"].item() == 5
-        floors = choose(table, protocol=protocol, method="z", metric="pixcorr", data="demo")
-        own = floors[floors["subject"] != "mean"]["floor_random"]
-        assert row["floor_random"].item() == pytest.approx(own.mean(), rel=1e-5)
+        chance = choose(table, protocol=protocol, method="z", metric="pixcorr", data="demo")
+        own = chance[chance["subject"] != "mean"]["chance_random"]
+        assert row["chance_random"].item() == pytest.approx(own.mean(), rel=1e-5)
 
 
 def test_what_was_not_computed_is_empty_and_says_why(table):

@@ -18,7 +18,7 @@ METRICS = (
 )
 MISSING = ("clipscore:clip-b32", "nway-50:vit-h-14")
 NUMBERS = ("value", "ci_low", "ci_high", "ties_missed")
-NUMBERS += ("floor_random", "floor_mean", "floor_shuffled")
+NUMBERS += ("chance_random", "chance_mean", "chance_shuffled")
 PARTS = {"encoder": 900, "regressor": 90, "decoder": 9, "trained": 999}
 BENCHMARKS = ("fcae", "mind-vis", "vis-dec")
 ALIGNMENTS = {"fcae": "image+text", "fcae-f": "none", "fcae-fi": "image", "fcae-ft": "text"}
@@ -96,7 +96,7 @@ def test_table_2_has_every_method_subject_and_metric(table2):
     assert list(dict.fromkeys(ours["metric"])) == metrics
     assert len(ours) == len(metrics) * 4 * 3
     assert list(dict.fromkeys(ours["method"])) == [*BENCHMARKS, "zc"]
-    assert ours[["ci_low", "ci_high", "floor_random", "ceiling"]].notna().all().all()
+    assert ours[["ci_low", "ci_high", "chance_random", "ceiling"]].notna().all().all()
     chance = ours.set_index("metric")["chance"].dropna()
     assert set(chance.index) == {metrics[-1]} and set(chance) == {0.5}
 

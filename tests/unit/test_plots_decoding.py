@@ -38,7 +38,7 @@ SHOWN = "subject nsd_id rank group method sample samples metric value"
 RANKED = sorted(NUMBERS, reverse=True)  # by score
 NETWORKS = {"demo-clip": ("early", "embedding"), "demo-judge": ("features",)}
 WAYS = [f"2way:{network}:{layer}" for network, layers in NETWORKS.items() for layer in layers]
-FLOORS = (0.49, 0.47, 0.51)
+CHANCE = (0.49, 0.47, 0.51)
 
 
 @pytest.fixture(scope="module")
@@ -428,13 +428,13 @@ def write_evaluation(folder, subjects=SUBJECTS, methods=METHODS, n=40, seed=0):
             tables[key] = folder / f"{subject}_{method}.tsv"
             save(tables[key], pd.DataFrame(rows, columns=["nsd_id", "metric", "value"]))
             rows = [
-                (metric, v.mean(), v.mean() - 0.05, v.mean() + 0.05, *FLOORS, n, 5, "")
+                (metric, v.mean(), v.mean() - 0.05, v.mean() + 0.05, *CHANCE, n, 5, "")
                 for metric, v in values.items()
             ]
             rows.append(("2way:demo-vit:cls", *[np.nan] * 6, n, 5, "not computed"))
             summaries[key] = folder / f"{subject}_{method}_summary.tsv"
-            columns = "metric value ci_low ci_high floor_random floor_mean floor_shuffled n_images"
-            columns = [*columns.split(), "n_samples", "note"]
+            columns = "metric value ci_low ci_high chance_random chance_mean chance_shuffled"
+            columns = [*columns.split(), "n_images", "n_samples", "note"]
             save(summaries[key], pd.DataFrame(rows, columns=columns))
     return summaries, tables
 
@@ -477,7 +477,7 @@ def test_the_table_of_figure_5_has_every_subject_and_the_mean(drawn):
         row = table.loc[("mean", "zc", metric)]
         assert row["value"] == pytest.approx(np.mean(means), abs=1e-5)
         assert row["ci_low"] < row["value"] < row["ci_high"]
-        assert row["floor_mean"] == pytest.approx(0.47) and row["n_images"] == 40
+        assert row["chance_mean"] == pytest.approx(0.47) and row["n_images"] == 40
     assert ("subj01", "zc") in summaries
 
 
@@ -510,7 +510,7 @@ def test_baselines_are_ticks_and_no_bars_that_look_like_results(drawn):
         assert not [bar for bar in axes.patches if bar.get_width() > 0 and bar.get_height() > 0]
     axes = next(each for each in figure.axes if each.get_title() == "demo-clip")
     # Of four methods in two layers; the ceiling has none.
-    assert sorted(find_ticks(axes)) == pytest.approx(sorted(8 * FLOORS))
+    assert sorted(find_ticks(axes)) == pytest.approx(sorted(8 * CHANCE))
     assert axes.get_ylim()[0] == 0.4
     assert "Below the axis" not in said(figure) and "The axis starts" not in said(figure)
     title = figure.texts[0].get_text()
@@ -518,18 +518,18 @@ def test_baselines_are_ticks_and_no_bars_that_look_like_results(drawn):
 
 
 @pytest.mark.parametrize(
-    ("low", "floor", "start", "words"),
+    ("low", "level", "start", "words"),
     [
         (0.45, 0.0, 0.4, "Below the axis: the mean image (from 0.00)"),
         (0.31, 0.47, 0.25, "The axis starts at 0.25, since some values lie below 0.4"),
     ],
 )
-def test_the_axis_goes_below_its_usual_start_for_values_only(low, floor, start, words):
+def test_the_axis_goes_below_its_usual_start_for_values_only(low, level, start, words):
     row = {"subject": "mean", "method": "z", "metric": WAYS[0], "value": 0.7, "ci_low": low}
-    row |= {"ci_high": 0.9, "floor_random": 0.5, "floor_mean": floor, "floor_shuffled": 0.5}
+    row |= {"ci_high": 0.9, "chance_random": 0.5, "chance_mean": level, "chance_shuffled": 0.5}
     numbers = pd.DataFrame([row | {"n_images": 9, "n_samples": 1}, row | {"subject": "subj01"}])
     assert fig5.find_lower_end(numbers) == pytest.approx(start)
-    assert words in " ".join(fig5._note_floors(numbers))
+    assert words in " ".join(fig5._note_baselines(numbers))
 
 
 def test_bootstrap_is_that_of_a_mean():
