@@ -1,5 +1,7 @@
 """Confidence intervals of means over images, by bootstrap."""
 
+from __future__ import annotations
+
 from functools import lru_cache
 
 import numpy as np
@@ -8,7 +10,7 @@ LEVEL = 0.95
 
 
 @lru_cache(maxsize=1)
-def draw_counts(n, n_bootstrap, seed):
+def draw_counts(n: int, n_bootstrap: int, seed: int) -> np.ndarray:
     """Draw images with replacement, again and again.
 
     Parameters
@@ -28,7 +30,9 @@ def draw_counts(n, n_bootstrap, seed):
     return counts
 
 
-def bootstrap_interval(values, n_bootstrap, seed):
+def bootstrap_interval(
+    values: np.ndarray, n_bootstrap: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Confidence interval (95 %) of means over images, by the percentile method.
 
     Parameters
@@ -46,7 +50,9 @@ def bootstrap_interval(values, n_bootstrap, seed):
     return take_interval(counts @ values / len(values))
 
 
-def bootstrap_group(groups, n_bootstrap, seed):
+def bootstrap_group(
+    groups: list[tuple[np.ndarray, np.ndarray]], n_bootstrap: int, seed: int
+) -> tuple[float, float]:
     """Confidence interval of the mean over subjects of their means over images.
 
     An image is drawn for all subjects that saw it at once, so that what it does to all of them
@@ -74,7 +80,7 @@ def bootstrap_group(groups, n_bootstrap, seed):
     return take_interval(np.mean(means, axis=0))
 
 
-def bootstrap_runs(values, n_bootstrap, seed):
+def bootstrap_runs(values: np.ndarray, n_bootstrap: int, seed: int) -> tuple[float, float]:
     """Confidence interval of the mean over repeated runs and the images that all of them show.
 
     Runs and images are drawn independently of each other, each with replacement. Few runs make the
@@ -100,7 +106,7 @@ def bootstrap_runs(values, n_bootstrap, seed):
     return take_interval(means)
 
 
-def take_interval(means):
+def take_interval(means: np.ndarray) -> np.ndarray:
     """The middle 95 % of bootstrap means along the first axis."""
     tail = (1 - LEVEL) / 2
     return np.quantile(means, [tail, 1 - tail], axis=0)

@@ -16,15 +16,22 @@ A form of the training responses is called ``{standard}/{rows}``:
 Test responses are averages in each standard.
 """
 
+from __future__ import annotations
+
 import logging
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from scipy.sparse import csr_array
 
 from nsdldm.support.errors import Finding, InputError, reading
 from nsdldm.support.files import REMAKE, create_hdf5, load_array, load_table, open_hdf5
+
+if TYPE_CHECKING:
+    import h5py
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +58,7 @@ def _moments(values):
     return np.where(varies, mean, np.nan), np.where(varies, std, np.nan)
 
 
-def zscore_sessions(betas, sessions, train):
+def zscore_sessions(betas: np.ndarray, sessions: np.ndarray, train: np.ndarray) -> np.ndarray:
     """z-score each voxel within each session by the statistics of its training trials.
 
     Parameters
@@ -92,7 +99,7 @@ def zscore_sessions(betas, sessions, train):
     return scores
 
 
-def center(betas, train):
+def center(betas: np.ndarray, train: np.ndarray) -> np.ndarray:
     """Subtract each voxel's mean over the training trials.
 
     Parameters
@@ -109,7 +116,9 @@ def center(betas, train):
     return (betas - mean).astype(np.float32)
 
 
-def average_trials(betas, nsd_ids, images):
+def average_trials(
+    betas: np.ndarray, nsd_ids: np.ndarray, images: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Average each image's trials, leaving out missing values.
 
     Parameters
@@ -152,7 +161,7 @@ def average_trials(betas, nsd_ids, images):
     return averages, (counts == 0).sum(axis=0)
 
 
-def ncsnr(zscores, nsd_ids):
+def ncsnr(zscores: np.ndarray, nsd_ids: np.ndarray) -> np.ndarray:
     """Noise-ceiling signal-to-noise ratio of z-scored betas.
 
     The noise variance is the variance over an image's three trials, averaged over images; what is
@@ -183,7 +192,7 @@ def ncsnr(zscores, nsd_ids):
     return np.where(noise > 0, ratio, np.nan).astype(np.float32)
 
 
-def compute_ncsnr(betas, sessions, nsd_ids):
+def compute_ncsnr(betas: np.ndarray, sessions: np.ndarray, nsd_ids: np.ndarray) -> np.ndarray:
     """The release's ncsnr: z-score by all of a session's trials, then `ncsnr`.
 
     Parameters
@@ -200,7 +209,7 @@ def compute_ncsnr(betas, sessions, nsd_ids):
     return ncsnr(zscore_sessions(betas, sessions, np.ones(len(betas), bool)), nsd_ids)
 
 
-def noise_ceiling(ncsnr, repeats):
+def noise_ceiling(ncsnr: np.ndarray, repeats: np.ndarray) -> np.ndarray:
     """Largest correlation that a model can reach with averaged trials.
 
     Parameters
@@ -256,7 +265,9 @@ def _read_design(trials, images):
     return _Design(sessions, nsd_ids, train, wanted | {"trials": nsd_ids[train]})
 
 
-def standardise(betas, design, standard, rows):
+def standardise(
+    betas: np.ndarray, design: _Design, standard: str, rows: Sequence[str]
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Bring a block of betas into one standard.
 
     Parameters
@@ -296,7 +307,15 @@ def standardise(betas, design, standard, rows):
         yield own, n_filled
 
 
-def prepare_responses(*, betas, trials, images, output, forms, memory_gb=2.0):
+def prepare_responses(
+    *,
+    betas: Path | str,
+    trials: Path | str,
+    images: Path | str,
+    output: Path | str,
+    forms: list[str],
+    memory_gb: float = 2.0,
+) -> None:
     """Standardise and average the betas of a region, and compute its noise ceiling.
 
     Parameters
@@ -383,7 +402,7 @@ def _log_made(shape, sizes, filled, noise):
         logger.info(message, name, sizes[name], n, 100 * n / max(total, 1))
 
 
-def read_columns(dataset, columns):
+def read_columns(dataset: h5py.Dataset, columns: slice) -> np.ndarray:
     """Read some columns of a matrix in an HDF5 file.
 
     Parameters
@@ -453,11 +472,11 @@ class Responses:
         with reading(self.path, expected, REMAKE), open_hdf5(self.path) as file:
             yield file
 
-    def read_train(self, columns=slice(None)):
+    def read_train(self, columns: slice = slice(None)) -> np.ndarray:
         """Training responses of some voxels, float32 of shape (n_train, n_columns)."""
         return self._read("train", columns)
 
-    def read_test(self, columns=slice(None)):
+    def read_test(self, columns: slice = slice(None)) -> np.ndarray:
         """Averaged test responses of some voxels, float32 of shape (n_test, n_columns)."""
         return self._read("test", columns)
 

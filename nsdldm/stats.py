@@ -1,10 +1,12 @@
 """Statistics of voxel-wise models: scores and their significance."""
 
+from __future__ import annotations
+
 import numpy as np
 from scipy import stats
 
 
-def correlate(a, b):
+def correlate(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Correlate the columns of two matrices (Pearson).
 
     Parameters
@@ -25,7 +27,7 @@ def correlate(a, b):
         return np.where(varies, np.clip(products / norms, -1, 1), np.nan)
 
 
-def r2(observed, predicted):
+def r2(observed: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """Share of the variance of each column that a prediction explains.
 
     Parameters
@@ -44,7 +46,7 @@ def r2(observed, predicted):
         return np.where(np.ptp(observed, axis=0) > 0, 1 - residual / total, np.nan)
 
 
-def share_r(observed, predicted):
+def share_r(observed: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """What each sample adds to the correlation of two columns.
 
     Samples drawn anew change the correlation by the change of these means, but for terms of second
@@ -68,7 +70,7 @@ def share_r(observed, predicted):
         return np.where(np.isfinite(r), r + a * b - r / 2 * (a**2 + b**2), np.nan)
 
 
-def share_gain(observed, without, joint):
+def share_gain(observed: np.ndarray, without: np.ndarray, joint: np.ndarray) -> np.ndarray:
     """What each sample adds to the gain in R² of one prediction over another.
 
     Parameters
@@ -90,7 +92,7 @@ def share_gain(observed, without, joint):
         return np.where(np.ptp(observed, axis=0) > 0, shares, np.nan)
 
 
-def p_values(r, n):
+def p_values(r: np.ndarray, n: int) -> np.ndarray:
     """Test correlations against those of independent Gaussian vectors, one-sided.
 
     Parameters
@@ -112,7 +114,7 @@ def p_values(r, n):
     return stats.t.sf(t, n - 2)
 
 
-def fdr(p, q):
+def fdr(p: np.ndarray, q: float) -> np.ndarray:
     """Find the tests that pass a false discovery rate (Benjamini and Hochberg 1995).
 
     Parameters

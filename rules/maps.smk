@@ -119,7 +119,7 @@ rule plot_unique_variance:
         runtime=growing(30),
     params:
         **choose("encoding", "drawn"),
-        figure=lookup("{figure}", within={"fig7": "7", "fig8": "8"}),
+
         pairs=lookup("{figure}", within=DRAWN),
         rois=list(config["rois"]),
         demo=config["dataset"] == "demo",

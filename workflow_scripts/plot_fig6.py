@@ -1,6 +1,7 @@
 """Draw one subject's cortical maps of z, c and z_c."""
 
 from nsdldm.nsd.layout import group_surfaces, group_transforms
+from nsdldm.plots.cortex import Anatomy
 from nsdldm.plots.fig6 import plot_fig6
 from nsdldm.support.logs import logged
 
@@ -11,9 +12,11 @@ if __name__ == "__main__":
             subject=snakemake.wildcards.subject,
             maps=dict(zip(params.features, given.maps, strict=True)),
             tables=dict(zip(params.features, given.tables, strict=True)),
-            masks=dict(zip(params.rois, given.masks, strict=True)),
-            transforms=group_transforms(given.transforms),
-            surfaces=group_surfaces(given.surfaces),
+            anatomy=Anatomy(
+                dict(zip(params.rois, given.masks, strict=True)),
+                group_transforms(given.transforms),
+                group_surfaces(given.surfaces),
+            ),
             heading=params.heading,
             demo=params.demo,
             **dict(snakemake.output.items()),

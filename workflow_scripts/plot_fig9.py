@@ -1,6 +1,7 @@
 """Draw one subject's best-predicting block of the U-Net, by denoising step."""
 
 from nsdldm.nsd.layout import group_surfaces, group_transforms
+from nsdldm.plots.cortex import Anatomy
 from nsdldm.plots.fig9 import plot_fig9
 from nsdldm.support.logs import logged
 
@@ -11,9 +12,11 @@ if __name__ == "__main__":
             subject=snakemake.wildcards.subject,
             tables=dict(zip(params.shares, given.tables, strict=True)),
             errors=dict(zip(params.shares, given.errors, strict=True)),
-            masks=dict(zip(params.rois, given.masks, strict=True)),
-            transforms=group_transforms(given.transforms),
-            surfaces=group_surfaces(given.surfaces),
+            anatomy=Anatomy(
+                dict(zip(params.rois, given.masks, strict=True)),
+                group_transforms(given.transforms),
+                group_surfaces(given.surfaces),
+            ),
             **{key: params[key] for key in ("blocks", "repeats", "seed", "demo")},
             **dict(snakemake.output.items()),
         )

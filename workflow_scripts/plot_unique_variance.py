@@ -1,6 +1,7 @@
 """Draw one subject's unique variance of z and z_c by noise level, or by denoising step."""
 
 from nsdldm.nsd.layout import group_surfaces, group_transforms
+from nsdldm.plots.cortex import Anatomy
 from nsdldm.plots.fig7 import plot_unique_variance
 from nsdldm.support.logs import logged
 
@@ -10,11 +11,12 @@ if __name__ == "__main__":
         plot_unique_variance(
             subject=snakemake.wildcards.subject,
             tables=dict(zip(params.pairs, given.tables, strict=True)),
-            masks=dict(zip(params.rois, given.masks, strict=True)),
-            transforms=group_transforms(given.transforms),
-            surfaces=group_surfaces(given.surfaces),
+            anatomy=Anatomy(
+                dict(zip(params.rois, given.masks, strict=True)),
+                group_transforms(given.transforms),
+                group_surfaces(given.surfaces),
+            ),
             pictures=given.pictures,
-            figure=int(params.figure),
             **{key: params[key] for key in ("drawn", "demo")},
             **dict(snakemake.output.items()),
         )

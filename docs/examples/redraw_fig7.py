@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from nsdldm.nsd import layout
+from nsdldm.plots.cortex import Anatomy
 from nsdldm.plots.fig7 import plot_unique_variance
 
 results, release, subject, name = sys.argv[1:]
@@ -24,11 +25,12 @@ surfaces = [
 ]
 plot_unique_variance(
     subject=subject,
-    figure=7,
     tables={pair: own / f"encoding/{pair}.tsv" for pair in drawn},
-    masks={path.name.removesuffix(".nii.gz"): path for path in sorted(own.glob("masks/*.nii.gz"))},
-    transforms=layout.group_transforms(sorted(map(str, transforms))),
-    surfaces=layout.group_surfaces(surfaces),
+    anatomy=Anatomy(
+        {path.name.removesuffix(".nii.gz"): path for path in sorted(own.glob("masks/*.nii.gz"))},
+        layout.group_transforms(sorted(map(str, transforms))),
+        layout.group_surfaces(surfaces),
+    ),
     pictures=own / "strips/fig7.npy",
     drawn="unique",
     demo=True,

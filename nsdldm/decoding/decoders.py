@@ -5,7 +5,10 @@ arithmetic (Takagi & Nishimoto, CVPR 2023, ``codes/utils/ridge.py``), choice by 
 numbers can be reproduced and each difference priced.
 """
 
+from __future__ import annotations
+
 import logging
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -108,7 +111,9 @@ class DecoderSettings(NamedTuple):
     device: str
 
 
-def make_folds(protocol, nsd_ids, n_folds, seed):
+def make_folds(
+    protocol: Protocol, nsd_ids: np.ndarray, n_folds: int, seed: int
+) -> list[tuple[np.ndarray, np.ndarray]] | int:
     """Split training trials for the choice of the penalty.
 
     Parameters
@@ -128,7 +133,7 @@ def make_folds(protocol, nsd_ids, n_folds, seed):
     return PUBLISHED_FOLDS
 
 
-def weigh_images(nsd_ids, n_trials):
+def weigh_images(nsd_ids: np.ndarray, n_trials: np.ndarray) -> np.ndarray:
     """Weigh training images so that their averages are as noisy as those of the test images.
 
     Parameters
@@ -152,7 +157,15 @@ def weigh_images(nsd_ids, n_trials):
     return weights[shown] if weights.any() else np.ones(len(shown))
 
 
-def compare_left_out(X, Y, nsd_ids, weights, alphas, folds, intercept):
+def compare_left_out(
+    X: np.ndarray,
+    Y: np.ndarray,
+    nsd_ids: np.ndarray,
+    weights: np.ndarray,
+    alphas: list[float],
+    folds: list[tuple[np.ndarray, np.ndarray]],
+    intercept: bool,
+) -> tuple[np.ndarray, np.ndarray]:
     """Predict averages of training images that the decoder did not see, and compare.
 
     Parameters
@@ -209,7 +222,7 @@ def compare_left_out(X, Y, nsd_ids, weights, alphas, folds, intercept):
     return sums
 
 
-def find_gain(products, squares):
+def find_gain(products: np.ndarray, squares: np.ndarray) -> float:
     """Slope of truth on prediction for all dimensions of a target together.
 
     Parameters
@@ -229,7 +242,9 @@ def find_gain(products, squares):
     return float(product / square)
 
 
-def plan_targets(n_train, n_test, n_voxels, n_targets, n_folds, memory_gb):
+def plan_targets(
+    n_train: int, n_test: int, n_voxels: int, n_targets: int, n_folds: int, memory_gb: float
+) -> tuple[int, int]:
     """Choose how many targets fit into memory in one fit, and predict its peak.
 
     Parameters
@@ -278,7 +293,7 @@ def _read_targets(path, images, logvar, seed):
     return values
 
 
-def score_dimensions(true, predicted):
+def score_dimensions(true: np.ndarray, predicted: np.ndarray) -> pd.DataFrame:
     """Score every dimension across images.
 
     Parameters
@@ -298,7 +313,9 @@ def score_dimensions(true, predicted):
     return pd.DataFrame({"dimension": np.arange(true.shape[1])} | scores)
 
 
-def score_images(true, predicted, mean, deviation):
+def score_images(
+    true: np.ndarray, predicted: np.ndarray, mean: np.ndarray, deviation: np.ndarray
+) -> pd.DataFrame:
     """Score every image across dimensions.
 
     Parameters
@@ -450,18 +467,18 @@ def _warn_of_edges(name, dimensions, alphas):
 
 def decode_features(
     *,
-    responses,
-    images,
-    features,
-    z_logvar,
-    regions,
-    protocol,
-    settings,
-    decoded,
-    dimensions,
-    by_image,
-    weights=None,
-):
+    responses: dict[str, Path | str],
+    images: Path | str,
+    features: dict[str, Path | str],
+    z_logvar: Path | str,
+    regions: dict[str, str],
+    protocol: str,
+    settings: DecoderSettings,
+    decoded: dict[str, Path | str],
+    dimensions: dict[str, Path | str],
+    by_image: dict[str, Path | str],
+    weights: dict[str, Path | str] | None = None,
+) -> None:
     """Decode the features of a subject's test images from its responses, and score them.
 
     Parameters
@@ -510,7 +527,16 @@ def decode_features(
             save_array(weights[name], result.weights.astype(np.float32))
 
 
-def compare_protocols(*, responses, images, features, z_logvar, regions, settings, table):
+def compare_protocols(
+    *,
+    responses: dict[str, Path | str],
+    images: Path | str,
+    features: dict[str, Path | str],
+    z_logvar: Path | str,
+    regions: dict[str, str],
+    settings: DecoderSettings,
+    table: Path | str,
+) -> None:
     """Decode with each choice of `corrected` given up alone, and with all of them.
 
     Parameters
@@ -544,7 +570,7 @@ def compare_protocols(*, responses, images, features, z_logvar, regions, setting
     save_table(table, pd.DataFrame(rows))
 
 
-def tabulate_protocols(*, tables, demo, output):
+def tabulate_protocols(*, tables: dict[str, Path | str], demo: bool, output: Path | str) -> None:
     """Put all subjects' comparisons into one table, with their mean.
 
     Parameters

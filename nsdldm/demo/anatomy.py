@@ -9,6 +9,8 @@ posterior superior temporal cortex and the intraparietal sulcus; their sizes are
 the cortex that NSD's streams have. The control is the frontal lobe in front of motor cortex.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -93,12 +95,12 @@ class Grid:
     zoom: float
     centre: np.ndarray
 
-    def locate(self, coords):
+    def locate(self, coords: np.ndarray) -> np.ndarray:
         """Turn millimetres on the surfaces into voxel coordinates that count from 0."""
         return (coords - self.centre) / self.zoom + (np.array(self.shape) - 1) / 2
 
 
-def subject_generator(seed, subject, purpose):
+def subject_generator(seed: int, subject: str, purpose: str) -> np.random.Generator:
     """Make a random generator that depends on nothing but its three keys.
 
     Parameters
@@ -117,7 +119,7 @@ def subject_generator(seed, subject, purpose):
     return np.random.default_rng([seed, SUBJECTS.index(subject), *purpose.encode()])
 
 
-def build_hemispheres(subject, seed):
+def build_hemispheres(subject: str, seed: int) -> dict[str, Hemisphere]:
     """Build both hemispheres of a subject.
 
     Parameters
@@ -168,7 +170,9 @@ def _deform(template, affine):
     return {name: coords.astype(np.float32) for name, coords in surfaces.items()}
 
 
-def cut_patch(coords, flat_faces, faces):
+def cut_patch(
+    coords: np.ndarray, flat_faces: np.ndarray, faces: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Choose the vertices of a flattened hemisphere.
 
     A patch file names vertices and no faces; readers keep the faces with all vertices in the
@@ -211,7 +215,7 @@ def _open_edges(faces):
     return edges[counts == 1]
 
 
-def draw_regions(white, sphere, hemi):
+def draw_regions(white: np.ndarray, sphere: np.ndarray, hemi: str) -> dict[str, np.ndarray]:
     """Label the vertices of a hemisphere.
 
     Each region is a line between landmarks and all vertices within its reach; where two reach a
@@ -263,7 +267,7 @@ def _distance_to_line(sphere, vertices):
     return SPHERE_RADIUS * np.arccos(np.clip(points @ line.T, -1, 1)).min(axis=1)
 
 
-def map_visual_field(white, sphere, hemi):
+def map_visual_field(white: np.ndarray, sphere: np.ndarray, hemi: str) -> np.ndarray:
     """Say where in the visual field each vertex of early cortex looks.
 
     Eccentricity grows exponentially with the distance from the fovea, so the centre is magnified;
@@ -295,7 +299,7 @@ def map_visual_field(white, sphere, hemi):
     return np.column_stack([right, -np.sign(below) * eccentricity * np.sin(angle)])
 
 
-def make_grid(hemispheres, zoom=VOXEL_SIZE):
+def make_grid(hemispheres: dict[str, Hemisphere], zoom: float = VOXEL_SIZE) -> Grid:
     """Lay a functional volume around a brain, with a margin of a voxel.
 
     Parameters
@@ -314,7 +318,7 @@ def make_grid(hemispheres, zoom=VOXEL_SIZE):
     return Grid(shape, zoom, (low + high) / 2)
 
 
-def label_voxels(hemisphere, grid, atlas):
+def label_voxels(hemisphere: Hemisphere, grid: Grid, atlas: str) -> np.ndarray:
     """Bring a hemisphere's labels into the volume.
 
     A voxel belongs to the ribbon when one of the three cortical depths of a vertex lies in it, and
@@ -346,7 +350,7 @@ def _voxels_of(hemisphere, grid, surface):
     return np.ravel_multi_index(places.T, grid.shape)
 
 
-def combine_hemispheres(left, right):
+def combine_hemispheres(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Lay the right hemisphere's voxels over what the left leaves free, as the release does.
 
     Parameters
@@ -361,7 +365,7 @@ def combine_hemispheres(left, right):
     return np.where(left == -1, right, left)
 
 
-def locate_fields(hemispheres, grid):
+def locate_fields(hemispheres: dict[str, Hemisphere], grid: Grid) -> np.ndarray:
     """Say where in the visual field each voxel of early cortex looks.
 
     Parameters
@@ -389,7 +393,7 @@ def locate_fields(hemispheres, grid):
     return fields
 
 
-def draw_brainmask(ribbon):
+def draw_brainmask(ribbon: np.ndarray) -> np.ndarray:
     """Draw a liberal brain mask: the cortex, what it encloses, and a voxel around.
 
     Parameters

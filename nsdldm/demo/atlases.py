@@ -1,5 +1,7 @@
 """Atlases of the simulated release. No heavy imports: the Snakefile's."""
 
+from __future__ import annotations
+
 from nsdldm.nsd.labels import find_labels, parse_roi
 from nsdldm.support.errors import Finding, InputError
 
@@ -20,7 +22,7 @@ LABELS = {
 }
 
 
-def check_regions(rois):
+def check_regions(rois: dict[str, list[str]]) -> list[Finding]:
     """List regions that the simulated release cannot have.
 
     Parameters

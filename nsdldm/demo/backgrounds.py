@@ -3,8 +3,17 @@
 Units: shares of the picture; x points right, y down.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from nsdldm.demo.scenes import vary_colour
 from nsdldm.demo.shapes import WHITE, bands, box, disc, ellipse, line, mix, polygon, shade
+
+if TYPE_CHECKING:
+    import random
+
+    from nsdldm.demo.shapes import Shape
 
 CLOUD = (246, 249, 252)
 WALLS = ((236, 220, 190), (200, 220, 205), (222, 190, 180), (190, 205, 225), (225, 215, 230))
@@ -18,7 +27,7 @@ SEA_SKIES = (
 )
 
 
-def draw_background(background, horizon, rng):
+def draw_background(background: str, horizon: float, rng: random.Random) -> list[Shape]:
     """Draw a place without its things.
 
     Parameters

@@ -1,5 +1,9 @@
 """The behaviour of a simulated subject, who says of each picture whether it was seen before."""
 
+from __future__ import annotations
+
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
@@ -37,7 +41,9 @@ COLUMNS = [
 ]
 
 
-def simulate_behaviour(*, subject, numbers, nsd_ids, rng):
+def simulate_behaviour(
+    *, subject: str, numbers: np.ndarray, nsd_ids: np.ndarray, rng: np.random.Generator
+) -> pd.DataFrame:
     """Simulate the table of responses.
 
     Parameters
@@ -113,7 +119,7 @@ def _press(table, rng):
     return answers
 
 
-def write_responses(path, table):
+def write_responses(path: Path | str, table: pd.DataFrame) -> None:
     """Write responses as the release does: tabs, all digits, missing values as NaN.
 
     Parameters

@@ -1,8 +1,14 @@
 """Put simulated scenes into words, in the few words that the demo's text encoder knows."""
 
+from __future__ import annotations
+
 import random
+from typing import TYPE_CHECKING
 
 from nsdldm.demo.scenes import COLOURS_OF
+
+if TYPE_CHECKING:
+    from nsdldm.demo.scenes import Scene
 
 NAMES = {
     "airplane": ("airplane", "plane", "jet"),
@@ -29,7 +35,7 @@ N_CAPTIONS = 5
 N_COLOURED = 3
 
 
-def write_captions(scene):
+def write_captions(scene: Scene) -> list[str]:
     """Write five captions of a scene.
 
     Parameters

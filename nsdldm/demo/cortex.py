@@ -5,6 +5,12 @@ ventral voxels to what the scene holds; all other cortex is noise. Nothing here 
 diffusion model: pictures come as pixels and scenes as the names of their things.
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import numpy as np
 from PIL import Image
 from scipy import ndimage, signal
@@ -13,6 +19,9 @@ from nsdldm.demo.anatomy import STREAMS
 from nsdldm.demo.scenes import BACKGROUNDS, CATEGORIES, COLOURS
 from nsdldm.nsd.layout import IMAGE_PIXELS
 from nsdldm.nsd.stimuli import open_stimuli
+
+if TYPE_CHECKING:
+    from nsdldm.demo.scenes import Scene
 
 PICTURE_DEGREES = 8.4
 BLOCK = 5
@@ -32,7 +41,7 @@ SMOOTHNESS = 1.2  # voxels: standard deviation of the kernel that makes neighbou
 NOISE_SMOOTH, NOISE_SMOOTHNESS, NOISE_MEMORY = 0.15, 0.8, 0.12
 
 
-def read_channels(stimuli, nsd_ids):
+def read_channels(stimuli: Path | str, nsd_ids: Sequence[int]) -> np.ndarray:
     """Read pictures as luminance and two opponent colours on a coarser raster.
 
     Parameters
@@ -60,7 +69,7 @@ def read_channels(stimuli, nsd_ids):
     return channels
 
 
-def standardise(values):
+def standardise(values: np.ndarray) -> np.ndarray:
     """Bring each column to mean 0 and standard deviation 1; constant columns become 0.
 
     Parameters
@@ -101,7 +110,9 @@ def _gabor_pair(right, up, radius, angle, wavelength):
     return pair
 
 
-def drive_locally(channels, field, radius, rng):
+def drive_locally(
+    channels: np.ndarray, field: np.ndarray, radius: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
     """Respond to what the picture shows at a place.
 
     Parameters
@@ -145,7 +156,7 @@ def drive_locally(channels, field, radius, rng):
     return standardise(signed), standardise(energy)
 
 
-def tabulate_content(scenes):
+def tabulate_content(scenes: list[Scene]) -> dict[str, np.ndarray]:
     """Count what each scene holds.
 
     Parameters
@@ -169,7 +180,9 @@ def tabulate_content(scenes):
     }
 
 
-def draw_smooth(rng, places, n, sigma=SMOOTHNESS):
+def draw_smooth(
+    rng: np.random.Generator, places: np.ndarray, n: int, sigma: float = SMOOTHNESS
+) -> np.ndarray:
     """Draw numbers that neighbouring voxels share.
 
     Parameters
@@ -192,7 +205,9 @@ def draw_smooth(rng, places, n, sigma=SMOOTHNESS):
     return (smooth / smooth.std())[:, places]
 
 
-def place_fields(regions, fields, rng):
+def place_fields(
+    regions: np.ndarray, fields: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
     """Give every visual voxel a receptive field.
 
     Parameters
@@ -220,7 +235,7 @@ def place_fields(regions, fields, rng):
     return field, np.where(early, 1, BEYOND_EARLY) * radius
 
 
-def choose_mixtures(labels, rng):
+def choose_mixtures(labels: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """Share of each drive in every voxel's variance.
 
     Parameters
@@ -247,7 +262,7 @@ def choose_mixtures(labels, rng):
     return shares
 
 
-def drive_by_scene(scenes, visual, rng):
+def drive_by_scene(scenes: list[Scene], visual: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Respond to what a scene holds, wherever it is.
 
     Parameters
@@ -268,7 +283,15 @@ def drive_by_scene(scenes, visual, rng):
     return standardise(content)
 
 
-def simulate_signal(*, channels, scenes, regions, fields, level, rng):
+def simulate_signal(
+    *,
+    channels: np.ndarray,
+    scenes: list[Scene],
+    regions: np.ndarray,
+    fields: np.ndarray,
+    level: float,
+    rng: np.random.Generator,
+) -> np.ndarray:
     """Simulate the noiseless responses of visual cortex to images.
 
     Early and ventral voxels respond; those with another label are 0.
@@ -307,7 +330,9 @@ def simulate_signal(*, channels, scenes, regions, fields, level, rng):
     return (response * level * median * spread).astype(np.float32)
 
 
-def simulate_noise(shape, n_trials, rng):
+def simulate_noise(
+    shape: tuple[int, int, int], n_trials: int, rng: np.random.Generator
+) -> np.ndarray:
     """Simulate a session's noise: mostly white, a little alike in neighbours and in succession.
 
     Parameters

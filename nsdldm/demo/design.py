@@ -1,5 +1,7 @@
 """Plan the simulated experiment: which of the eight subjects sees which image in which trial."""
 
+from __future__ import annotations
+
 from typing import NamedTuple
 
 import numpy as np
@@ -39,7 +41,7 @@ class Design(NamedTuple):
     sharedix: np.ndarray
 
 
-def make_design(seed, sessions, shared_images, unique_images):
+def make_design(seed: int, sessions: int, shared_images: int, unique_images: int) -> Design:
     """Plan an experiment of which only the first sessions are run.
 
     Like the release's plan it shows 10,000 images three times to everyone, but here the number of
@@ -82,7 +84,7 @@ def make_design(seed, sessions, shared_images, unique_images):
     )
 
 
-def count_within_sessions(masterordering):
+def count_within_sessions(masterordering: np.ndarray) -> np.ndarray:
     """Count the images of each session by how often they occur in it (the design's `basiccnt`).
 
     Parameters
@@ -101,7 +103,7 @@ def count_within_sessions(masterordering):
     return np.stack(counts, axis=1)
 
 
-def plan_slots(seed):
+def plan_slots(seed: int) -> np.ndarray:
     """Choose which 4-s slots of every run show an image (the design's `stimpattern`).
 
     Parameters

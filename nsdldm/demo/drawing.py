@@ -1,6 +1,9 @@
 """Draw the scenes of the simulated release."""
 
+from __future__ import annotations
+
 import random
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -11,13 +14,16 @@ from nsdldm.demo.shapes import Spot, paint, shade
 from nsdldm.demo.things import draw_thing
 from nsdldm.nsd.layout import IMAGE_PIXELS
 
+if TYPE_CHECKING:
+    from nsdldm.demo.scenes import Scene
+
 # Drawn larger by this factor, then averaged, since PIL draws hard edges.
 SUPERSAMPLING = 2
 # Brightness left in a shadow.
 SHADOW = 0.78
 
 
-def draw_scene(scene, pixels=IMAGE_PIXELS):
+def draw_scene(scene: Scene, pixels: int = IMAGE_PIXELS) -> np.ndarray:
     """Draw a scene.
 
     Parameters

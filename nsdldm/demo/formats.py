@@ -1,6 +1,9 @@
 """Write volumes, betas and surfaces byte for byte as the release has them."""
 
+from __future__ import annotations
+
 import gzip
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -13,7 +16,7 @@ TR = 4 / 3
 STAMP = "created by nsdldm, simulated"
 
 
-def write_nifti(path, data, zoom, tr=1.0):
+def write_nifti(path: Path | str, data: np.ndarray, zoom: float, tr: float = 1.0) -> None:
     """Write a compressed NIfTI volume with the release's header.
 
     The header is that of the MATLAB toolbox the release was written with: the centre of the volume
@@ -50,7 +53,7 @@ def write_nifti(path, data, zoom, tr=1.0):
         part.write_bytes(gzip.compress(content, 6, mtime=0))
 
 
-def to_int16(percent):
+def to_int16(percent: np.ndarray) -> np.ndarray:
     """Turn percent signal change into the release's integers: times 300, saturated, NaN is 0.
 
     Parameters
@@ -64,7 +67,7 @@ def to_int16(percent):
     return np.clip(np.rint(np.nan_to_num(percent) * SCALE), -32768, 32767).astype(np.int16)
 
 
-def write_betas_hdf5(path, betas):
+def write_betas_hdf5(path: Path | str, betas: np.ndarray) -> None:
     """Write a session's betas as the release's HDF5: a chunk holds all trials of a voxel.
 
     Parameters
@@ -80,7 +83,7 @@ def write_betas_hdf5(path, betas):
             dataset[:, plane] = betas[..., plane].transpose(0, 2, 1)
 
 
-def write_betas_nifti(path, betas, zoom):
+def write_betas_nifti(path: Path | str, betas: np.ndarray, zoom: float) -> None:
     """Write a session's betas as the release's NIfTI.
 
     Parameters
@@ -94,7 +97,7 @@ def write_betas_nifti(path, betas, zoom):
     write_nifti(path, np.moveaxis(betas, 0, -1), zoom, TR)
 
 
-def write_betas_surface(path, percent):
+def write_betas_surface(path: Path | str, percent: np.ndarray) -> None:
     """Write a session's betas of one hemisphere of fsaverage.
 
     Parameters
@@ -107,7 +110,7 @@ def write_betas_surface(path, percent):
     write_mgh(path, np.asarray(percent).T)
 
 
-def write_mgh(path, values):
+def write_mgh(path: Path | str, values: np.ndarray) -> None:
     """Write values of vertices as MGH, compressed when the name ends in ``.mgz``.
 
     Parameters
@@ -122,7 +125,7 @@ def write_mgh(path, values):
         nib.save(nib.MGHImage(shaped, np.eye(4)), part)
 
 
-def write_surface(path, coords, faces):
+def write_surface(path: Path | str, coords: np.ndarray, faces: np.ndarray) -> None:
     """Write a FreeSurfer surface.
 
     Parameters
@@ -136,7 +139,7 @@ def write_surface(path, coords, faces):
         nib.freesurfer.write_geometry(part, coords, faces, create_stamp=STAMP)
 
 
-def write_morph(path, values, n_faces):
+def write_morph(path: Path | str, values: np.ndarray, n_faces: int) -> None:
     """Write FreeSurfer values of vertices, such as ``lh.sulc``.
 
     Parameters
@@ -150,7 +153,7 @@ def write_morph(path, values, n_faces):
         nib.freesurfer.write_morph_data(part, values, n_faces)
 
 
-def write_label_table(path, names):
+def write_label_table(path: Path | str, names: dict[str, int]) -> None:
     """Write the names of an atlas' labels.
 
     Parameters

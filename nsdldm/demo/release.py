@@ -5,7 +5,11 @@ ones: whole sessions of 750 trials, integers, voxels that are missing in a sessi
 computed from what was written.
 """
 
+from __future__ import annotations
+
 import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.io import loadmat
@@ -21,6 +25,9 @@ from nsdldm.responses import compute_ncsnr
 from nsdldm.support.errors import reading
 from nsdldm.support.files import open_hdf5
 
+if TYPE_CHECKING:
+    from nsdldm.demo.anatomy import Grid, Hemisphere
+
 logger = logging.getLogger(__name__)
 
 SPACE, VERSION = "func1pt8mm", "betas_fithrf_GLMdenoise_RR"
@@ -34,7 +41,7 @@ MEAN_VISUAL, MEAN_OTHER, MEAN_SPREAD = 1.2, 0.0, 0.4
 SESSION_SHIFT, SESSION_GAIN = 0.3, 0.05
 
 
-def subject_files(root, subject, sessions):
+def subject_files(root: Path | str, subject: str, sessions: int) -> dict[str, str]:
     """Name the files that `simulate_subject` writes.
 
     Parameters
@@ -104,7 +111,16 @@ def _hemisphere_files(path, hemi):
     }
 
 
-def simulate_subject(*, subject, design, stimuli, root, seed, scenes_seed, sessions):
+def simulate_subject(
+    *,
+    subject: str,
+    design: Path | str,
+    stimuli: Path | str,
+    root: Path | str,
+    seed: int,
+    scenes_seed: int,
+    sessions: int,
+) -> None:
     """Simulate a subject and write its files.
 
     Nothing depends on other subjects: random numbers are keyed by `seed` and `subject`. A subject
@@ -166,7 +182,9 @@ def _write_behaviour(files, subject, design, nsd_ids, seed):
     write_responses(files["responses"], table)
 
 
-def write_surfaces(files, hemispheres, grid):
+def write_surfaces(
+    files: dict[str, Path | str], hemispheres: dict[str, Hemisphere], grid: Grid
+) -> None:
     """Write surfaces, flat patches and transforms.
 
     Parameters
@@ -192,7 +210,9 @@ def write_surfaces(files, hemispheres, grid):
         formats.write_mgh(files[f"{hemi}.white-to-fsaverage"], vertices)
 
 
-def write_atlases(files, hemispheres, grid):
+def write_atlases(
+    files: dict[str, Path | str], hemispheres: dict[str, Hemisphere], grid: Grid
+) -> dict[str, np.ndarray]:
     """Write label volumes, surface labels and label tables.
 
     Parameters
@@ -220,7 +240,7 @@ def write_atlases(files, hemispheres, grid):
     return combined
 
 
-def choose_valid(brainmask, sessions, rng):
+def choose_valid(brainmask: np.ndarray, sessions: int, rng: np.random.Generator) -> np.ndarray:
     """Choose which voxels each session measures: in one, an edge of the brain is cut off.
 
     Parameters

@@ -6,6 +6,8 @@ the exact hue, the horizon and where and how large things are vary on their own,
 hold much that captions do not tell.
 """
 
+from __future__ import annotations
+
 import colorsys
 import random
 from dataclasses import dataclass
@@ -141,7 +143,7 @@ class Thing:
     seed: int
 
     @property
-    def foot(self):
+    def foot(self) -> float:
         """Lowest point, from the top."""
         return self.y + self.size * BUILDS[self.category].height
 
@@ -175,7 +177,7 @@ class Scene:
     seed: int
 
 
-def describe_scene(seed, nsd_id):
+def describe_scene(seed: int, nsd_id: int) -> Scene:
     """Invent the scene of an image.
 
     Parameters
@@ -260,7 +262,13 @@ def _choose_height(rng, build, size, background, horizon):
     return min(max(y, 0.03 + half), 0.98 - half)
 
 
-def vary_colour(rng, rgb, hue=0.025, value=0.12, shift=10):
+def vary_colour(
+    rng: random.Random,
+    rgb: tuple[int, int, int],
+    hue: float = 0.025,
+    value: float = 0.12,
+    shift: float = 10,
+) -> tuple[int, int, int]:
     """Paint a little off the named colour.
 
     Parameters

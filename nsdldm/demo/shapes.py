@@ -1,9 +1,15 @@
 """The few shapes that simulated pictures are made of, and how they come onto a canvas."""
 
-from typing import NamedTuple
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from PIL import ImageDraw
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 BLACK = (38, 36, 42)
 WHITE = (248, 248, 244)
@@ -40,17 +46,19 @@ class Spot(NamedTuple):
     tilt: float = 0.0
 
 
-def polygon(points, rgb):
+def polygon(points: Iterable[tuple[float, float]], rgb: tuple[int, int, int]) -> Shape:
     """Fill a polygon given as (x, y) pairs."""
     return Shape(np.array(points, dtype=float), rgb)
 
 
-def box(left, top, right, bottom, rgb):
+def box(left: float, top: float, right: float, bottom: float, rgb: tuple[int, int, int]) -> Shape:
     """Fill a rectangle."""
     return polygon([(left, top), (right, top), (right, bottom), (left, bottom)], rgb)
 
 
-def ellipse(x, y, width, height, rgb, turn=0.0):
+def ellipse(
+    x: float, y: float, width: float, height: float, rgb: tuple[int, int, int], turn: float = 0.0
+) -> Shape:
     """Fill an ellipse around (x, y) with these half axes, turned by `turn` radians."""
     points = _CIRCLE * (width, height)
     if turn:
@@ -58,17 +66,19 @@ def ellipse(x, y, width, height, rgb, turn=0.0):
     return Shape(points + np.array([x, y]), rgb)
 
 
-def disc(x, y, radius, rgb):
+def disc(x: float, y: float, radius: float, rgb: tuple[int, int, int]) -> Shape:
     """Fill a circle."""
     return ellipse(x, y, radius, radius, rgb)
 
 
-def line(points, width, rgb):
+def line(points: Iterable[tuple[float, float]], width: float, rgb: tuple[int, int, int]) -> Shape:
     """Draw a line through (x, y) pairs."""
     return Shape(np.array(points, dtype=float), rgb, width)
 
 
-def bands(top, bottom, above, below):
+def bands(
+    top: float, bottom: float, above: tuple[int, int, int], below: tuple[int, int, int]
+) -> list[Shape]:
     """Fill the whole width between two heights with colours that change evenly downwards."""
     n = 1 + max(abs(a - b) for a, b in zip(above, below, strict=True))
     edges = [top + (bottom - top) * i / n for i in range(n + 1)]
@@ -77,17 +87,19 @@ def bands(top, bottom, above, below):
     ]
 
 
-def shade(rgb, factor):
+def shade(rgb: tuple[int, int, int], factor: float) -> tuple[int, int, int]:
     """Darken (`factor` below 1) or lighten a colour."""
     return tuple(min(max(int(channel * factor), 0), 255) for channel in rgb)
 
 
-def mix(rgb, other, share):
+def mix(
+    rgb: tuple[int, int, int], other: tuple[int, int, int], share: float
+) -> tuple[int, int, int]:
     """Blend a colour with a share of another."""
     return tuple(int(a + (b - a) * share) for a, b in zip(rgb, other, strict=True))
 
 
-def paint(canvas, shapes, spot):
+def paint(canvas: Image.Image, shapes: Iterable[Shape], spot: Spot) -> None:
     """Paint shapes in order.
 
     Parameters

@@ -1,11 +1,15 @@
 """Write what all subjects of the simulated release share: design, pictures, captions, names."""
 
+from __future__ import annotations
+
 import ast
 import json
 import logging
 import zlib
 from contextlib import contextmanager
 from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -21,6 +25,9 @@ from nsdldm.nsd.layout import COCO_SPLITS, IMAGE_PIXELS, N_IMAGES, SUBJECTS, TRI
 from nsdldm.support.files import open_hdf5, replacing
 from nsdldm.support.logs import progress
 
+if TYPE_CHECKING:
+    from nsdldm.demo.design import Design
+
 logger = logging.getLogger(__name__)
 
 # COCO 2017 has 118,287 and 5,000 pictures with captions, with numbers up to about 580,000.
@@ -35,17 +42,17 @@ DESCRIPTION = b"MATLAB 5.0 MAT-file, simulated by nsd-ldm".ljust(116)
 
 def simulate_stimuli(
     *,
-    design,
-    stim_info,
-    stimuli,
-    captions,
-    seed,
-    sessions,
-    shared_images,
-    unique_images,
-    tables=None,
-    threads=1,
-):
+    design: Path | str,
+    stim_info: Path | str,
+    stimuli: Path | str,
+    captions: dict[str, Path | str],
+    seed: int,
+    sessions: int,
+    shared_images: int,
+    unique_images: int,
+    tables: dict[str, Path | str] | None = None,
+    threads: int = 1,
+) -> None:
     """Write design, table of stimuli, pictures and captions of a simulated release.
 
     Always for all eight subjects, in the format of the release; of the 73,000 pictures those that
@@ -89,7 +96,7 @@ def simulate_stimuli(
     _save_pictures(stimuli, shown, seed, threads)
 
 
-def find_shown(plan, sessions):
+def find_shown(plan: Design, sessions: int) -> np.ndarray:
     """Find the images that any subject sees.
 
     Parameters
@@ -107,7 +114,7 @@ def find_shown(plan, sessions):
     return np.unique(plan.subjectim[:, numbers - 1]) - 1
 
 
-def describe_stimuli(plan, seed):
+def describe_stimuli(plan: Design, seed: int) -> pd.DataFrame:
     """Tabulate where pictures come from and who should see them when.
 
     Parameters

@@ -4,7 +4,10 @@ Units: a thing reaches from about -1 to 1 in width; x points right, y down. Ever
 the thing's colour and a random number generator for small details.
 """
 
+from __future__ import annotations
+
 import math
+from typing import TYPE_CHECKING
 
 from nsdldm.demo.shapes import (
     BLACK,
@@ -19,13 +22,18 @@ from nsdldm.demo.shapes import (
     shade,
 )
 
+if TYPE_CHECKING:
+    import random
+
+    from nsdldm.demo.shapes import Shape
+
 TYRE = (30, 30, 34)
 HUB = (190, 190, 195)
 PORTHOLE = (60, 90, 130)
 WOOD = (112, 72, 40)
 
 
-def draw_thing(category, rgb, rng):
+def draw_thing(category: str, rgb: tuple[int, int, int], rng: random.Random) -> list[Shape]:
     """Draw a thing.
 
     Parameters

@@ -3,8 +3,11 @@
 Standard library only, since the Snakefile imports it; the functions that load a model ask here too.
 """
 
+from __future__ import annotations
+
 import json
 import math
+from collections.abc import Iterable
 from pathlib import Path
 
 from nsdldm.support.errors import Finding, InputError, Unexpected, reading
@@ -76,7 +79,9 @@ CONVERT = (
 )
 
 
-def check_model(path, revision=None, chains=()):
+def check_model(
+    path: str, revision: str | None = None, chains: Iterable[tuple] = ()
+) -> list[Finding]:
     """List what a latent diffusion model lacks to be loaded, or why it is of another kind.
 
     Parameters
@@ -119,7 +124,7 @@ def _check_hub(path, revision, chains):
     return missing + check_kind(path, folder, chains)
 
 
-def lacks(folder, part):
+def lacks(folder: Path, part: str) -> list[str]:
     """Names of the files that a part of a model in a folder lacks.
 
     Parameters
@@ -141,7 +146,9 @@ def lacks(folder, part):
     return [n for n in names if not (has_file(n) or (n in EQUIVALENT and has_file(EQUIVALENT[n])))]
 
 
-def find_missing(folder, parts=tuple(PARTS), remedy=LAYOUT):
+def find_missing(
+    folder: Path, parts: Iterable[str] = tuple(PARTS), remedy: str = LAYOUT
+) -> list[Finding]:
     """List parts of a model that are missing, or what is there instead.
 
     Parameters
@@ -215,7 +222,12 @@ def _convert(load, source, pickled):
     return f"Convert it{trust}: {command}; then set `path` to {target}"
 
 
-def check_kind(path, folder, chains=(), parts=tuple(PARTS)):
+def check_kind(
+    path: Path | str,
+    folder: Path,
+    chains: Iterable[tuple] = (),
+    parts: Iterable[str] = tuple(PARTS),
+) -> list[Finding]:
     """List why a model is of a kind that is not supported, from the configurations that are there.
 
     Parameters
@@ -281,7 +293,7 @@ def _show(value):
     return f"{value!r}"[:80]
 
 
-def check_autoencoder(config, where):
+def check_autoencoder(config: dict, where: str) -> list[Finding]:
     """List what is not supported of an autoencoder's configuration.
 
     Parameters
@@ -320,7 +332,7 @@ def check_autoencoder(config, where):
     return findings
 
 
-def check_unet(config, where):
+def check_unet(config: dict, where: str) -> list[Finding]:
     """As `check_autoencoder`, of a U-Net, which shall take latents, a time and a text alone."""
     kind = config.get("_class_name") or "UNet2DConditionModel"
     if kind != "UNet2DConditionModel":
@@ -339,7 +351,7 @@ def check_unet(config, where):
     return [Finding(where, "as many in_channels as out_channels", found, ANOTHER)]
 
 
-def check_text(config, where):
+def check_text(config: dict, where: str) -> list[Finding]:
     """As `check_autoencoder`, of a text tower, which shall be CLIP's."""
     kind = config.get("model_type")
     if kind is None or kind in TEXT_MODELS:
@@ -347,7 +359,7 @@ def check_text(config, where):
     return [Finding(where, "the text tower of CLIP (clip_text_model)", _show(kind), ANOTHER)]
 
 
-def check_together(configs, path):
+def check_together(configs: dict[str, dict | None], path: Path | str) -> list[Finding]:
     """List where parts of a model, each supported, do not belong together.
 
     Parameters
@@ -384,7 +396,7 @@ def check_together(configs, path):
     return findings
 
 
-def check_scheduler(config, where, chains=()):
+def check_scheduler(config: dict, where: str, chains: Iterable[tuple] = ()) -> list[Finding]:
     """List what is not supported of a scheduler's configuration.
 
     Parameters

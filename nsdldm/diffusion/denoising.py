@@ -1,7 +1,10 @@
 """Run the reverse process, or a part of it, with classifier-free guidance."""
 
+from __future__ import annotations
+
 import logging
-from typing import NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from diffusers import SchedulerMixin, UNet2DConditionModel
@@ -11,6 +14,9 @@ from nsdldm.diffusion.steps import count_steps
 from nsdldm.diffusion.text import embed_texts
 from nsdldm.support.errors import Finding, InputError
 from nsdldm.support.files import load_array
+
+if TYPE_CHECKING:
+    import numpy as np
 
 logger = logging.getLogger(__name__)
 
@@ -120,7 +126,16 @@ def plan_steps(
 
 
 @torch.inference_mode()
-def denoise(unet, scheduler, latents, timesteps, c, unconditional, guidance_scale, shift=None):
+def denoise(
+    unet: UNet2DConditionModel,
+    scheduler: SchedulerMixin,
+    latents: torch.Tensor,
+    timesteps: torch.Tensor,
+    c: torch.Tensor,
+    unconditional: torch.Tensor,
+    guidance_scale: float,
+    shift: torch.Tensor | None = None,
+) -> torch.Tensor:
     """Run the reverse process with classifier-free guidance.
 
     Parameters
@@ -164,7 +179,7 @@ def denoise(unet, scheduler, latents, timesteps, c, unconditional, guidance_scal
     return latents
 
 
-def open_feature(path, shape):
+def open_feature(path: Path | str, shape: tuple[int | None, ...]) -> np.ndarray:
     """Open a feature that must have a certain shape.
 
     Parameters

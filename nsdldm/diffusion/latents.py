@@ -1,6 +1,10 @@
 """Image latents z: what the autoencoder makes of a picture."""
 
+from __future__ import annotations
+
 import logging
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -9,13 +13,16 @@ from PIL import Image
 
 from nsdldm.support.errors import Finding, InputError
 
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL
+
 logger = logging.getLogger(__name__)
 
 # Of a latent without spread, before scaling: the least that diffusers lets a posterior have.
 LEAST_LOGVAR = -30.0
 
 
-def prepare_pictures(pictures, resolution):
+def prepare_pictures(pictures: Iterable[np.ndarray], resolution: int) -> torch.Tensor:
     """Bring pictures into the form the autoencoder takes.
 
     Parameters
@@ -36,7 +43,9 @@ def prepare_pictures(pictures, resolution):
 
 
 @torch.inference_mode()
-def encode_pictures(autoencoder, pictures):
+def encode_pictures(
+    autoencoder: AutoencoderKL | VQModel, pictures: torch.Tensor
+) -> tuple[np.ndarray, np.ndarray]:
     """Encode pictures as the mean and log-variance of their scaled latents.
 
     Parameters
@@ -62,12 +71,12 @@ def encode_pictures(autoencoder, pictures):
     return scale_latents(autoencoder, mean.float()).cpu().numpy(), logvar.cpu().numpy()
 
 
-def scale_latents(autoencoder, latents):
+def scale_latents(autoencoder: AutoencoderKL | VQModel, latents: torch.Tensor) -> torch.Tensor:
     """Latents as the U-Net sees them: (latent - shift_factor) x scaling_factor."""
     return (latents - _shift_of(autoencoder)) * autoencoder.config.scaling_factor
 
 
-def unscale_latents(autoencoder, latents):
+def unscale_latents(autoencoder: AutoencoderKL | VQModel, latents: torch.Tensor) -> torch.Tensor:
     """Latents as the autoencoder decodes them, from those of `scale_latents`."""
     return latents / autoencoder.config.scaling_factor + _shift_of(autoencoder)
 
@@ -77,7 +86,9 @@ def _shift_of(autoencoder):
     return autoencoder.config.get("shift_factor") or 0.0
 
 
-def latent_shape(autoencoder, resolution, name="resolution"):
+def latent_shape(
+    autoencoder: AutoencoderKL | VQModel, resolution: int, name: str = "resolution"
+) -> tuple[int, ...]:
     """Channels, height and width of the latent of a square picture.
 
     Parameters

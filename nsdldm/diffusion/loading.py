@@ -1,11 +1,13 @@
 """Load the parts of a Stable Diffusion checkpoint in the layout of diffusers, each when needed."""
 
+from __future__ import annotations
+
 import logging
 import math
 import socket
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel, VQModel
@@ -17,6 +19,9 @@ from nsdldm.support.devices import check_choice, choose_device, choose_dtype
 from nsdldm.support.errors import Finding, InputError, Unexpected, reading
 from nsdldm.support.hub import FETCH, check_connection, find_snapshot, is_offline
 from nsdldm.support.listing import list_files
+
+if TYPE_CHECKING:
+    from nsdldm.diffusion.samplers import Ddim, DpmSolver, Plms
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +67,9 @@ class Model(NamedTuple):
         return device, choose_dtype(self.dtype, device)
 
 
-def load_autoencoder(path, revision, device, dtype):
+def load_autoencoder(
+    path: Path | str, revision: str | None, device: torch.device, dtype: torch.dtype
+) -> AutoencoderKL | VQModel:
     """Load the autoencoder, with Kullback-Leibler regularisation or vector quantisation.
 
     Parameters
@@ -99,7 +106,9 @@ def load_autoencoder(path, revision, device, dtype):
     return autoencoder.to(device, memory_format=torch.channels_last)
 
 
-def load_text(path, revision, device, dtype):
+def load_text(
+    path: Path | str, revision: str | None, device: torch.device, dtype: torch.dtype
+) -> tuple[CLIPTokenizer, CLIPTextModel]:
     """Load the tokenizer and the text tower.
 
     Parameters
@@ -124,7 +133,7 @@ def load_text(path, revision, device, dtype):
     return tokenizer, encoder.to(device)
 
 
-def count_tokens(path, revision):
+def count_tokens(path: Path | str, revision: str | None) -> int:
     """Count the tokens of a model's texts.
 
     Parameters
@@ -146,7 +155,9 @@ def count_tokens(path, revision):
     return config.max_position_embeddings
 
 
-def load_denoiser(path, revision, device, dtype, scheduler):
+def load_denoiser(
+    path: Path | str, revision: str | None, device: torch.device, dtype: torch.dtype, scheduler: str
+) -> tuple[UNet2DConditionModel, Ddim | DpmSolver | Plms]:
     """Load the U-Net and the sampler.
 
     Parameters

@@ -3,8 +3,12 @@
 Light imports: what only reads pictures needs no networks.
 """
 
+from __future__ import annotations
+
 import logging
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import NamedTuple
 
 import h5py
@@ -50,7 +54,7 @@ class Reconstructions(NamedTuple):
     attrs: dict
 
 
-def find_test_images(path):
+def find_test_images(path: Path | str) -> tuple[np.ndarray, np.ndarray]:
     """Numbers and rows of the test images of a table of images.
 
     Parameters
@@ -76,7 +80,9 @@ def _create_dataset(file, n_images, n_samples, side):
     return file.create_dataset("images", shape, np.uint8, chunks=chunk, compression="gzip")
 
 
-def save_reconstructions(path, pictures, nsd_ids, attributes):
+def save_reconstructions(
+    path: Path | str, pictures: Iterable[np.ndarray], nsd_ids: np.ndarray, attributes: dict
+) -> None:
     """Write pictures as one HDF5 file.
 
     Parameters
@@ -99,7 +105,7 @@ def save_reconstructions(path, pictures, nsd_ids, attributes):
 
 
 @contextmanager
-def open_reconstructions(path):
+def open_reconstructions(path: Path | str) -> Iterator[Reconstructions]:
     """Open a file of reconstructions, of a whole method or of a chunk.
 
     Parameters
@@ -144,7 +150,9 @@ def _check_reconstructions(path, images, nsd_ids, attrs):
         raise InputError(Finding(str(path), expected, f"none of {', '.join(missing)}", REMEDY))
 
 
-def gather_reconstructions(*, chunks, images, output):
+def gather_reconstructions(
+    *, chunks: list[Path | str], images: Path | str, output: Path | str
+) -> None:
     """Join the chunks of one method.
 
     Parameters

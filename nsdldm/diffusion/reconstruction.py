@@ -1,9 +1,11 @@
 """Pictures of what was seen: decoded latents through the diffusion model."""
 
+from __future__ import annotations
+
 import functools
 import logging
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -24,6 +26,9 @@ from nsdldm.support.chunks import chunk_rows
 from nsdldm.support.devices import check_choice
 from nsdldm.support.errors import Finding, InputError
 from nsdldm.support.files import load_table
+
+if TYPE_CHECKING:
+    from diffusers import UNet2DConditionModel
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +52,7 @@ ONE_BY_ONE = 256
 
 
 @torch.inference_mode()
-def decode_pictures(autoencoder, latents):
+def decode_pictures(autoencoder: AutoencoderKL | VQModel, latents: torch.Tensor) -> np.ndarray:
     """Decode scaled latents.
 
     Parameters
@@ -79,7 +84,7 @@ def decode_pictures(autoencoder, latents):
     return levels.permute(0, 2, 3, 1).cpu().numpy()
 
 
-def resize_pictures(pictures, side):
+def resize_pictures(pictures: np.ndarray, side: int) -> np.ndarray:
     """Bring uint8 pictures to a side in pixels; bicubic, as in the published code."""
     resized = [Image.fromarray(p).resize((side, side), Image.Resampling.BICUBIC) for p in pictures]
     return np.stack([np.asarray(picture) for picture in resized])
@@ -113,7 +118,7 @@ class Reconstruction(NamedTuple):
     seed: int = 42
     compile: bool = False
 
-    def describe(self, method: str, model: Model, **more) -> dict:
+    def describe(self, method: str, model: Model, **more: Any) -> dict:
         """What pictures depend on but the code and the inputs: attributes of their file."""
         settings = self._asdict()
         settings.pop("compile")
@@ -203,7 +208,7 @@ def reconstruct_chunk(
     save_reconstructions(output, pictures, nsd_ids, settings.describe(method, model, **place))
 
 
-class Networks(NamedTuple):
+class Pipeline(NamedTuple):
     """What a method needs.
 
     Parameters
@@ -228,15 +233,15 @@ def _load_networks(method, model, latent_resolution, settings):
     shape = latent_shape(autoencoder, settings.resolution)
     shapes = {"z": latent_shape(autoencoder, latent_resolution, "latent_resolution")}
     if method == "z-coarse":
-        return Networks(autoencoder, shapes)
+        return Pipeline(autoencoder, shapes)
     denoiser = open_denoiser(model, settings.scheduler)
     check_channels(denoiser.unet, shape[0], model.path)
     if settings.compile:
         denoiser.unet.compile()
-    return Networks(autoencoder, shapes | {"c": denoiser.empty.shape[1:]}, denoiser)
+    return Pipeline(autoencoder, shapes | {"c": denoiser.empty.shape[1:]}, denoiser)
 
 
-def check_channels(unet, channels, model):
+def check_channels(unet: UNet2DConditionModel, channels: int, model: Path | str) -> None:
     """Stop at a U-Net that takes more, or less, than latents of so many channels."""
     if unet.config.in_channels != channels:
         found, remedy = f"{unet.config.in_channels}", "Use a model for text to image"

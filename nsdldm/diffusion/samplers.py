@@ -5,6 +5,8 @@ even, and PLMS mixes velocities of different timesteps. With evenly spaced times
 that predicts noise these here are the same to rounding.
 """
 
+from __future__ import annotations
+
 import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 from diffusers.schedulers.scheduling_ddim import DDIMSchedulerOutput
@@ -32,7 +34,7 @@ KEYS = (
 )
 
 
-def fit_timesteps(timesteps, steps, n_train):
+def fit_timesteps(timesteps: torch.Tensor, steps: int, n_train: int) -> torch.Tensor:
     """Timesteps of diffusers as far as they are steps between 0 and the last of training.
 
     Parameters
@@ -57,12 +59,14 @@ def fit_timesteps(timesteps, steps, n_train):
 class Ddim(DDIMScheduler):
     """DDIM without noise on the way (eta 0), from each of its timesteps to the next."""
 
-    def set_timesteps(self, steps):
+    def set_timesteps(self, steps: int) -> None:
         """Place a number of steps."""
         super().set_timesteps(steps)
         self.timesteps = fit_timesteps(self.timesteps, steps, self.config.num_train_timesteps)
 
-    def step(self, predicted, timestep, sample):
+    def step(
+        self, predicted: torch.Tensor, timestep: int | torch.Tensor, sample: torch.Tensor
+    ) -> torch.Tensor:
         """Go from a timestep to the next, or to the end, by what the network predicted."""
         clean, noise = self._split(predicted, timestep, sample)
         return self._move(clean, noise, timestep)
@@ -91,13 +95,15 @@ class Ddim(DDIMScheduler):
 class Plms(Ddim):
     """Linear multistep on the noises, as in latent diffusion's code; the second step twice."""
 
-    def set_timesteps(self, steps):
+    def set_timesteps(self, steps: int) -> None:
         """Place a number of steps; one pass of the network more, if they are several."""
         super().set_timesteps(steps)
         self.timesteps = torch.cat([self.timesteps[:2], self.timesteps[1:]])
         self._noises, self._start = [], None
 
-    def step(self, predicted, timestep, sample):
+    def step(
+        self, predicted: torch.Tensor, timestep: int | torch.Tensor, sample: torch.Tensor
+    ) -> torch.Tensor:
         """Go from a timestep to the next; the second call repeats the first step."""
         _, noise = self._split(predicted, timestep, sample)
         if len(self._noises) == 1 and self._start is not None:
@@ -117,7 +123,7 @@ class Plms(Ddim):
 class DpmSolver(DPMSolverMultistepScheduler):
     """DPM-Solver++ of second order, between timesteps that are all of training's."""
 
-    def set_timesteps(self, steps):
+    def set_timesteps(self, steps: int) -> None:
         """Place a number of steps."""
         super().set_timesteps(steps)
         fitting = fit_timesteps(self.timesteps, steps, self.config.num_train_timesteps)
@@ -131,7 +137,7 @@ SAMPLERS = {
 }
 
 
-def make_sampler(name, config):
+def make_sampler(name: str, config: dict) -> Ddim | DpmSolver | Plms:
     """Make a sampler for a checkpoint.
 
     Parameters

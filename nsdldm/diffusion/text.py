@@ -1,10 +1,17 @@
 """Texts as the text tower embeds them."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import torch
+
+if TYPE_CHECKING:
+    from transformers import CLIPTextModel, CLIPTokenizer
 
 
 @torch.inference_mode()
-def embed_texts(tokenizer, encoder, texts):
+def embed_texts(tokenizer: CLIPTokenizer, encoder: CLIPTextModel, texts: list[str]) -> torch.Tensor:
     """Embed texts as Stable Diffusion does its prompts.
 
     Parameters

@@ -1,5 +1,9 @@
 """What knows nothing of a test image: the mean of the training pictures."""
 
+from __future__ import annotations
+
+from pathlib import Path
+
 import numpy as np
 
 from nsdldm.nsd.stimuli import read_images
@@ -7,7 +11,7 @@ from nsdldm.support.errors import Finding, InputError
 from nsdldm.support.files import load_table, save_array
 
 
-def average_pictures(*, images, stimuli, output):
+def average_pictures(*, images: Path | str, stimuli: Path | str, output: Path | str) -> None:
     """Average the pictures that a subject's decoders are trained with.
 
     Parameters

@@ -1,12 +1,15 @@
 """Score the reconstructions of one method against what was seen."""
 
+from __future__ import annotations
+
 import logging
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import h5py
 import numpy as np
@@ -32,6 +35,9 @@ from nsdldm.support.devices import choose_device
 from nsdldm.support.errors import Finding, InputError, reading
 from nsdldm.support.files import load_array, load_table, save_table
 from nsdldm.support.logs import progress
+
+if TYPE_CHECKING:
+    from nsdldm.features.views import View
 
 logger = logging.getLogger(__name__)
 
@@ -193,7 +199,9 @@ def evaluate_reconstructions(
 
 
 @contextmanager
-def open_test_reconstructions(path, images):
+def open_test_reconstructions(
+    path: Path | str, images: Path | str
+) -> Iterator[tuple[h5py.Dataset, np.ndarray]]:
     """Open a file of reconstructions and compare it with the table of images.
 
     Parameters
@@ -224,13 +232,19 @@ def open_test_reconstructions(path, images):
         yield made.images, made.nsd_ids
 
 
-def read_made(made, place):
+def read_made(made: h5py.Dataset, place: int | tuple[int, int]) -> np.ndarray:
     """Read one picture, or one image's pictures, of the file of reconstructions."""
     with reading(made.file.filename, "pictures", "Reconstruct again"):
         return made[place]
 
 
-def compare_pixels(made, stimuli, nsd_ids, mean, partners):
+def compare_pixels(
+    made: h5py.Dataset,
+    stimuli: Path | str,
+    nsd_ids: np.ndarray,
+    mean: np.ndarray,
+    partners: np.ndarray,
+) -> tuple[Material, dict[str, Score]]:
     """Compare seen and made pictures pixel by pixel.
 
     Parameters
@@ -273,7 +287,9 @@ def compare_pixels(made, stimuli, nsd_ids, mean, partners):
     return material, scores
 
 
-def load_network(name, settings, n_ways, device):
+def load_network(
+    name: str, settings: dict, n_ways: list[int], device: torch.device
+) -> tuple[list, str]:
     """Load a network, or say why it cannot be had.
 
     Parameters
@@ -313,7 +329,9 @@ def _make_score(metric, values, chance):
     return Score(values.mean(axis=1), tuple(map(float, chance)), kept, describe_metric(metric))
 
 
-def look(view, extract, material, device, batch_size):
+def look(
+    view: View, extract: Callable, material: Material, device: torch.device, batch_size: int
+) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, dict[str, np.ndarray]]]:
     """Have a network look at all pictures once.
 
     Parameters
@@ -382,7 +400,9 @@ def _arrange(unique, seen, mean, material):
     }
 
 
-def score_view(name, view, correlations, paired, n_ways):
+def score_view(
+    name: str, view: View, correlations: dict, paired: dict, n_ways: list[int]
+) -> dict[str, Score]:
     """Score one view of a network.
 
     Parameters
@@ -485,7 +505,9 @@ PAIRS = {
 }
 
 
-def summarize(scores, n_samples, n_bootstrap, seed):
+def summarize(
+    scores: dict[str, Score], n_samples: int, n_bootstrap: int, seed: int
+) -> pd.DataFrame:
     """Summarise scores over images.
 
     Parameters

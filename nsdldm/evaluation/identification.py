@@ -6,6 +6,8 @@ would have it, and in the published code lost. Constant features correlate with 
 comparison with them is lost, as in the published code, where NaN is never greater.
 """
 
+from __future__ import annotations
+
 import numpy as np
 from scipy.special import gammaln
 
@@ -17,7 +19,7 @@ BLOCK_BYTES = 64_000_000
 TIE = 1e-12
 
 
-def find_moments(features):
+def find_moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Find what standardises the rows of a feature matrix.
 
     Parameters
@@ -43,7 +45,7 @@ def find_moments(features):
     return means, np.ptp(features, axis=1) > 0
 
 
-def correlate_rows(a, b, moments=None):
+def correlate_rows(a: np.ndarray, b: np.ndarray, moments: tuple | None = None) -> np.ndarray:
     """Correlate every row of one matrix with every row of another (Pearson).
 
     One matrix product of centred rows in float64, summed over blocks of columns.
@@ -82,7 +84,7 @@ def correlate_rows(a, b, moments=None):
     return np.clip(r, -1, 1)
 
 
-def correlate_features(original, generated):
+def correlate_features(original: np.ndarray, generated: np.ndarray) -> np.ndarray:
     """Correlate features of all seen with features of all made pictures.
 
     As the published code: r of the seen picture with each sample, then the mean over samples.
@@ -108,7 +110,7 @@ def correlate_features(original, generated):
     return r.reshape(len(original), n, n_samples).mean(axis=2)
 
 
-def identify(r, tie=0.5):
+def identify(r: np.ndarray, tie: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
     """Two-way identification in both directions, against all other images.
 
     Parameters
@@ -136,7 +138,7 @@ def identify(r, tie=0.5):
     return share(true[:, None] - r), share((true - r).T)
 
 
-def score_n_way(scores, labels, n_way):
+def score_n_way(scores: np.ndarray, labels: np.ndarray, n_way: int) -> np.ndarray:
     """Probability that the label wins against n - 1 random other classes.
 
     The expectation of MinD-Vis' n-way top-1 accuracy, which draws the classes many times:
@@ -166,7 +168,7 @@ def score_n_way(scores, labels, n_way):
     return np.where(possible, np.exp(log), 0.0)
 
 
-def derange(n, seed):
+def derange(n: int, seed: int) -> np.ndarray:
     """Draw a permutation that leaves nothing in its place.
 
     Parameters

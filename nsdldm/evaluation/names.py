@@ -1,5 +1,7 @@
 """What the metrics are called and how each is defined. Light imports: tables and figures use it."""
 
+from __future__ import annotations
+
 CHANCE = "ties half, chance 0.5"
 DEFINITIONS = {
     "pixcorr": "Pearson r of RGB values, reconstruction resized to the seen picture",
@@ -33,7 +35,7 @@ SAMPLED = ("psm", "clipscore", "category", "background", "pixcorr", "ssim", "cor
 LOWER_IS_BETTER = ("mse", "mse-signed", "mse-255", "effnet-v1", "effnet-v2", "swav")
 
 
-def describe_metric(metric):
+def describe_metric(metric: str) -> str:
     """Say in a few words how a metric is defined.
 
     Parameters
@@ -52,7 +54,7 @@ def describe_metric(metric):
     return DEFINITIONS.get(metric) or FAMILIES[kind]
 
 
-def find_chance(metric):
+def find_chance(metric: str) -> float | None:
     """Find what guessing gives, where that follows from the definition alone.
 
     Parameters

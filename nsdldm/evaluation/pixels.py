@@ -3,6 +3,8 @@
 A made picture is resized to the seen one (bicubic, as Brain-Diffuser does); the seen one never.
 """
 
+from __future__ import annotations
+
 from typing import NamedTuple
 
 import numpy as np
@@ -36,7 +38,7 @@ class Picture(NamedTuple):
     coarse: np.ndarray
 
 
-def prepare_picture(picture, size=None):
+def prepare_picture(picture: np.ndarray, size: tuple[int, ...] | None = None) -> Picture:
     """Bring a picture into the forms that are compared.
 
     Parameters
@@ -57,7 +59,7 @@ def prepare_picture(picture, size=None):
     return Picture(rgb, rgb2gray(rgb), average_blocks(picture / 255))
 
 
-def compare_pictures(seen, made):
+def compare_pictures(seen: Picture, made: Picture) -> dict[str, float]:
     """Compare a seen and a made picture.
 
     Parameters
@@ -82,7 +84,7 @@ def compare_pictures(seen, made):
     }
 
 
-def correlate(a, b):
+def correlate(a: np.ndarray, b: np.ndarray) -> float:
     """Correlate all values of two arrays of one shape (Pearson); 0 if either is constant."""
     if np.ptp(a) == 0 or np.ptp(b) == 0:
         return 0.0
@@ -90,7 +92,7 @@ def correlate(a, b):
     return float(np.clip(a @ b / np.sqrt((a @ a) * (b @ b)), -1, 1))
 
 
-def average_blocks(picture, n=COARSE):
+def average_blocks(picture: np.ndarray, n: int = COARSE) -> np.ndarray:
     """Average a picture over n x n equal blocks; a pixel on an edge counts in both by its area.
 
     Parameters
@@ -115,7 +117,7 @@ def _block_weights(size, n):
     return np.maximum(overlap, 0) * n / size
 
 
-def measure_ssim(seen, made):
+def measure_ssim(seen: np.ndarray, made: np.ndarray) -> float:
     """Structural similarity of two grey pictures, as scikit-image 0.20 and later compute it.
 
     Parameters
@@ -139,7 +141,7 @@ def measure_ssim(seen, made):
     return float(similarity)
 
 
-def measure_column_ssim(seen, made):
+def measure_column_ssim(seen: np.ndarray, made: np.ndarray) -> float:
     """Mean structural similarity of the columns of two grey pictures.
 
     What Brain-Diffuser's call gives with the scikit-image it pins (0.17), where

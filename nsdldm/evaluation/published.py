@@ -3,6 +3,8 @@
 Left out are values of metrics that have no counterpart here: retrieval and brain correlation.
 """
 
+from __future__ import annotations
+
 from typing import NamedTuple
 
 COLUMNS = ("pixcorr", "ssim", "alexnet2", "alexnet5", "inception", "clip", "effnet", "swav")
@@ -221,7 +223,7 @@ TRAINED = {
 }
 
 
-def list_published():
+def list_published() -> list[dict]:
     """List published values.
 
     Returns
@@ -239,7 +241,7 @@ def list_published():
     ]
 
 
-def list_trained(source):
+def list_trained(source: str) -> list[dict]:
     """List the published values of trained decoders from one table.
 
     Parameters

@@ -1,5 +1,10 @@
 """One table of all scores beside published ones. Light imports: no networks."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
 import pandas as pd
 
 from nsdldm.evaluation.published import list_published
@@ -18,7 +23,15 @@ COLUMNS = (
 )
 
 
-def tabulate_metrics(*, summaries, tables, dataset, bootstrap, seed, output):
+def tabulate_metrics(
+    *,
+    summaries: dict[tuple[str, ...], Path | str],
+    tables: dict[tuple[str, ...], Path | str],
+    dataset: str,
+    bootstrap: int,
+    seed: int,
+    output: Path | str,
+) -> None:
     """Put the scores of all subjects, protocols and methods beside published ones.
 
     Parameters
@@ -53,7 +66,13 @@ def tabulate_metrics(*, summaries, tables, dataset, bootstrap, seed, output):
     save_scores(output, table.reindex(columns=COLUMNS))
 
 
-def collect_scores(summaries, tables, bootstrap, seed, metrics=None):
+def collect_scores(
+    summaries: dict[tuple[str, ...], Path | str],
+    tables: dict[tuple[str, ...], Path | str],
+    bootstrap: int,
+    seed: int,
+    metrics: Sequence[str] | None = None,
+) -> pd.DataFrame:
     """Gather scores of all subjects, and their means over subjects.
 
     Parameters
@@ -80,13 +99,13 @@ def collect_scores(summaries, tables, bootstrap, seed, metrics=None):
     return pd.concat([rows, _average(rows, tables, bootstrap, seed)], ignore_index=True)
 
 
-def join_ceiling(rows, keys):
+def join_ceiling(rows: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     """Add the column ceiling: the value of the method ``true-zc`` where `keys` are the same."""
     ceiling = rows[rows["method"] == CEILING].drop_duplicates(keys).set_index(keys)["value"]
     return rows.join(ceiling.rename("ceiling"), on=keys)
 
 
-def save_scores(path, table):
+def save_scores(path: Path | str, table: pd.DataFrame) -> None:
     """Write scores, with empty fields for what was not computed or published."""
     for column in NUMBERS:
         # pandas would write nan.

@@ -1,7 +1,10 @@
 """Tables 2 and 3 of Yang et al. 2025 (fCAE) with our numbers, beside theirs."""
 
+from __future__ import annotations
+
 import logging
 import re
+from pathlib import Path
 
 import pandas as pd
 
@@ -52,8 +55,18 @@ TRAINED = "trained"
 
 
 def tabulate_fcae_table2(
-    *, summaries, tables, weights, alignments, presets, size, dataset, bootstrap, seed, output
-):
+    *,
+    summaries: dict[tuple[str, ...], Path | str],
+    tables: dict[tuple[str, ...], Path | str],
+    weights: dict[str, Path | str],
+    alignments: dict[str, str],
+    presets: dict[str, str],
+    size: str,
+    dataset: str,
+    bootstrap: int,
+    seed: int,
+    output: Path | str,
+) -> None:
     """Compare trained decoders and the ridge baseline: error, correlation, SSIM and CLIP score.
 
     Parameters
@@ -93,8 +106,18 @@ def tabulate_fcae_table2(
 
 
 def tabulate_fcae_table3(
-    *, summaries, tables, weights, alignments, presets, size, dataset, bootstrap, seed, output
-):
+    *,
+    summaries: dict[tuple[str, ...], Path | str],
+    tables: dict[tuple[str, ...], Path | str],
+    weights: dict[str, Path | str],
+    alignments: dict[str, str],
+    presets: dict[str, dict],
+    size: str,
+    dataset: str,
+    bootstrap: int,
+    seed: int,
+    output: Path | str,
+) -> None:
     """Compare the full model, its ablations and the ridge baseline by n-way top-1 accuracy.
 
     Accuracy is the expectation over all draws of the other classes
@@ -129,7 +152,9 @@ def tabulate_fcae_table3(
     _save(output, rows[ways].assign(data=dataset), metrics, models, published)
 
 
-def tabulate_encoders(*, inputs, outputs, dataset):
+def tabulate_encoders(
+    *, inputs: dict[str, dict[str, Path | str]], outputs: dict[str, Path | str], dataset: str
+) -> None:
     """Put what `nsdldm.trained.probes.evaluate_encoders` found of all subjects into one table each.
 
     Parameters

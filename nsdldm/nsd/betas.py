@@ -5,15 +5,19 @@ all trials where a voxel has no data. In HDF5 the axes are (trial, z, y, x) with
 voxel in one chunk, so a single trial touches every chunk of the file; NIfTI has (x, y, z, trial).
 """
 
+from __future__ import annotations
+
 import gzip
 import hashlib
 import json
 import logging
 import math
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from itertools import repeat
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import nibabel as nib
 import numpy as np
@@ -21,11 +25,16 @@ import numpy as np
 from nsdldm.nsd.grids import check_axes, compare_grids, find_grid, load_masks
 from nsdldm.nsd.hdf5 import open_dataset
 from nsdldm.nsd.layout import TRIALS_PER_SESSION
-from nsdldm.nsd.remote import fetched, identify, is_remote, open_ranges
+from nsdldm.nsd.remote import fetched, find_version, is_remote, open_ranges
 from nsdldm.support.errors import Damaged, Finding, InputError, reading
 from nsdldm.support.files import find_nifti_class
 from nsdldm.support.logs import progress
 from nsdldm.support.resume import finish_parts, open_parts, record_done
+
+if TYPE_CHECKING:
+    import h5py
+
+    from nsdldm.nsd.grids import Grid
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +46,9 @@ THREADS = 2
 VOXELS_AT_ONCE = 1024
 
 
-def read_session(path, mask, grid=None):
+def read_session(
+    path: Path | str, mask: np.ndarray, grid: Grid | None = None
+) -> tuple[np.ndarray, int]:
     """Read the betas of one session inside a mask.
 
     Besides the result, the same values are held as stored, half as large, and one plane or trial
@@ -83,7 +94,9 @@ def _convert_block(stored, values, start):
     return np.count_nonzero((block == INT16.min) | (block == INT16.max))
 
 
-def check_betas(path, shape, dtype, mask_shape):
+def check_betas(
+    path: Path | str, shape: tuple[int, ...], dtype: np.dtype, mask_shape: tuple[int, ...]
+) -> None:
     """Compare the shape and dtype of a session's betas with what the release has.
 
     Parameters
@@ -107,7 +120,7 @@ def check_betas(path, shape, dtype, mask_shape):
 
 
 @contextmanager
-def open_hdf5(path, storage=None):
+def open_hdf5(path: Path | str, storage: dict | None = None) -> Iterator[h5py.Dataset]:
     """Open a session's HDF5 file.
 
     Parameters
@@ -141,7 +154,9 @@ def _require_values(dataset):
 
 
 @contextmanager
-def open_nifti(path, storage=None):
+def open_nifti(
+    path: Path | str, storage: dict | None = None
+) -> Iterator[nib.Nifti1Image | nib.Nifti2Image]:
     """Open a session's NIfTI file.
 
     Parameters
@@ -244,7 +259,14 @@ def _read_nifti(path, mask, grid, stored):
                 stored[:, trial] = np.asanyarray(image.dataobj[..., trial])[mask]
 
 
-def extract_betas(*, sessions, masks, outputs, partial, storage=None):
+def extract_betas(
+    *,
+    sessions: list[Path | str],
+    masks: dict[str, Path | str],
+    outputs: dict[str, Path | str],
+    partial: Path | str,
+    storage: dict | None = None,
+) -> None:
     """Write the betas of each region over sessions, reading each session once.
 
     Memory holds two sessions of the union of the masks, whatever the number of sessions: one is
@@ -297,7 +319,7 @@ def extract_betas(*, sessions, masks, outputs, partial, storage=None):
 
 def _identify_work(sessions, masks, storage):
     """Digest of the sessions' versions and of the masks."""
-    versions = [identify(path, storage) for path in sessions]
+    versions = [find_version(path, storage) for path in sessions]
     digest = hashlib.sha256(json.dumps(versions).encode())
     for name in sorted(masks):
         digest.update(f"{name} {masks[name].shape}".encode())
@@ -316,7 +338,7 @@ def _write_session(folder, key, files, members, index, values):
     record_done(folder, key, index + 1)
 
 
-def read_surface_betas(path):
+def read_surface_betas(path: Path | str) -> np.ndarray:
     """Read one hemisphere's betas of a session on fsaverage.
 
     Parameters

@@ -1,12 +1,16 @@
 """Read COCO's captions."""
 
+from __future__ import annotations
+
 import json
 from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from nsdldm.support.errors import Damaged, Finding, InputError, Unexpected, reading
 
 
-def read_captions(paths, coco_ids):
+def read_captions(paths: Sequence[Path | str], coco_ids: Iterable[int]) -> dict[int, list[str]]:
     """Collect the captions of images.
 
     Parameters

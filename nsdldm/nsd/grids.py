@@ -5,8 +5,11 @@ axes, the sizes of voxels and the origin. Equal shapes alone say nothing: a volu
 from right to left has the shape of one stored from left to right.
 """
 
+from __future__ import annotations
+
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -59,7 +62,7 @@ class Grid:
         )
 
 
-def find_grid(path, image):
+def find_grid(path: Path | str, image: nib.Nifti1Image | nib.Nifti2Image) -> Grid:
     """Where the voxels of an image are.
 
     Parameters
@@ -88,7 +91,7 @@ def find_grid(path, image):
     return Grid(str(path), shape, image.affine, image.header.get_zooms()[:3])
 
 
-def compare_grids(grid, reference):
+def compare_grids(grid: Grid, reference: Grid) -> Finding | None:
     """Compare a volume's grid with that of another.
 
     Parameters
@@ -127,7 +130,7 @@ def _find_misfit(grid, reference):
     return shape or ("origin" if far else None), shift
 
 
-def turn_grid(grid):
+def turn_grid(grid: Grid) -> Grid:
     """A grid whose axes are put into the order and directions R, A, S; one without affine as it is.
 
     See `turn` for the data.
@@ -140,7 +143,7 @@ def turn_grid(grid):
     return Grid(grid.path, shape, affine, nib.affines.voxel_sizes(affine))
 
 
-def turn(data, grid):
+def turn(data: np.ndarray, grid: Grid) -> tuple[np.ndarray, Grid]:
     """Put a volume's axes into the order and directions R, A, S, without any resampling.
 
     Parameters
@@ -161,7 +164,7 @@ def turn(data, grid):
     return nib.apply_orientation(data, turns), turn_grid(grid)
 
 
-def check_axes(grid, betas):
+def check_axes(grid: Grid, betas: Path | str) -> None:
     """Stop where a volume's axes run otherwise than those of betas in HDF5, which have no header.
 
     Parameters
@@ -180,7 +183,7 @@ def check_axes(grid, betas):
         raise InputError(Finding(grid.path, expected, str(grid), remedy))
 
 
-def load_masks(paths):
+def load_masks(paths: dict[str, Path | str]) -> tuple[dict[str, np.ndarray], Grid]:
     """Read masks that `nsdldm.support.files.save_volume` wrote, which must be on one grid.
 
     Parameters

@@ -1,6 +1,10 @@
 """Open the release's HDF5 files, on disk or in a bucket."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import h5py
 
@@ -10,7 +14,9 @@ from nsdldm.support.files import open_hdf5
 
 
 @contextmanager
-def open_dataset(path, name, storage=None):
+def open_dataset(
+    path: Path | str, name: str, storage: dict | None = None
+) -> Iterator[h5py.Dataset]:
     """Open the one array of a file.
 
     Parameters

@@ -1,6 +1,9 @@
 """Names of an atlas' labels, and regions made of them. Standard library only, for the preflight."""
 
+from __future__ import annotations
+
 import re
+from pathlib import Path
 
 from nsdldm.support.errors import Finding, InputError, Unexpected, reading
 
@@ -13,7 +16,7 @@ LINE = re.compile(r"\s*(-?[0-9]{1,9})\s+(\S+)(?:\s.*)?")
 MOST_LISTED = 40
 
 
-def read_label_table(path):
+def read_label_table(path: Path | str) -> dict[int, str]:
     """Read the names of an atlas' labels.
 
     Parameters
@@ -50,7 +53,7 @@ def read_label_table(path):
     return labels
 
 
-def parse_roi(name, parts):
+def parse_roi(name: str, parts: list[str]) -> list[tuple[str, str]]:
     """Take apart the definition of a region.
 
     Parameters
@@ -81,12 +84,14 @@ def parse_roi(name, parts):
     return pairs
 
 
-def is_named(label):
+def is_named(label: str) -> bool:
     """Whether a label is a name, which only a table can turn into numbers."""
     return label not in (RIBBON, ALL) and not label.isdecimal()
 
 
-def find_labels(label, labels, name, table):
+def find_labels(
+    label: str, labels: dict[int, str | None], name: str, table: str | Path | None
+) -> list[int | None]:
     """Find the numbers of a label.
 
     Parameters

@@ -5,6 +5,8 @@ Every path of the release is written here and nowhere else. `{subject}` is subj0
 Standard library only, since the Snakefile imports it.
 """
 
+from __future__ import annotations
+
 SUBJECTS = tuple(f"subj{number:02d}" for number in range(1, 9))
 SESSIONS = dict(zip(SUBJECTS, (40, 40, 32, 30, 40, 32, 40, 30), strict=True))
 SPACES = ("func1pt8mm", "func1mm")
@@ -65,7 +67,7 @@ LAYERS = ("layerB1", "layerB2", "layerB3")
 SUFFIXES = {"hdf5": "hdf5", "nifti": "nii.gz"}
 
 
-def resolve_sessions(setting, available):
+def resolve_sessions(setting: str | int | list[int], available: int) -> list[int]:
     """Turn the config's `sessions` into session numbers.
 
     Parameters
@@ -94,7 +96,7 @@ def _hemisphere_files(paths):
         yield hemi, rest, path
 
 
-def group_surfaces(paths):
+def group_surfaces(paths: list[str]) -> dict[str, dict[str, str]]:
     """Sort FreeSurfer files by hemisphere and name.
 
     Parameters
@@ -113,7 +115,7 @@ def group_surfaces(paths):
     return groups
 
 
-def group_transforms(paths):
+def group_transforms(paths: list[str]) -> dict[str, list[str]]:
     """Sort transforms by hemisphere, keeping the order of the depths.
 
     Parameters

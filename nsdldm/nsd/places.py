@@ -1,11 +1,13 @@
 """Where a release lies: a folder or a bucket. Standard library only, for the preflight."""
 
-from contextlib import nullcontext
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from nsdldm.nsd.remote import fetched, has_objects, identify, is_remote, list_folder
+from nsdldm.nsd.remote import fetched, find_version, has_objects, is_remote, list_folder
 from nsdldm.support.listing import is_stray, list_files
 
 
@@ -22,15 +24,15 @@ class Folder:
         # Files that were looked at.
         self.files = []
 
-    def where(self, name):
+    def where(self, name: str) -> str:
         """Path of a file or folder of the release, as a string."""
         return str(self.root / name)
 
-    def exists(self):
+    def exists(self) -> bool:
         """Whether the release's folder is there at all."""
         return self.root.is_dir()
 
-    def describe(self, name=""):
+    def describe(self, name: str = "") -> str:
         """What is at a name, in words."""
         path = self.root / name
         if path.is_dir():
@@ -39,7 +41,7 @@ class Folder:
             return "nothing"
         return "a file" if path.stat().st_size else "an empty file"
 
-    def has_file(self, name):
+    def has_file(self, name: str) -> bool:
         """Whether a file is there and not empty."""
         path = self.root / name
         if not path.is_file():
@@ -47,15 +49,15 @@ class Folder:
         self.files.append(path)
         return path.stat().st_size > 0
 
-    def has_folder(self, name):
+    def has_folder(self, name: str) -> bool:
         """Whether a folder is there."""
         return (self.root / name).is_dir()
 
-    def list_names(self, folder):
+    def list_names(self, folder: str) -> list[str]:
         """Names of the files in a folder."""
         return [path.name for path in list_files(self.root / folder)]
 
-    def open_copy(self, name):
+    def open_copy(self, name: str) -> AbstractContextManager[Path]:
         """Context that yields a local path of a file."""
         return nullcontext(self.root / name)
 
@@ -92,41 +94,41 @@ class Bucket:
         size = self._sizes(folder).get(base)
         if size is not None and folder not in self._readable:
             # Objects that may be listed need not be readable; rights are given by folder at least.
-            identify(self.where(name), self.storage)
+            find_version(self.where(name), self.storage)
             self._readable.add(folder)
         return size
 
-    def where(self, name):
+    def where(self, name: str) -> str:
         """Address of an object or folder of the release."""
         return f"{self.root}/{name}"
 
-    def exists(self):
+    def exists(self) -> bool:
         """Whether the release's folder has anything."""
         return has_objects(self.root, self.storage)
 
-    def describe(self, name=""):
+    def describe(self, name: str = "") -> str:
         """What is at a name, in words."""
         size = self._size(name) if name else None
         return "nothing" if size is None else "an object" if size else "an empty object"
 
-    def has_file(self, name):
+    def has_file(self, name: str) -> bool:
         """Whether an object is there and not empty."""
         return bool(self._size(name))
 
-    def has_folder(self, name):
+    def has_folder(self, name: str) -> bool:
         """Whether a folder has objects of its own."""
         return bool(self._sizes(name))
 
-    def list_names(self, folder):
+    def list_names(self, folder: str) -> list[str]:
         """Names of the objects in a folder."""
         return sorted(name for name in self._sizes(folder) if not is_stray(name))
 
-    def open_copy(self, name):
+    def open_copy(self, name: str) -> AbstractContextManager[Path]:
         """Context that yields a local copy of an object, removed afterwards."""
         return fetched(self.where(name), self._scratch.name, self.storage)
 
 
-def find_place(root, storage):
+def find_place(root: Path | str, storage: dict) -> Folder | Bucket:
     """Choose how to look at a release by its root.
 
     Parameters

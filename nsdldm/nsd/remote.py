@@ -4,12 +4,16 @@ boto3 is imported where it is needed: the Snakefile imports this module, and onl
 bucket should pay for it.
 """
 
+from __future__ import annotations
+
 import io
 import logging
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from typing import Any, BinaryIO
 
 from nsdldm.support.errors import Finding, InputError, reading
 
@@ -24,18 +28,18 @@ DENIED = {"AccessDenied", "403", "SignatureDoesNotMatch", "InvalidAccessKeyId", 
 ABSENT = {"NoSuchBucket": "a bucket", "NoSuchKey": "an object", "404": "an object"}
 
 
-def is_remote(path):
+def is_remote(path: Path | str) -> bool:
     """Whether a path is the address of an object in a bucket."""
     return str(path).startswith(SCHEME)
 
 
-def split_address(address):
+def split_address(address: str) -> tuple[str, str]:
     """Split ``s3://bucket/key`` into bucket and key, which may be empty."""
     bucket, _, key = str(address).removeprefix(SCHEME).partition("/")
     return bucket, key.rstrip("/")
 
 
-def connect(storage):
+def connect(storage: dict) -> Any:
     """Make a client of a bucket's service.
 
     Parameters
@@ -70,7 +74,7 @@ def _connect(endpoint, signed):
 
 
 @contextmanager
-def reaching(address, storage):
+def reaching(address: str, storage: dict) -> Iterator[None]:
     """Report whatever keeps an object from being read as an `InputError` about it.
 
     Parameters
@@ -124,7 +128,7 @@ def _broken(address, storage, error):
     return Finding(address, f"an answer from {where}", f"no whole one ({reason})", remedy)
 
 
-def list_folder(address, storage):
+def list_folder(address: str, storage: dict) -> dict[str, int]:
     """List what lies directly in a folder of a bucket.
 
     Parameters
@@ -153,7 +157,7 @@ def list_folder(address, storage):
     return {entry["Key"].removeprefix(prefix): entry["Size"] for entry in objects}
 
 
-def has_objects(address, storage):
+def has_objects(address: str, storage: dict) -> bool:
     """Whether anything lies under a folder of a bucket; see `list_folder`."""
     bucket, key = split_address(address)
     prefix = f"{key}/" if key else ""
@@ -162,7 +166,7 @@ def has_objects(address, storage):
     return page["KeyCount"] > 0
 
 
-def identify(path, storage=None):
+def find_version(path: Path | str, storage: dict | None = None) -> list[str]:
     """Tell one version of a file or object from another without reading it.
 
     Returns
@@ -181,7 +185,7 @@ def identify(path, storage=None):
 
 
 @contextmanager
-def fetched(path, folder, storage):
+def fetched(path: Path | str, folder: Path | str, storage: dict) -> Iterator[Path]:
     """Yield a local copy of an object that is removed afterwards; a local file as it is.
 
     Parameters
@@ -225,7 +229,7 @@ def _about(finding, copy, address):
 
 
 @contextmanager
-def open_ranges(path, storage):
+def open_ranges(path: Path | str, storage: dict) -> Iterator[BinaryIO]:
     """Open an object for reading at any place, of which only what is read is transferred.
 
     Parameters

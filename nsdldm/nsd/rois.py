@@ -1,7 +1,11 @@
 """Regions of interest as masks on the functional grid."""
 
+from __future__ import annotations
+
 import logging
 import math
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import nibabel as nib
 import numpy as np
@@ -12,6 +16,9 @@ from nsdldm.nsd.whole import round_whole
 from nsdldm.support.errors import INTACT, Finding, InputError, reading
 from nsdldm.support.files import load_image, save_volume
 
+if TYPE_CHECKING:
+    from nsdldm.nsd.grids import Grid
+
 logger = logging.getLogger(__name__)
 
 # A brain in voxels of half a millimetre. More is not allocated on a header's word.
@@ -19,7 +26,7 @@ MOST_VOXELS = 2**26
 NEAREST = "Resample labels to the nearest voxel, and store them as integers"
 
 
-def read_volume(path, reorient=False):
+def read_volume(path: Path | str, reorient: bool = False) -> tuple[np.ndarray, Grid]:
     """Read a small three-dimensional volume of the release.
 
     Parameters
@@ -54,7 +61,7 @@ def read_volume(path, reorient=False):
     return turn(data, grid) if reorient else (data, grid)
 
 
-def read_labels(path, reorient=False):
+def read_labels(path: Path | str, reorient: bool = False) -> tuple[np.ndarray, Grid]:
     """Read an atlas.
 
     Parameters
@@ -81,15 +88,15 @@ def read_labels(path, reorient=False):
 
 def make_masks(
     *,
-    atlases,
-    tables,
-    rois,
-    outputs,
-    reference=None,
-    ncsnr=None,
-    min_ncsnr=None,
-    reorient=False,
-):
+    atlases: dict[str, Path | str],
+    tables: dict[str, Path | str],
+    rois: dict[str, list[str]],
+    outputs: dict[str, Path | str],
+    reference: Path | str | None = None,
+    ncsnr: Path | str | None = None,
+    min_ncsnr: float | None = None,
+    reorient: bool = False,
+) -> None:
     """Write the mask of each region.
 
     A region is the union of its parts: where the atlas equals the label, is 0 or more for

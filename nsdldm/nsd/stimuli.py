@@ -1,21 +1,28 @@
 """Read the release's pictures."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 import logging
 import math
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from nsdldm.nsd.hdf5 import open_dataset
 from nsdldm.nsd.layout import IMAGE_PIXELS
-from nsdldm.nsd.remote import identify
+from nsdldm.nsd.remote import find_version
 from nsdldm.support.errors import Finding, InputError, reading
 from nsdldm.support.files import create_hdf5, load_table, open_hdf5, replacing
 from nsdldm.support.logs import progress
 from nsdldm.support.resume import read_done, record_done, remove_parts
+
+if TYPE_CHECKING:
+    import h5py
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +35,7 @@ NOTED = 100
 
 
 @contextmanager
-def open_stimuli(path, storage=None):
+def open_stimuli(path: Path | str, storage: dict | None = None) -> Iterator[h5py.Dataset]:
     """Open the picture file of the release.
 
     Parameters
@@ -60,7 +67,9 @@ def open_stimuli(path, storage=None):
         yield dataset
 
 
-def read_images(path, nsd_ids, storage=None):
+def read_images(
+    path: Path | str | Sequence[Path | str], nsd_ids: Sequence[int], storage: dict | None = None
+) -> Iterator[np.ndarray]:
     """Iterate over pictures in the order asked for, one in memory at a time.
 
     Parameters
@@ -112,7 +121,9 @@ def _list_rows(path, dataset):
         return {int(number): row for row, number in enumerate(dataset.file[NUMBERS][:])}
 
 
-def fetch_stimuli(*, stimuli, images, output, partial, storage):
+def fetch_stimuli(
+    *, stimuli: str, images: Path | str, output: Path | str, partial: Path | str, storage: dict
+) -> None:
     """Copy the pictures that a subject saw from a bucket.
 
     0.54 MB of each picture are transferred and the file's index, not the 37 GB of the whole. A run
@@ -138,7 +149,7 @@ def fetch_stimuli(*, stimuli, images, output, partial, storage):
         As `read_images`, or the connection broke.
     """
     nsd_ids = load_table(images)["nsd_id"].to_numpy(np.int64)
-    version = json.dumps([identify(stimuli, storage), nsd_ids.tolist()])
+    version = json.dumps([find_version(stimuli, storage), nsd_ids.tolist()])
     key = hashlib.sha256(version.encode()).hexdigest()
     partial = Path(partial)
     copy = partial / "stimuli.hdf5"
@@ -174,7 +185,7 @@ def _create_copy(path, nsd_ids):
         dataset[-1] = 0
 
 
-def outside_stimuli(path, outside, n_images):
+def outside_stimuli(path: Path | str, outside: Sequence[int], n_images: int) -> Finding:
     """Describe image numbers that the picture file does not have.
 
     Parameters

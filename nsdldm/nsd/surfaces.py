@@ -4,8 +4,12 @@ All surfaces of a hemisphere share their vertices. The release's transforms hold
 a cortical depth, where it lies in the functional volume.
 """
 
+from __future__ import annotations
+
 import math
 import warnings
+from collections.abc import Sequence
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -24,7 +28,7 @@ PATCH_MAGIC = -1
 PATCH_VERTEX = np.dtype([("number", ">i4"), ("coords", ">f4", 3)])
 
 
-def read_surface(path):
+def read_surface(path: Path | str) -> tuple[np.ndarray, np.ndarray]:
     """Read a FreeSurfer surface such as ``lh.white``.
 
     Parameters
@@ -66,7 +70,7 @@ def _check_counts(path):
         raise Damaged(f"{counts[0]} vertices and {counts[1]} triangles in {held} bytes")
 
 
-def read_morph(path):
+def read_morph(path: Path | str) -> np.ndarray:
     """Read one value a vertex, such as ``lh.sulc``.
 
     Parameters
@@ -96,7 +100,7 @@ def read_morph(path):
     return values.astype(np.float32)
 
 
-def read_patch(path):
+def read_patch(path: Path | str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Read a FreeSurfer patch such as ``lh.full.flat.patch.3d``.
 
     The format is big-endian: int32 -1, int32 number of vertices, then for each vertex an int32 that
@@ -140,7 +144,9 @@ def read_patch(path):
     return vertices, coords, numbers < 0
 
 
-def write_patch(path, vertices, coords, border):
+def write_patch(
+    path: Path | str, vertices: np.ndarray, coords: np.ndarray, border: np.ndarray
+) -> None:
     """Write a FreeSurfer patch; see `read_patch` for the parameters and the format."""
     table = np.empty(len(vertices), PATCH_VERTEX)
     numbers = np.asarray(vertices, dtype=np.int64) + 1
@@ -151,7 +157,7 @@ def write_patch(path, vertices, coords, border):
         part.write_bytes(header.tobytes() + table.tobytes())
 
 
-def flat_mesh(patch, faces):
+def flat_mesh(patch: tuple, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Make a mesh of a flattened patch.
 
     Parameters
@@ -192,7 +198,7 @@ def _read_vertices(path, width):
     return data.reshape(n_vertices, width)
 
 
-def read_transform(path):
+def read_transform(path: Path | str) -> np.ndarray:
     """Read where the vertices of a cortical depth lie in the volume.
 
     Parameters
@@ -216,7 +222,7 @@ def read_transform(path):
     return coords - 1
 
 
-def read_index_map(path):
+def read_index_map(path: Path | str) -> np.ndarray:
     """Read which vertex of another surface each vertex takes its value from.
 
     Parameters
@@ -244,7 +250,7 @@ def read_index_map(path):
     return whole.astype(np.int64) - 1
 
 
-def sample_volume(volume, coords, order):
+def sample_volume(volume: np.ndarray, coords: np.ndarray, order: str) -> np.ndarray:
     """Sample a volume at vertices.
 
     Parameters
@@ -286,7 +292,7 @@ def _interpolate(volume, places):
     return np.divide(total, weight, out=np.full_like(total, np.nan), where=enough)
 
 
-def project(volume, transforms, order):
+def project(volume: np.ndarray, transforms: Sequence[Path | str], order: str) -> np.ndarray:
     """Bring a volume onto the cortical surface.
 
     Parameters

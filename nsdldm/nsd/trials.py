@@ -5,9 +5,12 @@ the table of stimuli. The readers here make all numbers of images 0-based (``nsd
 three accounts must agree.
 """
 
+from __future__ import annotations
+
 import csv
 import logging
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -37,7 +40,7 @@ CHOICES = {"cocoSplit": COCO_SPLITS, "shared1000": (False, True)}
 REMEDY = "Use responses.tsv, nsd_expdesign.mat and nsd_stim_info_merged.csv of one release"
 
 
-def read_responses(path):
+def read_responses(path: Path | str) -> pd.DataFrame:
     """Read a subject's behaviour.
 
     Parameters
@@ -65,7 +68,7 @@ def read_responses(path):
     return table
 
 
-def read_design(path, subject):
+def read_design(path: Path | str, subject: str) -> tuple[np.ndarray, np.ndarray]:
     """Read the order of images that the experiment planned for a subject.
 
     Parameters
@@ -177,7 +180,7 @@ def _whole_numbers(table, columns):
     return table.assign(**whole)
 
 
-def read_stim_info(path, subject):
+def read_stim_info(path: Path | str, subject: str) -> pd.DataFrame:
     """Read where the release's pictures come from and when a subject should see them.
 
     Parameters
@@ -219,8 +222,17 @@ def read_stim_info(path, subject):
 
 
 def compare_accounts(
-    *, subject, sessions, table, planned, shared, stim_info, responses, design, info
-):
+    *,
+    subject: str,
+    sessions: list[int],
+    table: pd.DataFrame,
+    planned: np.ndarray,
+    shared: np.ndarray,
+    stim_info: pd.DataFrame,
+    responses: Path | str,
+    design: Path | str,
+    info: Path | str,
+) -> list[Finding]:
     """Compare what responses, design and stimulus table say about a subject's trials.
 
     Parameters
@@ -305,7 +317,16 @@ def _compare_repeats(images, times, stim_info, responses, info):
     return [Finding(str(info), expected, found, REMEDY)]
 
 
-def tabulate_trials(*, responses, design, stim_info, trials, images, subject, sessions):
+def tabulate_trials(
+    *,
+    responses: Path | str,
+    design: Path | str,
+    stim_info: Path | str,
+    trials: Path | str,
+    images: Path | str,
+    subject: str,
+    sessions: list[int],
+) -> None:
     """Write which image was shown in each trial, and the images shown.
 
     Parameters

@@ -1,5 +1,7 @@
 """Numbers that count: labels, vertices. One place that says which are whole."""
 
+from __future__ import annotations
+
 import numpy as np
 
 from nsdldm.support.errors import Unexpected
@@ -9,7 +11,7 @@ TOLERANCE = 1e-3
 LARGEST = 2**31
 
 
-def round_whole(values, what):
+def round_whole(values: np.ndarray, what: str) -> np.ndarray:
     """Read numbers as whole ones.
 
     Parameters

@@ -1,6 +1,10 @@
 """Views of the cortex: inflated from the side, or flattened."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from scipy.sparse import coo_array, diags_array
@@ -11,6 +15,9 @@ from nsdldm.plots.raster import interpolation, rasterise
 from nsdldm.plots.style import GYRUS, SULCUS
 from nsdldm.support.errors import Finding, InputError
 
+if TYPE_CHECKING:
+    from matplotlib.cm import ScalarMappable
+
 # Every pixel of the figure is the mean of this many by this many pixels.
 SUPERSAMPLING = 3
 # Where the light comes from, in the frame of the viewer: right, up, towards the viewer.
@@ -19,6 +26,24 @@ SMOOTHING_MM = 2.0
 SMALLEST_MM2 = 100.0
 # Flattening distorts by less than this.
 STRETCH = 5.0
+
+
+class Anatomy(NamedTuple):
+    """Files that bring one subject's voxels to the cortical surface.
+
+    Parameters
+    ----------
+    masks : dict of path
+        Regions; cortex holds all voxels, the others are outlined and named.
+    transforms : dict of list of path
+        For lh and rh, the transforms to layerB1, layerB2 and layerB3.
+    surfaces : dict of dict of path
+        For lh and rh, the files white, inflated, sulc and flat.
+    """
+
+    masks: dict
+    transforms: dict
+    surfaces: dict
 
 
 @dataclass(frozen=True)
@@ -51,7 +76,7 @@ class Hemisphere:
 
 
 @dataclass(frozen=True)
-class View:
+class Raster:
     """Which part of a hemisphere each pixel of a panel shows.
 
     Parameters
@@ -73,7 +98,7 @@ class View:
     light: np.ndarray
 
 
-def read_hemisphere(name, surfaces):
+def read_hemisphere(name: str, surfaces: dict[str, Path | str]) -> Hemisphere:
     """Read what the panels of a hemisphere need.
 
     Parameters
@@ -120,7 +145,7 @@ def _check_counts(surfaces, n_vertices, **counts):
         raise InputError(*findings)
 
 
-def drop_bridges(flat, faces, white):
+def drop_bridges(flat: np.ndarray, faces: np.ndarray, white: np.ndarray) -> np.ndarray:
     """Leave out triangles that join the two sides of a cut, which would be drawn over the map.
 
     A patch lists vertices only. Where a cut ran along edges, the triangles on it have all their
@@ -146,7 +171,7 @@ def _longest_edges(points, faces):
     return np.linalg.norm(edges, axis=2).max(axis=1)
 
 
-def orient_flat(flat, faces, white, hemi):
+def orient_flat(flat: np.ndarray, faces: np.ndarray, white: np.ndarray, hemi: str) -> np.ndarray:
     """Turn a flattened cortex so that its posterior end points to the other hemisphere.
 
     Patches come in any rotation, and some programs mirror them. The map is shown as seen from
@@ -179,7 +204,7 @@ def orient_flat(flat, faces, white, hemi):
     return flat @ turn
 
 
-def face_inflated(inflated, hemi, side):
+def face_inflated(inflated: np.ndarray, hemi: str, side: str) -> np.ndarray:
     """Turn an inflated hemisphere to the viewer.
 
     Parameters
@@ -200,7 +225,7 @@ def face_inflated(inflated, hemi, side):
     return np.stack([sign * y, z, sign * x], axis=1)
 
 
-def look(hemisphere, panel, shape, scale):
+def look(hemisphere: Hemisphere, panel: str, shape: tuple[int, ...], scale: float) -> Raster:
     """Look at a hemisphere.
 
     Parameters
@@ -215,7 +240,7 @@ def look(hemisphere, panel, shape, scale):
 
     Returns
     -------
-    View
+    Raster
     """
     if panel == "flat":
         faces, vertices = hemisphere.flat_faces, hemisphere.flat_vertices
@@ -238,7 +263,7 @@ def _look(points, faces, vertices, light, shape, scale):
     triangles = rasterise(places, points[:, 2], faces, tuple(fine))
     corners, weights = interpolation(triangles, places, faces)
     brightness = _blend(light, corners, weights)
-    return View(tuple(shape), triangles >= 0, vertices[corners], weights, brightness)
+    return Raster(tuple(shape), triangles >= 0, vertices[corners], weights, brightness)
 
 
 def _normals(points, faces):
@@ -256,7 +281,9 @@ def _blend(values, corners, weights):
     return np.einsum("ij,ij->i", values.astype(np.float32)[corners], weights)
 
 
-def paint(view, sulc, values, colours):
+def paint(
+    view: Raster, sulc: np.ndarray, values: np.ndarray, colours: ScalarMappable
+) -> np.ndarray:
     """Colour a view: vertices with a value by it, the others in grey by their sulcal depth.
 
     A pixel has a colour when more than half of its weight is on vertices with a value; they alone
@@ -264,7 +291,7 @@ def paint(view, sulc, values, colours):
 
     Parameters
     ----------
-    view : View
+    view : Raster
     sulc : float array of shape (n_vertices,)
     values : float array of shape (n_vertices,)
         NaN where nothing shall be shown.
@@ -289,7 +316,7 @@ def paint(view, sulc, values, colours):
     return _shrink(image)
 
 
-def sulcal_grey(sulc):
+def sulcal_grey(sulc: np.ndarray) -> np.ndarray:
     """Turn sulcal depth of any unit into light gyri and darker sulci with a soft edge.
 
     Parameters
@@ -314,7 +341,7 @@ def _shrink(image):
     return np.rint(np.clip(image, 0, 1) * 255).astype(np.uint8)
 
 
-def smooth_regions(hemisphere, regions):
+def smooth_regions(hemisphere: Hemisphere, regions: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Make regions from voxels drawable as outlines.
 
     Voxels leave stairs and crumbs on the surface. Regions are smoothed along it by about
@@ -370,12 +397,12 @@ def _without_crumbs(inside, links, smallest):
     return inside
 
 
-def show_field(view, field):
+def show_field(view: Raster, field: np.ndarray) -> np.ndarray:
     """Values of vertices at the figure's pixels.
 
     Parameters
     ----------
-    view : View
+    view : Raster
     field : float array of shape (n_vertices,)
 
     Returns

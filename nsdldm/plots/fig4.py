@@ -1,5 +1,7 @@
 """Figure 4: the same image, given back from the brain of every subject."""
 
+from __future__ import annotations
+
 import logging
 from functools import reduce
 from pathlib import Path
@@ -99,7 +101,7 @@ def plot_fig4(
     save_table(tsv, tabulate_shown(chosen, labelled, metric))
 
 
-def find_shared_images(images):
+def find_shared_images(images: dict[str, Path | str]) -> list[int]:
     """Find the test images of every subject.
 
     Parameters

@@ -1,6 +1,11 @@
 """Figure 5: how often the reconstruction of an image is recognised as this image's."""
 
+from __future__ import annotations
+
 import logging
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -31,6 +36,9 @@ from nsdldm.plots.style import (
 )
 from nsdldm.support.errors import Finding, InputError
 from nsdldm.support.files import save_table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 logger = logging.getLogger(__name__)
 
@@ -63,8 +71,18 @@ PLOT, LEFT, BETWEEN, RIGHT, TITLE, NAMES, TICKS, LEGEND = 52, 11, 3, 2, 6, 4.5, 
 
 
 def plot_fig5(
-    *, summaries, tables, demo, png, pdf, tsv, metrics=None, bootstrap=1000, seed=0, protocol=None
-):
+    *,
+    summaries: dict[tuple[str, ...], Path | str],
+    tables: dict[tuple[str, ...], Path | str],
+    demo: bool,
+    png: Path | str,
+    pdf: Path | str,
+    tsv: Path | str,
+    metrics: Sequence[str] | None = None,
+    bootstrap: int = 1000,
+    seed: int = 0,
+    protocol: str | None = None,
+) -> None:
     """Draw the identification accuracy of every method, by network and layer.
 
     Subjects are small symbols, their mean a large one with a 95 % confidence interval: images are
@@ -106,7 +124,13 @@ def plot_fig5(
     save_table(tsv, numbers)
 
 
-def collect_numbers(summaries, tables, metrics, bootstrap, seed):
+def collect_numbers(
+    summaries: dict[tuple[str, ...], Path | str],
+    tables: dict[tuple[str, ...], Path | str],
+    metrics: Sequence[str] | None,
+    bootstrap: int,
+    seed: int,
+) -> pd.DataFrame:
     """Gather what figure 5 shows.
 
     Parameters
@@ -161,7 +185,7 @@ def _average(method, metric, own, tables, bootstrap, seed):
     return row | {"n_images": own["n_images"].max(), "n_samples": own["n_samples"].max()}
 
 
-def bootstrap_mean(values, bootstrap, seed):
+def bootstrap_mean(values: np.ndarray, bootstrap: int, seed: int) -> tuple[float, float]:
     """Confidence interval of the mean over subjects of their means over images.
 
     Parameters
@@ -185,7 +209,7 @@ def bootstrap_mean(values, bootstrap, seed):
     return tuple(np.nanpercentile(means, [2.5, 97.5]))
 
 
-def draw_fig5(title, numbers, notes):
+def draw_fig5(title: str, numbers: pd.DataFrame, notes: list[str]) -> Figure:
     """Draw figure 5.
 
     Parameters
@@ -230,13 +254,13 @@ def draw_fig5(title, numbers, notes):
     return figure
 
 
-def find_lower_end(numbers):
+def find_lower_end(numbers: pd.DataFrame) -> float:
     """Find where the axis starts: at `LOWEST`, or below all values and their intervals."""
     lowest = numbers[["value", "ci_low"]].min().min()
     return LOWEST if lowest >= LOWEST else np.floor((lowest - 0.02) * 20) / 20
 
 
-def choose_looks(methods):
+def choose_looks(methods: Iterable[str]) -> dict[str, tuple[str, str]]:
     """Colour and shape of each method in the order they are drawn; the ceiling comes last."""
     names = [name for name in dict.fromkeys(methods) if name != CEILING]
     known = [name for name in LOOKS if name in names]

@@ -1,7 +1,11 @@
 """Figure 6: how well z, c and z_c predict each point of the cortex."""
 
+from __future__ import annotations
+
 import logging
+from pathlib import Path
 from string import ascii_lowercase
+from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib.cm import ScalarMappable
@@ -15,7 +19,7 @@ from nsdldm.plots.panels import (
     NOTE,
     draw_bar,
     draw_maps,
-    plan_row,
+    lay_out_row,
     project_masks,
     project_values,
     write_directions,
@@ -36,6 +40,11 @@ from nsdldm.plots.style import (
 )
 from nsdldm.support.files import load_table, load_volume, save_table
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from nsdldm.plots.cortex import Anatomy, Hemisphere
+
 logger = logging.getLogger(__name__)
 
 # What each feature is, and its symbol in matplotlib's mathematics and in plain text.
@@ -50,9 +59,19 @@ HEAD, ROW_TITLE, FOOT, MARGIN = 7, 6, 19, 2
 
 
 def plot_fig6(
-    *, subject, heading, maps, tables, masks, transforms, surfaces, demo, png, pdf, html, tsv
-):
-    """Draw one subject's maps of prediction accuracy, one row a feature space.
+    *,
+    subject: str,
+    heading: str,
+    maps: dict[str, Path | str],
+    tables: dict[str, Path | str],
+    anatomy: Anatomy,
+    demo: bool,
+    png: Path | str,
+    pdf: Path | str,
+    html: Path | str,
+    tsv: Path | str,
+) -> None:
+    """Draw one subject's maps of prediction accuracy, one row per feature space.
 
     Vertices are coloured where the nearest voxel at mid-depth is significant; their value is the
     mean over three depths of linear interpolation. All maps share one scale that starts at 0.
@@ -67,18 +86,15 @@ def plot_fig6(
         it.
     tables : dict of path
         For each feature, the same per voxel.
-    masks : dict of path
-        Regions; cortex holds all voxels, the others are drawn as outlines and named.
-    transforms : dict of list of path
-        For lh and rh the transforms to layerB1, layerB2, layerB3.
-    surfaces : dict of dict of path
-        For lh and rh the files white, inflated, sulc and flat.
+    anatomy : nsdldm.plots.cortex.Anatomy
     demo : bool
         Say on the figure that the data are simulated.
     png, pdf, html, tsv : path
-        Outputs: the figure, the same maps to turn by hand, and their summary by region with the
-        columns subject, feature, roi, median_r, median_ceiling, n_voxels, share_significant.
+        Outputs: the figure, an interactive page with the same maps, and their summary by region
+        with the columns subject, feature, roi, median_r, median_ceiling, n_voxels and
+        share_significant.
     """
+    masks, transforms, surfaces = anatomy
     hemispheres = {hemi: read_hemisphere(hemi, surfaces[hemi]) for hemi in HEMISPHERES}
     accuracy = {feature: _project_map(path, transforms) for feature, path in maps.items()}
     regions = {hemi: project_masks(masks, transforms[hemi]) for hemi in HEMISPHERES}
@@ -120,7 +136,14 @@ def _plain(feature):
     return f"{words} {symbol}".strip()
 
 
-def draw_fig6(title, counts, hemispheres, accuracy, regions, limit):
+def draw_fig6(
+    title: str,
+    counts: dict[str, str],
+    hemispheres: dict[str, Hemisphere],
+    accuracy: dict[str, dict[str, np.ndarray]],
+    regions: dict[str, dict[str, np.ndarray]],
+    limit: float,
+) -> Figure:
     """Draw figure 6 from values of vertices.
 
     Parameters
@@ -141,16 +164,16 @@ def draw_fig6(title, counts, hemispheres, accuracy, regions, limit):
     -------
     matplotlib Figure
     """
-    plan = plan_row(hemispheres, pixels(WIDTH_MM) - 2 * pixels(MARGIN))
-    pitch = pixels(ROW_TITLE) + plan.height
+    layout = lay_out_row(hemispheres, pixels(WIDTH_MM) - 2 * pixels(MARGIN))
+    pitch = pixels(ROW_TITLE) + layout.height
     height = pixels(HEAD) + len(accuracy) * pitch + pixels(FOOT)
     figure = new_figure(pixels(WIDTH_MM), height)
     tops = [pixels(HEAD) + row * pitch for row in range(len(accuracy))]
     colours = ScalarMappable(Normalize(0, limit), ACCURACY)
     places = [(pixels(MARGIN), top + pixels(ROW_TITLE)) for top in tops]
-    draw_maps(figure, hemispheres, regions, plan, places, list(accuracy.values()), colours)
+    draw_maps(figure, hemispheres, regions, layout, places, list(accuracy.values()), colours)
     _write_titles(figure, title, counts, tops)
-    _draw_foot(figure, colours, plan, tops[-1] + pitch)
+    _draw_foot(figure, colours, layout, tops[-1] + pitch)
     return figure
 
 
@@ -166,10 +189,10 @@ def _write_titles(figure, title, counts, tops):
         write(figure, right, middle, count, size=SMALL, color=FAINT, ha="right", va="center")
 
 
-def _draw_foot(figure, colours, plan, top):
+def _draw_foot(figure, colours, layout, top):
     """Draw directions under the flat maps, the colour bar and the note."""
     middle = pixels(WIDTH_MM) // 2
-    write_directions(figure, plan, pixels(MARGIN), top + pixels(1.5))
+    write_directions(figure, layout, pixels(MARGIN), top + pixels(1.5))
     style = {"size": SMALL, "color": FAINT, "ha": "center", "va": "center"}
     write(figure, middle, top + pixels(FOOT - 1.5), NOTE, **style)
     draw_bar(figure, colours, middle, top + pixels(5), MEASURE.format(r="$r$"))

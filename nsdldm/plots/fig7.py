@@ -1,8 +1,13 @@
 """Figures 7 and 8: what z and z_c each predict of the cortex that the other does not."""
 
+from __future__ import annotations
+
 import logging
+from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from string import ascii_lowercase
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -19,7 +24,7 @@ from nsdldm.plots.panels import (
     draw_bar,
     draw_maps,
     fill_volume,
-    plan_block,
+    lay_out_block,
     project_masks,
     project_values,
     write_directions,
@@ -50,6 +55,11 @@ from nsdldm.plots.trends import (
 from nsdldm.support.errors import Finding, InputError
 from nsdldm.support.files import load_array, load_mask, save_table
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from nsdldm.plots.cortex import Anatomy, Hemisphere
+
 logger = logging.getLogger(__name__)
 
 MEASURE = "Unique variance ({r} of both minus {r} without the space, held-out images)"
@@ -59,6 +69,7 @@ KINDS = {
     "s": "After {percent:.0f} % of the denoising steps",
 }
 RANKS = {"n": ("Low", "Middle", "High"), "s": ("Early", "Middle", "Late")}
+FIGURES = {"n": 7, "s": 8}
 # Strips around the maps, gaps, the margin and the pictures, in millimetres.
 HEAD, ROW_TITLE, FOOT, GAP, MARGIN, PICTURE = 11.5, 6, 19.5, 3, 2, 15
 # Lines of regions below the maps: all of it, the plots, and what is left of and below them.
@@ -74,7 +85,7 @@ COUNTS = (
 )
 
 
-def name_rows(pairs):
+def name_rows(pairs: Sequence[str]) -> list[str]:
     """Title the rows of the figure.
 
     Parameters
@@ -100,42 +111,33 @@ def name_rows(pairs):
 
 def plot_unique_variance(
     *,
-    subject,
-    figure,
-    tables,
-    masks,
-    transforms,
-    surfaces,
-    drawn,
-    demo,
-    png,
-    pdf,
-    html,
-    tsv,
-    pictures=None,
-):
-    """Draw the unique variance of two feature spaces, one row a noise level or denoising step.
+    subject: str,
+    tables: dict[str, Path | str],
+    anatomy: Anatomy,
+    drawn: str,
+    demo: bool,
+    png: Path | str,
+    pdf: Path | str,
+    html: Path | str,
+    tsv: Path | str,
+    pictures: Path | str | None = None,
+) -> None:
+    """Draw the unique variance of two feature spaces, one row per noise level or denoising step.
 
-    A space's unique variance is the variance that the joint model explains (R² on held-out images)
-    less that of the other space alone. All maps share one scale that starts at 0. Below them, means
-    over regions are drawn with those of the controls of z_c.
+    A space's unique variance is the variance that the joint model explains (R² on test images)
+    minus that of the other space alone. All maps share one scale that starts at 0. Below them, the
+    means over each region are drawn, together with those of the controls of z_c. Noise levels are
+    figure 7, denoising steps figure 8.
 
     Parameters
     ----------
     subject : str
-    figure : int
-        Number of the figure: 7 for noise levels, 8 for denoising steps.
     tables : dict of path
-        For each pair such as z+zc-n060, in the order of the rows, the table of its joint model with
-        a row a voxel: i, j, k, r, significant, tested, ceiling, unique_{space} and
+        For each pair such as z+zc-n060, in the order of the rows, the table of its joint model,
+        with a row per voxel: i, j, k, r, significant, tested, ceiling, unique_{space} and
         significant_{space}.
         Pairs such as z+zc-n060-empty and z+zc-n060-linear are controls, which have no maps.
-    masks : dict of path
-        Regions; cortex holds all voxels, the others are drawn as outlines and named.
-    transforms : dict of list of path
-        For lh and rh the transforms to layerB1, layerB2, layerB3.
-    surfaces : dict of dict of path
-        For lh and rh the files white, inflated, sulc and flat.
+    anatomy : nsdldm.plots.cortex.Anatomy
     drawn : {"unique", "joint"}
         Colour vertices where the nearest voxel at mid-depth has significant unique variance of that
         space, or wherever both spaces together predict it and unique variance is above 0; with few
@@ -144,8 +146,8 @@ def plot_unique_variance(
     demo : bool
         Say on the figure that the data are simulated.
     png, pdf, html, tsv : path
-        Outputs: the figure, the same maps to turn by hand, and their summary by region with the
-        columns of `summarize_unique`.
+        Outputs: the figure, an interactive page with the same maps, and their summary by region
+        with the columns of `summarize_unique`.
     pictures : path, optional
         ``.npy`` of uint8 (n_rows, n_images, height, width, 3): z_c of some images as decoded by the
         autoencoder, in the order of `tables`. The first `MOST_PICTURES` are drawn.
@@ -155,6 +157,7 @@ def plot_unique_variance(
     InputError
         A table lacks a column, or the pictures have another shape.
     """
+    masks, transforms, surfaces = anatomy
     every = {pair: read_columns(path, _columns(pair)) for pair, path in tables.items()}
     read = {pair: table for pair, table in every.items() if not split_control(pair)[1]}
     strip = None if pictures is None else _read_strip(pictures, len(read))
@@ -175,13 +178,18 @@ def plot_unique_variance(
     save_table(tsv, summary)
     write_page(
         html,
-        title=f"Figure {figure}: {title}",
+        title=f"Figure {FIGURES[find_kind(next(iter(read)))]}: {title}",
         note=f"{MEASURE.format(r='R²')}. {note}",
         hemispheres=hemispheres,
         maps=_name_maps(maps),
         limit=limit,
         shades=UNIQUE,
     )
+
+
+def find_kind(pair: str) -> str:
+    """Which series a pair belongs to: "n" for noise levels, "s" for denoising steps."""
+    return parse_space(parse_pair(pair)[1])[1]
 
 
 def _columns(pair):
@@ -228,7 +236,9 @@ def _name_maps(maps):
     }
 
 
-def summarize_unique(subject, tables, masks):
+def summarize_unique(
+    subject: str, tables: dict[str, pd.DataFrame], masks: dict[str, Path | str]
+) -> pd.DataFrame:
     """Summarise the unique variance of one subject by region.
 
     Parameters
@@ -266,7 +276,17 @@ def summarize_unique(subject, tables, masks):
     return pd.DataFrame(rows)
 
 
-def draw_unique(title, counts, hemispheres, maps, regions, limit, note, summary, strip=None):
+def draw_unique(
+    title: str,
+    counts: dict[str, list[str]],
+    hemispheres: dict[str, Hemisphere],
+    maps: dict[str, dict[str, dict[str, np.ndarray]]],
+    regions: dict[str, dict[str, np.ndarray]],
+    limit: float,
+    note: str,
+    summary: pd.DataFrame,
+    strip: np.ndarray | None = None,
+) -> Figure:
     """Draw figure 7 or 8 from values of vertices.
 
     Parameters
@@ -294,21 +314,21 @@ def draw_unique(title, counts, hemispheres, maps, regions, limit, note, summary,
     """
     margin, gap = pixels(MARGIN), pixels(GAP)
     start = margin + (0 if strip is None else pixels(PICTURE) + gap)
-    plan = plan_block(hemispheres, (pixels(WIDTH_MM) - margin - start - gap) // 2)
-    lefts = (start, start + plan.width + gap)
-    pitch = pixels(ROW_TITLE) + plan.height + pixels(1)
+    layout = lay_out_block(hemispheres, (pixels(WIDTH_MM) - margin - start - gap) // 2)
+    lefts = (start, start + layout.width + gap)
+    pitch = pixels(ROW_TITLE) + layout.height + pixels(1)
     tops = [pixels(HEAD) + row * pitch for row in range(len(maps))]
     bottom = tops[-1] + pitch
     figure = new_figure(pixels(WIDTH_MM), bottom + pixels(FOOT + LINES))
     places = [(left, top + pixels(ROW_TITLE)) for top in tops for left in lefts]
     colours = ScalarMappable(Normalize(0, limit), UNIQUE)
     shown = [values for row in maps.values() for values in row.values()]
-    draw_maps(figure, hemispheres, regions, plan, places, shown, colours)
-    _write_heads(figure, title, list(maps), lefts, plan, strip is not None)
-    _write_rows(figure, counts, tops, lefts, plan)
+    draw_maps(figure, hemispheres, regions, layout, places, shown, colours)
+    _write_heads(figure, title, list(maps), lefts, layout, strip is not None)
+    _write_rows(figure, counts, tops, lefts, layout)
     if strip is not None:
         _draw_strip(figure, strip, [top + pixels(ROW_TITLE) for top in tops])
-    _draw_foot(figure, colours, plan, lefts, bottom, note)
+    _draw_foot(figure, colours, layout, lefts, bottom, note)
     _draw_lines(figure, summary, bottom + pixels(FOOT), ascii_lowercase[len(maps)])
     return figure
 
@@ -333,8 +353,7 @@ def _list_lines(summary):
 def _draw_lines(figure, summary, top, letter):
     """Draw means over regions, one plot a region, with the controls as thin lines."""
     lines = _list_lines(summary)
-    kind = parse_space(parse_pair(summary["pair"].iloc[0])[1])[1]
-    heading, label = AXES[SERIES[kind]]
+    heading, label = AXES[SERIES[find_kind(summary["pair"].iloc[0])]]
     middle = top + pixels(1.5)
     write(figure, pixels(MARGIN), middle, letter, size=LARGE, weight="bold", va="center")
     text = f"{heading}, mean over each region"
@@ -370,7 +389,7 @@ def _draw_region(axes, lines, looks):
     dress(axes, sorted(set(lines["level"])))
 
 
-def _write_heads(figure, title, pairs, lefts, plan, decoded):
+def _write_heads(figure, title, pairs, lefts, layout, decoded):
     """Write the figure's title and what each column shows."""
     write(figure, pixels(MARGIN), pixels(1.5), title, size=LARGE, weight="bold", va="top")
     style = {"size": NORMAL, "weight": "bold", "ha": "center", "va": "center"}
@@ -378,7 +397,7 @@ def _write_heads(figure, title, pairs, lefts, plan, decoded):
     spaces = parse_pair(pairs[0])
     for left, space in zip(lefts, spaces, strict=True):
         text = f"Unique to {symbol(space)}"
-        write(figure, left + plan.width // 2, middle, text, **style)
+        write(figure, left + layout.width // 2, middle, text, **style)
     if decoded:
         # Along the way the latent is not yet z_c.
         series = parse_space(spaces[1])[1]
@@ -386,7 +405,7 @@ def _write_heads(figure, title, pairs, lefts, plan, decoded):
         write(figure, pixels(MARGIN), middle, text, **style | {"ha": "left"})
 
 
-def _write_rows(figure, counts, tops, lefts, plan):
+def _write_rows(figure, counts, tops, lefts, layout):
     """Write the rows' titles at the left and the small print at the right of each map."""
     titles = name_rows(list(counts))
     for letter, text, small, top in zip(
@@ -397,7 +416,7 @@ def _write_rows(figure, counts, tops, lefts, plan):
         write(figure, left + pixels(4), middle, text, size=NORMAL, va="center")
         style = {"size": SMALL, "color": FAINT, "ha": "right", "va": "center"}
         for start, count in zip(lefts, small, strict=True):
-            write(figure, start + plan.width, middle, count, **style)
+            write(figure, start + layout.width, middle, count, **style)
 
 
 def _draw_strip(figure, strip, tops):
@@ -409,11 +428,11 @@ def _draw_strip(figure, strip, tops):
             show(figure, pixels(MARGIN), down, fit_picture(picture, side))
 
 
-def _draw_foot(figure, colours, plan, lefts, top, note):
+def _draw_foot(figure, colours, layout, lefts, top, note):
     """Draw directions under the lowest flat maps, the colour bar and the note."""
     middle = pixels(WIDTH_MM) // 2
     for left in lefts:
-        write_directions(figure, plan, left, top + pixels(1))
+        write_directions(figure, layout, left, top + pixels(1))
     style = {"size": SMALL, "color": FAINT, "ha": "center", "va": "center"}
     write(figure, middle, top + pixels(FOOT - 2.2), note, **style)
     draw_bar(figure, colours, middle, top + pixels(5), MEASURE.format(r="$R^2$"))

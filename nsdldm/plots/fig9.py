@@ -1,9 +1,13 @@
 """Figure 9: which block of the U-Net predicts each voxel best, at several denoising steps."""
 
+from __future__ import annotations
+
 import logging
 from functools import partial
 from html import escape
+from pathlib import Path
 from string import ascii_lowercase
+from typing import TYPE_CHECKING
 
 import matplotlib as mpl
 import numpy as np
@@ -20,7 +24,7 @@ from nsdldm.nsd.layout import HEMISPHERES
 from nsdldm.nsd.surfaces import project
 from nsdldm.plots.cortex import read_hemisphere, sulcal_grey
 from nsdldm.plots.page import join_hemispheres, write_views
-from nsdldm.plots.panels import draw_maps, fill_volume, plan_row, project_masks, write_directions
+from nsdldm.plots.panels import draw_maps, fill_volume, lay_out_row, project_masks, write_directions
 from nsdldm.plots.pictures import DEMO, place, read_columns, write
 from nsdldm.plots.style import (
     FAINT,
@@ -35,6 +39,11 @@ from nsdldm.plots.style import (
 )
 from nsdldm.support.errors import Finding, InputError
 from nsdldm.support.files import load_mask, save_table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from nsdldm.plots.cortex import Anatomy, Hemisphere
 
 logger = logging.getLogger(__name__)
 
@@ -58,22 +67,20 @@ HEAD, ROW_TITLE, FOOT, GAP, MARGIN, BARS, NAMES, AXIS = 7, 6, 16, 4, 2, 30, 20, 
 
 def plot_fig9(
     *,
-    subject,
-    blocks,
-    tables,
-    errors,
-    masks,
-    transforms,
-    surfaces,
-    repeats,
-    seed,
-    demo,
-    png,
-    pdf,
-    html,
-    tsv,
-):
-    """Draw the best-predicting block of each voxel, one row a denoising step.
+    subject: str,
+    blocks: list[str],
+    tables: dict[str, Path | str],
+    errors: dict[str, Path | str],
+    anatomy: Anatomy,
+    repeats: int,
+    seed: int,
+    demo: bool,
+    png: Path | str,
+    pdf: Path | str,
+    html: Path | str,
+    tsv: Path | str,
+) -> None:
+    """Draw the block that predicts each voxel best, one row per denoising step.
 
     Vertices take the value of the nearest voxel at mid-depth.
 
@@ -83,31 +90,27 @@ def plot_fig9(
     blocks : list of str
         Names of the blocks in the order of the network, which is that of their numbers.
     tables : dict of path
-        For each share of the denoising steps (0 to 1) a table with a row a voxel: i, j, k, winner
-        (number of the block from 0), significant (that it predicts) and clear (better than the
-        second best).
+        For each share of the denoising steps (0 to 1), a table with a row per voxel: i, j, k,
+        winner (index of the block, from 0), significant (whether it predicts the voxel) and clear
+        (whether it is better than the second best).
     errors : dict of path
         For each share the errors that `nsdldm.encoding.blocks.choose_blocks` writes.
-    masks : dict of path
-        Regions; cortex holds all voxels, the others are drawn as outlines, named and counted.
-    transforms : dict of list of path
-        For lh and rh the transforms to layerB1, layerB2, layerB3.
-    surfaces : dict of dict of path
-        For lh and rh the files white, inflated, sulc and flat.
+    anatomy : nsdldm.plots.cortex.Anatomy
     repeats, seed : int
         Of the bootstrap over images.
     demo : bool
         Say on the figure that the data are simulated.
     png, pdf, html, tsv : path
-        Outputs: the figure, the same maps to turn by hand, and the numbers drawn: what
-        `count_winners` returns, and on the row of a region's best block on average its lead over
-        the second best, with its interval, as `summarise_regions` names them.
+        Outputs: the figure, an interactive page with the same maps, and the numbers drawn: what
+        `count_winners` returns, and in the row of a region's best block on average its lead over
+        the second best with its interval, named as by `summarise_regions`.
 
     Raises
     ------
     InputError
-        A table lacks a column, or names a block that there is not.
+        A table lacks a column, or names a block that does not exist.
     """
+    masks, transforms, surfaces = anatomy
     read = {share: _read(path, blocks) for share, path in tables.items()}
     shape = load_mask(masks["cortex"]).shape
     hemispheres = {hemi: read_hemisphere(hemi, surfaces[hemi]) for hemi in HEMISPHERES}
@@ -155,7 +158,9 @@ def _project_winner(table, n_blocks, shape, transforms):
     return {hemi: project(volume, layers, "nearest") for hemi, layers in transforms.items()}
 
 
-def count_winners(subject, tables, masks, blocks):
+def count_winners(
+    subject: str, tables: dict[str, pd.DataFrame], masks: dict[str, Path | str], blocks: list[str]
+) -> pd.DataFrame:
     """Count the voxels of each region that each block predicts best.
 
     Parameters
@@ -187,7 +192,7 @@ def count_winners(subject, tables, masks, blocks):
     return pd.DataFrame(rows)
 
 
-def choose_colours(n_blocks):
+def choose_colours(n_blocks: int) -> ScalarMappable:
     """One colour a block, dark to bright, and a pale one of each.
 
     Parameters
@@ -206,7 +211,14 @@ def choose_colours(n_blocks):
     return ScalarMappable(norm, ListedColormap(np.vstack([full, pale])))
 
 
-def draw_fig9(title, blocks, counts, hemispheres, maps, regions):
+def draw_fig9(
+    title: str,
+    blocks: list[str],
+    counts: pd.DataFrame,
+    hemispheres: dict[str, Hemisphere],
+    maps: dict[str, dict[str, np.ndarray]],
+    regions: dict[str, dict[str, np.ndarray]],
+) -> Figure:
     """Draw figure 9 from values of vertices.
 
     Parameters
@@ -229,14 +241,14 @@ def draw_fig9(title, blocks, counts, hemispheres, maps, regions):
     """
     width, margin = pixels(WIDTH_MM), pixels(MARGIN)
     right = pixels(BARS) + pixels(NAMES) + pixels(GAP)
-    plan = plan_row(hemispheres, width - 2 * margin - right)
-    pitch = pixels(ROW_TITLE) + plan.height + pixels(AXIS)
+    layout = lay_out_row(hemispheres, width - 2 * margin - right)
+    pitch = pixels(ROW_TITLE) + layout.height + pixels(AXIS)
     tops = [pixels(HEAD) + row * pitch for row in range(len(maps))]
     figure = new_figure(width, tops[-1] + pitch + pixels(FOOT))
     colours = choose_colours(len(blocks))
     places = [(margin, top + pixels(ROW_TITLE)) for top in tops]
     draw_maps(
-        figure, hemispheres, regions, plan, places, list(maps.values()), colours, classes=True
+        figure, hemispheres, regions, layout, places, list(maps.values()), colours, classes=True
     )
     write(figure, margin, pixels(1.5), title, size=LARGE, weight="bold", va="top")
     drawn = counts[counts["roi"] != "cortex"]
@@ -245,12 +257,17 @@ def draw_fig9(title, blocks, counts, hemispheres, maps, regions):
     for letter, (share, top) in zip(ascii_lowercase, zip(maps, tops, strict=True), strict=False):
         _write_row(figure, top, letter, share, *totals.loc[share])
         # The last number of the axis may stand out to the right by half its width.
-        box = width - margin - pixels(BARS), top + pixels(ROW_TITLE), pixels(BARS - 2), plan.height
+        box = (
+            width - margin - pixels(BARS),
+            top + pixels(ROW_TITLE),
+            pixels(BARS - 2),
+            layout.height,
+        )
         axes = figure.add_axes(place(figure, *box))
         _draw_bars(axes, drawn[drawn["share"] == share], colours, highest)
         if top == tops[-1]:
             axes.set_xlabel("Significant voxels", labelpad=2)
-    _draw_foot(figure, blocks, colours, plan, tops[-1] + pitch - pixels(AXIS))
+    _draw_foot(figure, blocks, colours, layout, tops[-1] + pitch - pixels(AXIS))
     return figure
 
 
@@ -301,9 +318,9 @@ def _name_region(roi, counts):
     return f"{roi}: {row['block']}\n{text}"
 
 
-def _draw_foot(figure, blocks, colours, plan, top):
+def _draw_foot(figure, blocks, colours, layout, top):
     """Draw directions under the lowest flat map, the names of the blocks and the notes."""
-    write_directions(figure, plan, pixels(MARGIN), top + pixels(1.5))
+    write_directions(figure, layout, pixels(MARGIN), top + pixels(1.5))
     middle = pixels(WIDTH_MM) // 2
     axes = figure.add_axes(place(figure, 0, top + pixels(11.5), pixels(WIDTH_MM), 1))
     axes.set_axis_off()
@@ -330,7 +347,13 @@ def _draw_foot(figure, blocks, colours, plan, top):
         write(figure, middle, top + pixels(16.5 + 3 * number), note, **style)
 
 
-def write_classes(path, title, hemispheres, maps, blocks):
+def write_classes(
+    path: Path | str,
+    title: str,
+    hemispheres: dict[str, Hemisphere],
+    maps: dict[str, dict[str, np.ndarray]],
+    blocks: list[str],
+) -> None:
     """Write maps of classes on both inflated hemispheres as one HTML page that needs no network.
 
     Parameters

@@ -1,5 +1,7 @@
 """One page with every test image and its reconstructions."""
 
+from __future__ import annotations
+
 import base64
 import json
 import logging
@@ -135,7 +137,16 @@ def write_gallery(
         logger.info("%d of %d samples, %.1f MB", kept, most, stream.tell() / MEGABYTE)
 
 
-def collect_page(subjects, methods, samples, tables, images, captions, best_by, pixels):
+def collect_page(
+    subjects: list[str],
+    methods: list[str],
+    samples: dict[tuple[str, ...], Path | str],
+    tables: dict[tuple[str, ...], Path | str],
+    images: dict[str, Path | str],
+    captions: Sequence[str | Path],
+    best_by: str,
+    pixels: int,
+) -> tuple[dict, dict[str, dict[str, list[int]]]]:
     """Gather all that the page holds besides pictures.
 
     Parameters

@@ -1,7 +1,11 @@
 """All subjects together: accuracy of each feature space, and trends of unique variance."""
 
+from __future__ import annotations
+
 import logging
+from pathlib import Path
 from string import ascii_lowercase
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -32,6 +36,10 @@ from nsdldm.plots.trends import (
 )
 from nsdldm.support.files import save_table
 
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
 logger = logging.getLogger(__name__)
 
 # What a variant's name says to readers.
@@ -43,7 +51,15 @@ LEFT, RIGHT, TITLE, HEADING, PLOT, TICKS, BETWEEN, LEGEND = 15, 2, 7, 6.5, 34, 1
 NAMES = 12  # heading, regions and slopes above a plot of trends
 
 
-def plot_group(*, table, left_out, demo, png, pdf, tsv):
+def plot_group(
+    *,
+    table: Path | str,
+    left_out: list[str],
+    demo: bool,
+    png: Path | str,
+    pdf: Path | str,
+    tsv: Path | str,
+) -> None:
     """Draw r by region and space, and unique variance by noise level and denoising step.
 
     Parameters
@@ -72,7 +88,7 @@ def plot_group(*, table, left_out, demo, png, pdf, tsv):
     save_table(tsv, numbers)
 
 
-def draw_group(numbers, demo):
+def draw_group(numbers: pd.DataFrame, demo: bool) -> Figure:
     """Draw the group figure.
 
     Parameters

@@ -1,5 +1,9 @@
 """Outlines of regions on a view of the cortex, and their names."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import numpy as np
 from contourpy import contour_generator
 from matplotlib.collections import LineCollection
@@ -7,6 +11,9 @@ from matplotlib.patheffects import Normal
 from scipy.ndimage import distance_transform_edt, uniform_filter
 
 from nsdldm.plots.style import INK, SMALL, halo
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 LINE, RIM = 0.6, 1.5  # points
 # In pixels of the figure: room around a name, and steps in which places are tried.
@@ -16,7 +23,7 @@ SHORTEST = 25
 DETOUR = 4
 
 
-def trace(image):
+def trace(image: np.ndarray) -> list[np.ndarray]:
     """Find the outline of a region.
 
     Parameters
@@ -37,7 +44,7 @@ def trace(image):
     ]
 
 
-def draw_outlines(axes, lines):
+def draw_outlines(axes: Axes, lines: list[np.ndarray]) -> None:
     """Draw thin dark lines with a white rim, legible on colours and greys.
 
     Parameters
@@ -51,7 +58,9 @@ def draw_outlines(axes, lines):
     axes.add_collection(LineCollection(lines, joinstyle="round", **style), autolim=False)
 
 
-def name_regions(axes, images, names, taken):
+def name_regions(
+    axes: Axes, images: dict[str, np.ndarray], names: set[str], taken: np.ndarray
+) -> set[str]:
     """Name regions where there is room, each with a thin line to where it is widest.
 
     Parameters
@@ -94,7 +103,7 @@ def _point(axes, text, anchor):
     axes.plot(*anchor[::-1], "o", markersize=2, color=INK, markeredgecolor="white", mew=0.3)
 
 
-def innermost(inside):
+def innermost(inside: np.ndarray) -> tuple[int, ...]:
     """Find the point of a region that is farthest from its edge.
 
     Parameters
@@ -110,7 +119,9 @@ def innermost(inside):
     return tuple(int(place) for place in np.unravel_index(np.argmax(depth), depth.shape))
 
 
-def find_room(free, size, anchor, crossed):
+def find_room(
+    free: np.ndarray, size: tuple[int, int], anchor: tuple[int, int], crossed: np.ndarray
+) -> tuple[int, int]:
     """Find where a box fits into free pixels near a point and without detours.
 
     Parameters

@@ -1,7 +1,11 @@
 """One self-contained page with maps to turn by hand."""
 
+from __future__ import annotations
+
 import warnings
 from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from nilearn.plotting import view_surf
@@ -9,6 +13,11 @@ from nilearn.plotting import view_surf
 from nsdldm.plots.cortex import sulcal_grey
 from nsdldm.plots.style import ACCURACY
 from nsdldm.support.files import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.colors import Colormap
+
+    from nsdldm.plots.cortex import Hemisphere
 
 # Keeps a page below 20 MB for the native surfaces of the release.
 SPACING_MM = 2.0
@@ -20,7 +29,16 @@ iframe { border: 1px solid #ddd; width: 100%; height: 34em; }
 """
 
 
-def write_page(path, *, title, note, hemispheres, maps, limit, shades=ACCURACY):
+def write_page(
+    path: Path | str,
+    *,
+    title: str,
+    note: str,
+    hemispheres: dict[str, Hemisphere],
+    maps: dict[str, dict[str, np.ndarray]],
+    limit: float,
+    shades: str | Colormap = ACCURACY,
+) -> None:
     """Write the maps on both inflated hemispheres as one HTML page that needs no network.
 
     Parameters
@@ -45,7 +63,7 @@ def write_page(path, *, title, note, hemispheres, maps, limit, shades=ACCURACY):
     write_views(path, title, f"<p>{escape(note)}</p>", views)
 
 
-def write_views(path, title, introduction, views):
+def write_views(path: Path | str, title: str, introduction: str, views: dict[str, str]) -> None:
     """Write pages of single maps as one page.
 
     Parameters
@@ -70,7 +88,9 @@ def write_views(path, title, introduction, views):
         )
 
 
-def join_hemispheres(hemispheres):
+def join_hemispheres(
+    hemispheres: dict[str, Hemisphere],
+) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
     """Put both inflated hemispheres side by side as one mesh, thinned to `SPACING_MM`.
 
     Parameters
@@ -97,7 +117,9 @@ def join_hemispheres(hemispheres):
     return np.concatenate(coords), np.concatenate(faces), chosen
 
 
-def thin_mesh(coords, faces, spacing):
+def thin_mesh(
+    coords: np.ndarray, faces: np.ndarray, spacing: float
+) -> tuple[np.ndarray, np.ndarray]:
     """Keep one vertex of each cube of a grid, and the triangles that remain.
 
     Parameters

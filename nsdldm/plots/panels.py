@@ -1,6 +1,11 @@
 """Maps of both hemispheres, inflated and flat, arranged in a figure: what figures 6 to 9 share."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,6 +16,13 @@ from nsdldm.plots.pictures import place, show, write
 from nsdldm.plots.style import FAINT, LARGE, SMALL, pixels
 from nsdldm.support.files import load_mask
 
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.figure import Figure
+
+    from nsdldm.plots.cortex import Hemisphere, Raster
+
 GAP = 2  # millimetres between panels
 # Lower panels have their names below, where the cortex cannot come in their way.
 ROOMY = 18
@@ -19,7 +31,7 @@ NOTE = "Colour: significant after correction for the false discovery rate. Grey:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Layout:
     """Where the six panels of one map lie.
 
     Parameters
@@ -48,8 +60,8 @@ def _extents(hemispheres):
     return np.max(flats, axis=0), np.max(sides, axis=0)
 
 
-def plan_row(hemispheres, width):
-    """Plan a map whose flat panels lie between the inflated ones, as high as two of these.
+def lay_out_row(hemispheres: dict[str, Hemisphere], width: int) -> Layout:
+    """Lay out a map whose flat panels lie between the inflated ones, as high as two of these.
 
     Parameters
     ----------
@@ -60,7 +72,7 @@ def plan_row(hemispheres, width):
 
     Returns
     -------
-    Plan
+    Layout
     """
     (flat_width, flat_height), (across, up) = _extents(hemispheres)
     gap = pixels(GAP)
@@ -80,20 +92,20 @@ def plan_row(hemispheres, width):
     }
     scales = {"flat": flat, "lateral": inflated, "medial": inflated}
     sizes = {"flat": (tall, wide), "lateral": side, "medial": side}
-    return Plan(scales, sizes, corners, width, tall)
+    return Layout(scales, sizes, corners, width, tall)
 
 
-def plan_block(hemispheres, width):
-    """Plan a map whose four inflated panels stand in a line above the flat ones.
+def lay_out_block(hemispheres: dict[str, Hemisphere], width: int) -> Layout:
+    """Lay out a map whose four inflated panels stand in a line above the flat ones.
 
     Parameters
     ----------
     hemispheres, width
-        As `plan_row`.
+        As `lay_out_row`.
 
     Returns
     -------
-    Plan
+    Layout
     """
     (flat_width, flat_height), (across, up) = _extents(hemispheres)
     gap = pixels(GAP)
@@ -112,10 +124,19 @@ def plan_block(hemispheres, width):
     }
     scales = {"flat": flat, "lateral": inflated, "medial": inflated}
     sizes = {"flat": (tall, wide), "lateral": side, "medial": side}
-    return Plan(scales, sizes, corners, width, top + tall)
+    return Layout(scales, sizes, corners, width, top + tall)
 
 
-def draw_maps(figure, hemispheres, regions, plan, places, maps, colours, classes=False):
+def draw_maps(
+    figure: Figure,
+    hemispheres: dict[str, Hemisphere],
+    regions: dict[str, dict[str, np.ndarray]],
+    layout: Layout,
+    places: Sequence[tuple[int, int]],
+    maps: Sequence[dict[str, np.ndarray]],
+    colours: ScalarMappable,
+    classes: bool = False,
+) -> None:
     """Draw maps that share their views, colours and outlines.
 
     Regions are named, and panels labelled, on the first map only.
@@ -127,7 +148,7 @@ def draw_maps(figure, hemispheres, regions, plan, places, maps, colours, classes
         lh and rh.
     regions : dict of dict of bool array of shape (n_vertices,)
         For each hemisphere the regions to outline.
-    plan : Plan
+    layout : Layout
     places : sequence of (int, int)
         Left and top of each map in pixels from the figure's upper left corner.
     maps : sequence of dict of float array of shape (n_vertices,)
@@ -140,8 +161,8 @@ def draw_maps(figure, hemispheres, regions, plan, places, maps, colours, classes
     for hemi, hemisphere in hemispheres.items():
         fields = smooth_regions(hemisphere, regions[hemi])
         values = [pair[hemi] for pair in maps]
-        for panel, (left, top) in plan.corners[hemi].items():
-            view = look(hemisphere, panel, plan.sizes[panel], plan.scales[panel])
+        for panel, (left, top) in layout.corners[hemi].items():
+            view = look(hemisphere, panel, layout.sizes[panel], layout.scales[panel])
             shown = {name: show_field(view, field) for name, field in fields.items()}
             lines = [line for image in shown.values() for line in trace(image)]
             axes = []
@@ -156,18 +177,18 @@ def draw_maps(figure, hemispheres, regions, plan, places, maps, colours, classes
             _label_panel(axes[0], hemi, panel)
 
 
-def snap(view, values):
+def snap(view: Raster, values: np.ndarray) -> Raster:
     """Let each pixel that `paint` would colour show one vertex alone, the nearest with a value.
 
     Parameters
     ----------
-    view : View
+    view : Raster
     values : float array of shape (n_vertices,)
         Classes; NaN where there is none.
 
     Returns
     -------
-    View
+    Raster
         Pixels that stay grey are as before.
     """
     known = np.isfinite(values)[view.corners]
@@ -190,24 +211,32 @@ def _label_panel(axes, hemi, panel):
     axes.text(outer, down, text, transform=axes.transAxes, ha=align, va=rest, **style)
 
 
-def write_directions(figure, plan, left, top):
+def write_directions(figure: Figure, layout: Layout, left: int, top: int) -> None:
     """Write under the flat panels of a map where its ends lie in the brain.
 
     Parameters
     ----------
     figure : matplotlib Figure
-    plan : Plan
+    layout : Layout
     left, top : int
         Left edge of the map, and the middle of the writing, in pixels.
     """
-    middle, reach = left + plan.width // 2, plan.sizes["flat"][1]
+    middle, reach = left + layout.width // 2, layout.sizes["flat"][1]
     style = {"size": SMALL, "color": FAINT, "va": "center"}
     for side, align in ((-1, "left"), (1, "right")):
         write(figure, middle + side * reach, top, "anterior", ha=align, **style)
     write(figure, middle, top, "posterior", ha="center", **style)
 
 
-def draw_bar(figure, colours, middle, top, label, width=56, height=2.4):
+def draw_bar(
+    figure: Figure,
+    colours: ScalarMappable,
+    middle: int,
+    top: int,
+    label: str,
+    width: float = 56,
+    height: float = 2.4,
+) -> None:
     """Draw a horizontal colour bar whose scale goes on beyond its upper end.
 
     Parameters
@@ -227,7 +256,7 @@ def draw_bar(figure, colours, middle, top, label, width=56, height=2.4):
     axes.locator_params(nbins=6)
 
 
-def project_masks(masks, layers):
+def project_masks(masks: dict[str, Path | str], layers: list[Path | str]) -> dict[str, np.ndarray]:
     """Bring regions to the vertices of one hemisphere.
 
     Parameters
@@ -248,7 +277,7 @@ def project_masks(masks, layers):
     }
 
 
-def fill_volume(table, column, shape):
+def fill_volume(table: pd.DataFrame, column: str, shape: tuple[int, ...]) -> np.ndarray:
     """Put a column of a table with a row a voxel (i, j, k) into a volume, NaN elsewhere.
 
     Parameters
@@ -266,7 +295,9 @@ def fill_volume(table, column, shape):
     return volume
 
 
-def project_values(volume, significant, layers):
+def project_values(
+    volume: np.ndarray, significant: np.ndarray, layers: list[Path | str]
+) -> np.ndarray:
     """Bring values to the vertices of one hemisphere.
 
     Parameters

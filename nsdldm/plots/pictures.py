@@ -1,9 +1,12 @@
 """What figures of pictures share: which picture is shown, why, and how it is laid out."""
 
+from __future__ import annotations
+
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -22,6 +25,12 @@ from nsdldm.plots.style import (
 )
 from nsdldm.support.errors import Finding, InputError, reading
 from nsdldm.support.files import load_table
+
+if TYPE_CHECKING:
+    import h5py
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.text import Text
 
 # Each method's symbol in matplotlib's mathematics and in plain text, and what it is made of.
 METHODS = {
@@ -102,7 +111,7 @@ class Section(NamedTuple):
     columns: list
 
 
-def read_columns(path, columns):
+def read_columns(path: Path | str, columns: Sequence[str]) -> pd.DataFrame:
     """Read a table that must have some columns.
 
     Parameters
@@ -127,7 +136,7 @@ def read_columns(path, columns):
     return table
 
 
-def read_test_images(path):
+def read_test_images(path: Path | str) -> pd.DataFrame:
     """Read the test images of a subject, in file order.
 
     Parameters
@@ -144,7 +153,7 @@ def read_test_images(path):
     return table[table["split"] == "test"].reset_index(drop=True)
 
 
-def rank_samples(path, metric, nsd_ids):
+def rank_samples(path: Path | str, metric: str, nsd_ids: Sequence[int]) -> pd.DataFrame:
     """Order the samples of every image by a metric, best first.
 
     Parameters
@@ -187,7 +196,7 @@ def rank_samples(path, metric, nsd_ids):
     return ranked.assign(place=ranked.groupby("nsd_id").cumcount())
 
 
-def best_samples(path, metric, nsd_ids):
+def best_samples(path: Path | str, metric: str, nsd_ids: Sequence[int]) -> pd.DataFrame:
     """Pick the best sample of every image.
 
     Parameters
@@ -206,7 +215,9 @@ def best_samples(path, metric, nsd_ids):
     return best.assign(of=ranked.groupby("nsd_id").size()).loc[list(nsd_ids)]
 
 
-def choose_images(scores, shown_images, nsd_ids=None):
+def choose_images(
+    scores: pd.Series, shown_images: int, nsd_ids: Sequence[int] | None = None
+) -> pd.DataFrame:
     """Choose which images a figure shows, by a rule that leaves nothing to taste.
 
     All images are ranked by their score. The first half of those shown (rounded up) are the best
@@ -257,7 +268,7 @@ def choose_images(scores, shown_images, nsd_ids=None):
 
 
 @contextmanager
-def open_pictures(path):
+def open_pictures(path: Path | str) -> Iterator[tuple[h5py.Dataset, dict[int, int]]]:
     """Open the reconstructions of one subject and method.
 
     Parameters
@@ -280,7 +291,7 @@ def open_pictures(path):
         yield made.images, {int(number): row for row, number in enumerate(made.nsd_ids)}
 
 
-def read_pictures(path, wanted):
+def read_pictures(path: Path | str, wanted: Iterable[tuple[int, int]]) -> list[np.ndarray]:
     """Read some reconstructions.
 
     Parameters
@@ -303,7 +314,9 @@ def read_pictures(path, wanted):
     return pictures
 
 
-def check_picture(path, images, rows, nsd_id, sample):
+def check_picture(
+    path: Path | str, images: h5py.Dataset, rows: dict[int, int], nsd_id: int, sample: int
+) -> None:
     """Refuse a sample that a file of reconstructions does not have."""
     if nsd_id not in rows or not 0 <= sample < images.shape[1]:
         expected = f"sample {sample} of the image with NSD number {nsd_id}"
@@ -312,7 +325,7 @@ def check_picture(path, images, rows, nsd_id, sample):
         raise InputError(Finding(str(path), expected, found, remedy))
 
 
-def fit_picture(picture, side):
+def fit_picture(picture: np.ndarray, side: int) -> np.ndarray:
     """Bring a picture to a square of some pixels.
 
     Parameters
@@ -330,12 +343,14 @@ def fit_picture(picture, side):
     return np.asarray(Image.fromarray(picture).resize((side, side), method))
 
 
-def format_score(value):
+def format_score(value: float) -> str:
     """Write a score with two digits, or that there is none."""
     return "no score" if pd.isna(value) else f"{value:.2f}"
 
 
-def tabulate_shown(chosen, shown, metric):
+def tabulate_shown(
+    chosen: pd.DataFrame, shown: dict[tuple[str, str], pd.DataFrame], metric: str
+) -> pd.DataFrame:
     """List what a figure shows, a row a picture.
 
     Parameters
@@ -359,7 +374,7 @@ def tabulate_shown(chosen, shown, metric):
     return pd.concat(parts, ignore_index=True)[list(SHOWN)]
 
 
-def split_method(method):
+def split_method(method: str) -> tuple[str, str]:
     """Split the name of a method into its own and whom it was trained on.
 
     Parameters
@@ -377,7 +392,7 @@ def split_method(method):
     return (method[: found.start()], found.group(1)) if found else (method, "")
 
 
-def name_method(method, mathematics=True):
+def name_method(method: str, mathematics: bool = True) -> str:
     """Symbol of a method; its name where it has none."""
     base, cohort = split_method(method)
     symbol, plain, _ = METHODS.get(base, (base, base, ""))
@@ -385,14 +400,14 @@ def name_method(method, mathematics=True):
     return f"{name}, {cohort}" if cohort else name
 
 
-def describe_method(method):
+def describe_method(method: str) -> str:
     """What a method's pictures are made of, or whom it was trained on, in a word or two."""
     base, cohort = split_method(method)
     words = METHODS.get(base, ("", "", ""))[2]
     return {"": words, "joint": "all subjects"}.get(cohort, f"of {cohort}")
 
 
-def name_metric(metric):
+def name_metric(metric: str) -> str:
     """Put the name of a metric in the tables into words.
 
     Parameters
@@ -414,7 +429,7 @@ def name_metric(metric):
     return f"{words} ({', '.join(rest)})" if rest else words
 
 
-def describe_best(metric, counts):
+def describe_best(metric: str, counts: dict[str, int]) -> str:
     """Say that the pictures are the best of several.
 
     Parameters
@@ -440,7 +455,7 @@ def describe_best(metric, counts):
     return f"{words}{meaning}; {number}."
 
 
-def describe_choice(chosen, n_images, by):
+def describe_choice(chosen: pd.DataFrame, n_images: int, by: str) -> str:
     """Say how the images were chosen, and how they are numbered.
 
     Parameters
@@ -473,7 +488,9 @@ def _ordinal(n):
     return {2: "half", 3: "third", 4: "quarter"}.get(n, f"{n}th part")
 
 
-def split_sections(chosen, columns, n_images):
+def split_sections(
+    chosen: pd.DataFrame, columns: list[Column], n_images: int
+) -> list[list[Section]]:
     """Lay the images out: the best, then those spread over the ranks.
 
     Parameters
@@ -508,7 +525,9 @@ def split_sections(chosen, columns, n_images):
     return blocks
 
 
-def draw_pictures(*, title, notes, rows, blocks):
+def draw_pictures(
+    *, title: str, notes: list[str], rows: list[tuple[str, str]], blocks: list[list[Section]]
+) -> Figure:
     """Draw a grid of pictures at a journal's width.
 
     Parameters
@@ -632,14 +651,16 @@ def _draw_cell(figure, left, top, side, cell):
     write(figure, left + side // 2, top + side + pixels(1.5), cell.caption, **style)
 
 
-def place(figure, left, top, width, height):
+def place(
+    figure: Figure, left: float, top: float, width: float, height: float
+) -> tuple[float, float, float, float]:
     """Position in a figure of a box given in pixels from its upper left corner."""
     full_width, full_height = np.rint(figure.get_size_inches() * figure.dpi)
     bottom = full_height - top - height
     return left / full_width, bottom / full_height, width / full_width, height / full_height
 
 
-def show(figure, left, top, image):
+def show(figure: Figure, left: float, top: float, image: np.ndarray) -> Axes:
     """Show an image pixel by pixel, on axes whose unit is a pixel."""
     axes = figure.add_axes(place(figure, left, top, image.shape[1], image.shape[0]))
     axes.imshow(image, interpolation="none")
@@ -648,13 +669,13 @@ def show(figure, left, top, image):
     return axes
 
 
-def write(figure, left, top, text, **style):
+def write(figure: Figure, left: float, top: float, text: str, **style: Any) -> Text:
     """Write text at a place given in pixels from a figure's upper left corner."""
     x, y, _, _ = place(figure, left, top, 0, 0)
     return figure.text(x, y, text, **style)
 
 
-def wrap_text(text, width, size=SMALL):
+def wrap_text(text: str, width: int, size: float = SMALL) -> list[str]:
     """Break text into lines that fit a width as drawn.
 
     Parameters

@@ -5,6 +5,8 @@ blurred edges, does not hide what lies behind, and costs the same for every map.
 a view are looked up once, and every map of that view is then plain array arithmetic.
 """
 
+from __future__ import annotations
+
 from itertools import pairwise
 
 import numpy as np
@@ -13,7 +15,9 @@ import numpy as np
 CANDIDATES = 2_000_000
 
 
-def rasterise(points, depth, faces, shape):
+def rasterise(
+    points: np.ndarray, depth: np.ndarray, faces: np.ndarray, shape: tuple[int, ...]
+) -> np.ndarray:
     """Find the triangle that is seen at each pixel.
 
     Parameters
@@ -48,7 +52,9 @@ def rasterise(points, depth, faces, shape):
     return seen.reshape(shape)
 
 
-def interpolation(seen, points, faces):
+def interpolation(
+    seen: np.ndarray, points: np.ndarray, faces: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Find the vertices around each pixel and their weights.
 
     Parameters

@@ -1,5 +1,8 @@
 """One look for every figure: a journal's double column, one font, one scale of colours."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,7 +22,7 @@ INK, FAINT = "0.1", "0.4"
 GYRUS, SULCUS = 0.90, 0.76  # greys
 
 
-def shades(name, start=0, stop=1):
+def shades(name: str, start: float = 0, stop: float = 1) -> ListedColormap:
     """Take a part of a matplotlib colour map.
 
     Parameters
@@ -69,7 +72,7 @@ METADATA = {
 
 
 @contextmanager
-def journal_style():
+def journal_style() -> Iterator[None]:
     """Draw with the project's look inside the block, whatever a user's matplotlibrc says."""
     with mpl.rc_context():
         mpl.rcdefaults()
@@ -77,7 +80,7 @@ def journal_style():
         yield
 
 
-def new_figure(width, height):
+def new_figure(width: int, height: int) -> Figure:
     """Make an empty figure.
 
     It is not one of pyplot's, so that drawing needs no display, changes nothing in a notebook, and
@@ -97,17 +100,17 @@ def new_figure(width, height):
     return figure
 
 
-def pixels(mm):
+def pixels(mm: float) -> int:
     """Whole pixels of a length in millimetres on the printed page."""
     return round(mm / 25.4 * DPI)
 
 
-def halo(width, colour="white"):
+def halo(width: float, colour: str = "white") -> list:
     """Surround text or lines by a rim of `width` points so that they read on any colour."""
     return [withStroke(linewidth=width, foreground=colour)]
 
 
-def upper_limit(values, percentile=99.0, step=0.05):
+def upper_limit(values: np.ndarray, percentile: float = 99.0, step: float = 0.05) -> float:
     """Choose the upper end of a colour scale that starts at 0.
 
     Parameters
@@ -130,7 +133,7 @@ def upper_limit(values, percentile=99.0, step=0.05):
     return max(1, np.ceil(top / step - 1e-9)) * step
 
 
-def save_figure(paths, figure):
+def save_figure(paths: Sequence[Path | str], figure: Figure) -> None:
     """Write a figure at its own size; the same figure gives the same bytes.
 
     Parameters

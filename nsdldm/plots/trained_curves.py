@@ -1,6 +1,10 @@
 """How the losses of the trained stages fell."""
 
+from __future__ import annotations
+
 import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -26,6 +30,10 @@ from nsdldm.plots.style import (
     save_figure,
 )
 
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
 logger = logging.getLogger(__name__)
 
 COLUMNS = ("step", "epoch", "learning_rate", "loss", "validation")
@@ -41,7 +49,9 @@ EARLY = 0.1
 TITLE, LEFT, BETWEEN, RIGHT, HEADING, PLOT, TICKS, MARGIN = 6, 10, 11, 3, 7, 25, 8.5, 1.5
 
 
-def plot_training_curves(*, curves, cohort, demo, png, pdf):
+def plot_training_curves(
+    *, curves: dict[str, Path | str], cohort: str, demo: bool, png: Path | str, pdf: Path | str
+) -> None:
     """Draw the losses of every training of a cohort, one plot each.
 
     Parameters
@@ -69,7 +79,7 @@ def plot_training_curves(*, curves, cohort, demo, png, pdf):
     logger.info("last losses: %s", ", ".join(ends))
 
 
-def draw_curves(tables, cohort, demo):
+def draw_curves(tables: dict[str, pd.DataFrame], cohort: str, demo: bool) -> Figure:
     """Draw the figure.
 
     Parameters

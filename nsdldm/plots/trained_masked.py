@@ -1,6 +1,11 @@
 """Figure 2 of Yang et al. 2025: responses of which a part is hidden, and what fills them in."""
 
+from __future__ import annotations
+
 import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -33,6 +38,9 @@ from nsdldm.plots.style import (
 from nsdldm.support.errors import Unexpected, reading
 from nsdldm.support.files import open_hdf5, save_table
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 logger = logging.getLogger(__name__)
 
 # What fills in hidden voxels: an encoder, or what stands beside it.
@@ -50,8 +58,18 @@ ROWS = ("measured", "seen", "filled in")
 
 
 def plot_masked_responses(
-    *, reconstructions, errors, encoder, n_images, n_voxels, demo, png, pdf, tsv, nsd_ids=None
-):
+    *,
+    reconstructions: Path | str,
+    errors: Path | str,
+    encoder: str,
+    n_images: int,
+    n_voxels: int,
+    demo: bool,
+    png: Path | str,
+    pdf: Path | str,
+    tsv: Path | str,
+    nsd_ids: Sequence[int] | None = None,
+) -> None:
     """Draw test responses, what the encoder saw of them, and what it made of the rest.
 
     At the right every hidden voxel of every test image, measured against filled in, and the mean
@@ -99,7 +117,7 @@ def plot_masked_responses(
     save_table(tsv, scores.merge(chosen, on="nsd_id", how="left"))
 
 
-def read_filled(path):
+def read_filled(path: Path | str) -> dict[str, np.ndarray]:
     """Read measured and filled-in responses.
 
     Parameters
@@ -128,7 +146,7 @@ def read_filled(path):
     return filled
 
 
-def score_filled(filled):
+def score_filled(filled: dict[str, np.ndarray]) -> pd.DataFrame:
     """Compare filled-in with measured responses over the hidden voxels of each image.
 
     Parameters
@@ -153,7 +171,15 @@ def score_filled(filled):
     return pd.DataFrame(rows, columns=["nsd_id", "predictor", "r", "mse"])
 
 
-def draw_masked(filled, scores, errors, encoder, chosen, n_voxels, demo):
+def draw_masked(
+    filled: dict[str, np.ndarray],
+    scores: pd.DataFrame,
+    errors: pd.DataFrame,
+    encoder: str,
+    chosen: pd.DataFrame,
+    n_voxels: int,
+    demo: bool,
+) -> Figure:
     """Draw the figure.
 
     Parameters
@@ -208,7 +234,7 @@ def draw_masked(filled, scores, errors, encoder, chosen, n_voxels, demo):
     return figure
 
 
-def find_factor(filled):
+def find_factor(filled: dict[str, np.ndarray]) -> int:
     """How many times stronger than it is what was filled in has to be drawn to be seen.
 
     What is expected of a noisy response varies less than the response.

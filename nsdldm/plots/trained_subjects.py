@@ -1,5 +1,7 @@
 """Figure 5 of Yang et al. 2025: decoders trained on one subject and on all, tested on each."""
 
+from __future__ import annotations
+
 import logging
 from pathlib import Path
 
@@ -123,7 +125,7 @@ def plot_trained_subjects(
     save_table(tsv, tabulate_shown(chosen, labelled, metric))
 
 
-def describe_training(method):
+def describe_training(method: str) -> str:
     """Say whom a method was trained on."""
     cohort = split_method(method)[1]
     return {"joint": "all subjects", "": "its own subject"}.get(cohort, f"{cohort} alone")

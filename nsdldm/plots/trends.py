@@ -1,9 +1,18 @@
 """Lines of unique variance over noise levels or denoising steps, with the controls of z_c."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from nsdldm.features.spaces import BEYOND, CONTROLS, PARTS, split_control
 from nsdldm.plots.style import INK, NORMAL
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
 
 SYMBOLS = {"z": ("$z$", "z"), "c": ("$c$", "c"), "zc": ("$z_c$", "z_c")}
 # Shades, dashes and names of the controls; the rest of z_c is what it adds to a function of z.
@@ -20,18 +29,18 @@ AXES = {
 }
 
 
-def symbol(space, mathematics=True):
+def symbol(space: str, mathematics: bool = True) -> str:
     """Symbol of a feature space, without its place in a series; its name where it has none."""
     base = space.split("-")[0] if split_control(space)[1] == "" else space
     return SYMBOLS.get(base, (base, base))[0 if mathematics else 1]
 
 
-def is_control(space):
+def is_control(space: str) -> bool:
     """Whether a space is set beside another one: a control, a part, or what is beyond them."""
     return bool(split_control(space)[1]) or space.endswith(f"-{BEYOND}")
 
 
-def draw_controls(axes, lines):
+def draw_controls(axes: Axes, lines: pd.DataFrame) -> None:
     """Draw the controls as thin lines.
 
     Parameters
@@ -47,7 +56,7 @@ def draw_controls(axes, lines):
         axes.plot(own["level"], own["value"], color=colour, linestyle=dashes, linewidth=THIN)
 
 
-def dress(axes, levels=()):
+def dress(axes: Axes, levels: Sequence[float] = ()) -> None:
     """Grid, frame, the line of nothing, and the levels at the bottom."""
     axes.axhline(0, color=INK, linewidth=0.5, zorder=1)
     axes.grid(axis="y", color="0.92", linewidth=0.4)
@@ -58,7 +67,7 @@ def dress(axes, levels=()):
         axes.margins(x=0.08)
 
 
-def choose_limits(values):
+def choose_limits(values: Iterable[float]) -> tuple[float, float]:
     """Ends of a scale for unique variance that holds 0 and all values."""
     known = np.asarray(values, float)
     ends = np.append(known[np.isfinite(known)], 0.0)
@@ -66,7 +75,9 @@ def choose_limits(values):
     return ends.min() - room, ends.max() + room
 
 
-def draw_legend(axes, looks, spaces, ncols):
+def draw_legend(
+    axes: Axes, looks: dict[str, tuple[str, str]], spaces: Iterable[str], ncols: int
+) -> None:
     """Name spaces and the controls that are drawn.
 
     Parameters

@@ -1,6 +1,10 @@
 """Run networks over many images in batches that fit, with noise that does not depend on them."""
 
+from __future__ import annotations
+
 import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +15,9 @@ from nsdldm.support.logs import progress
 logger = logging.getLogger(__name__)
 
 
-def run_batched(function, n, batch_size, device):
+def run_batched(
+    function: Callable, n: int, batch_size: int, device: torch.device
+) -> Iterator[tuple[slice, Any]]:
     """Call a function on consecutive slices and halve them when memory runs out.
 
     Parameters
@@ -65,7 +71,9 @@ def _halve(batch_size, device, failure):
     return half
 
 
-def run_images(function, n, batch_size, device, label):
+def run_images(
+    function: Callable, n: int, batch_size: int, device: torch.device, label: str
+) -> Iterator[tuple[int, Any]]:
     """Iterate over the images' results, computed in batches, and report progress.
 
     Parameters
@@ -102,7 +110,9 @@ def run_images(function, n, batch_size, device, label):
         yield index, result
 
 
-def draw_noise(seed, nsd_ids, shape, sample=0):
+def draw_noise(
+    seed: int, nsd_ids: Sequence[int], shape: tuple[int, ...], sample: int = 0
+) -> np.ndarray:
     """Draw standard normal noise that belongs to the images.
 
     The noise of an image depends on the arguments `seed` and `sample`, on its number and on

@@ -1,9 +1,11 @@
 """Contiguous parts of the images, each made by a job of its own. Light imports."""
 
+from __future__ import annotations
+
 from nsdldm.support.errors import Finding, InputError
 
 
-def chunk_rows(n, chunk, n_chunks):
+def chunk_rows(n: int, chunk: int, n_chunks: int) -> slice:
     """Rows of one of several contiguous parts whose sizes differ by one at most.
 
     Parameters

@@ -1,8 +1,11 @@
 """Where to compute, and how precisely. ``python -m nsdldm.support.devices`` tries the GPU."""
 
+from __future__ import annotations
+
 import argparse
 import logging
 import sys
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -26,7 +29,7 @@ MEMORY = Path("/proc/meminfo")
 DTYPES = ("auto", "float32", "float16", "bfloat16")
 
 
-def check_choice(name, value, choices):
+def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
     """Stop if an argument is none of its choices.
 
     Parameters
@@ -45,7 +48,7 @@ def check_choice(name, value, choices):
         raise InputError(Finding(f"`{name}`", expected, repr(value), f"Correct `{name}`"))
 
 
-def choose_device(device):
+def choose_device(device: str) -> torch.device:
     """Choose where to compute, and log it with torch's build and the memory that is free.
 
     Parameters
@@ -75,7 +78,7 @@ def choose_device(device):
     return chosen
 
 
-def explain_missing():
+def explain_missing() -> str | None:
     """Say why torch has no GPU.
 
     Returns
@@ -105,7 +108,7 @@ def _announce(device):
     logger.info("%s", describe_device(device))
 
 
-def describe_device(device):
+def describe_device(device: torch.device) -> str:
     """Name a device, torch's build, and the memory that is free there.
 
     Parameters
@@ -130,7 +133,7 @@ def describe_device(device):
     return f"Device: {device} ({name}), {build}, {free} of {total} GB of its memory free"
 
 
-def check_gpu():
+def check_gpu() -> str:
     """Compute something on the GPU.
 
     Returns
@@ -155,7 +158,7 @@ def check_gpu():
     raise InputError(Finding("GPU", "one that torch can use", f"none ({missing})", remedy))
 
 
-def choose_dtype(dtype, device):
+def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
     """Choose the precision of the networks.
 
     Parameters

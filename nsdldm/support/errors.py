@@ -1,10 +1,14 @@
 """One form for everything that is wrong with an input."""
 
+from __future__ import annotations
+
 import os
 import re
 import zlib
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 # The variable of the environment that says what a script's caller calls the arguments of functions:
 # JSON, by name of the script, or of no name for all of them.
@@ -44,7 +48,7 @@ class InputError(ValueError):
         super().__init__("\n".join(str(finding) for finding in findings))
 
 
-def write_arguments(text, names):
+def write_arguments(text: str, names: dict[str, str]) -> str:
     """Write the arguments that a message names as whoever reads it calls them.
 
     Parameters
@@ -112,7 +116,7 @@ KINDS = (
 )
 
 
-def explain(error):
+def explain(error: Exception) -> str:
     """Say in a few words why a file could not be read.
 
     Parameters
@@ -157,7 +161,9 @@ def _advise(error, remedy):
 
 
 @contextmanager
-def reading(path, expected, remedy=None, small=False):
+def reading(
+    path: Path | str, expected: str, remedy: str | None = None, small: bool = False
+) -> Iterator[None]:
     """Report whatever goes wrong while a file is read as an `InputError` about that file.
 
     Only for blocks that do nothing but read `path`, since a damaged file makes the libraries raise

@@ -1,13 +1,17 @@
 """Read and write the project's own files; nothing half-written ever bears a final name."""
 
+from __future__ import annotations
+
 import errno
 import gzip
 import os
 import re
 import shutil
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from io import StringIO
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import h5py
 import nibabel as nib
@@ -23,7 +27,7 @@ HDF5_OVERHEAD = int(1e6)
 
 
 @contextmanager
-def writing(path):
+def writing(path: Path | str) -> Iterator[None]:
     """Report a disk that is full or cannot be written as an `InputError` about a file.
 
     Parameters
@@ -69,7 +73,7 @@ def _explain_write(path, error):
 
 
 @contextmanager
-def replacing(path):
+def replacing(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside `path` that takes its name when the block succeeds.
 
     The suffixes stay at the end of the temporary name, since nibabel and others read the
@@ -108,7 +112,7 @@ def replacing(path):
 
 
 @contextmanager
-def create_array(path, shape, dtype):
+def create_array(path: Path | str, shape: tuple[int, ...], dtype: Any) -> Iterator[np.memmap]:
     """Yield a writable memory map of a new ``.npy`` file that appears when the block succeeds.
 
     Parameters
@@ -140,7 +144,7 @@ def _reserve(path, n_bytes):
         os.posix_fallocate(file.fileno(), 0, n_bytes)
 
 
-def open_hdf5(path, mode="r", **options):
+def open_hdf5(path: Path | str | BinaryIO, mode: str = "r", **options: Any) -> h5py.File:
     """Open an HDF5 file without a lock.
 
     Many network file systems refuse locks, and none is needed: what is being written has a name of
@@ -161,7 +165,7 @@ def open_hdf5(path, mode="r", **options):
 
 
 @contextmanager
-def create_hdf5(path, n_bytes, **options):
+def create_hdf5(path: Path | str, n_bytes: int, **options: Any) -> Iterator[h5py.File]:
     """Yield a new HDF5 file that appears when the block succeeds.
 
     Parameters
@@ -191,19 +195,19 @@ def create_hdf5(path, n_bytes, **options):
         os.truncate(part, size)
 
 
-def save_array(path, array):
+def save_array(path: Path | str, array: np.ndarray) -> None:
     """Write an array as ``.npy``."""
     with replacing(path) as part:
         np.save(part, array, allow_pickle=False)
 
 
-def copy_file(source, path):
+def copy_file(source: Path | str, path: Path | str) -> None:
     """Copy a file's content."""
     with replacing(path) as part:
         shutil.copyfile(source, part)
 
 
-def load_array(path):
+def load_array(path: Path | str) -> np.ndarray:
     """Open a ``.npy`` file as a read-only memory map.
 
     Raises
@@ -215,13 +219,13 @@ def load_array(path):
         return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
-def save_table(path, table):
+def save_table(path: Path | str, table: pd.DataFrame) -> None:
     """Write a DataFrame as tab-separated values with a header and without its index."""
     with replacing(path) as part:
         table.to_csv(part, sep="\t", index=False, float_format="%.6g", na_rep="nan")
 
 
-def load_table(path):
+def load_table(path: Path | str) -> pd.DataFrame:
     """Read a table written by `save_table`.
 
     Raises
@@ -236,7 +240,9 @@ def load_table(path):
         return pd.read_csv(StringIO(text), sep="\t")
 
 
-def save_volume(path, data, affine, zooms=None):
+def save_volume(
+    path: Path | str, data: np.ndarray, affine: np.ndarray, zooms: Sequence[float] | None = None
+) -> None:
     """Write a volume as NIfTI.
 
     Parameters
@@ -257,13 +263,13 @@ def save_volume(path, data, affine, zooms=None):
         nib.save(image, part)
 
 
-def find_nifti_class(start):
+def find_nifti_class(start: bytes) -> type:
     """The class of nibabel for a NIfTI file, of version 1 or 2, by its first four bytes."""
     sizes = {int.from_bytes(start[:4], order) for order in ("little", "big")}
     return nib.Nifti2Image if nib.Nifti2Header.sizeof_hdr in sizes else nib.Nifti1Image
 
 
-def load_image(path, remedy=REMAKE):
+def load_image(path: Path | str, remedy: str = REMAKE) -> nib.Nifti1Image | nib.Nifti2Image:
     """Read a NIfTI volume, of version 1 or 2, with its header.
 
     Parameters
@@ -293,7 +299,7 @@ def load_image(path, remedy=REMAKE):
     return image
 
 
-def load_volume(path, remedy=REMAKE):
+def load_volume(path: Path | str, remedy: str = REMAKE) -> tuple[np.ndarray, np.ndarray]:
     """Read a NIfTI volume as stored; see `load_image`.
 
     Returns
@@ -305,6 +311,6 @@ def load_volume(path, remedy=REMAKE):
     return np.asanyarray(image.dataobj), image.affine
 
 
-def load_mask(path):
+def load_mask(path: Path | str) -> np.ndarray:
     """Read a mask written by `save_volume` as a boolean array of shape (X, Y, Z)."""
     return load_volume(path)[0] > 0

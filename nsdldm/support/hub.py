@@ -1,5 +1,7 @@
 """Where huggingface-hub keeps models, and whether it may fetch them. Standard library only."""
 
+from __future__ import annotations
+
 import os
 from http.client import HTTPException
 from pathlib import Path
@@ -15,13 +17,13 @@ CONNECT = "Fetch it once where there is a network (docs/offline.md), or give a f
 PATIENCE_SECONDS = 5
 
 
-def is_offline():
+def is_offline() -> bool:
     """Whether huggingface-hub is told to use no network, as it reads its own settings."""
     setting = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE") or ""
     return setting.upper() in ("1", "ON", "YES", "TRUE")
 
 
-def find_snapshot(name, revision):
+def find_snapshot(name: str, revision: str) -> Path:
     """Where huggingface-hub keeps a revision of a model that was fetched.
 
     Parameters
@@ -45,7 +47,7 @@ def find_snapshot(name, revision):
     return repository / "snapshots" / commit
 
 
-def check_connection(name, revision):
+def check_connection(name: str, revision: str) -> list[Finding]:
     """Look whether the hub can be reached, within a few seconds.
 
     Parameters

@@ -1,5 +1,8 @@
 """List the files of a folder without what systems leave there. Standard library only."""
 
+from __future__ import annotations
+
+from collections.abc import Iterable
 from pathlib import Path
 
 # What macOS and Windows put into folders; hidden names (._x, .DS_Store, .nfs0001) are never ours.
@@ -7,7 +10,7 @@ STRAYS = {"Icon\r", "Icon", "__MACOSX", "Thumbs.db", "ehthumbs.db", "desktop.ini
 MODEL_FILES = (".json", ".txt", ".safetensors")
 
 
-def is_stray(name):
+def is_stray(name: str) -> bool:
     """Whether a file or folder of this name is none of ours.
 
     Parameters
@@ -22,7 +25,7 @@ def is_stray(name):
     return name.startswith(".") or name in STRAYS
 
 
-def list_files(folder, pattern="*"):
+def list_files(folder: Path | str, pattern: str = "*") -> list[Path]:
     """List a folder's files, but for strays and what lies in folders of such names.
 
     Parameters
@@ -45,7 +48,7 @@ def list_files(folder, pattern="*"):
     )
 
 
-def list_model_files(model, parts):
+def list_model_files(model: Path | str, parts: Iterable[str]) -> list[Path]:
     """List the files that identify a model.
 
     Parameters
@@ -63,7 +66,7 @@ def list_model_files(model, parts):
     return [path for path in files if path.suffix in MODEL_FILES]
 
 
-def list_weights(path):
+def list_weights(path: str | None) -> list[str]:
     """List the weights at a path, as far as it is local.
 
     Parameters

@@ -1,11 +1,14 @@
 """Log lines for files and people."""
 
+from __future__ import annotations
+
 import json
 import logging
 import os
 import sys
 import time
 import traceback
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -31,7 +34,7 @@ class _Formatter(logging.Formatter):
 
 
 @contextmanager
-def logged(path):
+def logged(path: Path | str) -> Iterator[None]:
     """Send the log of everything inside to a file and to stderr; a failure ends the process.
 
     Arguments that messages name in backticks are written as NSDLDM_ARGUMENTS in the environment
@@ -90,7 +93,7 @@ def _describe_failure(error, path):
     return f"{said}. Where it happened is in {path}; NSDLDM_VERBOSE=1 shows it here."
 
 
-def progress(items, total, label, every=30.0):
+def progress(items: Iterable, total: int, label: str, every: float = 30.0) -> Iterator[object]:
     """Iterate with a progress bar on a terminal and a plain log line now and then elsewhere.
 
     Parameters

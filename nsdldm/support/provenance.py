@@ -1,11 +1,14 @@
 """Identify the code behind a result by its content.
 
 Snakemake compares the modification time of a rule's script, which changes with every checkout,
-and never looks at what the script imports. The digest below goes into the params of every rule
-instead: it changes exactly when code that the rule can reach changes its meaning. What only words
-a message has none: the arguments of `raise`, of logging calls and of `Finding`, and texts in
-variables that nothing else reads. Standard library only, since the Snakefile imports it.
+and never looks at what the script imports. Every rule therefore has the digest below among its
+params: it changes exactly when code that the rule can reach changes its meaning. Type hints of
+functions mean nothing, and neither does the wording of messages: the arguments of `raise`, of
+logging calls and of `Finding`, and texts in variables that nothing else reads. Standard library
+only, since the Snakefile imports this module.
 """
+
+from __future__ import annotations
 
 import ast
 from functools import cache
@@ -31,6 +34,27 @@ def _drop_docstrings(nodes):
             continue
         if isinstance(getattr(body[0], "value", None), ast.Constant):
             del body[0]
+
+
+class _DropHints(ast.NodeTransformer):
+    """Drop type hints of functions, and what is imported for them alone."""
+
+    def visit_ImportFrom(self, node):
+        return None if node.module == "__future__" else node
+
+    def visit_If(self, node):
+        self.generic_visit(node)
+        hints = isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        return node.orelse if hints else node
+
+    def visit_FunctionDef(self, node):
+        self.generic_visit(node)
+        node.returns = None
+        return node
+
+    def visit_arg(self, node):
+        node.annotation = None
+        return node
 
 
 def _worded(node):
@@ -127,7 +151,7 @@ def _module_file(name):
 @cache
 def _read(path):
     """Hash of what a file says, and the project's files it imports; read once for all scripts."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = _DropHints().visit(ast.parse(path.read_text(encoding="utf-8")))
     nodes = list(ast.walk(tree))
     imported = map(_module_file, _imported_names(nodes))
     _drop_docstrings(nodes)
@@ -136,7 +160,7 @@ def _read(path):
     return sha256(text.encode()).digest(), [file for file in imported if file]
 
 
-def reached_files(script):
+def reached_files(script: Path | str) -> list[Path]:
     """List the project's files that running a script can execute.
 
     Parameters
@@ -161,7 +185,7 @@ def reached_files(script):
 
 
 @cache
-def digest(script):
+def digest(script: str) -> str:
     """Hash what a script and all the first-party modules it reaches say.
 
     Comments, docstrings, formatting, modification times and the wording of messages do not count.
@@ -183,7 +207,7 @@ def digest(script):
     return text.hexdigest()[:12]
 
 
-def digest_file(path):
+def digest_file(path: str) -> str:
     """Hash a file that code reads, such as a template.
 
     Parameters
@@ -199,7 +223,7 @@ def digest_file(path):
     return sha256((PROJECT / path).read_bytes()).hexdigest()[:12]
 
 
-def digest_function(name):
+def digest_function(name: str) -> str:
     """Hash what a function's module and all the first-party modules it reaches say.
 
     Parameters

@@ -1,5 +1,7 @@
 """Arrays that a job fills piece by piece, and goes on with after it was killed. Light imports."""
 
+from __future__ import annotations
+
 import json
 import logging
 import os
@@ -17,7 +19,7 @@ logger = logging.getLogger(__name__)
 LEDGER = "ledger.json"
 
 
-def record_done(folder, key, done):
+def record_done(folder: Path | str, key: str, done: int) -> None:
     """Note how much of a partial run is complete; call after flushing it."""
     with replacing(Path(folder) / LEDGER) as part, part.open("w") as file:
         json.dump({"key": key, "done": int(done)}, file)
@@ -25,7 +27,7 @@ def record_done(folder, key, done):
         os.fsync(file.fileno())
 
 
-def read_done(folder, key):
+def read_done(folder: Path | str, key: str) -> int | None:
     """Read what `record_done` noted.
 
     Parameters
@@ -52,7 +54,9 @@ def read_done(folder, key):
     return None
 
 
-def open_parts(folder, shapes, key):
+def open_parts(
+    folder: Path | str, shapes: dict[str, tuple[int, ...]], key: str
+) -> tuple[dict[str, Path], int]:
     """Open the arrays that an interrupted run left, or begin anew.
 
     `record_done` notes how far they are filled.
@@ -97,7 +101,7 @@ def _fit(files, shapes):
         return False
 
 
-def remove_parts(folder):
+def remove_parts(folder: Path | str) -> None:
     """Remove what `open_parts` made, and the folder if that was all it held."""
     folder = Path(folder)
     # The ledger first: arrays without one are never taken up.
@@ -108,7 +112,9 @@ def remove_parts(folder):
         folder.rmdir()
 
 
-def finish_parts(folder, files, outputs):
+def finish_parts(
+    folder: Path | str, files: dict[str, Path], outputs: dict[str, Path | str]
+) -> None:
     """Give complete arrays their final names and remove the folder of the work in progress.
 
     Parameters

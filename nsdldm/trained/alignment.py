@@ -5,6 +5,8 @@ tokens of pictures is not said there; here they are mixed by learned weights (or
 or only whole samples are aligned.
 """
 
+from __future__ import annotations
+
 import logging
 import math
 from pathlib import Path
@@ -23,8 +25,8 @@ from nsdldm.trained.loop import (
     Files,
     choose_precision,
     finish_stage,
-    identify,
     log_parameters,
+    make_key,
     make_schedule,
     train,
 )
@@ -45,7 +47,7 @@ class Head(nn.Module):
         self.norm = nn.LayerNorm(width, eps=networks.EPSILON)
         self.map = nn.Linear(width, n_outputs)
 
-    def forward(self, states):
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
         """Map states (..., width) to (..., n_outputs)."""
         return self.map(self.norm(states))
 
@@ -86,7 +88,14 @@ class Alignment(nn.Module):
             start = torch.tensor(1 / settings["temperature"]).log()
             self.steepness = nn.Parameter(start)
 
-    def embed(self, responses, kept=None, masked=None, subject=None, adapted=False):
+    def embed(
+        self,
+        responses: torch.Tensor,
+        kept: torch.Tensor | None = None,
+        masked: torch.Tensor | None = None,
+        subject: torch.Tensor | None = None,
+        adapted: bool = False,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """States of all tokens in their order.
 
         Parameters
@@ -121,11 +130,11 @@ class Alignment(nn.Module):
         states = torch.cat([states, others.to(states.dtype)], dim=1)
         return networks.take_tokens(states, order), networks.take_tokens(present, order)
 
-    def pool(self, states, present):
+    def pool(self, states: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
         """Mean of the states that are there, (n, width)."""
         return (states * present).sum(1) / present.sum(1)
 
-    def predict_image(self, states, present):
+    def predict_image(self, states: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
         """CLIP's tokens of the picture, (n, n_image_tokens, d), or its embedding (n, 1, d)."""
         if self.settings["level"] == "global":
             return self.image_head(self.pool(states, present))[:, None]
@@ -139,11 +148,11 @@ class Alignment(nn.Module):
         ]
         return self.image_head((pooled[0] / pooled[1].clamp_min(networks.EPSILON)).transpose(1, 2))
 
-    def predict_text(self, states, present):
+    def predict_text(self, states: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
         """The captions' embedding, (n, d)."""
         return self.text_head(self.pool(states, present))
 
-    def forward(self, batch, generator):
+    def forward(self, batch: dict, generator: torch.Generator) -> dict[str, torch.Tensor]:
         """Losses of a batch.
 
         Parameters
@@ -247,7 +256,7 @@ def align_encoder(
         make_schedule(settings, seed),
         validation=samples.validation,
         partial=files.partial,
-        key=identify(CODE, [settings, seed], paths),
+        key=make_key(CODE, [settings, seed], paths),
         device=device,
         precision=choose_precision(precision, device),
         label="stage 2",
@@ -300,7 +309,7 @@ def _join_pictures(settings, state, metadata, path, samples, stimuli):
     return network, fetch
 
 
-def load_alignment(path):
+def load_alignment(path: Path | str) -> tuple[Alignment, dict]:
     """Load all of stage 2 but the cross-modal kind.
 
     Parameters

@@ -1,7 +1,11 @@
 """Weights on disk: safetensors, with what they are of as JSON in the header. Never pickles."""
 
+from __future__ import annotations
+
 import json
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -10,10 +14,15 @@ from nsdldm.support.errors import Finding, InputError, reading
 from nsdldm.support.files import replacing
 from nsdldm.trained.networks import build_encoder
 
+if TYPE_CHECKING:
+    import torch
+
+    from nsdldm.trained.networks import Encoder
+
 REMEDY = "Delete it and train again"
 
 
-def save_weights(path, state, metadata):
+def save_weights(path: Path | str, state: dict[str, torch.Tensor], metadata: dict) -> None:
     """Write weights.
 
     Parameters
@@ -30,20 +39,20 @@ def save_weights(path, state, metadata):
         save_file(tensors, part, {"nsdldm": json.dumps(metadata)})
 
 
-def read_metadata(path):
+def read_metadata(path: Path | str) -> dict:
     """Read what `save_weights` said of weights, without them."""
     with reading(path, "weights of a trained decoder", REMEDY), safe_open(path, "pt") as file:
         return json.loads(file.metadata()["nsdldm"])
 
 
-def check_subjects(path, known, given):
+def check_subjects(path: Path | str, known: list[str], given: Iterable[str]) -> None:
     """Stop unless an encoder was trained on these subjects, in this order."""
     if known != given:
         expected, found = f"an encoder trained on {', '.join(given)}", f"one of {', '.join(known)}"
         raise InputError(Finding(str(path), expected, found, REMEDY))
 
 
-def load_weights(path):
+def load_weights(path: Path | str) -> tuple[dict[str, torch.Tensor], dict]:
     """Read weights and what they are of.
 
     Parameters
@@ -65,7 +74,9 @@ def load_weights(path):
         return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
 
 
-def insert_weights(module, state, path, prefix=""):
+def insert_weights(
+    module: torch.nn.Module, state: dict[str, torch.Tensor], path: Path | str, prefix: str = ""
+) -> None:
     """Load the weights whose names begin with a prefix into a module that has no others.
 
     Parameters
@@ -90,7 +101,7 @@ def insert_weights(module, state, path, prefix=""):
         raise InputError(Finding(str(path), expected, found, REMEDY))
 
 
-def load_encoder(path):
+def load_encoder(path: Path | str) -> tuple[Encoder, dict]:
     """Load the encoder of any stage.
 
     Parameters

@@ -1,5 +1,7 @@
 """What CLIP makes of pictures and captions: the aims of stage 2."""
 
+from __future__ import annotations
+
 import logging
 from pathlib import Path
 
@@ -21,7 +23,9 @@ from nsdldm.support.listing import list_weights
 logger = logging.getLogger(__name__)
 
 
-def load_clip(path, revision):
+def load_clip(
+    path: str, revision: str | None
+) -> tuple[CLIPModel, CLIPTokenizer, CLIPImageProcessorPil]:
     """Load CLIP's two towers and what prepares their inputs.
 
     Parameters
@@ -64,7 +68,7 @@ def load_clip(path, revision):
 
 
 @torch.inference_mode()
-def embed_tokens(model, pixels):
+def embed_tokens(model: CLIPModel, pixels: torch.Tensor) -> torch.Tensor:
     """Embed pictures token by token, as CAE v2 does for its aims.
 
     Parameters
@@ -85,7 +89,9 @@ def embed_tokens(model, pixels):
 
 
 @torch.inference_mode()
-def embed_sentences(model, tokenizer, groups):
+def embed_sentences(
+    model: CLIPModel, tokenizer: CLIPTokenizer, groups: list[list[str]]
+) -> torch.Tensor:
     """Embed each image's captions: the mean of their embeddings of length 1, of length 1 again.
 
     Parameters
@@ -108,8 +114,17 @@ def embed_sentences(model, tokenizer, groups):
 
 
 def embed_clip(
-    *, images, stimuli, captions, path, revision, device, batch_size, clip_image, clip_text
-):
+    *,
+    images: Path | str,
+    stimuli: Path | str,
+    captions: list[Path | str],
+    path: str,
+    revision: str,
+    device: str,
+    batch_size: int,
+    clip_image: Path | str,
+    clip_text: Path | str,
+) -> None:
     """Embed the pictures and captions of the images a subject saw.
 
     Parameters

@@ -3,13 +3,20 @@
 Cosines and logarithms are taken in float32, whatever the precision of the networks.
 """
 
+from __future__ import annotations
+
 import torch
 from torch import distributed
 from torch.distributed.nn.functional import all_gather
 from torch.nn import functional
 
 
-def info_nce(a, b, temperature=0.1, symmetric=False):
+def info_nce(
+    a: torch.Tensor,
+    b: torch.Tensor,
+    temperature: float | torch.Tensor = 0.1,
+    symmetric: bool = False,
+) -> torch.Tensor:
     """Compute how well each vector picks its partner among the partners of all samples.
 
     InfoNCE (van den Oord et al., 2018) on cosines: the mean over samples i of
@@ -57,7 +64,9 @@ def _gather(rows):
     return gathered, sum(counts[: distributed.get_rank()])
 
 
-def self_contrast(predicted, responses, temperature=0.1):
+def self_contrast(
+    predicted: torch.Tensor, responses: torch.Tensor, temperature: float = 0.1
+) -> torch.Tensor:
     """Compute Vis-Dec's self-contrast: a prediction must resemble its own sample, not others.
 
     As in its published code (`MAEforFMRIContrast`) the prediction is the query, the samples of the
@@ -78,7 +87,9 @@ def self_contrast(predicted, responses, temperature=0.1):
     return info_nce(predicted.flatten(1), responses, temperature)
 
 
-def cross_contrast(predicted, other, temperature=0.1):
+def cross_contrast(
+    predicted: torch.Tensor, other: torch.Tensor, temperature: float = 0.1
+) -> torch.Tensor:
     """Compute Vis-Dec's cross-contrast: two maskings of a sample must lead to one prediction.
 
     As in its published code gradients flow through both predictions.
@@ -96,7 +107,7 @@ def cross_contrast(predicted, other, temperature=0.1):
     return info_nce(predicted.flatten(1), other.flatten(1), temperature)
 
 
-def align_cosine(predicted, target):
+def align_cosine(predicted: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """Compute the cosine distance of equation 3 of the fCAE paper.
 
     The paper prints cos(y - y'); its next line defines the cosine of y and y', which is taken here,

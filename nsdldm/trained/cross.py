@@ -4,6 +4,8 @@ After phase 2 of Sun et al. (NeurIPS 2023) and its published code (`MAEforFMRICr
 does otherwise than is usual, docs/trained.md says what is done here.
 """
 
+from __future__ import annotations
+
 import logging
 from pathlib import Path
 
@@ -78,7 +80,7 @@ class CrossModal(nn.Module):
         for part in (self.response_enter, self.response_leave, self.image_enter):
             initialise(part)
 
-    def forward(self, batch, generator):
+    def forward(self, batch: dict, generator: torch.Generator) -> dict[str, torch.Tensor]:
         """Losses of a batch.
 
         Parameters
@@ -117,7 +119,13 @@ class CrossModal(nn.Module):
             "logged_correlation": correlate_pixels(predicted.detach().float(), hidden),
         }
 
-    def complete_responses(self, responses, kept, masked, picture_tokens):
+    def complete_responses(
+        self,
+        responses: torch.Tensor,
+        kept: torch.Tensor,
+        masked: torch.Tensor,
+        picture_tokens: torch.Tensor,
+    ) -> torch.Tensor:
         """Predict masked patches of responses from the others and from pictures.
 
         Parameters
@@ -139,7 +147,9 @@ class CrossModal(nn.Module):
         states = self.encoder.norm(self.response_leave(states + looked))
         return self.decoder(states, masked, kept)
 
-    def complete_pictures(self, pixels, kept, masked, latents):
+    def complete_pictures(
+        self, pixels: torch.Tensor, kept: torch.Tensor, masked: torch.Tensor, latents: torch.Tensor
+    ) -> torch.Tensor:
         """Predict masked patches of pictures from the others and from responses.
 
         Parameters
@@ -158,7 +168,12 @@ class CrossModal(nn.Module):
         order = torch.cat([kept, masked], dim=1).argsort(dim=1).to(pixels.device)
         return take_tokens(self.image.decoder(states, order).logits, masked)
 
-    def encode_pictures(self, pixels, kept=None, latents=None):
+    def encode_pictures(
+        self,
+        pixels: torch.Tensor,
+        kept: torch.Tensor | None = None,
+        latents: torch.Tensor | None = None,
+    ) -> torch.Tensor:
         """Encode pictures: some patches or all, with a look at responses or without.
 
         Returns
@@ -179,7 +194,7 @@ class CrossModal(nn.Module):
                 states = layer(states, latents)
         return self.image.vit.layernorm(states)
 
-    def make_image_target(self, pixels):
+    def make_image_target(self, pixels: torch.Tensor) -> torch.Tensor:
         """Patches of pictures (n, patches, 3 x patch x patch), as the image autoencoder's loss."""
         patches = self.image.patchify(pixels)
         if not self.image.config.norm_pix_loss:
@@ -188,7 +203,7 @@ class CrossModal(nn.Module):
         return (patches - mean) / (variance + 1e-6) ** 0.5
 
 
-def make_cross_layers(config, depth):
+def make_cross_layers(config: ViTMAEConfig, depth: int) -> torch.nn.ModuleList:
     """Make layers of self-attention, attention to another sequence and an MLP, pre-norm.
 
     Parameters
@@ -217,7 +232,7 @@ def make_cross_layers(config, depth):
     return layers.apply(initialise)
 
 
-def load_image_mae(path, revision, config):
+def load_image_mae(path: str | None, revision: str | None, config: dict) -> ViTMAEForPreTraining:
     """Load an autoencoder of masked pictures, or make a small one.
 
     Parameters
@@ -272,7 +287,7 @@ def _make_image_mae(config):
     return image
 
 
-def insert_fitting(module, state, prefix):
+def insert_fitting(module: torch.nn.Module, state: dict[str, torch.Tensor], prefix: str) -> None:
     """Load those weights into a module that it has by this name and shape.
 
     Parameters
@@ -292,7 +307,7 @@ def insert_fitting(module, state, prefix):
     logger.info("%s starts with %d of %d weights of stage 1", prefix[:-1], len(found), len(own))
 
 
-def normalise_pictures(pictures):
+def normalise_pictures(pictures: torch.Tensor) -> torch.Tensor:
     """Turn pictures, uint8 (n, 3, side, side), into float32 normalised as ImageNet's."""
     mean, deviation = (
         torch.tensor(channels, device=pictures.device)[:, None, None]
@@ -301,7 +316,7 @@ def normalise_pictures(pictures):
     return (pictures.float() / 255 - mean) / deviation
 
 
-def correlate_pixels(predicted, hidden):
+def correlate_pixels(predicted: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
     """Correlate predicted pixels with true ones.
 
     Parameters

@@ -4,7 +4,10 @@ What trains opens the files of training rows and nothing else: `TrainingSet` has
 rows. Statistics of all kinds, such as a voxel's mean, come from training rows.
 """
 
+from __future__ import annotations
+
 import logging
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +25,17 @@ BLOCK = 2_000
 REMEDY = "Prepare the responses again"
 
 
-def join_responses(*, responses, train_on, validation, seed, train, train_rows, test, test_rows):
+def join_responses(
+    *,
+    responses: list[Path | str],
+    train_on: str,
+    validation: float,
+    seed: int,
+    train: Path | str,
+    train_rows: Path | str,
+    test: Path | str,
+    test_rows: Path | str,
+) -> None:
     """Bring a subject's responses into the form that networks take.
 
     Voxels of all regions stand side by side. They are z-scored by session; then each is brought to
@@ -80,7 +93,7 @@ def join_responses(*, responses, train_on, validation, seed, train, train_rows, 
     logger.info(message, n_voxels, len(rows), rows["validation"].sum(), len(test_ids))
 
 
-def choose_validation(nsd_ids, share, seed):
+def choose_validation(nsd_ids: np.ndarray, share: float, seed: int) -> np.ndarray:
     """Choose the training images on which losses are watched.
 
     Parameters
@@ -107,12 +120,12 @@ def choose_validation(nsd_ids, share, seed):
     return np.random.default_rng(seed).choice(np.sort(nsd_ids), n, replace=False)
 
 
-def pad_length(n_voxels, patch):
+def pad_length(n_voxels: int, patch: int) -> int:
     """Length of a response vector that whole patches fill: nothing is added to a multiple."""
     return n_voxels + -n_voxels % patch
 
 
-def wrap_responses(responses, length):
+def wrap_responses(responses: np.ndarray, length: int) -> np.ndarray:
     """Bring responses to a length: shorter ones are repeated from their start, longer ones cut.
 
     Parameters
@@ -146,7 +159,7 @@ class Sizes(NamedTuple):
     n_voxels: list | None
 
 
-def measure_responses(responses, settings):
+def measure_responses(responses: dict[str, Path | str], settings: dict) -> Sizes:
     """Find the lengths that subjects' responses lead to.
 
     Parameters
@@ -253,7 +266,7 @@ class TrainingSet(_Responses):
             raise InputError(Finding(str(path), expected, found, REMEDY))
         return place[wanted].to_numpy(), len(table)
 
-    def features(self, name, rows):
+    def features(self, name: str, rows: np.ndarray) -> torch.Tensor:
         """A feature of the images of some rows; float32 tensor (n, ...)."""
         rows = np.asarray(rows)
         arrays = self._features[name]

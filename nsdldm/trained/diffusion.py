@@ -5,7 +5,10 @@ U-Net's cross-attention, and is added to its time embedding. Trained are the enc
 between, and the cross-attention of the U-Net; all else stays as it was.
 """
 
+from __future__ import annotations
+
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from diffusers import DDIMScheduler, UNet2DConditionModel
@@ -25,12 +28,15 @@ from nsdldm.trained.loop import (
     Files,
     choose_precision,
     finish_stage,
-    identify,
     log_parameters,
+    make_key,
     make_schedule,
     train,
 )
 from nsdldm.trained.networks import build_encoder, count_parameters
+
+if TYPE_CHECKING:
+    from nsdldm.diffusion.samplers import Ddim, DpmSolver, Plms
 
 CODE = "nsdldm/trained/diffusion.py"
 
@@ -57,7 +63,7 @@ class Mapper(nn.Module):
             self.time_tokens = _mix_tokens(tokens, max(tokens // 2, 1), 1)
             self.time = nn.Linear(context_width, time_width)
 
-    def forward(self, states):
+    def forward(self, states: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Map states (n, n_tokens, width).
 
         Returns
@@ -125,16 +131,18 @@ class ConditionedDiffusion(nn.Module):
         self._held = unet, scheduler
 
     @property
-    def unet(self):
+    def unet(self) -> UNet2DConditionModel:
         """The whole U-Net, of which `unet_parts` are parts."""
         return self._held[0]
 
-    def condition(self, responses, subject=None):
+    def condition(
+        self, responses: torch.Tensor, subject: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Turn responses (n, length) into the U-Net's context and time shift, as `Mapper`."""
         # Without the class token.
         return self.mapper(self.encoder(responses, subject=subject)[:, 1:])
 
-    def forward(self, batch, generator):
+    def forward(self, batch: dict[str, torch.Tensor], generator: torch.Generator) -> dict:
         """Loss of a batch: mean squared error of what the U-Net predicts of noised latents.
 
         Parameters
@@ -285,7 +293,7 @@ def fine_tune_diffusion(
         make_schedule(settings, seed),
         validation=samples.validation,
         partial=files.partial,
-        key=identify(
+        key=make_key(
             CODE,
             [settings, seed, str(model), revision],
             [encoder, *given, *list_model_files(model, PARTS)],
@@ -300,7 +308,14 @@ def fine_tune_diffusion(
     finish_stage(network, table, origin | made | kept, files)
 
 
-def load_diffusion(weights, model, revision, device, dtype, scheduler):
+def load_diffusion(
+    weights: Path | str,
+    model: Path | str,
+    revision: str | None,
+    device: torch.device,
+    dtype: torch.dtype,
+    scheduler: str,
+) -> tuple[ConditionedDiffusion, Ddim | DpmSolver | Plms, dict]:
     """Load a diffusion model conditioned on responses.
 
     Parameters

@@ -5,10 +5,13 @@ learning rate to that number alone: a training that goes on from a checkpoint do
 have done.
 """
 
+from __future__ import annotations
+
 import json
 import logging
 import math
 import time
+from collections.abc import Callable, Container, Iterable
 from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import NamedTuple
@@ -92,19 +95,19 @@ class Schedule(NamedTuple):
     seed: int
 
 
-def make_schedule(settings, seed):
+def make_schedule(settings: dict, seed: int) -> Schedule:
     """Take the schedule out of the settings of a stage."""
     fields = [name for name in Schedule._fields if name != "seed"]
     known = {name: settings[name] for name in fields if name in settings}
     return Schedule(**{"factors": {}} | known, seed=seed)
 
 
-def count_steps(schedule, n_rows):
+def count_steps(schedule: Schedule, n_rows: int) -> int:
     """Number of steps of a schedule with so many training rows."""
     return max(round(schedule.epochs * n_rows / min(schedule.batch_size, n_rows)), 1)
 
 
-def find_rate(schedule, step, n_steps):
+def find_rate(schedule: Schedule, step: int, n_steps: int) -> float:
     """Learning rate of a step: a linear warm-up, then half a cosine."""
     warm = schedule.warmup * n_steps
     if step < warm:
@@ -114,7 +117,7 @@ def find_rate(schedule, step, n_steps):
     return schedule.min_learning_rate + height * (1 + math.cos(math.pi * share)) / 2
 
 
-def draw_rows(rows, step, schedule):
+def draw_rows(rows: np.ndarray, step: int, schedule: Schedule) -> np.ndarray:
     """Rows of a step: the rows in one random order after another, cut into batches.
 
     Parameters
@@ -139,7 +142,7 @@ def draw_rows(rows, step, schedule):
     return np.concatenate(chosen)
 
 
-def identify(module, settings, paths):
+def make_key(module: str, settings: dict, paths: Iterable[Path | str]) -> str:
     """Identify all that a training depends on: its code, settings and the content of its files.
 
     Parameters
@@ -162,12 +165,12 @@ def identify(module, settings, paths):
     return text.hexdigest()
 
 
-def trained_state(network):
+def trained_state(network: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
     """Parameters of a network that are trained, by name."""
     return {name: p for name, p in network.named_parameters() if p.requires_grad}
 
 
-def choose_precision(precision, device):
+def choose_precision(precision: str, device: torch.device) -> str:
     """Choose what networks compute in.
 
     Parameters
@@ -187,7 +190,7 @@ def choose_precision(precision, device):
     return "no" if precision == "float32" else precision
 
 
-def log_parameters(label, network):
+def log_parameters(label: str, network: torch.nn.Module) -> dict[str, int]:
     """Count and log the parameters of a network's parts.
 
     Parameters
@@ -209,7 +212,13 @@ def log_parameters(label, network):
     return counts
 
 
-def finish_stage(network, table, metadata, files, names=None):
+def finish_stage(
+    network: torch.nn.Module,
+    table: pd.DataFrame,
+    metadata: dict,
+    files: Files,
+    names: Container[str] | None = None,
+) -> None:
     """Write what a stage has made, and remove its checkpoint; in one process of several.
 
     Parameters
@@ -230,7 +239,7 @@ def finish_stage(network, table, metadata, files, names=None):
     Path(files.partial).unlink(missing_ok=True)
 
 
-def group_parameters(parameters, schedule):
+def group_parameters(parameters: dict[str, torch.nn.Parameter], schedule: Schedule) -> list[dict]:
     """Group parameters by the weight decay and factor of the learning rate that a schedule gives.
 
     Parameters
@@ -386,7 +395,9 @@ class _Training:
         raise InputError(Finding(label, expected, found, remedy))
 
 
-def check_shares(n_processes, schedule, rows, validation):
+def check_shares(
+    n_processes: int, schedule: Schedule, rows: np.ndarray, validation: np.ndarray
+) -> None:
     """Stop where a process of a parallel training would have no row of a batch."""
     fewest = min(schedule.batch_size, len(rows), len(validation) or len(rows))
     if fewest < n_processes:
@@ -395,7 +406,19 @@ def check_shares(n_processes, schedule, rows, validation):
         raise InputError(Finding("trained: batch_size", expected, str(fewest), remedy))
 
 
-def train(network, fetch, rows, schedule, *, validation, partial, key, device, precision, label):
+def train(
+    network: torch.nn.Module,
+    fetch: Callable,
+    rows: np.ndarray,
+    schedule: Schedule,
+    *,
+    validation: np.ndarray,
+    partial: Path | str,
+    key: str,
+    device: torch.device,
+    precision: str,
+    label: str,
+) -> pd.DataFrame:
     """Train a network, or go on with a training that was interrupted.
 
     Runs in every process of a parallel training; each takes its share of a batch.
@@ -414,7 +437,7 @@ def train(network, fetch, rows, schedule, *, validation, partial, key, device, p
     partial : str or Path
         File of the checkpoint, for the caller to remove when the weights are safe.
     key : str
-        Identifies settings and inputs (`identify`). A checkpoint of another key is discarded.
+        Identifies settings and inputs (`make_key`). A checkpoint of another key is discarded.
     device : torch.device
     precision : {"no", "bf16", "fp16"}
     label : str

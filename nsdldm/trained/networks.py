@@ -4,6 +4,10 @@ The blocks are those of transformers' ViT; what it lacks, the cross-attention of
 autoencoder's regressor, follows CAE (Chen et al., IJCV 2024).
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import nn
@@ -16,7 +20,9 @@ EPSILON = 1e-6
 SPREAD = 0.02  # standard deviation of initial weights
 
 
-def draw_mask(generator, n, n_tokens, ratio):
+def draw_mask(
+    generator: torch.Generator, n: int, n_tokens: int, ratio: float
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Choose for each sample the tokens that are kept and those that are masked.
 
     Parameters
@@ -43,7 +49,7 @@ def _split_places(generator, n, total, k):
     return order[:, :k].sort(dim=1).values, order[:, k:].sort(dim=1).values
 
 
-def sparsify(generator, responses, share):
+def sparsify(generator: torch.Generator, responses: torch.Tensor, share: float) -> torch.Tensor:
     """Set a share of each sample's voxels to 0 (random sparsification).
 
     Parameters
@@ -66,18 +72,18 @@ def sparsify(generator, responses, share):
     return responses.scatter(1, dropped.to(responses.device), 0.0)
 
 
-def take_tokens(tokens, places):
+def take_tokens(tokens: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
     """Take tokens (n, k, width) of a sequence (n or 1, n_tokens, width) by their places (n, k)."""
     places = places.to(tokens.device)[..., None].expand(-1, -1, tokens.shape[-1])
     return tokens.expand(len(places), -1, -1).gather(1, places)
 
 
-def cut_patches(responses, patch):
+def cut_patches(responses: torch.Tensor, patch: int) -> torch.Tensor:
     """Cut responses (n, length) into patches (n, length / patch, patch) of neighbouring voxels."""
     return responses.unflatten(1, (-1, patch))
 
 
-def make_positions(n_tokens, width):
+def make_positions(n_tokens: int, width: int) -> torch.Tensor:
     """Make the fixed sine and cosine code of a token's place.
 
     Parameters
@@ -97,7 +103,7 @@ def make_positions(n_tokens, width):
     return torch.from_numpy(np.concatenate([np.zeros((1, width)), code])[None]).float()
 
 
-def make_blocks(width, depth, heads, mlp_ratio):
+def make_blocks(width: int, depth: int, heads: int, mlp_ratio: float) -> torch.nn.ModuleList:
     """Make pre-norm self-attention blocks.
 
     Parameters
@@ -121,14 +127,14 @@ def make_blocks(width, depth, heads, mlp_ratio):
     return nn.ModuleList(ViTLayer(config) for _ in range(depth))
 
 
-def check_heads(width, heads):
+def check_heads(width: int, heads: int) -> None:
     """Stop at a width that the heads of attention do not divide, or an odd one."""
     if width % heads or width % 2:
         expected = f"an even width that {heads} heads divide"
         raise InputError(Finding("trained: width", expected, str(width), "Correct width or heads"))
 
 
-def initialise(module):
+def initialise(module: torch.nn.Module) -> None:
     """Give linear layers, convolutions and norms the initial weights of MAE."""
     if isinstance(module, nn.Linear):
         nn.init.xavier_uniform_(module.weight)
@@ -154,7 +160,7 @@ class Tokenizer(nn.Module):
         self.cut = nn.Conv1d(1, widened or width, patch, stride=patch)
         self.map = nn.Linear(widened, width) if widened else nn.Identity()
 
-    def forward(self, responses):
+    def forward(self, responses: torch.Tensor) -> torch.Tensor:
         """Turn responses (n, length) into tokens (n, length / patch, width)."""
         return self.map(self.cut(responses[:, None]).transpose(1, 2))
 
@@ -177,7 +183,7 @@ class OwnLinear(nn.Module):
         self.bias = nn.Parameter(torch.zeros(n_tokens, n_outputs))
         nn.init.uniform_(self.weight, -bound, bound)
 
-    def forward(self, states, places=None):
+    def forward(self, states: torch.Tensor, places: torch.Tensor | None = None) -> torch.Tensor:
         """Map states (n, k, n_inputs) at places (n, k), by default all of the sequence."""
         weight, bias = self.weight, self.bias
         if places is None:
@@ -197,7 +203,7 @@ class OwnTokenizer(OwnLinear):
         super().__init__(n_tokens, patch, width)
         self.patch = patch
 
-    def forward(self, responses):
+    def forward(self, responses: torch.Tensor) -> torch.Tensor:
         """Turn responses (n, length) into tokens (n, length / patch, width)."""
         return super().forward(cut_patches(responses, self.patch))
 
@@ -222,7 +228,7 @@ class Adapters(nn.Module):
         for each in self.maps:
             nn.init.normal_(each.weight, std=each.in_features**-0.5)
 
-    def forward(self, responses, subject):
+    def forward(self, responses: torch.Tensor, subject: torch.Tensor) -> torch.Tensor:
         """Map responses (n, longest) of the subjects (n,); what pads a shorter one is not read."""
         adapted = responses.new_zeros(len(responses), self.maps[0].out_features)
         for index, each in enumerate(self.maps):
@@ -279,11 +285,17 @@ class Encoder(nn.Module):
             part.apply(initialise)
         nn.init.normal_(self.start, std=SPREAD)
 
-    def adapt(self, responses, subject=None):
+    def adapt(self, responses: torch.Tensor, subject: torch.Tensor | None = None) -> torch.Tensor:
         """Bring responses to the common length; as they are where there are no adapters."""
         return responses if self.adapters is None else self.adapters(responses, subject)
 
-    def forward(self, responses, kept=None, subject=None, adapted=False):
+    def forward(
+        self,
+        responses: torch.Tensor,
+        kept: torch.Tensor | None = None,
+        subject: torch.Tensor | None = None,
+        adapted: bool = False,
+    ) -> torch.Tensor:
         """Encode responses.
 
         Parameters
@@ -313,7 +325,7 @@ class Encoder(nn.Module):
         return self.norm(states)
 
 
-def build_encoder(settings, length, n_voxels=None):
+def build_encoder(settings: dict, length: int, n_voxels: Sequence[int] | None = None) -> Encoder:
     """Build the encoder that settings describe.
 
     Parameters
@@ -345,7 +357,13 @@ class RegressorBlock(nn.Module):
         hidden = int(width * mlp_ratio)
         self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
 
-    def forward(self, states, places, context, context_places):
+    def forward(
+        self,
+        states: torch.Tensor,
+        places: torch.Tensor,
+        context: torch.Tensor,
+        context_places: torch.Tensor,
+    ) -> torch.Tensor:
         """Update the states (n, m, width) of masked places from a context (n, k, width)."""
         query = self.norm_query(states + places)
         key = self.norm_key(context + context_places)
@@ -383,7 +401,9 @@ class Regressor(nn.Module):
         self.apply(initialise)
         nn.init.normal_(self.query, std=SPREAD)
 
-    def forward(self, visible, kept, masked):
+    def forward(
+        self, visible: torch.Tensor, kept: torch.Tensor, masked: torch.Tensor
+    ) -> torch.Tensor:
         """Predict the states of masked tokens.
 
         Parameters
@@ -454,7 +474,13 @@ class Decoder(nn.Module):
         if mask_token:
             nn.init.normal_(self.mask, std=SPREAD)
 
-    def forward(self, states, masked, kept=None, everywhere=False):
+    def forward(
+        self,
+        states: torch.Tensor,
+        masked: torch.Tensor,
+        kept: torch.Tensor | None = None,
+        everywhere: bool = False,
+    ) -> torch.Tensor:
         """Predict the masked tokens, or all.
 
         Parameters
@@ -492,6 +518,6 @@ class Decoder(nn.Module):
         return self.head(states, places) if self.own_maps else self.head(states)
 
 
-def count_parameters(module):
+def count_parameters(module: torch.nn.Module) -> int:
     """Count the parameters of a module, trained or not."""
     return sum(parameter.numel() for parameter in module.parameters())

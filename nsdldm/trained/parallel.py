@@ -1,8 +1,12 @@
 """Train on all the GPUs that a job can see."""
 
+from __future__ import annotations
+
 import logging
 import os
 import socket
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from accelerate import notebook_launcher
@@ -13,7 +17,7 @@ from nsdldm.support.errors import InputError
 logger = logging.getLogger(__name__)
 
 
-def run_on_all_gpus(function, *, device, **arguments):
+def run_on_all_gpus(function: Callable, *, device: str, **arguments: Any) -> None:
     """Call a function that trains in one process, or in one a GPU where there are several.
 
     Parameters

@@ -5,6 +5,8 @@ the settings of three stages. Sources are named in ``docs/trained.md``. Light im
 Snakefile's.
 """
 
+from __future__ import annotations
+
 import math
 import re
 from copy import deepcopy
@@ -226,7 +228,7 @@ DEMO_CROSS = {"epochs": 15}
 SIZES = ("full", "demo")
 
 
-def resolve(name, own, size):
+def resolve(name: str, own: dict, size: str) -> dict:
     """Settings of a method.
 
     Parameters
@@ -263,7 +265,7 @@ def _shrink(stage, settings):
         settings["target"] = "quantile"
 
 
-def check_methods(methods, size):
+def check_methods(methods: dict[str, dict], size: str) -> list[str]:
     """List what is said of methods that no preset has.
 
     Parameters

@@ -4,8 +4,11 @@ After Yang et al. 2025 (fCAE), section 2.1.1 and equation 1, with what they leav
 code of CAE (Chen et al., IJCV 2024) and MinD-Vis (Chen et al., CVPR 2023).
 """
 
+from __future__ import annotations
+
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -21,12 +24,15 @@ from nsdldm.trained.loop import (
     Files,
     choose_precision,
     finish_stage,
-    identify,
     log_parameters,
+    make_key,
     make_schedule,
     train,
 )
 from nsdldm.trained.targets import fit_target, restore_target
+
+if TYPE_CHECKING:
+    from nsdldm.trained.networks import Encoder, Regressor
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +73,13 @@ class Pretraining(nn.Module):
             own_maps=settings["own_maps"],
         )
 
-    def predict(self, responses, kept, masked, everywhere=False):
+    def predict(
+        self,
+        responses: torch.Tensor,
+        kept: torch.Tensor,
+        masked: torch.Tensor,
+        everywhere: bool = False,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Predict masked tokens of adapted responses (n, length), or all with a plain decoder.
 
         Returns
@@ -83,14 +95,14 @@ class Pretraining(nn.Module):
         return self.decoder(states, masked), states
 
     @torch.no_grad()
-    def encode_masked(self, responses, masked):
+    def encode_masked(self, responses: torch.Tensor, masked: torch.Tensor) -> torch.Tensor:
         """Encode the masked tokens alone, without gradients: what the regressor shall predict.
 
         As in CAE's code the weights are the encoder's own of this step, not a slower copy.
         """
         return self.regressor.enter(self.encoder(responses, masked, adapted=True)[:, 1:])
 
-    def forward(self, batch, generator):
+    def forward(self, batch: dict, generator: torch.Generator) -> dict[str, torch.Tensor]:
         """Losses of a batch.
 
         Parameters
@@ -144,7 +156,7 @@ class Pretraining(nn.Module):
         return losses
 
 
-def build_regressor(settings, encoder):
+def build_regressor(settings: dict, encoder: Encoder) -> Regressor:
     """Build the regressor that settings describe, for an encoder."""
     return networks.Regressor(
         encoder.n_tokens,
@@ -157,14 +169,14 @@ def build_regressor(settings, encoder):
     )
 
 
-def check_contrast(settings):
+def check_contrast(settings: dict) -> None:
     """Stop at contrasts of the contextual kind, whose decoder never sees visible tokens."""
     if settings["encoder"] == "cae" and (settings["self_contrast"] or settings["cross_contrast"]):
         expected, remedy = "no self_contrast or cross_contrast", "Set encoder to mae, or both to 0"
         raise InputError(Finding("trained: stage1 of encoder cae", expected, "one", remedy))
 
 
-def check_mask(settings, n_tokens):
+def check_mask(settings: dict, n_tokens: int) -> None:
     """Stop where no patch would be masked, so that there is nothing to predict."""
     _, masked = networks.draw_mask(None, 1, n_tokens, settings["mask_ratio"])
     if not masked.numel():
@@ -223,7 +235,7 @@ def pretrain_encoder(
         make_schedule(settings, seed),
         validation=samples.validation,
         partial=files.partial,
-        key=identify(CODE, [settings, seed], [*responses.values(), *rows.values()]),
+        key=make_key(CODE, [settings, seed], [*responses.values(), *rows.values()]),
         device=device,
         precision=choose_precision(precision, device),
         label="stage 1",
@@ -249,7 +261,7 @@ def _cut(samples, encoder):
     return networks.cut_patches(responses, encoder.patch).numpy()
 
 
-def load_pretraining(path):
+def load_pretraining(path: Path | str) -> tuple[Pretraining, dict]:
     """Load all of stage 1.
 
     Parameters

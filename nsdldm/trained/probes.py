@@ -3,9 +3,11 @@
 Everything here is fitted on training rows and scored on test rows, after the training is over.
 """
 
+from __future__ import annotations
+
 import logging
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -20,6 +22,11 @@ from nsdldm.trained.alignment import load_alignment
 from nsdldm.trained.checkpoints import load_encoder, read_metadata
 from nsdldm.trained.data import TestSet, TrainingSet
 from nsdldm.trained.pretraining import load_pretraining
+
+if TYPE_CHECKING:
+    from nsdldm.trained.alignment import Alignment
+    from nsdldm.trained.networks import Encoder
+    from nsdldm.trained.pretraining import Pretraining
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +43,7 @@ def _batches(n):
     return [np.arange(start, min(start + AT_ONCE, n)) for start in range(0, n, AT_ONCE)]
 
 
-def predict_neighbour(train, responses, visible):
+def predict_neighbour(train: np.ndarray, responses: np.ndarray, visible: np.ndarray) -> np.ndarray:
     """Predict hidden voxels from their nearest visible one.
 
     Parameters
@@ -61,7 +68,12 @@ def predict_neighbour(train, responses, visible):
 
 
 @torch.no_grad()
-def complete_responses(network, responses, masks, device):
+def complete_responses(
+    network: Pretraining,
+    responses: torch.Tensor,
+    masks: tuple[torch.Tensor, torch.Tensor],
+    device: torch.device,
+) -> np.ndarray:
     """Complete responses of which some patches are masked.
 
     Parameters
@@ -90,7 +102,9 @@ def complete_responses(network, responses, masks, device):
     return np.concatenate(made)
 
 
-def score_completion(network, train, test, seed, device):
+def score_completion(
+    network: Pretraining, train: TrainingSet, test: TestSet, seed: int, device: torch.device
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Complete test rows under several masks by a network and by two simple rules.
 
     Parameters
@@ -150,7 +164,9 @@ def _subject(rows, device):
 
 
 @torch.no_grad()
-def pool_states(encoder, samples, rows, device):
+def pool_states(
+    encoder: Encoder, samples: TrainingSet | TestSet, rows: np.ndarray, device: torch.device
+) -> np.ndarray:
     """Mean of the tokens' states and the class token's, float32 (n, 2 x width)."""
     encoder, pooled = encoder.to(device).eval(), []
     for part in _batches(len(rows)):
@@ -160,7 +176,7 @@ def pool_states(encoder, samples, rows, device):
     return torch.cat(pooled).numpy()
 
 
-def find_images(predicted, true):
+def find_images(predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
     """Say which images are nearest to what was predicted of them.
 
     Parameters
@@ -180,7 +196,9 @@ def find_images(predicted, true):
     return own > cosines.max(axis=1)
 
 
-def probe(X, X_test, train, aims, aims_test):
+def probe(
+    X: np.ndarray, X_test: np.ndarray, train: np.ndarray, aims: np.ndarray, aims_test: np.ndarray
+) -> np.ndarray:
     """Find test images by a linear read-out that is fitted on training rows.
 
     Parameters
@@ -205,7 +223,9 @@ def probe(X, X_test, train, aims, aims_test):
 
 
 @torch.no_grad()
-def predict_by_heads(network, samples, rows, device):
+def predict_by_heads(
+    network: Alignment, samples: TestSet | TrainingSet, rows: np.ndarray, device: torch.device
+) -> dict[str, np.ndarray]:
     """What stage 2's own heads predict of rows.
 
     Parameters

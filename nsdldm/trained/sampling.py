@@ -1,5 +1,7 @@
 """Pictures of what was seen, from responses through a diffusion model conditioned on them."""
 
+from __future__ import annotations
+
 import logging
 from pathlib import Path
 from typing import NamedTuple
@@ -80,7 +82,7 @@ def reconstruct_trained(
     images
         Table of images with the columns nsd_id and split.
     responses, rows
-        ``test.npy`` and ``test.tsv`` of `nsdldm.trained.data.prepare_responses`. Responses of
+        ``test.npy`` and ``test.tsv`` of `nsdldm.trained.data.join_responses`. Responses of
         another length than in training are repeated from their start, or cut.
     weights
         As `nsdldm.trained.diffusion.fine_tune_diffusion` writes them.
@@ -126,7 +128,9 @@ def reconstruct_trained(
     save_reconstructions(output, pictures, nsd_ids, settings.describe(method, model, **more))
 
 
-def read_test_responses(images, responses, rows, subject, about):
+def read_test_responses(
+    images: Path | str, responses: Path | str, rows: Path | str, subject: str, about: dict
+) -> tuple[np.ndarray, dict[str, np.ndarray], str]:
     """Read the responses to a subject's test images as weights take them.
 
     Parameters
@@ -170,7 +174,7 @@ def read_test_responses(images, responses, rows, subject, about):
     return nsd_ids, given, describe_fit(samples.n_voxels[0], about["vector"], known)
 
 
-def describe_fit(n_voxels, length, known):
+def describe_fit(n_voxels: int, length: int, known: bool) -> str:
     """Say how the voxels of a subject, known in training or not, fill a length."""
     fitted = "in full"
     if n_voxels != length:

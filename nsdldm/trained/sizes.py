@@ -4,6 +4,8 @@ Nothing is computed and no memory is taken: the networks are built without value
 device.
 """
 
+from __future__ import annotations
+
 import argparse
 
 import torch
@@ -18,7 +20,7 @@ from nsdldm.trained.targets import Codes, Quantiles, Values
 N_VOXELS = 15_724
 
 
-def build_preset(name, n_voxels, size="full"):
+def build_preset(name: str, n_voxels: int, size: str = "full") -> Pretraining:
     """Build the first stage of a preset on the meta device.
 
     Parameters
@@ -51,7 +53,7 @@ def _make_target(settings, n_tokens):
     return Codes(torch.empty(patch, patch), torch.empty(codes, patch), torch.empty(codes, patch))
 
 
-def count_preset(name, n_voxels, size="full"):
+def count_preset(name: str, n_voxels: int, size: str = "full") -> dict[str, int]:
     """Count the parameters of the first stage of a preset.
 
     Parameters
@@ -77,7 +79,7 @@ def count_preset(name, n_voxels, size="full"):
     return counts | {"total": count_parameters(network)}
 
 
-def main():
+def main() -> None:
     """Print a table of all presets."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--voxels", type=int, default=N_VOXELS)

@@ -14,6 +14,8 @@ rows alone:
     Of each voxel, the quantile of the training responses that its value falls into.
 """
 
+from __future__ import annotations
+
 import numpy as np
 import torch
 from sklearn.cluster import MiniBatchKMeans
@@ -37,11 +39,13 @@ class Values(nn.Module):
         super().__init__()
         self.n_outputs = patch
 
-    def loss(self, outputs, patches, masked):
+    def loss(
+        self, outputs: torch.Tensor, patches: torch.Tensor, masked: torch.Tensor
+    ) -> torch.Tensor:
         """Mean squared error of outputs (n, m, patch) of patches of that shape."""
         return functional.mse_loss(outputs, patches)
 
-    def decode(self, outputs, masked):
+    def decode(self, outputs: torch.Tensor, masked: torch.Tensor) -> torch.Tensor:
         """Values (n, m, patch) that outputs stand for."""
         return outputs
 
@@ -64,7 +68,7 @@ class Codes(nn.Module):
             self.register_buffer(name, value)
         self.n_outputs = len(codes)
 
-    def encode(self, patches):
+    def encode(self, patches: torch.Tensor) -> torch.Tensor:
         """Codes, int64 (...,), of patches (..., patch)."""
         # In float32, whatever the networks compute in: near codes are no less far from each other.
         with torch.autocast(patches.device.type, enabled=False):
@@ -74,13 +78,15 @@ class Codes(nn.Module):
             nearest = [(squared - 2 * part @ self.codes.T).argmin(1) for part in parts]
         return torch.cat(nearest).view(patches.shape[:-1])
 
-    def loss(self, outputs, patches, masked):
+    def loss(
+        self, outputs: torch.Tensor, patches: torch.Tensor, masked: torch.Tensor
+    ) -> torch.Tensor:
         """Cross-entropy of outputs (n, m, n_codes) with the codes of patches (n, m, patch)."""
         return functional.cross_entropy(
             outputs.flatten(0, 1).float(), self.encode(patches).flatten()
         )
 
-    def decode(self, outputs, masked):
+    def decode(self, outputs: torch.Tensor, masked: torch.Tensor) -> torch.Tensor:
         """Values (n, m, patch): the mean over codes, weighted by their probability."""
         with torch.autocast(outputs.device.type, enabled=False):
             return outputs.float().softmax(-1) @ self.means
@@ -104,24 +110,28 @@ class Quantiles(nn.Module):
         self.n_codes = means.shape[-1]
         self.n_outputs = means.shape[1] * self.n_codes
 
-    def encode(self, patches, masked):
+    def encode(self, patches: torch.Tensor, masked: torch.Tensor) -> torch.Tensor:
         """Codes, int64 (n, m, patch), of patches (n, m, patch) at the places (n, m)."""
         return (patches.float()[..., None] > self.edges[masked.to(patches.device)]).sum(-1)
 
-    def loss(self, outputs, patches, masked):
+    def loss(
+        self, outputs: torch.Tensor, patches: torch.Tensor, masked: torch.Tensor
+    ) -> torch.Tensor:
         """Mean cross-entropy of outputs (n, m, patch x n_codes) with the codes of patches."""
         logits = outputs.float().unflatten(-1, (-1, self.n_codes))
         return functional.cross_entropy(
             logits.flatten(0, 2), self.encode(patches, masked).flatten()
         )
 
-    def decode(self, outputs, masked):
+    def decode(self, outputs: torch.Tensor, masked: torch.Tensor) -> torch.Tensor:
         """Values (n, m, patch): the mean over codes, weighted by their probability."""
         weights = outputs.float().unflatten(-1, (-1, self.n_codes)).softmax(-1)
         return (weights * self.means[masked.to(outputs.device)]).sum(-1)
 
 
-def fit_target(kind, patches, n_codes, seed):
+def fit_target(
+    kind: str, patches: np.ndarray, n_codes: int, seed: int
+) -> Values | Codes | Quantiles:
     """Fit a target to training rows.
 
     Parameters
@@ -205,7 +215,7 @@ def _average_within(patches, edges):
     return np.where(counts > 0, sums / np.maximum(counts, 1), nearest).astype(np.float32)
 
 
-def restore_target(settings, state):
+def restore_target(settings: dict, state: dict[str, torch.Tensor]) -> Values | Codes | Quantiles:
     """Make a target from the weights of stage 1.
 
     Parameters

@@ -5,11 +5,18 @@ know no settings. Here is what a user of the workflow calls them, by the adapter
 ``workflow_scripts`` that hands them on. A rule is not enough: several share an adapter.
 """
 
+from __future__ import annotations
+
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from nsdldm.support.errors import CALLED, write_arguments
+
+if TYPE_CHECKING:
+    from nsdldm.support.errors import Finding
 
 # Of functions that several adapters, or the Snakefile itself, reach.
 FUNCTIONS = {
@@ -98,7 +105,7 @@ ADAPTERS = {
 _COMMON = {name: key for own in FUNCTIONS.values() for name, key in own.items()}
 
 
-def find_keys(adapter=None):
+def find_keys(adapter: str | None = None) -> dict[str, str]:
     """Find the settings that the arguments of an adapter's function are.
 
     Parameters
@@ -114,12 +121,12 @@ def find_keys(adapter=None):
     return _COMMON | ADAPTERS.get(adapter, {})
 
 
-def tell_jobs():
+def tell_jobs() -> None:
     """Have jobs say keys: puts all of them into the environment, which jobs inherit."""
     os.environ[CALLED] = json.dumps({"": _COMMON} | ADAPTERS)
 
 
-def name_keys(findings):
+def name_keys(findings: Iterable[Finding]) -> list[Finding]:
     """Have findings of functions that the Snakefile calls name settings.
 
     Parameters

@@ -4,6 +4,8 @@ Both come from `nsdldm.workflow.settings`, the schema for editors that check wha
 reference for people.
 """
 
+from __future__ import annotations
+
 import json
 import textwrap
 from pathlib import Path
@@ -53,7 +55,7 @@ OLD
 """
 
 
-def compose_schema():
+def compose_schema() -> str:
     """Write the JSON schema.
 
     Returns
@@ -96,7 +98,7 @@ def _or_null(part):
     return {"anyOf": [part, {"type": "null"}]}
 
 
-def compose_page():
+def compose_page() -> str:
     """Write the reference.
 
     Returns

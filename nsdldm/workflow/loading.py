@@ -4,9 +4,13 @@ From low to high lie the defaults, for the demo its preset, and what the user gi
 imports, since every job does this.
 """
 
+from __future__ import annotations
+
 import datetime
 import re
+from collections.abc import Iterable
 from itertools import islice
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Literal, Union, get_args, get_origin
 
@@ -44,7 +48,7 @@ class SettingsError(ValueError):
         super().__init__("\n".join(problems))
 
 
-def load_settings(config, files=()):
+def load_settings(config: dict, files: Iterable[Path | str] = ()) -> dict:
     """Complete and check a configuration.
 
     Parameters
@@ -115,7 +119,7 @@ def _find_unusable(config):
     yield f"The configuration must have fewer than {MOST_VALUES} values."
 
 
-def find_misread(files):
+def find_misread(files: Iterable[Path | str]) -> list[str]:
     """Find whole numbers that YAML 1.1 reads as others: 010 is 8 to it, and 1:30 is 90.
 
     Parameters

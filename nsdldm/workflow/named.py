@@ -5,6 +5,8 @@ a model in a hub only what was fetched can be looked at; the job that loads it l
 library only.
 """
 
+from __future__ import annotations
+
 import ast
 import difflib
 import json
@@ -36,7 +38,7 @@ CLIPS = ("clip", "clip-b32")
 OURS = "nsdldm.features.pictures.embed_pictures"
 
 
-def check_named(config, functions=True):
+def check_named(config: dict, functions: bool = True) -> list[Finding]:
     """List what settings name and is not there.
 
     Parameters
@@ -94,7 +96,7 @@ def _check_resolutions(config, path):
             yield Finding(f"{section}.resolution", expected, str(side), remedy)
 
 
-def check_blocks(blocks, folder):
+def check_blocks(blocks: dict[str, str], folder: Path) -> list[Finding]:
     """List modules that a U-Net does not have, by the names of its weights.
 
     Parameters
@@ -154,7 +156,7 @@ def _check_networks(networks):
             yield from check_weights(name, own, f"evaluation.networks.{name}")
 
 
-def check_weights(name, own, where):
+def check_weights(name: str, own: dict, where: str) -> list[Finding]:
     """List what a network lacks to be loaded.
 
     Parameters
@@ -186,7 +188,7 @@ def check_weights(name, own, where):
     return findings
 
 
-def check_clip(path, revision, where, key="path"):
+def check_clip(path: str, revision: str | None, where: str, key: str = "path") -> list[Finding]:
     """List what a CLIP model lacks to be loaded.
 
     Parameters
@@ -240,7 +242,7 @@ def _check_scores(evaluation):
         yield Finding("evaluation.best_by", expected, score, remedy)
 
 
-def check_function(where, function, settings):
+def check_function(where: str, function: str, settings: dict) -> list[Finding]:
     """List what is wrong with a function of pictures, without running its module.
 
     Parameters

@@ -3,31 +3,33 @@
 A hub id has none: its revision is among the params. No heavy imports, for the Snakefile.
 """
 
+from __future__ import annotations
+
 from nsdldm.support.listing import list_files, list_weights
 
 
-def list_model(settings):
+def list_model(settings: dict) -> list[str]:
     """Files of the diffusion model's folder."""
     return list(map(str, list_files(settings["model"]["path"], "*/*.[js]*")))
 
 
-def list_clip(settings):
+def list_clip(settings: dict) -> list[str]:
     """Weights of the CLIP model that trained decoders are aligned with."""
     return list_weights(settings["trained"]["clip"]["path"])
 
 
-def list_judges(settings):
+def list_judges(settings: dict) -> list[str]:
     """Weights of the networks that compare pictures."""
     networks = settings["evaluation"]["networks"].values()
     return sorted({path for own in networks for path in list_weights(own.get("weights"))})
 
 
-def list_space(settings, space):
+def list_space(settings: dict, space: str) -> list[str]:
     """Weights of the network that computes an added feature space."""
     return sorted(list_weights(settings["feature_spaces"][space]["settings"].get("weights")))
 
 
-def list_all(settings):
+def list_all(settings: dict) -> list[str]:
     """All of them."""
     spaces = [path for space in settings["feature_spaces"] for path in list_space(settings, space)]
     parts = (list_model, list_clip, list_judges)

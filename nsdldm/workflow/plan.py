@@ -4,6 +4,9 @@ Every function takes all settings, as `nsdldm.workflow.loading.load_settings` re
 touches no files. No heavy imports, since every job does this.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from nsdldm.features.spaces import PARTS, split_control
@@ -61,17 +64,17 @@ class Spaces:
     chains: list
 
     @property
-    def path(self):
+    def path(self) -> list[str]:
         """All that one pass along the reverse process collects."""
         return [*self.levels, *self.steps, *self.blocks]
 
     @property
-    def latents(self):
+    def latents(self) -> list[str]:
         """Those of it that are kept as they are."""
         return [*self.levels, *self.steps]
 
     @property
-    def families(self):
+    def families(self) -> dict[str, list[str]]:
         """Spaces that encoders are fitted to together, by the name of their file."""
         families = {
             "features": self.features,
@@ -85,18 +88,18 @@ class Spaces:
         return {name: spaces for name, spaces in families.items() if spaces}
 
     @property
-    def joint(self):
+    def joint(self) -> list[str]:
         """Families of which each space is fitted beside z."""
         wanted = ("levels", "steps", "controls", "variants")
         return [name for name in wanted if name in self.families]
 
     @property
-    def step_names(self):
+    def step_names(self) -> list[str]:
         """Names of the steps without z_c."""
         return [space.removeprefix("zc-") for space in self.steps]
 
 
-def list_spaces(settings):
+def list_spaces(settings: dict) -> Spaces:
     """The feature spaces of a run, as `Spaces`."""
     own = settings["trajectories"]
     planned = plan_trajectories(settings)
@@ -124,14 +127,14 @@ def list_spaces(settings):
     )
 
 
-def find_chain(settings, name):
+def find_chain(settings: dict, name: str) -> tuple[dict, str]:
     """How a chain of `Spaces.chains` is denoised, and with which text, by these names."""
     variant, control = split_control(name)
     changed = settings["trajectories"]["variants"][variant]
     return settings["denoising"] | changed, control or "own"
 
 
-def list_runs(settings, protocols=None):
+def list_runs(settings: dict, protocols: list[str] | None = None) -> list[tuple[str, str, str]]:
     """The (subject, protocol, method) of all reconstructions by ridge, or of some protocols."""
     return [
         (subject, protocol, method)
@@ -141,7 +144,7 @@ def list_runs(settings, protocols=None):
     ]
 
 
-def list_drawn_runs(settings):
+def list_drawn_runs(settings: dict) -> list[tuple[str, str, str]]:
     """The same of what figures show: the first protocol."""
     return list_runs(settings, settings["decoding"]["protocols"][:1])
 
@@ -180,12 +183,12 @@ class Training:
     transferred: list
 
     @property
-    def table2(self):
+    def table2(self) -> list[str]:
         """Methods of that table, fCAE first."""
         return [name for name, preset in self.presets.items() if preset in TABLE2]
 
     @property
-    def table3(self):
+    def table3(self) -> list[str]:
         """Methods of that table: what makes fCAE what it is is left out one by one."""
         return [
             name
@@ -194,64 +197,64 @@ class Training:
         ]
 
     @property
-    def drawn(self):
+    def drawn(self) -> list[str]:
         """Methods in the order of pictures: ridge's, others, and fCAE last."""
         return ["zc", *self.table2[1:], *self.table2[:1]]
 
     @property
-    def drawn_runs(self):
+    def drawn_runs(self) -> list[tuple[str, str, str]]:
         """Their runs, of any subject."""
         protocols = ("trained" if name in self.methods else self.ridge[0] for name in self.drawn)
         return [("{subject}", *run) for run in zip(protocols, self.drawn, strict=True)]
 
     @property
-    def pattern(self):
+    def pattern(self) -> str:
         """What matches a method: of the subject itself, of all, or of another one."""
         return f"({'|'.join(self.methods) or 'none'})(-{JOINT}|-subj0[1-8])?"
 
     @property
-    def adapts(self):
+    def adapts(self) -> bool:
         """Whether the joint model has adapters."""
         return any(own["adapter"] == "linear" for own in self.encoders.values())
 
-    def list_runs(self, ridge, methods):
+    def list_runs(self, ridge: Iterable[str], methods: Iterable[str]) -> list[tuple[str, str, str]]:
         """Runs of trained methods after those of ridge methods, as far as these are configured."""
         protocol, configured = self.ridge
         runs = [(protocol, name) for name in ridge if name in configured]
         runs += [("trained", name) for name in methods]
         return [(subject, *run) for subject in self.subjects for run in runs]
 
-    def list_cohort(self, cohort):
+    def list_cohort(self, cohort: str) -> list[str]:
         """Subjects that a decoder is trained on."""
         return self.everyone if cohort == JOINT else [cohort]
 
-    def find_encoder(self, cohort, method):
+    def find_encoder(self, cohort: str, method: str) -> str:
         """The encoder that a method's second stage begins with."""
         encoder = self.methods[method]["encoder"]
         return f"results/{cohort}/trained/encoders/{encoder}.safetensors"
 
-    def find_aligned(self, cohort, method):
+    def find_aligned(self, cohort: str, method: str) -> str:
         """The encoder that its third stage begins with."""
         if method in self.aligned:
             return f"results/{cohort}/trained/aligned/{method}.safetensors"
         return self.find_encoder(cohort, method)
 
-    def find_weights(self, subject, method):
+    def find_weights(self, subject: str, method: str) -> str:
         """What a method reconstructs with: its own subject's, all subjects' or another's."""
         name, _, cohort = method.rpartition("-")
         if cohort != JOINT and cohort not in SUBJECTS:
             name, cohort = method, subject
         return f"results/{cohort}/trained/diffusion/{name}.safetensors"
 
-    def list_encoders(self, methods):
+    def list_encoders(self, methods: Iterable[str]) -> list[str]:
         """The first subject's encoder of each method, for its size."""
         return [self.find_encoder(self.subjects[0], name) for name in methods]
 
-    def list_alignments(self, methods):
+    def list_alignments(self, methods: Iterable[str]) -> dict[str, str]:
         """What the second stage of each method aligns."""
         return {name: self.methods[name]["stage2"]["align"] for name in methods}
 
-    def list_stages(self, cohort):
+    def list_stages(self, cohort: str) -> dict[str, str]:
         """Stages that a cohort trains, by the names and files of their losses.
 
         Parameters
@@ -278,7 +281,7 @@ class Training:
         }
 
 
-def list_training(settings):
+def list_training(settings: dict) -> Training:
     """The decoders that a run trains, as `Training`."""
     own = settings["trained"]
     methods = {name: resolve(name, given, own["size"]) for name, given in own["methods"].items()}
@@ -298,7 +301,7 @@ def list_training(settings):
     )
 
 
-def list_targets(settings):
+def list_targets(settings: dict) -> list[str]:
     """Files that a whole run makes: all figures, tables and pages but those of trained decoders."""
     figures = ["fig3", "fig4", "fig6", "fig7", "fig8", "fig9", "group"]
     # Figure 5 compares by networks alone.
@@ -320,7 +323,7 @@ def list_targets(settings):
     ]
 
 
-def list_trained_targets(settings):
+def list_trained_targets(settings: dict) -> list[str]:
     """Files that the decoders to be trained come to."""
     folders = [
         *(

@@ -4,6 +4,12 @@ Imported by the Snakefile, so that one report names all that is missing, of all 
 at names and sizes and reads label tables; `nsdldm.nsd.check` looks inside the other files.
 """
 
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from nsdldm.nsd import layout
 from nsdldm.nsd.labels import find_labels, is_named, parse_roi, read_label_table
 from nsdldm.nsd.places import find_place
@@ -11,12 +17,21 @@ from nsdldm.support.errors import Finding, InputError
 from nsdldm.workflow.arguments import name_keys
 from nsdldm.workflow.workfolder import find_late
 
+if TYPE_CHECKING:
+    from nsdldm.nsd.places import Bucket, Folder
+
 BUCKET = "s3://natural-scenes-dataset"
 # What is missing where a subject has nothing in a space.
 IN_SPACE = (layout.ROI, layout.TRANSFORM, layout.BETAS)
 
 
-def preflight(config, root, subjects, find_numbers, others=()):
+def preflight(
+    config: dict,
+    root: Path | str,
+    subjects: Iterable[str],
+    find_numbers: Callable,
+    others: Iterable[Path | str] = (),
+) -> list[Finding]:
     """List what a run on the release lacks, and time stamps ahead of the clock.
 
     Parameters
@@ -178,7 +193,7 @@ def _find_atlases(place, values, atlases):
     return findings
 
 
-def find_table(place, subject, atlas):
+def find_table(place: Folder | Bucket, subject: str, atlas: str) -> str | None:
     """Find the table of an atlas' names: the subject's, else the average brain's or a template's.
 
     Parameters
@@ -195,7 +210,7 @@ def find_table(place, subject, atlas):
     return next(filter(place.has_file, names), None)
 
 
-def find_sessions(place, subject, nsd):
+def find_sessions(place: Folder | Bucket, subject: str, nsd: dict) -> list[int]:
     """Find the sessions of which a release has the betas.
 
     Parameters

@@ -1,5 +1,9 @@
 """Where the files of a run's release are, by the settings. No heavy imports, for the Snakefile."""
 
+from __future__ import annotations
+
+from typing import Any
+
 from nsdldm.nsd import layout
 from nsdldm.nsd.places import find_place
 from nsdldm.nsd.remote import is_remote
@@ -30,22 +34,22 @@ class Release:
         # A bucket takes its time to list them.
         self._sessions, self._tables = {}, {}
 
-    def locate(self, template, **values):
+    def locate(self, template: str, **values: Any) -> str:
         """Path or address of a file by its template in `nsdldm.nsd.layout`."""
         known = {"subject": "{subject}", "space": self.nsd["space"], "version": self.nsd["betas"]}
         return f"{self.root}/{template.format(**known | values)}"
 
-    def locate_stimuli(self, subject="{subject}"):
+    def locate_stimuli(self, subject: str = "{subject}") -> str:
         """Pictures that a subject saw: the release's file, or their copies from a bucket."""
         copy = f"results/{subject}/stimuli.hdf5"
         return copy if is_remote(self.root) else self.locate(layout.STIMULI)
 
-    def list_captions(self):
+    def list_captions(self) -> list[str]:
         """COCO's two caption files."""
         folder = self.nsd["captions"] or self.locate(layout.ANNOTATIONS)
         return [f"{folder}/captions_{split}.json" for split in layout.COCO_SPLITS]
 
-    def list_sessions(self, subject):
+    def list_sessions(self, subject: str) -> list[int]:
         """Session numbers of a subject that the run uses."""
         if subject not in self._sessions:
             own = self.settings["overrides"].get(subject, {})
@@ -59,7 +63,7 @@ class Release:
             self._sessions[subject] = layout.resolve_sessions(asked, known)
         return self._sessions[subject]
 
-    def list_betas(self, subject):
+    def list_betas(self, subject: str) -> list[str]:
         """The betas of these, one file a session."""
         suffix = layout.SUFFIXES[self.nsd["format"]]
         return [
@@ -67,20 +71,20 @@ class Release:
             for session in self.list_sessions(subject)
         ]
 
-    def list_simulated_betas(self):
+    def list_simulated_betas(self) -> list[str]:
         """What the demo writes for a subject, whatever sessions the run uses."""
         numbers = range(1, self.settings["demo"]["sessions"] + 1)
         return [self.locate(layout.BETAS, session=number, suffix="hdf5") for number in numbers]
 
-    def list_atlases(self, roi):
+    def list_atlases(self, roi: str) -> list[str]:
         """The atlases that a region needs."""
         return sorted({part.split(":")[0] for part in self.settings["rois"][roi]})
 
-    def list_volumes(self, roi):
+    def list_volumes(self, roi: str) -> list[str]:
         """Their volumes."""
         return [self.locate(layout.ROI, atlas=atlas) for atlas in self.list_atlases(roi)]
 
-    def list_tables(self, roi, subject):
+    def list_tables(self, roi: str, subject: str) -> dict[str, str]:
         """Their label tables, by atlas, as far as the release has any."""
         names = {atlas: self._find_table(subject, atlas) for atlas in self.list_atlases(roi)}
         return {atlas: self.locate(name) for atlas, name in names.items() if name}
@@ -92,7 +96,7 @@ class Release:
             self._tables[subject, atlas] = find_table(self._place, subject, atlas)
         return self._tables[subject, atlas]
 
-    def list_transforms(self):
+    def list_transforms(self) -> list[str]:
         """Coordinates of each hemisphere's three cortical depths in the functional volume."""
         space = layout.TRANSFORM_SPACES[self.nsd["space"]]
         return [
@@ -101,7 +105,7 @@ class Release:
             for layer in layout.LAYERS
         ]
 
-    def list_surfaces(self):
+    def list_surfaces(self) -> list[str]:
         """Each hemisphere's FreeSurfer files."""
         return [
             self.locate(template, hemi=hemi, name=name)

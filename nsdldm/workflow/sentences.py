@@ -1,11 +1,18 @@
 """Say in one sentence each what is wrong with a configuration."""
 
+from __future__ import annotations
+
 import datetime
 import difflib
 import re
+from collections.abc import Sequence
 from functools import cache
+from typing import TYPE_CHECKING
 
 from nsdldm.workflow.settings import Settings
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 TYPES = {
     "object": "a mapping",
@@ -29,7 +36,7 @@ LONGEST = 100
 
 
 @cache
-def find_schema():
+def find_schema() -> dict:
     """The JSON schema of the settings, every part in its place.
 
     Returns
@@ -64,7 +71,7 @@ def _inline(part, defined):
     }
 
 
-def name_path(path):
+def name_path(path: Sequence[str | int]) -> str:
     """Write a place in a configuration.
 
     Parameters
@@ -86,7 +93,7 @@ def _name(key):
     return key if re.fullmatch(r"[\w.-]{1,40}", key) else show(key)
 
 
-def show(value):
+def show(value: object) -> str:
     """Write a value of a configuration, shortened where it is long.
 
     Parameters
@@ -101,7 +108,7 @@ def show(value):
     return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
 
 
-def say_allowed(part):
+def say_allowed(part: dict) -> str:
     """Describe the values that a part of the schema admits.
 
     Parameters
@@ -135,7 +142,7 @@ def _write(number):
     return int(number) if number == int(number) else number
 
 
-def describe(error, config):
+def describe(error: ValidationError, config: dict) -> list[str]:
     """Say what pydantic found, once for each problem.
 
     Parameters

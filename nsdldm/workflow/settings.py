@@ -6,6 +6,8 @@ Defaults are those of NSD and Stable Diffusion 1.4; what differs in the demo is 
 the standard library alone, since every job imports it.
 """
 
+from __future__ import annotations
+
 import os
 import re
 from collections import Counter
@@ -627,7 +629,7 @@ def _check_regions(settings):
         yield f"reconstruction.methods must have zc among its values, not only {found}."
 
 
-def plan_trajectories(config):
+def plan_trajectories(config: dict) -> dict:
     """Name the feature spaces along the reverse process that a configuration asks for.
 
     Parameters

@@ -4,8 +4,11 @@ Slurm as it comes takes a job that asks for more time than its partition allows 
 ever; set up more strictly it refuses the job, which the executor calls a failed one.
 """
 
+from __future__ import annotations
+
 import re
 import subprocess
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from nsdldm.support.errors import Finding
@@ -52,7 +55,7 @@ class Allowed:
     cores: float
 
 
-def read_minutes(text):
+def read_minutes(text: str) -> float:
     """Minutes of a limit as Slurm prints it: [days-]hours:minutes:seconds, or a word for none."""
     if not (match := re.fullmatch(r"(?:(\d+)-)?(\d+):(\d+):(\d+)", text)):
         return float("inf")
@@ -60,12 +63,12 @@ def read_minutes(text):
     return days * 1440 + hours * 60 + minutes + seconds / 60
 
 
-def read_number(text):
+def read_number(text: str) -> float:
     """A number that limits something; a word or zero means that nothing does."""
     return float(text) if re.fullmatch("[1-9][0-9]*", text) else float("inf")
 
 
-def read_partitions(limits, nodes):
+def read_partitions(limits: str, nodes: str) -> list[Allowed]:
     """Read what a cluster allows.
 
     Parameters
@@ -95,7 +98,7 @@ def read_partitions(limits, nodes):
     return found
 
 
-def ask_partitions():
+def ask_partitions() -> dict[str, dict] | None:
     """Ask Slurm what it allows: `read_partitions` of it, or None where it does not answer."""
     commands = (
         ["scontrol", "--oneliner", "show", "partition"],
@@ -111,7 +114,7 @@ def ask_partitions():
     return read_partitions(*answers)
 
 
-def check_job(asked, allowed):
+def check_job(asked: Asked, allowed: list[Allowed]) -> tuple[str, ...]:
     """Say what of a job no partition that it names allows.
 
     Parameters
@@ -142,7 +145,7 @@ def check_job(asked, allowed):
     return f"at most {most} in partition {place.partition}", wanted, remedy
 
 
-def check_jobs(jobs, allowed):
+def check_jobs(jobs: Iterable[Asked], allowed: list[Allowed]) -> list[Finding]:
     """Say which jobs a cluster would never run.
 
     Parameters

@@ -1,12 +1,16 @@
 """Say which targets a run has, where somebody asks for another. Standard library only."""
 
+from __future__ import annotations
+
 import re
 
 from nsdldm.nsd.layout import SUBJECTS
 from nsdldm.support.errors import Finding
 
 
-def find_unknown(targets, rules, subjects):
+def find_unknown(
+    targets: dict[str, str], rules: dict[str, list[str]], subjects: list[str]
+) -> list[Finding]:
     """List targets that no rule makes.
 
     Parameters

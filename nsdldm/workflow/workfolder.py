@@ -1,9 +1,12 @@
 """What must hold of a folder before a run starts in it: who works there, can we, since when."""
 
+from __future__ import annotations
+
 import csv
 import os
 import pwd
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from nsdldm.support.errors import Finding
@@ -14,7 +17,7 @@ PATIENCE = 1
 MOST_LISTED = 5
 
 
-def describe_lock(state):
+def describe_lock(state: Path | str) -> str:
     """Say what locks in a working directory mean, before Snakemake refuses to work under them.
 
     Parameters
@@ -36,7 +39,7 @@ def describe_lock(state):
     )
 
 
-def find_resources(settings, project):
+def find_resources(settings: dict | list | object, project: Path) -> dict | list | object:
     """Say where files are that come with the project, for a run in another folder.
 
     Parameters
@@ -63,7 +66,7 @@ def find_resources(settings, project):
     )
 
 
-def check_name(folder):
+def check_name(folder: Path | str) -> list[Finding]:
     """List what Snakemake cannot take in the path of a project.
 
     Parameters
@@ -82,7 +85,7 @@ def check_name(folder):
     return [Finding(str(folder), expected, "one with braces", remedy)]
 
 
-def find_other_source(path, dataset):
+def find_other_source(path: Path | str, dataset: str) -> list[Finding]:
     """Find results of another dataset where a run would write its own.
 
     Parameters
@@ -108,7 +111,7 @@ def find_other_source(path, dataset):
     return [Finding(str(path), f"results of dataset {dataset}, or none", found, remedy)]
 
 
-def check_writable(folders):
+def check_writable(folders: Iterable[Path | str]) -> list[Finding]:
     """List folders in which nothing can be written.
 
     Parameters
@@ -137,7 +140,7 @@ def check_writable(folders):
     return list(findings.values())
 
 
-def find_foreign(folders):
+def find_foreign(folders: Iterable[Path | str]) -> list[Finding]:
     """List what other users made below some folders and we cannot write.
 
     Snakemake notes a job's end, its benchmark and its outputs over those that are there, and finds
@@ -182,7 +185,7 @@ def _name_user(user):
         return str(user)
 
 
-def find_late(paths):
+def find_late(paths: Iterable[Path | str]) -> list[Finding]:
     """Find inputs whose time stamps are ahead of the clock: what is made of them would seem older.
 
     Parameters
@@ -199,7 +202,7 @@ def find_late(paths):
     return _find_late(paths, "inputs", "give them the present time with touch; if you cannot,")
 
 
-def find_late_results(folders):
+def find_late_results(folders: Iterable[Path | str]) -> list[Finding]:
     """The same of all files below some folders: the clock was set back after they were made."""
     paths = (path for folder in folders for path in list_files(folder, "**/*"))
     return _find_late(paths, "results", "bring them back to now in their order:")

@@ -110,14 +110,10 @@ def list_functions():
                 yield path.relative_to(PROJECT / "nsdldm").as_posix(), node
 
 
-# Until they take settings objects, too.
-MANY = {"plot_unique_variance", "plot_fig9"}
-
-
 def test_public_functions_take_at_most_twelve_arguments():
     for path, node in list_functions():
         n = len(node.args.posonlyargs + node.args.args + node.args.kwonlyargs)
-        if not node.name.startswith("_") and node.name not in MANY:
+        if not node.name.startswith("_"):
             assert n <= 12, f"{path}: {node.name} takes {n}"
 
 

@@ -21,7 +21,7 @@ from nsdldm.nsd import remote, stimuli
 from nsdldm.nsd.betas import extract_betas, open_hdf5, open_nifti, read_session
 from nsdldm.nsd.check import _inspect_hdf5, _inspect_nifti
 from nsdldm.nsd.grids import Grid
-from nsdldm.nsd.remote import fetched, has_objects, identify, list_folder, open_ranges
+from nsdldm.nsd.remote import fetched, find_version, has_objects, list_folder, open_ranges
 from nsdldm.nsd.stimuli import fetch_stimuli, open_stimuli, read_images
 from nsdldm.support.errors import InputError
 from nsdldm.support.files import load_array, save_table, save_volume
@@ -71,11 +71,11 @@ def test_a_copy_is_there_only_meanwhile(bucket, storage, tmp_path):
 
 def test_versions_differ(bucket, storage, tmp_path):
     bucket.put("v", b"one")
-    first = identify("s3://nsd/v", storage)
+    first = find_version("s3://nsd/v", storage)
     bucket.put("v", b"two")
-    assert identify("s3://nsd/v", storage) != first
+    assert find_version("s3://nsd/v", storage) != first
     with pytest.raises(InputError, match=r"absent.*no such file"):
-        identify(tmp_path / "absent")
+        find_version(tmp_path / "absent")
 
 
 def test_only_what_is_read_is_transferred(bucket, storage):

@@ -40,7 +40,7 @@ def write_joint(folder, pair, reach):
 def write_inputs(folder):
     """What figures 7 to 9 share."""
     given = write_subject(folder)
-    return {name: given[name] for name in ("subject", "masks", "transforms", "surfaces")}
+    return {"subject": given["subject"], "anatomy": given["anatomy"]}
 
 
 def run(module, function, folder, **given):
@@ -66,16 +66,14 @@ def unique(tmp_path_factory):
     names = [*PAIRS, *(f"{pair}{control}" for pair in PAIRS for control in CONTROLS)]
     tables = {pair: write_joint(folder, pair, 6) for pair in names}
     given = write_inputs(folder) | {"tables": tables, "pictures": folder / "strip.npy"}
-    return run(fig7, fig7.plot_unique_variance, folder, figure=7, drawn="unique", **given)
+    return run(fig7, fig7.plot_unique_variance, folder, drawn="unique", **given)
 
 
 def test_figure_8_is_a_journal_figure(tmp_path):
     save_array(tmp_path / "strip.npy", np.zeros((1, 1, 8, 8, 3), np.uint8))
     tables = {"z+zc-s050": write_joint(tmp_path, "z+zc-s050", 6)}
     given = write_inputs(tmp_path) | {"tables": tables, "pictures": tmp_path / "strip.npy"}
-    outputs, figure = run(
-        fig7, fig7.plot_unique_variance, tmp_path, figure=8, drawn="joint", **given
-    )
+    outputs, figure = run(fig7, fig7.plot_unique_variance, tmp_path, drawn="joint", **given)
     check_journal(outputs["png"], figure)
     words = [text.get_text() for text in all_texts(figure)]
     assert words.count("Decoded latent") == 1
@@ -238,8 +236,9 @@ def test_a_table_without_its_columns_is_refused(tmp_path):
     path = write_joint(tmp_path, PAIRS[0], 6)
     with pytest.raises(InputError, match="unique_zc-n060"):
         fig7.plot_unique_variance(
-            **dict.fromkeys(["masks", "transforms", "surfaces", "png", "pdf", "html", "tsv"]),
-            **{"subject": "subj01", "figure": 7, "demo": False, "drawn": "unique"},
+            **dict.fromkeys(["png", "pdf", "html", "tsv"]),
+            **{"subject": "subj01", "demo": False, "drawn": "unique"},
+            anatomy=cortex.Anatomy(None, None, None),
             tables={PAIRS[1]: path},
         )
 
@@ -294,7 +293,7 @@ def test_classes_are_never_mixed(winners):
 def test_snapping_takes_the_nearest_vertex_with_a_value():
     corners = np.array([[0, 1, 2], [0, 1, 2], [0, 1, 2]])
     weights = np.array([[0.5, 0.3, 0.2], [0.2, 0.6, 0.2], [0.1, 0.3, 0.6]], np.float32)
-    view = cortex.View((1, 3), np.ones((1, 3), bool), corners, weights, np.ones(3))
+    view = cortex.Raster((1, 3), np.ones((1, 3), bool), corners, weights, np.ones(3))
     snapped = panels.snap(view, np.array([4.0, 2.0, np.nan])).weights
     # The third pixel shows mostly a vertex without a value: it stays grey, and as it was.
     np.testing.assert_array_equal(snapped, [[1, 0, 0], [0, 1, 0], weights[2]])

@@ -92,19 +92,21 @@ def write_subject(folder, reach=4):
     """A subject whose voxels in the posterior `reach` planes are significant, r rising with i."""
     written = {hemi: write_hemisphere(folder, hemi) for hemi in ("lh", "rh")}
     i, j, k = np.indices(SHAPE)
-    cortex = (i > 0) & (i < SHAPE[0] - 1)
-    regions = {"cortex": cortex, "early": cortex & (j < 9), "high": cortex & (k > 13) & (j > 9)}
+    ribbon = (i > 0) & (i < SHAPE[0] - 1)
+    regions = {"cortex": ribbon, "early": ribbon & (j < 9), "high": ribbon & (k > 13) & (j > 9)}
     for name, region in regions.items():
         save_volume(folder / f"mask_{name}.nii.gz", region, np.eye(4))
     for feature in FEATURES:
-        write_encoding(folder, feature, i / 100, j < reach, cortex)
+        write_encoding(folder, feature, i / 100, j < reach, ribbon)
     return {
         "subject": "subj01",
         "maps": {name: folder / f"{name}.nii.gz" for name in FEATURES},
         "tables": {name: folder / f"{name}.tsv" for name in FEATURES},
-        "masks": {name: folder / f"mask_{name}.nii.gz" for name in regions},
-        "transforms": {hemi: transforms for hemi, (_, transforms) in written.items()},
-        "surfaces": {hemi: paths for hemi, (paths, _) in written.items()},
+        "anatomy": cortex.Anatomy(
+            masks={name: folder / f"mask_{name}.nii.gz" for name in regions},
+            transforms={hemi: transforms for hemi, (_, transforms) in written.items()},
+            surfaces={hemi: paths for hemi, (paths, _) in written.items()},
+        ),
     }
 
 
@@ -187,8 +189,9 @@ def test_outlines_are_darker_than_every_colour_of_the_scale(drawn):
 
 def test_values_of_vertices_are_r_and_only_where_significant(tmp_path):
     given = write_subject(tmp_path)
-    values = fig6._project_map(given["maps"]["z"], given["transforms"])
-    for hemi, layers in given["transforms"].items():
+    transforms = given["anatomy"].transforms
+    values = fig6._project_map(given["maps"]["z"], transforms)
+    for hemi, layers in transforms.items():
         place = nib.load(layers[1]).get_fdata().reshape(-1, 3) - 1
         nearest = np.rint(place).astype(int)
         inside = (nearest[:, 0] > 1) & (nearest[:, 0] < SHAPE[0] - 2)

@@ -115,6 +115,18 @@ def test_a_new_docstring_does_not_count(project):
     assert digest() == before
 
 
+def test_type_hints_do_not_count(project):
+    """Neither do they, nor does what is imported for them alone."""
+    before = digest()
+    (project / "pkg/a.py").write_text(
+        "from __future__ import annotations\n\nfrom pkg import b\n\nif TYPE_CHECKING:\n"
+        "    from pkg import c\n\n\ndef run() -> c.Two:\n    return b.ONE\n"
+    )
+    assert digest() == before
+    (project / "pkg/c.py").write_text("TWO = 3\n")
+    assert digest() == before
+
+
 def test_the_module_of_errors_only_words(project):
     """Who calls it still counts; it is found under its name."""
     (project / "nsdldm/support").mkdir(parents=True)

@@ -343,13 +343,13 @@ def test_keys_tell_settings_and_contents_apart(tmp_path):
     code = "nsdldm/trained/pretraining.py"
 
     def identify(settings, name):
-        return loop.identify(code, settings, [tmp_path / name])
+        return loop.make_key(code, settings, [tmp_path / name])
 
     key = identify({"learning_rate": 1, "width": 2}, "a")
     assert identify({"width": 2, "learning_rate": 1}, "b") == key
     assert identify({"width": 2, "learning_rate": 1.5}, "a") != key
     assert identify({"width": 2, "learning_rate": 1}, "c") != key
-    assert loop.identify("nsdldm/trained/alignment.py", {"width": 2, "learning_rate": 1}, []) != key
+    assert loop.make_key("nsdldm/trained/alignment.py", {"width": 2, "learning_rate": 1}, []) != key
 
 
 def test_precision_follows_the_device():

@@ -1,5 +1,7 @@
 """Train the demo model: ``python -m nsdldm.demo.training --help``."""
 
+from __future__ import annotations
+
 import argparse
 import os
 from pathlib import Path
@@ -14,7 +16,7 @@ from nsdldm.support.logs import logged
 LATER = ("assemble", "evaluate")
 
 
-def main():
+def main() -> None:
     """Run the stages asked for; each first runs what it needs and finds not done."""
     parser = argparse.ArgumentParser(prog="python -m nsdldm.demo.training", description=__doc__)
     parser.add_argument("--folder", type=Path, required=True, help="scenes and checkpoints, kept")

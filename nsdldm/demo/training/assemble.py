@@ -1,7 +1,11 @@
 """Write the trained networks as a folder that diffusers and transformers load."""
 
+from __future__ import annotations
+
 import copy
 import json
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from diffusers import StableDiffusionPipeline
@@ -12,8 +16,13 @@ from nsdldm.demo.training import networks, stages
 from nsdldm.demo.training.classifiers import CLASSIFIERS
 from nsdldm.support.files import replacing
 
+if TYPE_CHECKING:
+    from transformers import CLIPModel
 
-def assemble_model(shop, output):
+    from nsdldm.demo.training.stages import Workshop
+
+
+def assemble_model(shop: Workshop, output: Path) -> None:
     """Write the model of a finished training in float16.
 
     Parameters
@@ -68,7 +77,7 @@ def _load_as_float32(path):
         )
 
 
-def take_text_tower(clip):
+def take_text_tower(clip: CLIPModel) -> CLIPTextModel:
     """Take the text tower out of a CLIP model.
 
     Parameters

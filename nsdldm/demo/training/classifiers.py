@@ -1,5 +1,9 @@
 """The two classifiers that look at the demo's pictures, and how pictures are shown to networks."""
 
+from __future__ import annotations
+
+from pathlib import Path
+
 import numpy as np
 import torch
 from safetensors.torch import load_file
@@ -20,7 +24,7 @@ class SceneClassifier(nn.Module):
         self.body = body
         self.head = nn.Linear(width, len(CATEGORIES) + len(BACKGROUNDS))
 
-    def forward(self, pictures):
+    def forward(self, pictures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Score pictures.
 
         Parameters
@@ -36,7 +40,7 @@ class SceneClassifier(nn.Module):
         return self.head(self.body(pictures)).split([len(CATEGORIES), len(BACKGROUNDS)], dim=1)
 
 
-def build_classifier():
+def build_classifier() -> SceneClassifier:
     """Build a network of AlexNet's kind: five convolutions, then fully connected layers.
 
     Returns
@@ -54,7 +58,7 @@ def build_classifier():
     return SceneClassifier(body, 128)
 
 
-def build_judge():
+def build_judge() -> SceneClassifier:
     """Build a network of another kind, with normalised convolutions and no hidden layer.
 
     Returns
@@ -73,7 +77,7 @@ def build_judge():
 CLASSIFIERS = {"classifier": build_classifier, "judge": build_judge}
 
 
-def load_classifier(folder, name, device):
+def load_classifier(folder: Path | str, name: str, device: torch.device) -> SceneClassifier:
     """Load one of the two networks that name what pictures show.
 
     Parameters
@@ -100,7 +104,7 @@ def load_classifier(folder, name, device):
     return network.to(device).requires_grad_(False).eval()
 
 
-def prepare(pictures, device):
+def prepare(pictures: np.ndarray, device: torch.device) -> torch.Tensor:
     """Bring uint8 pictures into the form that all these networks take.
 
     Parameters

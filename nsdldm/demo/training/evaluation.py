@@ -1,7 +1,11 @@
 """Measure what the demo model can do, on scenes that it was not trained on."""
 
+from __future__ import annotations
+
 import logging
 import time
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -18,6 +22,10 @@ from nsdldm.diffusion.text import embed_texts
 from nsdldm.support.batching import draw_noise
 from nsdldm.support.files import replacing, save_table
 from nsdldm.support.logs import progress
+
+if TYPE_CHECKING:
+    from nsdldm.demo.training.classifiers import SceneClassifier
+    from nsdldm.demo.training.scenes import Scenes
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +58,7 @@ class Models:
         self.judge = load_classifier(folder, "judge", device)
         self.device, self.vae = device, self.pipeline.vae
 
-    def embed(self, texts):
+    def embed(self, texts: list[str]) -> torch.Tensor:
         """Embed texts, float32 (n, tokens, width)."""
         return embed_texts(self.pipeline.tokenizer, self.pipeline.text_encoder, texts)
 
@@ -60,7 +68,9 @@ def _quiet(pipeline):
     return pipeline
 
 
-def evaluate_model(folder, scenes, device, seed=0):
+def evaluate_model(
+    folder: Path, scenes: Scenes, device: torch.device, seed: int = 0
+) -> pd.DataFrame:
     """Measure everything, log it, and write a table and sample sheets into the model's folder.
 
     Parameters
@@ -94,7 +104,7 @@ def evaluate_model(folder, scenes, device, seed=0):
 
 
 @torch.inference_mode()
-def make_pictures(models, scenes, seed):
+def make_pictures(models: Models, scenes: Scenes, seed: int) -> dict[str, np.ndarray]:
     """Make pictures of scenes from z, from c, and from both.
 
     Parameters
@@ -146,7 +156,7 @@ def make_pictures(models, scenes, seed):
     return {name: np.concatenate(parts) for name, parts in made.items()}
 
 
-def name_blurs(blur):
+def name_blurs(blur: float) -> tuple[str, str]:
     """Names of pictures from a blurred z alone, and from it and c."""
     suffix = "" if blur == BLURS[0] else f" ({blur:g} sd)"
     return f"blurred z{suffix}", f"z + c{suffix}"
@@ -158,7 +168,9 @@ def _to_unit(pictures):
 
 
 @torch.inference_mode()
-def judge_pictures(judge, pictures, scenes, device):
+def judge_pictures(
+    judge: SceneClassifier, pictures: np.ndarray, scenes: Scenes, device: torch.device
+) -> tuple[float, float]:
     """Share of pictures in which the judge sees what the scene shows.
 
     Parameters
@@ -184,7 +196,7 @@ def judge_pictures(judge, pictures, scenes, device):
     return tuple(float(np.concatenate(part).mean()) for part in zip(*right, strict=True))
 
 
-def measure_pictures(models, scenes, pictures):
+def measure_pictures(models: Models, scenes: Scenes, pictures: dict) -> list[tuple[str, float]]:
     """Judge all kinds of pictures and compare them with the true ones.
 
     Parameters
@@ -210,7 +222,7 @@ def measure_pictures(models, scenes, pictures):
     return rows
 
 
-def correlate(pictures, true, side=COARSE):
+def correlate(pictures: np.ndarray, true: np.ndarray, side: int = COARSE) -> float:
     """Mean correlation of pictures with the true ones, both averaged to side x side pixels.
 
     Parameters
@@ -234,7 +246,7 @@ def correlate(pictures, true, side=COARSE):
 
 
 @torch.inference_mode()
-def measure_clip(models, scenes):
+def measure_clip(models: Models, scenes: Scenes) -> list[tuple[str, float]]:
     """Name pictures by the text that CLIP finds most alike.
 
     A category's text is the mean over the backgrounds' words, as zero-shot classifiers average
@@ -277,7 +289,7 @@ def measure_clip(models, scenes):
     ]
 
 
-def measure_time(models, scenes):
+def measure_time(models: Models, scenes: Scenes) -> tuple[str, float]:
     """Time text to image.
 
     Parameters
@@ -300,7 +312,7 @@ def measure_time(models, scenes):
     return f"seconds for {N_TIMED} pictures at {STEPS} steps", min(seconds)
 
 
-def save_sheet(path, rows):
+def save_sheet(path: Path, rows: list[np.ndarray]) -> None:
     """Write pictures side by side as PNG.
 
     Parameters

@@ -1,8 +1,13 @@
 """Train a network with checkpoints, so that an interrupted training goes on where it was."""
 
+from __future__ import annotations
+
 import logging
 import time
-from contextlib import nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,13 +17,24 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from nsdldm.support.errors import reading
 from nsdldm.support.files import replacing
 
+if TYPE_CHECKING:
+    from nsdldm.demo.training.recipe import Plan
+
 logger = logging.getLogger(__name__)
 
 LOG_EVERY, SAVE_EVERY = 100, 250
 LARGEST_GRADIENT = 1.0
 
 
-def train_network(network, loss, plan, *, checkpoint, seed, device):
+def train_network(
+    network: torch.nn.Module,
+    loss: Callable,
+    plan: Plan,
+    *,
+    checkpoint: Path,
+    seed: int,
+    device: torch.device,
+) -> tuple[torch.nn.Module, list[tuple[int, float, float]]]:
     """Train a network, or go on with a training that was interrupted.
 
     Every step has its own random numbers, so that an interrupted training ends with the weights
@@ -85,7 +101,7 @@ def train_network(network, loss, plan, *, checkpoint, seed, device):
     return network.eval(), curve
 
 
-def autocast(device):
+def autocast(device: torch.device) -> AbstractContextManager:
     """Compute in bfloat16 where the device is faster in it.
 
     Parameters

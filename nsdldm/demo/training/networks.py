@@ -1,13 +1,22 @@
 """The networks of the demo model, untrained, and the two classifiers that look at its pictures."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from transformers import CLIPConfig, CLIPModel
+
+if TYPE_CHECKING:
+    from transformers import CLIPTokenizer
+
+    from nsdldm.demo.training.recipe import Recipe
 
 # As Stable Diffusion 1.
 NOISE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 
 
-def build_autoencoder(recipe):
+def build_autoencoder(recipe: Recipe) -> AutoencoderKL:
     """Build the autoencoder: RGB to 4 channels at an eighth of the side.
 
     Parameters
@@ -32,7 +41,7 @@ def build_autoencoder(recipe):
     )
 
 
-def build_clip(recipe, tokenizer):
+def build_clip(recipe: Recipe, tokenizer: CLIPTokenizer) -> CLIPModel:
     """Build the two towers that learn which caption belongs to which picture.
 
     Parameters
@@ -58,7 +67,7 @@ def build_clip(recipe, tokenizer):
     )
 
 
-def build_unet(recipe):
+def build_unet(recipe: Recipe) -> UNet2DConditionModel:
     """Build the U-Net that predicts the velocity of noised latents.
 
     Parameters
@@ -84,7 +93,7 @@ def build_unet(recipe):
     )
 
 
-def build_scheduler():
+def build_scheduler() -> DDIMScheduler:
     """Build the noise schedule and its sampler.
 
     Returns

@@ -1,7 +1,10 @@
 """Draw the scenes that the demo's networks are trained and tested on."""
 
+from __future__ import annotations
+
 import json
 from multiprocessing import get_context
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -38,7 +41,7 @@ class Scenes(NamedTuple):
     backgrounds: np.ndarray
 
 
-def draw_scenes(folder, split, n, pixels, seed, threads=1):
+def draw_scenes(folder: Path, split: str, n: int, pixels: int, seed: int, threads: int = 1) -> None:
     """Draw scenes and write them to a folder; what is there already is kept.
 
     Parameters
@@ -82,7 +85,7 @@ def _draw(job):
     return np.asarray(picture.resize((pixels, pixels), Image.Resampling.LANCZOS))
 
 
-def load_scenes(folder, split):
+def load_scenes(folder: Path, split: str) -> Scenes:
     """Load what `draw_scenes` wrote.
 
     Parameters

@@ -1,8 +1,12 @@
 """The stages of training the demo model, each from the files of those before it."""
 
+from __future__ import annotations
+
 import logging
 import zlib
+from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,6 +21,13 @@ from nsdldm.demo.training.tokenizer import train_tokenizer
 from nsdldm.diffusion.text import embed_texts
 from nsdldm.support.files import create_array, load_array
 from nsdldm.support.logs import progress
+
+if TYPE_CHECKING:
+    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from transformers import CLIPModel
+
+    from nsdldm.demo.training.classifiers import SceneClassifier
+    from nsdldm.demo.training.scenes import Scenes
 
 logger = logging.getLogger(__name__)
 
@@ -46,18 +57,18 @@ class Workshop:
     def __init__(self, recipe, folder, device, threads=1):
         self.recipe, self.folder, self.device, self.threads = recipe, folder, device, threads
 
-    def scenes(self, split):
+    def scenes(self, split: str) -> Scenes:
         """Draw the scenes of a split, once, and load them."""
         n = {"train": self.recipe.train_scenes, "test": self.recipe.test_scenes}[split]
         draw_scenes(self.folder, split, n, self.recipe.pixels, self.recipe.seed, self.threads)
         return load_scenes(self.folder, split)
 
-    def build(self, stage, make):
+    def build(self, stage: str, make: Callable[[], torch.nn.Module]) -> torch.nn.Module:
         """Make a network with first weights that depend on the recipe and the stage only."""
         torch.manual_seed(self._seed(f"weights of {stage}"))
         return make()
 
-    def train(self, stage, network, loss):
+    def train(self, stage: str, network: torch.nn.Module, loss: Callable) -> torch.nn.Module:
         """Train a network to the end of its plan and return it."""
         trained, _ = train_network(
             network,
@@ -73,7 +84,7 @@ class Workshop:
         return zlib.crc32(f"{self.recipe.seed} {name}".encode())
 
 
-def train_autoencoder(shop):
+def train_autoencoder(shop: Workshop) -> AutoencoderKL:
     """Train encoder and decoder together."""
     pictures = shop.scenes("train").pictures
     autoencoder = shop.build("autoencoder", lambda: networks.build_autoencoder(shop.recipe))
@@ -101,7 +112,7 @@ def _compare(decoded, pictures):
     return error.abs().mean() + SQUARED * error.square().mean() + EDGES * (across + down)
 
 
-def train_decoder(shop):
+def train_decoder(shop: Workshop) -> AutoencoderKL:
     """Train the decoder on, with the encoder and so all latents as they are."""
     pictures, plan = shop.scenes("train").pictures, shop.recipe.plans["decoder"]
     autoencoder = train_autoencoder(shop).requires_grad_(False)
@@ -117,7 +128,7 @@ def train_decoder(shop):
     return shop.train("decoder", autoencoder, loss)
 
 
-def load_tokenizer(shop):
+def load_tokenizer(shop: Workshop) -> CLIPTokenizer:
     """Learn the vocabulary once, and load it."""
     folder = shop.folder / "tokenizer"
     if not (folder / "tokenizer.json").exists():
@@ -129,7 +140,7 @@ def load_tokenizer(shop):
     return CLIPTokenizer.from_pretrained(folder)
 
 
-def train_clip(shop):
+def train_clip(shop: Workshop) -> CLIPModel:
     """Train the text and the vision tower to tell which caption belongs to which picture."""
     scenes, plan = shop.scenes("train"), shop.recipe.plans["clip"]
     tokenizer = load_tokenizer(shop)
@@ -160,7 +171,7 @@ def _tokenize(tokenizer, captions):
     return tokens["input_ids"].view(len(captions), -1, tokenizer.model_max_length)
 
 
-def train_classifier(shop, stage="classifier"):
+def train_classifier(shop: Workshop, stage: str = "classifier") -> SceneClassifier:
     """Train one of the two networks that name what pictures show; see `CLASSIFIERS`."""
     scenes, plan = shop.scenes("train"), shop.recipe.plans[stage]
     categories = torch.from_numpy(scenes.categories).float().to(shop.device)
@@ -185,7 +196,7 @@ train_judge = partial(train_classifier, stage="judge")
 
 
 @torch.inference_mode()
-def encode_scenes(shop):
+def encode_scenes(shop: Workshop) -> tuple[np.ndarray, np.ndarray]:
     """Encode the scenes of training, once.
 
     Returns
@@ -211,12 +222,12 @@ def encode_scenes(shop):
     return [load_array(path) for path in paths]
 
 
-def find_scale(shop):
+def find_scale(shop: Workshop) -> float:
     """Factor that gives the latents of training a standard deviation of 1."""
     return float(1 / encode_scenes(shop)[0].std(dtype=np.float64))
 
 
-def train_unet(shop):
+def train_unet(shop: Workshop) -> UNet2DConditionModel:
     """Train the U-Net on noised latents and the captions' embeddings."""
     scenes, plan, device = shop.scenes("train"), shop.recipe.plans["unet"], shop.device
     means, deviations = (torch.from_numpy(np.array(a)).to(device) for a in encode_scenes(shop))

@@ -1,6 +1,9 @@
 """Learn the demo's vocabulary from its captions."""
 
+from __future__ import annotations
+
 import json
+from collections.abc import Iterable
 
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import CLIPTokenizer
@@ -11,7 +14,7 @@ SPECIAL = ("<|startoftext|>", "<|endoftext|>")
 WORD = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 
-def train_tokenizer(texts, tokens, size=4000):
+def train_tokenizer(texts: Iterable[str], tokens: int, size: int = 4000) -> CLIPTokenizer:
     """Learn a byte-pair encoding of CLIP's kind, in which the captions' words are one token each.
 
     Parameters
