@@ -175,7 +175,7 @@ def test_unique_variance_is_drawn_where_its_own_space_is_significant(unique):
 
 
 def test_unique_variance_is_drawn_wherever_both_predict_if_asked(tmp_path):
-    pair, layers = PAIRS[0], write_inputs(tmp_path)["transforms"]
+    pair, layers = PAIRS[0], write_inputs(tmp_path)["anatomy"].transforms
     for reach in (6, 0):
         table = load_table(write_joint(tmp_path, pair, reach))
         maps = fig7._project_pair(table, pair, SHAPE, layers, "joint")
