@@ -6,7 +6,7 @@
 writes random images, features and betas into a scratch folder, predicts the memory, fits in a
 process of its own and reads its peak from the system's accounting. A second comparison gives
 himalaya and scikit-learn the same kernel and a subsample of the voxels, where scikit-learn loops
-KernelRidge over folds and penalties to get a penalty a voxel. himalaya spends more on a kernel
+KernelRidge over folds and penalties to get a penalty per voxel. himalaya spends more on a kernel
 and less on a voxel, so the ratio of times grows with --subsample. Ends with status 1 if the peak
 exceeds 1.2 times its prediction.
 """

@@ -77,7 +77,7 @@ def draw_masks(n_region, n_ribbon, seed):
 
 
 def write_session(path, seed):
-    """Write random betas the way the release stores them: a chunk a voxel, no compression."""
+    """Write random betas the way the release stores them: a chunk per voxel, no compression."""
     rng = np.random.default_rng(seed)
     shape = (TRIALS_PER_SESSION, *GRID[::-1])
     with h5py.File(path, "w", libver="earliest") as file:

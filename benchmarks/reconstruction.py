@@ -1,9 +1,9 @@
-"""Pictures a second, batched as here and in the published way.
+"""Pictures per second, batched as here and in the published way.
 
     PYTHONPATH=. python benchmarks/reconstruction.py --model FOLDER --device cuda
 
 makes the pictures of random features twice. Batched: one process, images x samples in batches.
-Published: a process an image, which loads the model, and single pictures under autocast, as the
+Published: a process per image, which loads the model, and single pictures under autocast, as the
 public code of Takagi & Nishimoto (2023) does. Defaults are the paper's sizes. Every stage runs in a
 process of its own and is timed from its start to its end; startup, imports and loading, is
 measured apart. FOLDER is any pipeline in the layout of diffusers;

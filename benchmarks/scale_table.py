@@ -447,7 +447,7 @@ def describe(config, rows, flops, rates, decomposition):
 
 def describe_activations(config):
     """Scratch that the activations of each block and step take, one subject."""
-    lines = ["", "| block | numbers an image and step | GB a step on scratch |", "|---|---|---|"]
+    lines = ["", "| block | numbers per image and step | GB per step on scratch |", "|---|---|---|"]
     number = HALF if config["trajectories"]["reduction"] == "exact" else FLOAT
     for name, count in count_activations(config).items():
         lines.append(f"| {name} | {count:,} | {N_IMAGES_SEEN * count * number / 1e9:.1f} |")

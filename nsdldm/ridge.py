@@ -228,7 +228,7 @@ def fit_batched(fit, batches):
 
 
 def fit_ridge(kernel_train, kernel_test, Y, alphas, folds, batches):
-    """Fit kernel ridge with an intercept and one penalty a target, and predict the test samples.
+    """Fit kernel ridge with an intercept and one penalty per target, and predict the test samples.
 
     The penalty with the best R², averaged over folds, is chosen for each target; kernels and
     targets are centred within each fold. The model is then refit on all training samples.
@@ -297,7 +297,7 @@ def fit_ridge(kernel_train, kernel_test, Y, alphas, folds, batches):
 
 
 def fit_decoder(X, Y, X_test, alphas, folds, intercept, targets=None):
-    """Fit ridge with one penalty a target, and predict the test samples.
+    """Fit ridge with one penalty per target, and predict the test samples.
 
     Parameters
     ----------

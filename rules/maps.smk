@@ -119,7 +119,6 @@ rule plot_unique_variance:
         runtime=growing(30),
     params:
         **choose("encoding", "drawn"),
-
         pairs=lookup("{figure}", within=DRAWN),
         rois=list(config["rois"]),
         demo=config["dataset"] == "demo",

@@ -263,7 +263,7 @@ def choose_valid(brainmask: np.ndarray, sessions: int, rng: np.random.Generator)
 def _write_sessions(files, signal, visual, brainmask, grid, seed, subject):
     """Write betas, mean betas and valid voxels of every session.
 
-    `signal` has a row a trial and a column a visual voxel, in standard deviations of the noise.
+    `signal` has a row per trial and a column per visual voxel, in standard deviations of the noise.
     """
     n = layout.TRIALS_PER_SESSION
     sessions = len(signal) // n

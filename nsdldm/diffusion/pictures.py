@@ -1,4 +1,4 @@
-"""Reconstructed pictures on disk: one file a method, joined from those of its chunks.
+"""Reconstructed pictures on disk: one file per method, joined from those of its chunks.
 
 Light imports: what only reads pictures needs no networks.
 """
@@ -75,7 +75,7 @@ def find_test_images(path: Path | str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _create_dataset(file, n_images, n_samples, side):
-    """A dataset with a compressed chunk a picture."""
+    """A dataset with a compressed chunk per picture."""
     shape, chunk = (n_images, n_samples, side, side, 3), (1, 1, side, side, 3)
     return file.create_dataset("images", shape, np.uint8, chunks=chunk, compression="gzip")
 
@@ -163,7 +163,7 @@ def gather_reconstructions(
         Table of images with the columns nsd_id and split.
     output : str or Path
         HDF5 with the dataset images, uint8 of shape (n_test, n_samples, side, side, 3), one
-        compressed chunk a picture, the dataset nsd_id, int64 of shape (n_test,), and
+        compressed chunk per picture, the dataset nsd_id, int64 of shape (n_test,), and
         `ATTRIBUTES`; rows are the test images of the table, in its order.
 
     Raises

@@ -265,7 +265,7 @@ def _read_features(method, images, paths, networks):
 
 
 def _select_rows(array, rows, path, nsd_ids):
-    """Copy rows of a feature, a row an image, and stop at values that are not finite."""
+    """Copy rows of a feature, a row per image, and stop at values that are not finite."""
     selected = np.empty((len(rows), *array.shape[1:]), np.float32)
     for target, row, nsd_id in zip(selected, rows, nsd_ids, strict=True):
         target[:] = array[row]

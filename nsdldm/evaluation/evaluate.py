@@ -161,7 +161,7 @@ def evaluate_reconstructions(
     batch_size : int
         Pictures at once; halved when memory runs out.
     table : path
-        Output: nsd_id, metric, value; one row an image and metric.
+        Output: nsd_id, metric, value; one row per image and metric.
     samples : path
         Output: nsd_id, sample, metric, value, for ``psm``, ``clipscore``, ``category``,
         ``background``, ``pixcorr``, ``ssim`` and ``corr16``.
@@ -543,7 +543,7 @@ def summarize(
 
 
 def _tabulate_images(scores, nsd_ids):
-    """One row an image and metric."""
+    """One row per image and metric."""
     parts = [
         pd.DataFrame({"nsd_id": nsd_ids, "metric": metric, "value": score.values})
         for metric, score in scores.items()
@@ -553,7 +553,7 @@ def _tabulate_images(scores, nsd_ids):
 
 
 def _tabulate_samples(scores, nsd_ids):
-    """One row an image, sample and metric."""
+    """One row per image, sample and metric."""
     parts = []
     for metric, score in scores.items():
         if score.samples is not None:

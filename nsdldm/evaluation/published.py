@@ -66,7 +66,7 @@ DIFFUSER = Source(
     n_images="982",
     metrics=AS_DIFFUSER,
     definition="same",
-    note="one sample an image; 37 sessions; predictions standardised over the test set",
+    note="one sample per image; 37 sessions; predictions standardised over the test set",
 )
 TAKAGI = Source(
     source="MindEye1 (Scotti et al. 2023), table 1, recalled",

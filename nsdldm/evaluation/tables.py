@@ -46,7 +46,7 @@ def tabulate_metrics(
     seed : int
         Of these draws.
     output : path
-        Table with `COLUMNS`. `data` is that of the scores, or ``published``. A row a subject and
+        Table with `COLUMNS`. `data` is that of the scores, or ``published``. A row per subject and
         one for their mean (subject ``mean``), with a 95 % interval over images: an image is drawn
         for all subjects at once. `ties_missed` is an identification with ties lost instead of
         half won, as published code counts them; `ceiling` is the same metric of the method

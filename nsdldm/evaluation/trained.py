@@ -88,7 +88,7 @@ def tabulate_fcae_table2(
     bootstrap, seed : int
         Of the intervals of means over subjects.
     output : path
-        Table with `COLUMNS`, for each metric and method a row a subject, one for their mean (with
+        Table with `COLUMNS`, for each metric and method a row per subject, one for their mean (with
         a 95 % interval over images), then the paper's, with data ``published``. `definition` says
         whether theirs is defined as ours and `note` what is not known; `tuned` whose settings were
         chosen on these data; `counted` is what

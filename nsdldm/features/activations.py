@@ -104,7 +104,7 @@ def probe_blocks(denoiser, blocks, latent_shape):
     Raises
     ------
     InputError
-        As `find_module`, or a module that does not run once a pass with a row an image.
+        As `find_module`, or a module that does not run once per pass with a row per image.
     """
     unet, n, shapes, calls = denoiser.unet, 2, {}, Counter()
 
@@ -121,7 +121,7 @@ def probe_blocks(denoiser, blocks, latent_shape):
         if calls[path] != 1 or len(shape) < 2 or shape[0] != n:
             found = f"{path}, which runs {calls[path]} times"
             found += f" and returns {shape} for {n} images" if shape else ""
-            expected = "a module that the U-Net runs once a pass, with a row an image"
+            expected = "a module that the U-Net runs once per pass, with a row per image"
             remedy = "Take the module around it, or one inside"
             raise InputError(Finding(f"`blocks`.{name}", expected, found, remedy))
     return {path: shapes[path][1:] for path in blocks}

@@ -66,7 +66,7 @@ def _read_columns(paths, columns):
 def compute_grams(*, chunks, images, grams, device):
     """Compute the exact Gram matrix of U-Net activations that lie on scratch in chunks of images.
 
-    Nothing but this matrix is needed of activations, however many numbers an image has.
+    This matrix is all that is needed of the activations, however large they are.
 
     Parameters
     ----------

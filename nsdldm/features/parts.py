@@ -89,7 +89,7 @@ def gather_features(*, chunks, images, outputs):
     images : path
         Table of images.
     outputs : dict of path
-        For each space, a float32 array with a row an image of the table.
+        For each space, a float32 array with a row per image of the table.
 
     Raises
     ------

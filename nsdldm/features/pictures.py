@@ -31,7 +31,7 @@ def compute_features(
     function : str
         Dotted name of a function such as `embed_pictures`. It takes a torch.device and the settings
         as keywords and returns a function of a list of pictures, uint8 (height, width, 3), and a
-        list with the list of captions of each, that returns a float array with a row a picture.
+        list with the list of captions of each, that returns a float array with a row per picture.
     settings : dict
     images : path
         Table of images with the columns nsd_id and coco_id.
@@ -43,13 +43,13 @@ def compute_features(
     batch_size : int
         Images at once; halved when memory runs out.
     output : path
-        float32 of shape (n_images, ...), a row an image of the table.
+        float32 of shape (n_images, ...), a row per image of the table.
 
     Raises
     ------
     InputError
         There is no such function, it does not take these settings, or what it returns is not finite
-        or has not a row an image.
+        or has not a row per image.
     """
     where = f"`space`.{space}"
     table = load_table(images)

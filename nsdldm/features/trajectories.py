@@ -210,7 +210,7 @@ def _choose_rows(images, chunk, n_chunks, text, seed):
     table = load_table(images)
     nsd_ids = table["nsd_id"].to_numpy(np.int64)
     if n_chunks > len(nsd_ids):
-        expected, remedy = f"at most {len(nsd_ids)}, one an image", "Lower it"
+        expected, remedy = f"at most {len(nsd_ids)}, one per image", "Lower it"
         raise InputError(Finding("`n_chunks`", expected, str(n_chunks), remedy))
     lenders = np.arange(len(nsd_ids))
     if text == "other-caption":

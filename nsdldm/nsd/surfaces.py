@@ -71,7 +71,7 @@ def _check_counts(path):
 
 
 def read_morph(path: Path | str) -> np.ndarray:
-    """Read one value a vertex, such as ``lh.sulc``.
+    """Read one value per vertex, such as ``lh.sulc``.
 
     Parameters
     ----------
@@ -184,13 +184,13 @@ def flat_mesh(patch: tuple, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray, 
 
 
 def _read_vertices(path, width):
-    """Read an MGH file of `width` numbers a vertex as float64 of shape (n_vertices, width)."""
+    """Read an MGH file of `width` numbers per vertex as float64 of shape (n_vertices, width)."""
     with reading(path, "an MGH file", small=True):
         image = nib.load(path)
         shape = tuple(map(int, image.shape))
     n_vertices = shape[0]
     if math.prod(shape) != n_vertices * width or shape[-1] != width or n_vertices > MOST_VERTICES:
-        expected = f"{width} numbers a vertex, shape (n_vertices, 1, 1, {width})"
+        expected = f"{width} numbers per vertex, shape (n_vertices, 1, 1, {width})"
         remedy = "Use the file of the release"
         raise InputError(Finding(str(path), expected, f"shape {shape}", remedy))
     with reading(path, "an MGH file", small=True):

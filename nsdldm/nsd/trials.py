@@ -51,7 +51,7 @@ def read_responses(path: Path | str) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row a trial, in order, with int columns subject, session (from 1), trial (1 to 750 in
+        One row per trial, in order, with int columns subject, session (from 1), trial (1 to 750 in
         its session) and nsd_id (0-based).
 
     Raises
@@ -295,7 +295,7 @@ def _compare_responses(subject, sessions, table, responses):
         found = ", ".join(f"{counts.get(each, 0)} in session {each}" for each in uneven[:5])
         found += f" and so on, {len(uneven)} sessions in all" if len(uneven) > 5 else ""
         remedy = "Use the responses.tsv that covers these sessions, or leave the sessions out"
-        expected = f"{TRIALS_PER_SESSION} trials a session, one for each of its betas"
+        expected = f"{TRIALS_PER_SESSION} trials per session, one for each of its betas"
         findings.append(Finding(str(responses), expected, found, remedy))
     return findings
 
@@ -334,11 +334,11 @@ def tabulate_trials(
     responses, design, stim_info : str or Path
         ``responses.tsv`` of the subject, ``nsd_expdesign.mat``, ``nsd_stim_info_merged.csv``.
     trials : str or Path
-        Output, a row a trial in the order of the betas: session (from 1), trial (1 to 750 in its
+        Output, a row per trial in the order of the betas: session (from 1), trial (1 to 750 in its
         session), nsd_id (0-based), repetition (1 to 3, counted from the subject's first session
         whatever `sessions` are), split (train, or test for the 1,000 shared images).
     images : str or Path
-        Output, a row an image shown, by ascending nsd_id: nsd_id, coco_id, coco_split, split,
+        Output, a row per image shown, by ascending nsd_id: nsd_id, coco_id, coco_split, split,
         n_trials (in these sessions).
     subject : str
         subj01 to subj08.

@@ -116,7 +116,7 @@ def plot_fig3(
 
 
 def _make_columns(stimuli, chosen, reconstructions, shown):
-    """One column an image: presented, then each method's best sample."""
+    """One column per image: presented, then each method's best sample."""
     numbers = chosen["nsd_id"].tolist()
     seen = list(read_images(stimuli, numbers))
     pictures = {

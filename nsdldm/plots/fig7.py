@@ -351,7 +351,7 @@ def _list_lines(summary):
 
 
 def _draw_lines(figure, summary, top, letter):
-    """Draw means over regions, one plot a region, with the controls as thin lines."""
+    """Draw means over regions, one plot per region, with the controls as thin lines."""
     lines = _list_lines(summary)
     heading, label = AXES[SERIES[find_kind(summary["pair"].iloc[0])]]
     middle = top + pixels(1.5)

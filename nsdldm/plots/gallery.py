@@ -159,7 +159,7 @@ def collect_page(
     data : dict
         What the page's script reads. Each image has for each subject None, if it is no test image
         of the subject, or for each method the samples, best first (``order``), their scores
-        (``sample``, a list a sample) and those of the image (``image``).
+        (``sample``, a list per sample) and those of the image (``image``).
     orders : dict of dict of list of int
         Keys (subject, method), then NSD number: samples, best first.
     """
@@ -234,7 +234,7 @@ def _join_metrics(scores):
 
 
 def _pick(scores, place, metrics):
-    """One value a metric, None where there is none."""
+    """One value per metric, None where there is none."""
     return [scores.get(metric, {}).get(place) for metric in metrics]
 
 

@@ -186,7 +186,7 @@ def _draw_points(axes, at, slot, own, look):
 
 
 def _draw_series(figure, numbers, series, looks, limits, shares, top, letter):
-    """Draw unique variance over the levels of a series, one plot a region, one scale for all."""
+    """Draw unique variance over the levels of a series, one plot per region, one scale for all."""
     kind, _, variant = series.partition("-")
     heading, label = AXES[kind]
     more = f" ({VARIANTS.get(variant, variant)})" if variant else ""

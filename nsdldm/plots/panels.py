@@ -278,7 +278,7 @@ def project_masks(masks: dict[str, Path | str], layers: list[Path | str]) -> dic
 
 
 def fill_volume(table: pd.DataFrame, column: str, shape: tuple[int, ...]) -> np.ndarray:
-    """Put a column of a table with a row a voxel (i, j, k) into a volume, NaN elsewhere.
+    """Put a column of a table with a row per voxel (i, j, k) into a volume, NaN elsewhere.
 
     Parameters
     ----------

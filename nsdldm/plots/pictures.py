@@ -159,7 +159,7 @@ def rank_samples(path: Path | str, metric: str, nsd_ids: Sequence[int]) -> pd.Da
     Parameters
     ----------
     path : str or Path
-        Table with a row an image, sample and metric: nsd_id, sample, metric, value.
+        Table with a row per image, sample and metric: nsd_id, sample, metric, value.
     metric : str
         One whose larger values are better.
     nsd_ids : sequence of int
@@ -351,7 +351,7 @@ def format_score(value: float) -> str:
 def tabulate_shown(
     chosen: pd.DataFrame, shown: dict[tuple[str, str], pd.DataFrame], metric: str
 ) -> pd.DataFrame:
-    """List what a figure shows, a row a picture.
+    """List what a figure shows, a row per picture.
 
     Parameters
     ----------
@@ -446,7 +446,7 @@ def describe_best(metric: str, counts: dict[str, int]) -> str:
     several = sorted({n for n in counts.values() if n > 1})
     number = "the numbers below the pictures are its values"
     if not several:
-        return f"One sample a picture; {number.replace('its', name_metric(metric))}."
+        return f"One sample per picture; {number.replace('its', name_metric(metric))}."
     single = [name for name, n in counts.items() if n == 1]
     words = f"Each picture is the best of {' or '.join(map(str, several))} samples {by}"
     if single:

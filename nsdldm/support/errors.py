@@ -41,7 +41,7 @@ class Finding:
 
 
 class InputError(ValueError):
-    """Inputs that cannot be used; the message lists every finding, one a line."""
+    """Inputs that cannot be used; the message lists every finding, one per line."""
 
     def __init__(self, *findings):
         self.findings = findings

@@ -225,7 +225,7 @@ class TrainingSet(_Responses):
     images : dict of path, optional
         Of each subject, ``images.tsv``.
     features : dict of dict of path, optional
-        By name and subject: ``.npy`` with a row an image of `images`.
+        By name and subject: ``.npy`` with a row per image of `images`.
 
     Attributes
     ----------

@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 def run_on_all_gpus(function: Callable, *, device: str, **arguments: Any) -> None:
-    """Call a function that trains in one process, or in one a GPU where there are several.
+    """Call a function that trains in one process, or in one per GPU where there are several.
 
     Parameters
     ----------

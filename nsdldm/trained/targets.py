@@ -51,7 +51,7 @@ class Values(nn.Module):
 
 
 class Codes(nn.Module):
-    """The targets `kmeans` and `randproj`: one code a patch.
+    """The targets `kmeans` and `randproj`: one code per patch.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ class Codes(nn.Module):
 
 
 class Quantiles(nn.Module):
-    """The target `quantile`: one code a voxel.
+    """The target `quantile`: one code per voxel.
 
     Parameters
     ----------

@@ -64,7 +64,7 @@ class Release:
         return self._sessions[subject]
 
     def list_betas(self, subject: str) -> list[str]:
-        """The betas of these, one file a session."""
+        """The betas of these, one file per session."""
         suffix = layout.SUFFIXES[self.nsd["format"]]
         return [
             self.locate(layout.BETAS, subject=subject, session=session, suffix=suffix)

@@ -398,7 +398,7 @@ def test_bytes_are_planned_and_logged_before_the_run(tmp_path, models, features,
 
 
 def test_whole_activations_take_two_bytes_a_number():
-    # up_blocks.1 of Stable Diffusion 1.4 at 320 px, the images of a subject of NSD: 10 GB a step.
+    # up_blocks.1 of Stable Diffusion 1.4 at 320 px, the images of a subject of NSD: 10 GB per step.
     kinds = {"unet-up2-s100": ((1280 * 20 * 20,), np.float16)}
     kinds |= {"zc-s100": ((4, 40, 40), np.float32)}
     sizes = plan_bytes(9841, kinds)
@@ -504,10 +504,10 @@ def test_spaces_are_named_by_percents_of_level_and_steps():
         ),
         ({"blocks": {"b": "9"}}, r"`blocks`.b: .*such as conv_in.*found '9'"),
         ({"blocks": {"b": ""}}, r"`blocks`.b: expected the path of a module"),
-        ({"blocks": {"b": "down_blocks"}}, r"`blocks`.b: .*once a pass.*down_blocks, which runs 0"),
+        ({"blocks": {"b": "down_blocks"}}, r"`blocks`.b: .*once per pass.*down_blocks, which runs 0"),
         (
             {"blocks": {"b": "down_blocks.0.resnets.0.nonlinearity"}},
-            r"once a pass.*nonlinearity, which runs [2-9]",
+            r"once per pass.*nonlinearity, which runs [2-9]",
         ),
     ],
 )

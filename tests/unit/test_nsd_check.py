@@ -146,7 +146,7 @@ def test_label_that_the_table_lacks(release):
 def test_fewer_responses_than_betas(release):
     lines = release["responses"].read_text().splitlines(keepends=True)
     release["responses"].write_text("".join(lines[:1000]))
-    find_one(release, "responses.tsv", "750 trials a session", "249 in session 2")
+    find_one(release, "responses.tsv", "750 trials per session", "249 in session 2")
 
 
 def test_image_outside_the_stimuli(release, tmp_path):

@@ -100,7 +100,7 @@ def test_index_map_counts_from_zero(tmp_path):
 
 def test_transform_of_another_shape_is_refused(tmp_path):
     write_mgh(tmp_path / "labels.mgz", np.zeros((6, 1, 1)))
-    with pytest.raises(InputError, match=r"labels.mgz.*3 numbers a vertex.*\(6, 1, 1\)"):
+    with pytest.raises(InputError, match=r"labels.mgz.*3 numbers per vertex.*\(6, 1, 1\)"):
         read_transform(tmp_path / "labels.mgz")
     with pytest.raises(InputError, match=r"absent.mgz.*no such file"):
         read_transform(tmp_path / "absent.mgz")

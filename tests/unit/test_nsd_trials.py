@@ -102,7 +102,7 @@ def test_fewer_responses_than_betas_are_named_by_session(files):
         tabulate(files, [2, 3, 4])
     (finding,) = caught.value.findings
     assert finding.where == str(files["responses"])
-    assert "750 trials a session" in finding.expected
+    assert "750 trials per session" in finding.expected
     assert finding.found == "700 in session 3, 0 in session 4"
     tabulate(files, [1, 2])
 
