@@ -31,7 +31,7 @@ def decode_strip(
     images
         Table of images with the columns nsd_id and split.
     features
-        Latents, float32 of shape (n_images, channels, height, width), one file per row of the strip.
+        Latents, float32 of shape (n_images, channels, height, width), one file per row.
     model : Model
         Each row of the strip is decoded at once, whatever its `batch_size`.
     n_images : int

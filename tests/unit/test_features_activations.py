@@ -504,7 +504,7 @@ def test_spaces_are_named_by_percents_of_level_and_steps():
         ),
         ({"blocks": {"b": "9"}}, r"`blocks`.b: .*such as conv_in.*found '9'"),
         ({"blocks": {"b": ""}}, r"`blocks`.b: expected the path of a module"),
-        ({"blocks": {"b": "down_blocks"}}, r"`blocks`.b: .*once per pass.*down_blocks, which runs 0"),
+        ({"blocks": {"b": "down_blocks"}}, r"`blocks`.b: .*per pass.*down_blocks, which runs 0"),
         (
             {"blocks": {"b": "down_blocks.0.resnets.0.nonlinearity"}},
             r"once per pass.*nonlinearity, which runs [2-9]",
