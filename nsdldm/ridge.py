@@ -30,6 +30,8 @@ LEAST_VOXELS = 500
 LIBRARIES = int(0.45e9)
 CUDA_LIBRARIES = int(3e9)
 STAGING = int(1e9)
+# Penalties nearer to each other than this ratio are as good as one: R² is flat around its best.
+NEAR = 1.4
 # himalaya scores alphas that float32 cannot resolve with -1e5.
 UNRESOLVED = -1e4
 
@@ -103,10 +105,16 @@ def list_penalties(alphas, weights):
     Returns
     -------
     list of float
-        Ascending, each once to six digits.
+        Ascending: `alphas`, to six digits, and between two of these no penalty nearer than by a
+        factor of `NEAR` to the one before it.
     """
     shares = {1.0, *weights, *(1 - weight for weight in weights)} - {0.0}
-    return sorted({float(f"{alpha / share:.6g}") for alpha in alphas for share in shares})
+    given = {float(f"{alpha:.6g}") for alpha in alphas}
+    kept = []
+    for penalty in sorted(given | {float(f"{a / share:.6g}") for a in given for share in shares}):
+        if penalty in given or penalty >= NEAR * kept[-1]:
+            kept.append(penalty)
+    return kept
 
 
 def _count_work(n_train, n_folds, n_targets, n_alphas):

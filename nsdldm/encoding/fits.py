@@ -33,8 +33,8 @@ class FitSettings(NamedTuple):
     alphas : list of float
         Penalties tried; kernels have a mean diagonal of 1.
     weights : list of float
-        Weights of the base space tried in joint models, from 0 to 1. Models of one space try all
-        penalties that these give it (`nsdldm.ridge.list_penalties`); 1 alone adds none.
+        Weights of the base space tried in joint models, from 0 to 1. Models of one space also
+        try the penalties that these give it (`nsdldm.ridge.list_penalties`); 1 alone adds none.
     n_folds : int
         Cross-validation folds, grouped by image.
     memory_gb : float

@@ -119,6 +119,13 @@ def test_penalties_below_the_kernels_accuracy_are_refused(backend):
     assert (alphas == 1e2).all()
 
 
+def test_penalties_of_mixes_are_tried_unless_they_are_near_another():
+    found = ridge.list_penalties([1, 10], [0, 0.1, 0.5, 0.6, 0.9, 1])
+    # 1 / 0.9 is near 1, 1 / 0.5 near 1 / 0.6; 10 / 0.9 is near 10 / 1, and all of 10 / 0.1 counts.
+    assert found == [1, 1.66667, 2.5, 10, 16.6667, 25, 100]
+    assert ridge.list_penalties([1, 1.1], [1]) == [1, 1.1]
+
+
 def test_warnings_of_himalaya_reach_the_log(monkeypatch, caplog):
     set_backend("torch")
     X, X_test, Y, _ = simulate()

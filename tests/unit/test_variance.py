@@ -151,7 +151,7 @@ def choose_penalty(X, Y, train, penalties):
     return np.take_along_axis(predicted, np.argmax(scores, axis=0)[None, None], axis=0)[0]
 
 
-@pytest.mark.parametrize("weight", [0.5, 0.25])
+@pytest.mark.parametrize("weight", [0.5, 0.3])
 def test_fixed_weights_equal_fitting_and_subtracting_by_hand(subject, tmp_path, weight):
     folder = subject[0]
     table = partition(folder, tmp_path, ["zc"], weights=[weight], alphas=[2])["zc"]
