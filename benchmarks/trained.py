@@ -3,7 +3,7 @@
     PYTHONPATH=. python benchmarks/trained.py --device cuda --model FOLDER
 
 takes the presets' networks and batch sizes with subject 1's 15,724 voxels and prints a row per
-stage. Every stage runs in a process of its own; a step is forward, backward and AdamW as in training,
+stage. Every stage runs in its own process; a step is forward, backward and AdamW as in training,
 without reading data. FOLDER is any pipeline in the layout of diffusers, for stage 3, which is left
 out without it; tests/unit/test_diffusion_full_size.py writes Stable Diffusion 1.4 with random
 weights, for which times are the same. On a CPU:

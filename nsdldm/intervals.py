@@ -11,7 +11,7 @@ LEVEL = 0.95
 
 @lru_cache(maxsize=1)
 def draw_counts(n: int, n_bootstrap: int, seed: int) -> np.ndarray:
-    """Draw images with replacement, again and again.
+    """Draw bootstrap samples of images.
 
     Parameters
     ----------
@@ -23,7 +23,7 @@ def draw_counts(n: int, n_bootstrap: int, seed: int) -> np.ndarray:
     Returns
     -------
     int array of shape (n_bootstrap, n)
-        How often each image was drawn. Read-only: kept for the next metric.
+        How often each image was drawn. Read-only, because it is cached for the next metric.
     """
     counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=n_bootstrap)
     counts.flags.writeable = False
@@ -55,13 +55,13 @@ def bootstrap_group(
 ) -> tuple[float, float]:
     """Confidence interval of the mean over subjects of their means over images.
 
-    An image is drawn for all subjects that saw it at once, so that what it does to all of them
-    widens the interval.
+    An image is drawn jointly for all subjects who saw it, so effects that it has on all of them
+    widen the interval.
 
     Parameters
     ----------
     groups : list of (int array of shape (n_images,), float array of shape (n_images,))
-        Of each subject, the images' numbers and values.
+        The image ids and values of each subject.
     n_bootstrap : int
     seed : int
 
@@ -74,7 +74,7 @@ def bootstrap_group(
     means = []
     for ids, values in groups:
         drawn = counts[:, np.searchsorted(numbers, ids)]
-        # A draw without any image of a subject says nothing about that subject.
+        # A draw without any image that a subject saw says nothing about that subject.
         total = drawn.sum(axis=1)
         means.append(np.where(total > 0, drawn @ values / np.maximum(total, 1), values.mean()))
     return take_interval(np.mean(means, axis=0))
@@ -83,8 +83,8 @@ def bootstrap_group(
 def bootstrap_runs(values: np.ndarray, n_bootstrap: int, seed: int) -> tuple[float, float]:
     """Confidence interval of the mean over repeated runs and the images that all of them show.
 
-    Runs and images are drawn independently of each other, each with replacement. Few runs make the
-    interval too narrow: their variance is estimated with the number of runs as divisor.
+    Runs and images are drawn independently, each with replacement. With few runs the interval is
+    too narrow, because their variance is estimated with the number of runs as divisor.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def bootstrap_runs(values: np.ndarray, n_bootstrap: int, seed: int) -> tuple[flo
     """
     n_runs, n_images = values.shape
     images = draw_counts(n_images, n_bootstrap, seed)
-    # Another stream than that of the images.
+    # A different random stream from that of the images.
     runs = np.random.default_rng([seed, 1]).multinomial(
         n_runs, np.full(n_runs, 1 / n_runs), size=n_bootstrap
     )

@@ -1,19 +1,20 @@
-"""What models are fitted to and judged by, made once from the betas of a region.
+"""The responses that models are fitted to and tested on, made once from the betas of a region.
 
-The only place where betas are standardised, averaged over the trials of an image and filled where
-they are missing, and where the noise ceiling is computed, by the release's own definition (Allen et
+This is the only module that standardises betas, averages them over the trials of an image and fills
+in missing values, and that computes the noise ceiling, by the release's own definition (Allen et
 al. 2022, Nature Neuroscience 25, methods, "Noise ceiling"). Betas are (n_trials, n_voxels); a
 missing value is NaN.
 
 A form of the training responses is called ``{standard}/{rows}``:
 
-* ``zscored``: z-scored in each session by its training trials; missing values are 0, the mean.
-* ``centred``: less the mean of the training trials; missing values are 0, the mean.
-* ``scaled``: standardised over all training trials, missing values being the 0 that the release
-  stores for them, as the published decoders have it.
+* ``zscored``: z-scored within each session with its training trials; missing values are 0, the
+  mean.
+* ``centred``: the mean of the training trials is subtracted; missing values are 0, the mean.
+* ``scaled``: standardised over all training trials, with missing values left at the 0 that the
+  release stores for them, as in the published decoders.
 * ``averages`` of the trials of each training image, or single ``trials``.
 
-Test responses are averages in each standard.
+Test responses are always averages, in each standard.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ STANDARDS = ("zscored", "centred", "scaled")
 ROWS = ("averages", "trials")
 # Bytes that standardising takes per trial and voxel (measured: 19 to 27).
 WORKING = 30
-# Columns read at once where only every so many are wanted.
+# Columns read at once where only every n-th is wanted.
 COLUMNS_AT_ONCE = 500
 
 
@@ -48,7 +49,7 @@ def _moments(values):
     values = np.asarray(values, np.float64)
     finite = np.isfinite(values)
     n = finite.sum(axis=0)
-    # Rounding hides that a column is constant from its variance, not from its extremes.
+    # After rounding, the variance of a constant column may not be 0, but its range is.
     low = np.where(finite, values, np.inf).min(axis=0)
     varies = np.where(finite, values, -np.inf).max(axis=0) > low
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -59,7 +60,7 @@ def _moments(values):
 
 
 def zscore_sessions(betas: np.ndarray, sessions: np.ndarray, train: np.ndarray) -> np.ndarray:
-    """z-score each voxel within each session by the statistics of its training trials.
+    """z-score each voxel within each session, using the session's training trials.
 
     Parameters
     ----------
@@ -119,7 +120,7 @@ def center(betas: np.ndarray, train: np.ndarray) -> np.ndarray:
 def average_trials(
     betas: np.ndarray, nsd_ids: np.ndarray, images: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Average each image's trials, leaving out missing values.
+    """Average the trials of each image, ignoring missing values.
 
     Parameters
     ----------
@@ -128,12 +129,12 @@ def average_trials(
     nsd_ids : int array of shape (n_trials,)
         The image of each trial.
     images : int array of shape (n_images,)
-        The images wanted, each once; trials of others are ignored.
+        The images to average, each once; trials of other images are ignored.
 
     Returns
     -------
     averages : float32 array of shape (n_images, n_voxels)
-        0, the mean, where all of an image's trials are missing.
+        0, the mean, where all trials of an image are missing.
     n_filled : int array of shape (n_voxels,)
         Number of such values.
 
@@ -164,21 +165,21 @@ def average_trials(
 def ncsnr(zscores: np.ndarray, nsd_ids: np.ndarray) -> np.ndarray:
     """Noise-ceiling signal-to-noise ratio of z-scored betas.
 
-    The noise variance is the variance over an image's three trials, averaged over images; what is
-    left of the unit variance is signal.
+    The noise variance is the variance over the three trials of an image, averaged over images; the
+    remainder of the unit variance is signal.
 
     Parameters
     ----------
     zscores : array of shape (n_trials, n_voxels)
-        z-scored within sessions by all of their trials.
+        z-scored within sessions, using all trials.
     nsd_ids : int array of shape (n_trials,)
         The image of each trial.
 
     Returns
     -------
     float32 array of shape (n_voxels,)
-        Standard deviation of the signal over that of the noise, from images with exactly three
-        trials; NaN without such images.
+        Standard deviation of the signal divided by that of the noise, from images with exactly
+        three trials; NaN without such images.
     """
     nsd_ids = np.asarray(nsd_ids)
     order = np.argsort(nsd_ids, kind="stable")
@@ -193,7 +194,7 @@ def ncsnr(zscores: np.ndarray, nsd_ids: np.ndarray) -> np.ndarray:
 
 
 def compute_ncsnr(betas: np.ndarray, sessions: np.ndarray, nsd_ids: np.ndarray) -> np.ndarray:
-    """The release's ncsnr: z-score by all of a session's trials, then `ncsnr`.
+    """The release's ncsnr: z-score with all trials of a session, then call `ncsnr`.
 
     Parameters
     ----------
@@ -210,7 +211,7 @@ def compute_ncsnr(betas: np.ndarray, sessions: np.ndarray, nsd_ids: np.ndarray) 
 
 
 def noise_ceiling(ncsnr: np.ndarray, repeats: np.ndarray) -> np.ndarray:
-    """Largest correlation that a model can reach with averaged trials.
+    """The highest correlation that a model can reach with averaged trials.
 
     Parameters
     ----------
@@ -222,15 +223,15 @@ def noise_ceiling(ncsnr: np.ndarray, repeats: np.ndarray) -> np.ndarray:
     Returns
     -------
     array of shape (n_voxels,)
-        sqrt(ncsnr² / (ncsnr² + mean(1 / repeats))): the square root of the release's noise
-        ceiling in its form for images with different numbers of trials.
+        sqrt(ncsnr² / (ncsnr² + mean(1 / repeats))): the square root of the release's noise ceiling,
+        in its form for images with different numbers of trials.
     """
     signal = np.square(ncsnr)
     return np.sqrt(signal / (signal + np.mean(1 / np.asarray(repeats))))
 
 
 class _Design(NamedTuple):
-    """Which image each trial shows, and which images are wanted.
+    """The image that each trial shows, and the images to use.
 
     Parameters
     ----------
@@ -252,7 +253,7 @@ class _Design(NamedTuple):
 
 
 def _read_design(trials, images):
-    """Read both tables, which must be of the same images."""
+    """Read both tables, which must contain the same images."""
     tables = load_table(trials), load_table(images)
     if set(tables[0]["nsd_id"]) != set(tables[1]["nsd_id"]):
         remedy = "Tabulate both again"
@@ -283,7 +284,7 @@ def standardise(
     values : float32 array of shape (n_rows, n_voxels)
         Of each of `rows`.
     n_filled : int array of shape (n_voxels,)
-        Values that no trial is known of.
+        Number of values without any valid trial.
     """
     if standard == "zscored":
         values = zscore_sessions(betas, design.sessions, design.train)
@@ -328,12 +329,13 @@ def prepare_responses(
     output : path
         HDF5 file that `Responses` reads: ``{standard}/{rows}`` and ``{standard}/test``, float32 of
         shape (n_rows, n_voxels), with ``{standard}/filled/{rows}``, how many values of a voxel are
-        0 since nothing is known; ``nsd_ids/{rows}``; ``repeats``, trials of each test image;
-        ``ncsnr``, and ``ceiling``, the largest correlation with averaged test trials.
+        0 because all trials are missing; ``nsd_ids/{rows}``; ``repeats``, trials of each test
+        image; ``ncsnr``, and ``ceiling``, the highest correlation possible with averaged test
+        trials.
     forms : list of str
         Such as ``zscored/averages``; see the top of this module.
     memory_gb : float
-        Memory for betas and what is made of them, in units of 1e9 bytes.
+        Memory for betas and everything derived from them, in units of 1e9 bytes.
 
     Raises
     ------
@@ -356,7 +358,8 @@ def prepare_responses(
         filled = {name: np.empty(shape[1], int) for name in sizes}
         for start in range(0, shape[1], step):
             columns = slice(start, min(start + step, shape[1]))
-            # Opened anew: pages of a map that is kept open count as memory of the process.
+            # Reopened each time: pages of a memory map that stays open count as memory of the
+            # process.
             block = np.array(load_array(betas)[:, columns], np.float32)
             noise[columns] = compute_ncsnr(block, design.sessions, design.nsd_ids)
             for standard, rows in wanted.items():
@@ -382,7 +385,7 @@ def _measure(betas, n_trials):
 
 
 def _group_forms(forms):
-    """Kinds of rows, the test images' among them, by standard."""
+    """Kinds of rows by standard, including those of the test images."""
     wanted = {}
     for form in dict.fromkeys(forms):
         standard, _, rows = form.partition("/")
@@ -394,7 +397,7 @@ def _group_forms(forms):
 
 
 def _log_made(shape, sizes, filled, noise):
-    """Say what was made, and how much of it is not known."""
+    """Log what was made, and how much of it is missing."""
     logger.info("%d trials, %d voxels, median ncsnr %.3f", *shape, np.nanmedian(noise))
     for name, counts in filled.items():
         n, total = counts.sum(), sizes[name] * shape[1]
@@ -409,7 +412,7 @@ def read_columns(dataset: h5py.Dataset, columns: slice) -> np.ndarray:
     ----------
     dataset : h5py.Dataset of shape (n_rows, n_columns)
     columns : slice
-        With a step, every so many.
+        With a step, every n-th column.
 
     Returns
     -------
@@ -420,7 +423,7 @@ def read_columns(dataset: h5py.Dataset, columns: slice) -> np.ndarray:
     if step == 1:
         return dataset[:, first:stop]
     values = np.empty((len(dataset), len(chosen)), np.float32)
-    # HDF5 itself is slow at every so many columns.
+    # HDF5 itself is slow at strided columns.
     for start in range(0, len(chosen), COLUMNS_AT_ONCE):
         part = chosen[start : start + COLUMNS_AT_ONCE]
         values[:, start : start + len(part)] = dataset[:, part[0] : part[-1] + 1][:, ::step]
@@ -428,7 +431,7 @@ def read_columns(dataset: h5py.Dataset, columns: slice) -> np.ndarray:
 
 
 class Responses:
-    """A region's responses in one form, read some voxels at a time.
+    """A region's responses in one form, read a block of voxels at a time.
 
     Parameters
     ----------
@@ -443,7 +446,7 @@ class Responses:
     train_ids, test_ids : int arrays of shape (n_train,) and (n_test,)
         nsd_id of each row.
     ncsnr, ceiling : float32 arrays of shape (n_voxels,)
-        NaN where responses are not z-scored, since they are those of z-scored ones.
+        NaN unless responses are z-scored, since they only hold for those.
 
     Raises
     ------

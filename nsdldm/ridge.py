@@ -1,6 +1,6 @@
-"""Ridge regression of many targets on a GPU or CPU, through himalaya: of kernels, and of responses.
+"""Ridge regression of many targets on a GPU or CPU with himalaya, from kernels or from responses.
 
-himalaya keeps its backend in a global of the process; `set_device` is the one place that sets it.
+himalaya keeps its backend in a global variable; only `set_device` sets it.
 """
 
 import logging
@@ -20,7 +20,7 @@ from nsdldm.support.errors import Finding, InputError
 
 logger = logging.getLogger(__name__)
 
-# Larger batches are no faster, only larger: of targets, and of bytes for the matrices of alphas.
+# Larger batches need more memory and are no faster: targets, and bytes for the matrices of alphas.
 TARGETS_AT_ONCE = 2000
 MATRICES = int(0.5e9)
 # Every call repeats the eigendecompositions; with fewer voxels they would be most of the work.
@@ -37,12 +37,12 @@ UNRESOLVED = -1e4
 
 
 def set_device(device):
-    """Choose where himalaya computes, for the whole process.
+    """Choose the device that himalaya computes on, for the whole process.
 
     Parameters
     ----------
     device : "auto", "cpu" or "cuda"
-        "auto" is the GPU where there is one.
+        "auto" is the GPU, if there is one.
 
     Returns
     -------
@@ -59,7 +59,7 @@ def set_device(device):
 
 
 def group_folds(groups, n_folds, seed):
-    """Split samples into folds so that no group is on both sides of a fold.
+    """Split samples into folds such that no group is on both sides of a fold.
 
     Parameters
     ----------
@@ -89,18 +89,18 @@ def group_folds(groups, n_folds, seed):
 
 
 def list_penalties(alphas, weights):
-    """Penalties that a model of one space has to try beside mixes of it with another.
+    """Penalties that a model of a single space must try to be comparable with joint models.
 
-    A mix that gives a space the weight w penalises it by alpha / w. Without these penalties, mixing
-    in a space that says nothing would try penalties between those of the space alone, and predict
-    better.
+    A joint model that gives a space the weight w penalises it by alpha / w. If the single model did
+    not try these penalties too, a joint model with an uninformative space could predict better,
+    merely by trying penalties between those of the single model.
 
     Parameters
     ----------
     alphas : sequence of float
-        Penalties tried with every mix.
+        Penalties tried with every kernel weight.
     weights : sequence of float
-        Weights of the first of two spaces, from 0 to 1; the second has the rest.
+        Weights of the first of two spaces, from 0 to 1; the second gets the remainder.
 
     Returns
     -------
@@ -118,11 +118,12 @@ def list_penalties(alphas, weights):
 
 
 def _count_work(n_train, n_folds, n_targets, n_alphas):
-    """Most numbers that himalaya's solver holds besides those of all voxels.
+    """The most numbers that himalaya's solver holds at once, besides those of all voxels.
 
-    From its source (0.4.11) and checked by benchmarks/encoding.py: the kernel, two copies and the
-    last fold's kernels stay; on top comes the larger of a decomposition, with LAPACK's workspace,
-    and a batch of alphas, with its scaled eigenvectors, resolution matrices and one copy.
+    According to its source (0.4.11), and checked by benchmarks/encoding.py: the kernel, two copies
+    and the last fold's kernels stay in memory. To these comes the larger of a decomposition with
+    LAPACK's workspace, and a batch of alphas with its scaled eigenvectors, resolution matrices and
+    one copy.
     """
     fold = n_train - n_train // n_folds
     held = 3 * n_train**2 + fold * n_train
@@ -135,8 +136,8 @@ def _count_work(n_train, n_folds, n_targets, n_alphas):
 def plan_batches(n_train, n_test, n_voxels, n_alphas, n_folds, memory_gb, device_gb=None):
     """Choose batches so that a fit stays within memory, and predict its peak.
 
-    All voxels go into one call of `fit_ridge` if memory allows, since every call repeats the
-    eigendecompositions; otherwise the fewest equal blocks do.
+    If memory allows, all voxels go into one call of `fit_ridge`, because every call repeats the
+    eigendecompositions; otherwise they are split into as few equal blocks as possible.
 
     Parameters
     ----------
@@ -144,7 +145,7 @@ def plan_batches(n_train, n_test, n_voxels, n_alphas, n_folds, memory_gb, device
     memory_gb : float
         Memory the process may use, in units of 1e9 bytes.
     device_gb : float, optional
-        Free memory of the GPU that computes; None computes on the CPU.
+        Free memory of the GPU to compute on; None for the CPU.
 
     Returns
     -------
@@ -156,7 +157,7 @@ def plan_batches(n_train, n_test, n_voxels, n_alphas, n_folds, memory_gb, device
     Raises
     ------
     InputError
-        The memory does not suffice for a fit of a few hundred voxels.
+        There is not enough memory to fit a few hundred voxels.
     """
     on_gpu = device_gb is not None
     targets = min(n_voxels, TARGETS_AT_ONCE)
@@ -200,14 +201,14 @@ def free_device_memory():
 
 
 def fit_batched(fit, batches):
-    """Call a fit, again with smaller batches whenever the memory of the GPU does not suffice.
+    """Call a fit, and repeat it with smaller batches whenever the GPU runs out of memory.
 
     Parameters
     ----------
     fit : callable
         Takes `batches`.
     batches : dict of int
-        ``targets`` and ``alphas`` handled at once; once halved, they stay small for the caller.
+        ``targets`` and ``alphas`` handled at once; if halved, the caller's batches stay small.
 
     Returns
     -------
@@ -217,13 +218,13 @@ def fit_batched(fit, batches):
     Raises
     ------
     InputError
-        A single target and penalty do not fit.
+        Not even a single target and penalty fit into memory.
     """
     while True:
         try:
             return fit(batches)
         except torch.OutOfMemoryError as error:
-            # Only the message: the traceback keeps the failed fit's tensors alive.
+            # Keep only the message: the traceback would keep the tensors of the failed fit alive.
             failure = str(error).partition("\n")[0]
         if batches["targets"] == batches["alphas"] == 1:
             expected = "memory for the fit of one voxel or dimension"
@@ -252,8 +253,8 @@ def fit_ridge(kernel_train, kernel_test, Y, alphas, folds, batches):
     folds : list of (train, test)
         Indices into the training samples, as `group_folds` returns them.
     batches : dict
-        ``targets`` and ``alphas`` handled at once, as `plan_batches` returns them; halved where
-        the memory of the GPU runs out.
+        ``targets`` and ``alphas`` handled at once, as `plan_batches` returns them; halved when the
+        GPU runs out of memory.
 
     Returns
     -------
@@ -266,7 +267,7 @@ def fit_ridge(kernel_train, kernel_test, Y, alphas, folds, batches):
     Raises
     ------
     InputError
-        All alphas are too small for the accuracy of the kernel.
+        All alphas are too small for the precision of the kernel.
     """
 
     def fit(batches):
@@ -298,7 +299,7 @@ def fit_ridge(kernel_train, kernel_test, Y, alphas, folds, batches):
         expected = "a penalty that float32 can resolve beside the kernel's eigenvalues"
         found = f"at most {max(alphas):g}"
         raise InputError(Finding("`alphas`", expected, found, "Add larger ones"))
-    # himalaya returns exp(log(alpha)), which is alpha but for rounding.
+    # himalaya returns exp(log(alpha)), which equals alpha up to rounding.
     grid = np.asarray(alphas, np.float64)
     distances = np.abs(np.log(grid)[:, None] - np.log(to_numpy(model.best_alphas_)))
     return to_numpy(predictions), grid[distances.argmin(axis=0)], cv_scores
@@ -310,17 +311,18 @@ def fit_decoder(X, Y, X_test, alphas, folds, intercept, targets=None):
     Parameters
     ----------
     X : array of shape (n_train, n_voxels)
-        float32 or float64, which is the precision of everything.
+        float32 or float64; everything is computed in this precision.
     Y : array of shape (n_train, n_targets)
     X_test : array of shape (n_test, n_voxels)
     alphas : sequence of float
         Penalties tried.
     folds : list of (train, test), or int
-        What himalaya takes as `cv`.
+        Passed to himalaya as `cv`.
     intercept : bool
-        Fit one. The penalty is chosen by the squared error, averaged over folds, either way.
+        Fit an intercept. Either way, the penalty is chosen by the squared error, averaged over
+        folds.
     targets : int, optional
-        Handled at once, all if not given; halved where the memory of the GPU runs out.
+        Targets handled at once, all by default; halved when the GPU runs out of memory.
 
     Returns
     -------
@@ -335,7 +337,7 @@ def fit_decoder(X, Y, X_test, alphas, folds, intercept, targets=None):
             alphas=np.asarray(alphas, X.dtype),
             fit_intercept=intercept,
             cv=folds,
-            # On a CPU they are there anyway, and himalaya 0.4.11 fails to say so.
+            # On a CPU they exist in any case, but himalaya 0.4.11 does not report them.
             Y_in_cpu=get_backend().name == "torch_cuda",
             solver_params={
                 "score_func": l2_neg_loss,

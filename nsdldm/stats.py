@@ -28,7 +28,7 @@ def correlate(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def r2(observed: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Share of the variance of each column that a prediction explains.
+    """R²: the fraction of each column's variance that a prediction explains.
 
     Parameters
     ----------
@@ -47,10 +47,10 @@ def r2(observed: np.ndarray, predicted: np.ndarray) -> np.ndarray:
 
 
 def share_r(observed: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """What each sample adds to the correlation of two columns.
+    """The contribution of each sample to the correlation of two columns.
 
-    Samples drawn anew change the correlation by the change of these means, but for terms of second
-    order: they are its influence function.
+    These are values of its influence function: resampling changes the correlation by the change in
+    their mean, up to second-order terms.
 
     Parameters
     ----------
@@ -71,12 +71,12 @@ def share_r(observed: np.ndarray, predicted: np.ndarray) -> np.ndarray:
 
 
 def share_gain(observed: np.ndarray, without: np.ndarray, joint: np.ndarray) -> np.ndarray:
-    """What each sample adds to the gain in R² of one prediction over another.
+    """The contribution of each sample to the gain in R² of one prediction over another.
 
     Parameters
     ----------
     observed, without, joint : arrays of shape (n, n_voxels)
-        What was measured, and the predictions compared.
+        The measured values, and the two predictions compared.
 
     Returns
     -------
@@ -105,7 +105,7 @@ def p_values(r: np.ndarray, n: int) -> np.ndarray:
     Returns
     -------
     float64 array
-        Probability of a correlation of at least `r` under the exact null (t with n - 2 degrees of
+        Probability of a correlation of `r` or more under the exact null (t with n - 2 degrees of
         freedom); NaN where `r` is.
     """
     r = np.asarray(r, np.float64)
@@ -120,7 +120,7 @@ def fdr(p: np.ndarray, q: float) -> np.ndarray:
     Parameters
     ----------
     p : array of shape (n_tests,)
-        p-values; NaN is no test.
+        p-values; NaN counts as no test.
     q : float
         False discovery rate.
 

@@ -1,4 +1,4 @@
-"""Ridge decoders: features of images from the responses to them."""
+"""Ridge decoders: predict features of images from the responses to them."""
 
 from pkgutil import iter_modules
 

@@ -1,8 +1,8 @@
 """Decode z, c and other features of the images from one subject's brain activity by ridge.
 
-Two protocols. `corrected` is what we hold to be right; `takagi2023` is the published code's
-arithmetic (Takagi & Nishimoto, CVPR 2023, ``codes/utils/ridge.py``), choice by choice, so that its
-numbers can be reproduced and each difference priced.
+There are two protocols. `corrected` is what we consider correct; `takagi2023` is the arithmetic of
+the published code (Takagi & Nishimoto, CVPR 2023, ``codes/utils/ridge.py``), choice by choice, so
+that its numbers can be reproduced and the effect of each difference measured.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ logger = logging.getLogger(__name__)
 
 PUBLISHED_ALPHAS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 PUBLISHED_FOLDS = 5
-# Share of targets at an end of the penalties that calls for a wider range.
+# Warn if this fraction of targets chooses the smallest or largest penalty.
 EDGE_SHARE = 0.05
 TARGETS_AT_ONCE = 4096
 LEAST_TARGETS = 64
-# Of the training images, so that the gain does not rest on a few.
+# Fraction of training images, so that the gain does not depend on a few.
 LEAST_SHARE = 0.1
 
 
@@ -41,17 +41,17 @@ class Protocol(NamedTuple):
     intercept : bool
         Fit an intercept, so that predictions have the targets' mean.
     grouped_folds : bool
-        Keep the trials of an image on one side of a fold; else contiguous fifths of the trials.
+        Keep all trials of an image on the same side of a fold; otherwise, folds are contiguous
+        fifths of the trials.
     wide_alphas : bool
-        Penalties of the configuration; else 1e-6 to 1.
+        Use the configured penalties; otherwise 1e-6 to 1.
     posterior_mean : bool
-        z is the mean of the autoencoder's posterior; else one random sample.
+        z is the mean of the autoencoder's posterior; otherwise a random sample.
     session_zscore : bool
-        Responses are z-scored in each session; else over all training trials.
+        Responses are z-scored within sessions; otherwise over all training trials.
     gain : bool
-        Predictions are fitted to single trials, which are noisier than the averages that they are
-        made of, so they vary too little: their deviations from the mean are multiplied by
-        `find_gain`.
+        Decoders are fitted to single trials but applied to averages, which are less noisy, so
+        predictions vary too little: their deviations from the mean are multiplied by `find_gain`.
     """
 
     intercept: bool
@@ -69,7 +69,7 @@ PROTOCOLS = {
 
 
 class Decoded(NamedTuple):
-    """What is found of a target.
+    """What is decoded for one target.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ class Decoded(NamedTuple):
     features : array of shape (n_images, ...)
         True features of all images.
     gain : float
-        By which deviations from the mean were multiplied.
+        The factor by which deviations from the mean were multiplied.
     """
 
     predicted: np.ndarray
@@ -100,7 +100,7 @@ class DecoderSettings(NamedTuple):
     memory_gb : float
         Memory the process may use, in units of 1e9 bytes.
     seed : int
-        Of folds and of the posterior's sample.
+        For the folds and for sampling the posterior.
     device : {"auto", "cpu", "cuda"}
     """
 
@@ -134,7 +134,7 @@ def make_folds(
 
 
 def weigh_images(nsd_ids: np.ndarray, n_trials: np.ndarray) -> np.ndarray:
-    """Weigh training images so that their averages are as noisy as those of the test images.
+    """Weight training images so that their averages are as noisy as those of the test images.
 
     Parameters
     ----------
@@ -146,9 +146,10 @@ def weigh_images(nsd_ids: np.ndarray, n_trials: np.ndarray) -> np.ndarray:
     Returns
     -------
     float64 array of shape (n_train_images,)
-        In the order of the nsd_ids: numbers of trials then have the shares that they have among
-        test images. Those of less than a tenth of the training images count nothing, so that no
-        few images decide; all images count alike if nothing is left.
+        In the order of the nsd_ids. With these weights, each number of trials is as frequent as
+        among the test images. Numbers of trials that fewer than a tenth of the training images have
+        get no weight, so that a few images cannot dominate; if nothing is left, all images are
+        weighted equally.
     """
     _, shown = np.unique(nsd_ids, return_counts=True)
     most = max(shown.max(), n_trials.max()) + 1
@@ -166,7 +167,7 @@ def compare_left_out(
     folds: list[tuple[np.ndarray, np.ndarray]],
     intercept: bool,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Predict averages of training images that the decoder did not see, and compare.
+    """Predict training images that the decoder was not fitted to, and compare.
 
     Parameters
     ----------
@@ -175,16 +176,16 @@ def compare_left_out(
     nsd_ids : int array of shape (n_train,)
         The image of each trial.
     weights : array of shape (n_train_images,)
-        Of the images in the order of their numbers; each is predicted from the average of its
-        trials.
+        Weights of the images in the order of their ids; each image is predicted from the average of
+        its trials.
     folds : list of (train, test)
-        All trials of an image on one side.
+        All trials of an image are on the same side.
 
     Returns
     -------
     products, squares : float64 arrays of shape (n_targets,)
-        Weighted sums over images of prediction times truth and of squared predictions, both as
-        deviations from the training mean in units of the target's standard deviation; 0 of a
+        Weighted sums over images of prediction times true value and of squared predictions, both as
+        deviations from the training mean in units of the target's standard deviation; 0 for a
         constant target.
     """
     backend = get_backend()
@@ -223,7 +224,7 @@ def compare_left_out(
 
 
 def find_gain(products: np.ndarray, squares: np.ndarray) -> float:
-    """Slope of truth on prediction for all dimensions of a target together.
+    """Slope of the true values on the predictions, over all dimensions of a target together.
 
     Parameters
     ----------
@@ -233,11 +234,11 @@ def find_gain(products: np.ndarray, squares: np.ndarray) -> float:
     Returns
     -------
     float
-        1 where predictions of unseen images do not go with the truth at all.
+        1 if predictions of left-out images do not covary with the true values at all.
     """
     product, square = np.sum(products), np.sum(squares)
     if not product > 0:
-        logger.warning("predictions of left-out images do not go with the truth: no gain")
+        logger.warning("predictions of left-out images do not covary with the true values: no gain")
         return 1.0
     return float(product / square)
 
@@ -245,7 +246,7 @@ def find_gain(products: np.ndarray, squares: np.ndarray) -> float:
 def plan_targets(
     n_train: int, n_test: int, n_voxels: int, n_targets: int, n_folds: int, memory_gb: float
 ) -> tuple[int, int]:
-    """Choose how many targets fit into memory in one fit, and predict its peak.
+    """Choose how many targets one fit can hold in memory, and predict its peak.
 
     Parameters
     ----------
@@ -262,7 +263,7 @@ def plan_targets(
     Raises
     ------
     InputError
-        Not even a few targets fit.
+        Not even a few targets fit into memory.
     """
     validation = -(-n_train // n_folds)
     # Betas and their copies, a fold's decomposition and the matrix that maps its targets.
@@ -280,7 +281,7 @@ def plan_targets(
 
 
 def _read_targets(path, images, logvar, seed):
-    """Features (n_images, n_dimensions) of a target; a sample of the posterior if asked for."""
+    """Features (n_images, n_dimensions) of a target; optionally a sample of the posterior."""
     features = load_array(path)
     if len(features) != len(images):
         expected = f"one row for each of the {len(images)} images of images.tsv"
@@ -303,12 +304,12 @@ def score_dimensions(true: np.ndarray, predicted: np.ndarray) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        dimension, r and r2, missing where the true dimension is constant (such as c's start
-        token).
+        dimension, r and r2; missing where the true dimension is constant (such as the start token
+        of c).
     """
     scores = {"r": stats.correlate(true, predicted), "r2": stats.r2(true, predicted)}
     scores["r"][np.ptp(true, axis=0) == 0] = np.nan
-    # A prediction that never changes explains nothing.
+    # A constant prediction explains nothing.
     scores["r"][(np.ptp(predicted, axis=0) == 0) & (np.ptp(true, axis=0) > 0)] = 0
     return pd.DataFrame({"dimension": np.arange(true.shape[1])} | scores)
 
@@ -322,13 +323,14 @@ def score_images(
     ----------
     true, predicted : arrays of shape (n_images, n_dimensions)
     mean, deviation : arrays of shape (n_dimensions,)
-        Of the training images; a dimension that does not vary is left out of `r_pattern`.
+        Of the training images; constant dimensions are left out of `r_pattern`.
 
     Returns
     -------
     DataFrame
-        r, the published score: the correlation of all dimensions of an image, which mostly says
-        whether the mean is right; and r_pattern, the same after standardising each dimension.
+        r, the published score: the correlation across all dimensions of an image, which mostly
+        reflects whether the mean is right; and r_pattern, the same after standardising each
+        dimension.
     """
     varies = deviation > 0
     scale = np.where(varies, deviation, 1)
@@ -353,7 +355,7 @@ class _Study:
         ].to_numpy()
 
     def open(self, region, zscore):
-        """Responses of a region: z-scored by session, or as the published decoders have them."""
+        """Responses of a region: z-scored per session, or as in the published decoders."""
         region = Responses(self.paths[region], "zscored/trials" if zscore else "scaled/trials")
         tested = self.images.loc[self.test, "nsd_id"]
         if not np.array_equal(region.test_ids, tested):
@@ -390,7 +392,8 @@ def _decode(study, protocol, settings):
         block, peak = plan_targets(*sizes, settings.memory_gb)
         message = "%s from %s: %d trials, %d voxels, %d dimensions, predicted peak %.1f GB"
         logger.info(message, " and ".join(names), region, *X.shape, n_targets, peak / 1e9)
-        # All targets of a region in as few fits as memory allows: each repeats the decompositions.
+        # Fit all targets of a region in as few calls as memory allows: each repeats the
+        # decompositions.
         stacked = np.concatenate(flat, axis=1)
         parts = [
             _fit_block(study, protocol, responses, block, settings)
@@ -404,7 +407,8 @@ def _decode(study, protocol, settings):
 
 
 def _fit_block(study, protocol, responses, features, settings):
-    """Predictions, penalties and weights of some dimensions, and how left-out images compare."""
+    """Predictions, penalties and weights of some dimensions, and the comparison on left-out
+    images."""
     X, X_test = responses
     Y = features[study.rows]
     folds = make_folds(protocol, study.nsd_ids, settings.n_folds, settings.seed)
@@ -421,12 +425,12 @@ def _fit_block(study, protocol, responses, features, settings):
 
 
 def _rescale(name, protocol, study, features, predicted, alphas, weights, left_out):
-    """Multiply what a target's predictions deviate from the training mean by its gain."""
+    """Multiply the deviations of a target's predictions from the training mean by its gain."""
     gain = 1.0
     if protocol.gain:
         gain = find_gain(*left_out)
         logger.info("%s: gain %.3f", name, gain)
-        # Of the training trials, as the fit's own.
+        # Mean over training trials, as in the fit itself.
         shares = np.bincount(study.rows, minlength=len(features)) / len(study.rows)
         flat = features.reshape(len(features), -1)
         middle = shares.astype(flat.dtype) @ flat if protocol.intercept else 0
@@ -435,7 +439,7 @@ def _rescale(name, protocol, study, features, predicted, alphas, weights, left_o
 
 
 def _score(study, name, result, alphas):
-    """Tables of a target's scores, by dimension and by image."""
+    """Tables of a target's scores: by dimension, and by image."""
     predicted, flat = result.predicted, result.features.reshape(len(result.features), -1)
     true, train = flat[study.test], flat[~study.test]
     dimensions = score_dimensions(true, predicted)
@@ -456,7 +460,7 @@ def _score(study, name, result, alphas):
 
 
 def _warn_of_edges(name, dimensions, alphas):
-    """Say if well-decoded dimensions chose the smallest or largest penalty."""
+    """Warn if well-decoded dimensions chose the smallest or largest penalty."""
     chosen = dimensions.loc[dimensions["r"] > 0.1, "alpha"]
     for edge, where in ((min(alphas), "smallest"), (max(alphas), "largest")):
         share = (chosen == edge).mean() if len(chosen) else 0
@@ -491,7 +495,7 @@ def decode_features(
     features : dict of path
         By target: ``.npy`` with a row per image of `images`.
     z_logvar : path
-        Log-variance of the posterior, for a protocol that samples z.
+        Log-variance of the posterior, for protocols that sample z.
     regions : dict of str
         The region that each target is decoded from.
     protocol : str
@@ -511,7 +515,7 @@ def decode_features(
     Raises
     ------
     InputError
-        Inputs that contradict each other, or too little memory.
+        Inputs contradict each other, or there is too little memory.
     """
     ridge.set_device(settings.device)
     study = _Study(responses, images, features, z_logvar, regions)
@@ -537,15 +541,16 @@ def compare_protocols(
     settings: DecoderSettings,
     table: Path | str,
 ) -> None:
-    """Decode with each choice of `corrected` given up alone, and with all of them.
+    """Decode with each choice of `corrected` dropped by itself, and with all of them dropped.
 
     Parameters
     ----------
     responses, images, features, z_logvar, regions, settings
         As `decode_features`; responses in both forms.
     table : path
-        Output, a row per variant and target: variant, target, r and r2 (medians over dimensions),
-        r_image (mean over images, the published score), r_pattern, alpha (median) and gain.
+        Output, with a row per variant and target: variant, target, r and r2 (medians over
+        dimensions), r_image (mean over images, the published score), r_pattern, alpha (median) and
+        gain.
     """
     ridge.set_device(settings.device)
     study = _Study(responses, images, features, z_logvar, regions)
@@ -571,7 +576,7 @@ def compare_protocols(
 
 
 def tabulate_protocols(*, tables: dict[str, Path | str], demo: bool, output: Path | str) -> None:
-    """Put all subjects' comparisons into one table, with their mean.
+    """Join the comparisons of all subjects, and their mean, in one table.
 
     Parameters
     ----------
