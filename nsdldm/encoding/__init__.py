@@ -1,4 +1,4 @@
-"""Voxel-wise encoding models: fits, and what is judged by their predictions."""
+"""Voxel-wise encoding models: fits, and everything computed from their predictions."""
 
 from pkgutil import iter_modules
 

@@ -15,11 +15,11 @@ MEAN = "mean"
 
 
 class RegionErrors:
-    """Averages, block of voxels by block, the errors of each region's voxels.
+    """Averages the errors of each region's voxels, one block of voxels at a time.
 
-    Counted are the voxels that their best block predicts in training cross-validation (R² above 0),
-    which does not depend on the test images. Squared errors are in units of a voxel's variance over
-    the test images, so that 1 minus their mean over images is R².
+    Only voxels that their best block predicts in training cross-validation (R² above 0) count, a
+    choice that does not depend on the test images. Squared errors are in units of a voxel's
+    variance over the test images, so that 1 minus their mean over images is R².
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ class RegionErrors:
         Parameters
         ----------
         voxels : slice
-            Their places among all.
+            Their positions among all voxels.
         observed : float32 array of shape (n_test, n_block)
         predictions : float32 array of shape (n_blocks, n_test, n_block)
         cv_scores : array of shape (n_blocks, n_block)
@@ -94,7 +94,7 @@ def read_regions(path, blocks):
     Raises
     ------
     InputError
-        The table is of other blocks.
+        The table has other blocks.
     """
     table = load_table(path)
     wanted = {what: [f"{what}_{block}" for block in blocks] for what in ("error", "cv")}
@@ -114,13 +114,13 @@ def read_regions(path, blocks):
 def summarise_regions(subjects, blocks, repeats, seed):
     """Name the block that predicts each region best, and how clearly.
 
-    The best block and the second are those of training cross-validation, averaged over a region's
-    voxels; test images say by how much the first predicts better than the second.
+    The best block and the second best are chosen by training cross-validation, averaged over a
+    region's voxels; test images show by how much the best predicts better.
 
     Parameters
     ----------
     subjects : dict of dict
-        For each subject what `read_regions` returns.
+        For each subject, what `read_regions` returns.
     blocks : list of str
     repeats, seed : int
         Of the bootstrap over images; all subjects share the draws.
@@ -128,10 +128,10 @@ def summarise_regions(subjects, blocks, repeats, seed):
     Returns
     -------
     DataFrame
-        One row per subject and region, and one for their ``mean`` if several: subject, roi, block,
-        second, lead (R² of the block minus that of the second), ci_low, ci_high (95 %), r2_{block}
-        of each, n_voxels, n_images, and for the mean n_subjects, n_agree (subjects with the same
-        best block) and n_clear (of these, those whose interval is above 0).
+        One row per subject and region, and one for the ``mean`` over several subjects: subject,
+        roi, block, second, lead (R² of the block minus that of the second), ci_low, ci_high (95 %),
+        r2_{block} of each block, n_voxels, n_images, and for the mean n_subjects, n_agree (subjects
+        with the same best block) and n_clear (of these, those whose interval is above 0).
     """
     rows = []
     for roi in dict.fromkeys(roi for regions in subjects.values() for roi in regions):
@@ -169,7 +169,7 @@ def _compare(regions, blocks, repeats, seed):
 
 
 def tabulate_blocks(*, errors, blocks, output, repeats, seed):
-    """Name the block that predicts each region best, of all subjects and steps.
+    """Tabulate the block that predicts each region best, for all subjects and steps.
 
     Parameters
     ----------
@@ -178,7 +178,7 @@ def tabulate_blocks(*, errors, blocks, output, repeats, seed):
         them.
     blocks : list of str
     output : path
-        Table of the rows of `summarise_regions`, with the column share.
+        Output: the table of `summarise_regions`, with the additional column share.
     repeats, seed : int
         As `summarise_regions`.
     """

@@ -1,4 +1,4 @@
-"""Which block of the U-Net predicts each voxel of a subject best."""
+"""Find the U-Net block that predicts each voxel of a subject best."""
 
 import logging
 
@@ -26,10 +26,10 @@ def list_columns(blocks):
     Returns
     -------
     list of str
-        winner (index in `blocks` of the one that scores best in training, blank where it does not
-        predict test images significantly), p and significant (of its r), p_clear (that the second
-        best predicts as well) and clear (after correction over voxels), r_{block} (test images),
-        cv_{block} (R² averaged over training folds), ceiling and ncsnr.
+        winner (index in `blocks` of the best block in training, blank where it does not predict
+        test images significantly), p and significant (of its r), p_clear (of the null hypothesis
+        that the second best predicts as well) and clear (after correction over voxels), r_{block}
+        (test images), cv_{block} (R² averaged over training folds), ceiling and ncsnr.
     """
     scores = [f"{what}_{block}" for what in ("r", "cv") for block in blocks]
     judged = ["winner", "p", "significant", "p_clear", "clear"]
@@ -46,7 +46,7 @@ def rank_blocks(cv_scores):
     Returns
     -------
     int array of shape (2, n_voxels)
-        At equal scores the first block is the better.
+        In a tie, the first block counts as better.
     """
     return np.argsort(-cv_scores, axis=0, kind="stable")[:2]
 
@@ -76,7 +76,7 @@ def compare_best(observed, predictions, ranks, signs):
 
 
 def _tabulate(blocks, observed, predictions, cv_scores, signs):
-    """Columns of the table that a block of voxels decides by itself."""
+    """Columns of the table that can be computed for a block of voxels by itself."""
     ranks = rank_blocks(cv_scores)
     columns = {"best": ranks[0], "p_clear": compare_best(observed, predictions, ranks, signs)}
     for name, predicted, cv_score in zip(blocks, predictions, cv_scores, strict=True):
@@ -92,8 +92,8 @@ def _finish(table, blocks, n_test, q):
     table["significant"] = stats.fdr(table["p"], q)
     table["winner"] = table["best"].where(table["significant"])
     table.loc[table["p"].isna(), "p_clear"] = np.nan
-    # Corrected over voxels that training images choose: test images would choose those in which
-    # the winner happens to predict them well.
+    # Correct over voxels chosen with training images: test images would select those in which the
+    # winner happens to predict them well.
     tested = table["p_clear"].where(cv.max(axis=1) > 0)
     table["clear"] = stats.fdr(tested, q) & table["significant"]
     counts = count_winners(table["winner"], blocks)
@@ -116,7 +116,7 @@ def count_winners(winner, blocks):
     Returns
     -------
     dict of int
-        By the names of the blocks, and "none".
+        Counts by block, and "none".
     """
     winner = np.asarray(winner, np.float64)
     counts = {name: int((winner == index).sum()) for index, name in enumerate(blocks)}
@@ -126,19 +126,18 @@ def count_winners(winner, blocks):
 def choose_blocks(*, predictions, models, responses, mask, regions, map, table, errors, test):
     """Find the block whose model predicts each voxel of a subject best.
 
-    The winner has the best R² averaged over the folds of the training images. Test images, which
-    have no part in that choice, say whether it holds: its r is tested one-sided, with a false
-    discovery rate over voxels; where it is not significant, the winner is blank. A winner is clear
-    where the second best predicts the test images worse: tested by flipping the signs of the
-    images' differences of squared errors, with a false discovery rate over the voxels that the
-    winner predicts in training.
+    The winner has the best R² averaged over the folds of the training images. The test images play
+    no part in that choice; they are used to test it. The winner's r is tested one-sided, with FDR
+    control over voxels; where it is not significant, the winner is blank. A winner is clear where
+    the second best predicts the test images worse, by a sign-flip test on the images' differences
+    of squared errors with FDR control over the voxels that the winner predicts in training.
 
     Parameters
     ----------
     predictions : path
         As `nsdldm.encoding.fits.fit_encoders` writes them.
     models : dict of str
-        Of each block, the name of its model; their order numbers the blocks.
+        The name of each block's model; their order defines the indices of blocks.
     responses, mask : path
         As `nsdldm.encoding.scores.score_encoders` takes them.
     regions : dict of path
@@ -148,12 +147,12 @@ def choose_blocks(*, predictions, models, responses, mask, regions, map, table, 
         with a row per voxel in C-order of the mask (i, j, k and these); and a table of errors as
         `nsdldm.encoding.block_regions.RegionErrors` writes it.
     test : nsdldm.encoding.flips.FlipTest
-        The false discovery rate is that of both tests.
+        Both tests use its false discovery rate.
 
     Raises
     ------
     InputError
-        Fewer than two blocks, or inputs that contradict each other.
+        There are fewer than two blocks, or inputs contradict each other.
     """
     blocks = list(models)
     if len(blocks) < 2:

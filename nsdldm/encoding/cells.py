@@ -1,7 +1,8 @@
-"""Sums over parts of the cortex of what every test image adds to a score, for intervals.
+"""Contributions of every test image to a score, summed over parts of the cortex, for intervals.
 
-A score's interval needs to know how much it depends on the images and on the voxels, which are
-many. Judges keep sums over small parts instead: the voxels of a cube that lie in the same regions.
+The interval of a score depends on how much it varies with images and with voxels. There are too
+many voxels to keep, so scoring keeps sums over small parts: the voxels of a cube that lie in the
+same regions.
 """
 
 from typing import NamedTuple
@@ -13,19 +14,19 @@ from scipy.sparse import csr_array
 from nsdldm.support.errors import REMAKE, reading
 from nsdldm.support.files import load_mask, load_volume, replacing
 
-# Neighbouring voxels share noise: cubes of about this edge are drawn, not voxels.
+# Neighbouring voxels share noise, so the bootstrap draws cubes of about this edge, not voxels.
 CUBE_MM = 10.0
 
 
 class Cells(NamedTuple):
-    """Parts of a cortex, the same for all fits of a subject.
+    """Parts of a subject's cortex, the same for all fits.
 
     Parameters
     ----------
     number : int array of shape (n_voxels,)
-        The cell of each voxel, in the C-order of the mask.
+        The cell of each voxel, in C-order of the mask.
     cubes : int array of shape (n_cells, 3)
-        The cube that a cell lies in.
+        The cube that each cell lies in.
     inside : bool array of shape (n_cells, n_regions)
     regions : tuple of str
     """
@@ -42,7 +43,7 @@ class CellSums(NamedTuple):
     Parameters
     ----------
     sums : dict of float32 array of shape (n_images, n_cells)
-        Contributions to each score, summed over a cell's voxels.
+        Contributions to each score, summed over the voxels of each cell.
     counts : dict of int array of shape (n_cells,)
         Number of these voxels.
     nsd_ids : int array of shape (n_images,)
@@ -68,7 +69,7 @@ def find_cells(mask, regions, every=1):
     regions : dict of path
         Masks on the same grid.
     every : int
-        Controls are fitted in every so many voxels, which lie in cells of their own.
+        Controls are fitted in every n-th voxel only, and these voxels lie in cells of their own.
 
     Returns
     -------
@@ -86,7 +87,7 @@ def find_cells(mask, regions, every=1):
 
 
 class Collector:
-    """Adds up contributions to scores, block of voxels by block.
+    """Adds up contributions to scores, one block of voxels at a time.
 
     Parameters
     ----------
@@ -94,7 +95,7 @@ class Collector:
     nsd_ids : int array of shape (n_images,)
         Test images, in the order of contributions.
     min_ncsnr : float
-        Least ncsnr of the voxels counted; 0 takes all.
+        Minimum ncsnr of the voxels counted; 0 counts all.
     """
 
     def __init__(self, cells, nsd_ids, min_ncsnr):
@@ -109,7 +110,7 @@ class Collector:
         name : str
             Of the score.
         voxels : slice or int array
-            Their places in the order of the mask.
+            Their positions in the order of the mask.
         contributions : float array of shape (n_images, n_block)
             Not finite where a voxel has no score.
         ncsnr : float array of shape (n_block,)
@@ -155,7 +156,7 @@ def load_sums(path):
     Raises
     ------
     InputError
-        The file is missing, damaged or none of this kind.
+        The file is missing, damaged or of another kind.
     """
     with reading(path, "sums of test images by cells of the cortex", REMAKE):
         with np.load(path, allow_pickle=False) as file:

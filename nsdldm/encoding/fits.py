@@ -1,4 +1,4 @@
-"""Fit encoders of one subject's voxels: predictions of the test images, and nothing that judges."""
+"""Fit encoders of one subject's voxels. Fits only predict the test images; scoring is elsewhere."""
 
 import logging
 import math
@@ -33,8 +33,9 @@ class FitSettings(NamedTuple):
     alphas : list of float
         Penalties tried; kernels have a mean diagonal of 1.
     weights : list of float
-        Weights of the base space tried in joint models, from 0 to 1. Models of one space also
-        try the penalties that these give it (`nsdldm.ridge.list_penalties`); 1 alone adds none.
+        Weights of the base space tried in joint models, from 0 to 1. Models of a single space also
+        try the penalties that these weights imply (`nsdldm.ridge.list_penalties`); a weight of 1
+        alone adds none.
     n_folds : int
         Cross-validation folds, grouped by image.
     memory_gb : float
@@ -53,7 +54,7 @@ class FitSettings(NamedTuple):
 
 
 def find_rows(responses, images):
-    """The image, as row of the kernels, of each training and each test response.
+    """Row of the kernels that belongs to each training and each test response.
 
     Parameters
     ----------
@@ -69,7 +70,7 @@ def find_rows(responses, images):
 
 
 def check_inputs(kernels, responses, images):
-    """Compare the images of all inputs; every contradiction is reported.
+    """Compare the images of all inputs, and report every contradiction.
 
     Parameters
     ----------
@@ -107,7 +108,7 @@ def check_inputs(kernels, responses, images):
 
 
 def _plan_beside(rows, beside, held, memory_gb, *sizes):
-    """`ridge.plan_batches` with memory for more kernels and test samples than its own."""
+    """`ridge.plan_batches`, with memory for additional kernels and test samples."""
     n_train, n_test = map(len, rows)
     free = ridge.free_device_memory()
     # It counts two numbers per test sample and voxel.
@@ -125,7 +126,7 @@ def _plan_beside(rows, beside, held, memory_gb, *sizes):
 
 
 def plan_fits(rows, n_voxels, settings, n_kernels=1, beside=0):
-    """Plan the fits of a subject, and log what they will take.
+    """Plan the fits of a subject, and log the memory they need.
 
     Parameters
     ----------
@@ -136,7 +137,7 @@ def plan_fits(rows, n_voxels, settings, n_kernels=1, beside=0):
     n_kernels : {1, 2}
         Kernels of one model.
     beside : int
-        Bytes that are needed besides.
+        Bytes needed in addition.
 
     Returns
     -------
@@ -149,8 +150,8 @@ def plan_fits(rows, n_voxels, settings, n_kernels=1, beside=0):
         Too little memory.
     """
     n_train, n_test = map(len, rows)
-    # The second kernel as read, himalaya's copy, its centred one and the weighted one; and beside
-    # predictions of a joint model those of both spaces alone.
+    # The second kernel as read, himalaya's copy, its centred copy and the weighted kernel; and,
+    # alongside the predictions of a joint model, those of both single models.
     beside += 4 * (n_kernels - 1) * n_train * (4 * n_train + n_test)
     n_penalties = len(ridge.list_penalties(settings.alphas, settings.weights))
     sizes = n_voxels, n_penalties, settings.n_folds
@@ -168,7 +169,7 @@ def plan_fits(rows, n_voxels, settings, n_kernels=1, beside=0):
 
 
 def _open_base(path, responses):
-    """Models of the base space, which must be of the same responses."""
+    """Models of the base space, which must have been fitted to the same responses."""
     base = Predictions(path)
     if base.every != 1 or base.form != responses.form:
         expected = f"models of all voxels, fitted to {responses.form}"
@@ -181,20 +182,20 @@ def _open_base(path, responses):
 def fit_encoders(
     *, spaces, kernels, responses, form, images, predictions, settings, base=None, every=1
 ):
-    """Predict every voxel of a subject from each of some feature spaces, and beside another space.
+    """Predict every voxel of a subject from each feature space, alone or jointly with a base space.
 
-    One kernel ridge regression per voxel and space, with an intercept and a penalty chosen by
-    cross-validation over training images, the same folds for all. A joint model is one kernel ridge
-    regression on a weighted sum of the kernels of the base space and of another, its weights and
-    penalty chosen on the same folds (`nsdldm.encoding.joint`).
+    Each voxel and space has a kernel ridge regression with an intercept and a penalty chosen by
+    cross-validation over training images, with the same folds for all. A joint model is a kernel
+    ridge regression on a weighted sum of two kernels, that of the base space and that of another
+    space, with weights and penalty chosen on the same folds (`nsdldm.encoding.joint`).
 
     Parameters
     ----------
     spaces : list of str
-        With a base, ``{space}-linear`` or ``{space}-residual`` is made from the kernel of {space}:
-        the part that is linear in the base space, and the rest.
+        With a base, ``{space}-linear`` and ``{space}-residual`` are derived from the kernel of
+        {space}: the part that is linear in the base space, and the remainder.
     kernels : list of path
-        Files that hold the kernel of each space, and with a base its own, as
+        Files with the kernel of each space, and of the base if there is one, as
         `nsdldm.features.kernels.compute_kernels` writes them.
     responses : path
         As `nsdldm.responses.prepare_responses` writes them; never read at once.
@@ -203,18 +204,18 @@ def fit_encoders(
     images : path
         ``images.tsv``: a row per image, in the order of the kernels.
     predictions : path
-        Output, which `nsdldm.encoding.predictions.Predictions` reads: models called ``{space}``,
-        and with a base ``z+{space}``.
+        Output, read by `nsdldm.encoding.predictions.Predictions`: models called ``{space}``, or
+        with a base ``z+{space}``.
     settings : FitSettings
     base : path, optional
-        Predictions of the base space z, made by this function of all voxels.
+        Predictions from the base space z, made by this function for all voxels.
     every : int
-        Fit every so many voxels instead of all, as the means over regions of controls need.
+        Fit only every n-th voxel, which suffices for means over regions of controls.
 
     Raises
     ------
     InputError
-        Inputs that contradict each other, or too little memory.
+        Inputs contradict each other, or there is too little memory.
     """
     known, kernels = Responses(responses, form), Kernels(kernels)
     table = check_inputs(kernels, known, images)

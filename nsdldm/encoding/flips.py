@@ -1,10 +1,10 @@
-"""Test by random sign flips whether one model predicts the test images better than another."""
+"""Sign-flip test of whether one model predicts the test images better than another."""
 
 from typing import NamedTuple
 
 import numpy as np
 
-# Bytes of the sums of all flips for a batch of voxels; larger is no faster.
+# Bytes of the sums over all flips for a batch of voxels; more is no faster.
 SUMS = int(0.25e9)
 
 
@@ -27,7 +27,7 @@ class FlipTest(NamedTuple):
 
 
 def draw_signs(n_draws, n_images, seed):
-    """Signs of a sign-flip test; the first row flips nothing.
+    """Draw the signs of a sign-flip test; the first row flips nothing.
 
     Parameters
     ----------
@@ -45,21 +45,21 @@ def draw_signs(n_draws, n_images, seed):
 def flip_signs(observed, worse, better, signs):
     """Test whether one model predicts better than another, one-sided.
 
-    Without a difference between the models, the difference of their squared errors is as likely
-    negative as positive, for each image independently.
+    If the models do not differ, the difference of their squared errors is equally likely to be
+    negative or positive, independently for each image.
 
     Parameters
     ----------
     observed, worse, better : float32 arrays of shape (n_images, n_voxels)
-        Averaged test trials, and what two models predict.
+        Responses averaged over test trials, and the predictions of two models.
     signs : float32 array of shape (1 + n_flips, n_images)
         As `draw_signs` returns them.
 
     Returns
     -------
     float64 array of shape (n_voxels,)
-        p = (1 + flips with a sum of differences of at least the observed) / (1 + flips); 1 where
-        the models predict the same.
+        p = (1 + flips whose sum of differences is at least the observed one) / (1 + flips); 1 where
+        both models predict the same.
     """
     step = max(1, SUMS // (5 * len(signs)))
     p = np.empty(observed.shape[1])

@@ -1,7 +1,7 @@
 """All subjects together: accuracy of each feature space, and trends of unique variance, by region.
 
-An interval says what a mean over a region would be with other images like these and with other
-parts of the region like these, in these subjects. Both matter: voxels share the images, and
+An interval says how a mean over a region would vary with other images like these and other parts of
+the region like these, in the same subjects. Both matter, because voxels share the images and
 neighbours share noise.
 """
 
@@ -20,12 +20,13 @@ from nsdldm.support.files import load_table, save_table
 logger = logging.getLogger(__name__)
 
 MEAN = "mean"
-# Fewer cubes, or images, say nothing about how much a mean varies.
+# Fewer cubes, or images, cannot tell how much a mean varies.
 FEWEST = 5
 KEYS = ["roi", "measure", "space", "series", "level"]
 NUMBERS = ["value", "ci_low", "ci_high", "n_voxels", "n_cubes", "n_images"]
 AGREEMENT = ["n_subjects", "n_positive", "n_agree", "n_clear"]
-# What z_c has in common with z alone: of the rest, it is left when the largest is taken away.
+# What z_c shares with z: the unique variance of z_c beyond controls is what exceeds the largest of
+# them.
 TAKEN = (*CONTROLS, "linear")
 
 
@@ -36,7 +37,7 @@ class Estimate(NamedTuple):
     ----------
     value : float
     deviations : float array of shape (n_images, n_cubes)
-        What each image in each cube adds to it; they sum to 0.
+        The contribution of each image in each cube; they sum to 0.
     n_voxels, n_cubes : int
     """
 
@@ -47,17 +48,17 @@ class Estimate(NamedTuple):
 
 
 class Spread(NamedTuple):
-    """Draws of a mean's deviation by images and by cubes, and the variance that is in both."""
+    """Draws of a mean's deviation over images and over cubes, and the variance that is in both."""
 
     by_image: np.ndarray
     by_cube: np.ndarray
     shared: float
 
     def interval(self, value):
-        """The middle 95 % of draws of the mean, images and cubes drawn at once."""
+        """The middle 95 % of draws of the mean, with images and cubes drawn together."""
         variances = self.by_image.var(), self.by_cube.var()
         both = sum(variances)
-        # What is particular to an image in a cube varies with either draw, and counts once.
+        # What is specific to one image in one cube varies with either draw, but counts once.
         wanted = max(both - self.shared, *variances)
         scale = np.sqrt(wanted / both) if both else 1
         return take_interval(value + scale * (self.by_image + self.by_cube))
@@ -66,17 +67,18 @@ class Spread(NamedTuple):
 def tabulate_group(*, sums, output, repeats, seed):
     """Compare subjects: r of each space, unique variance by level, and its slope, by region.
 
-    Values are means over the voxels of a region. Their intervals (95 %) come from a bootstrap over
-    test images and over cubes of `nsdldm.encoding.cells.CUBE_MM`. An image is drawn for all voxels,
-    and for all subjects who saw it, at once; cubes are drawn for each subject. The interval of the
-    mean over subjects holds for these subjects, not for others. Draws move a value by its influence
-    function, so that all measures share them and a slope's interval is that of the slope.
+    Values are means over the voxels of a region. Their 95 % intervals come from a bootstrap over
+    test images and over cubes of `nsdldm.encoding.cells.CUBE_MM`. An image is drawn jointly for all
+    voxels and for all subjects who saw it; cubes are drawn separately for each subject. The
+    interval of the mean over subjects holds for these subjects, not for others. Draws change a
+    value by its influence function; all measures share the draws, so the interval of a slope is
+    that of the slope.
 
     Parameters
     ----------
     sums : dict of list of path
-        For each subject, what `nsdldm.encoding.cells.Collector` wrote in each fit. Scores are
-        called ``r:{space}`` and ``{pair}:{space}`` with pairs such as z+zc-n060 and
+        For each subject, the files that `nsdldm.encoding.cells.Collector` wrote for each fit.
+        Scores are called ``r:{space}`` and ``{pair}:{space}`` with pairs such as z+zc-n060 and
         z+zc-n060-empty.
     output : path
         Table with the columns subject (``mean`` among them), roi, measure (r; unique; slope, the
@@ -84,15 +86,16 @@ def tabulate_group(*, sums, output, repeats, seed):
         with its variant), level, value, ci_low, ci_high (blank with fewer than `FEWEST` cubes or
         images), n_voxels, n_cubes, n_images, and for the mean n_subjects, n_positive, n_agree
         (subjects of the mean's sign) and n_clear (of these, those whose interval leaves out 0).
-        Spaces such as zc-empty and zc-linear are controls of zc; zc-beyond is what zc has more
-        than the largest of them, and than 0, in the voxels where controls were fitted.
+        Spaces such as zc-empty and zc-linear are controls of zc; zc-beyond is the unique variance
+        of zc minus that of the largest control, or minus 0 if all are negative, in the voxels in
+        which controls were fitted.
     repeats, seed : int
         Of the bootstrap.
 
     Raises
     ------
     InputError
-        A file of another kind, or fits of one subject that do not belong together.
+        A file is of another kind, or fits of one subject do not belong together.
     """
     files = {subject: _load(paths) for subject, paths in sums.items()}
     images = np.unique(np.concatenate([own[0].nsd_ids for own in files.values()]))
@@ -119,7 +122,7 @@ def tabulate_group(*, sums, output, repeats, seed):
 
 
 def _load(paths):
-    """Sums of one subject's fits, after comparing what they are sums over."""
+    """Read the sums of one subject's fits, and check that all are over the same parts."""
     found = [load_sums(path) for path in paths]
     for path, each in zip(paths, found, strict=True):
         for name in ("nsd_ids", "cubes", "inside"):
@@ -130,12 +133,12 @@ def _load(paths):
 
 
 def _key(measure, space, series="", level=None):
-    """Name of a measure; a level that there is not is None, which equals itself."""
+    """Key of a measure; a missing level is None, which equals itself."""
     return measure, space, series, level
 
 
 def _collect(files):
-    """Sums and counts of all scores of a subject by measure, space, series and level."""
+    """Sums and counts of all scores of a subject, by measure, space, series and level."""
     columns = {}
     for file in files:
         for name, sums in file.sums.items():
@@ -171,7 +174,7 @@ def _mean(sums, counts, cells, cubes):
 
 
 def _combine(parts):
-    """A weighted sum of estimates in one region; cubes are those of the first, or all of them."""
+    """A weighted sum of estimates in one region; cubes are those of the first, or all cubes."""
     estimates = [each for _, each in parts]
     value = sum(w * each.value for w, each in parts)
     deviations = sum(w * each.deviations for w, each in parts)
@@ -180,7 +183,7 @@ def _combine(parts):
 
 
 def _estimate(columns, cells, cubes):
-    """Means of all scores over one region, what is left beyond controls, and slopes."""
+    """Means of all scores over one region, unique variance beyond controls, and slopes."""
     found = {key: _mean(*column, cells, cubes) for key, column in columns.items()}
     for key, column in columns.items():
         measure, space, series, level = key
@@ -237,7 +240,7 @@ def _tabulate(found, spreads, n_images, subject, roi):
 
 
 def _average(keys, own, spreads):
-    """Mean over subjects of one measure, and how many subjects agree."""
+    """Mean of one measure over subjects, and how many subjects agree."""
     row = dict(zip(KEYS, keys, strict=True)) | {"subject": MEAN}
     own = own[own["value"].notna()]
     roi, *rest, level = keys
@@ -258,7 +261,7 @@ def _average(keys, own, spreads):
 
 
 def tabulate_noise(*, table, output):
-    """Set unique variance under different noise side by side.
+    """Tabulate unique variance under different noise side by side.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Joint encoding models of two feature spaces, and what one of them is beside the other."""
+"""Joint encoding models of two feature spaces, and the parts of one space relative to the other."""
 
 import functools
 import logging
@@ -17,36 +17,37 @@ from nsdldm.support.errors import Finding, InputError
 
 logger = logging.getLogger(__name__)
 
-# The space that others are set beside.
+# The base space of all joint models.
 BASE = "z"
-# A mix of two spaces must beat each alone by more than rounding of a float32 R².
+# A joint model must beat each single model by more than the rounding of a float32 R².
 TIE = 1e-5
-# Bytes for each pair of images while a space is divided: eight matrices of float64.
+# Bytes per pair of images while a space is split: eight float64 matrices.
 DIVIDING = 64
-# Penalties of that: what is a function of z must leave no rest, and what is none no linear part.
+# Penalties for splitting: a linear function of z must leave no remainder, and a space unrelated to
+# z no linear part.
 SPLITS = np.logspace(-8, 8, 33)
-# A part with a smaller share of z_c's variance is none: mixed in, it would do no more than let the
-# other space have penalties between those tried.
+# A part with a smaller fraction of z_c's variance counts as absent: in a joint model it would only
+# give the other space penalties between those tried.
 LEAST_PART = 1e-3
 
 
 def check_weights(weights):
-    """Refuse weights of joint models that leave out mixes or are none."""
+    """Refuse weights that are not between 0 and 1, or that include no actual mix."""
     if not any(0 < weight < 1 for weight in weights) or not all(0 <= w <= 1 for w in weights):
         expected = "shares of the first space from 0 to 1, at least one of them between"
         raise InputError(Finding("`weights`", expected, str(list(weights)), "Correct them"))
 
 
 def count_dividing(spaces, n_images):
-    """Bytes that it takes to divide a space, where some of `spaces` are parts of one."""
+    """Bytes needed to split a space, if any of `spaces` are parts of one."""
     divided = any(split_control(space)[1] in PARTS for space in spaces)
     return DIVIDING * n_images**2 if divided else 0
 
 
 def read_kernels(kernels, images, rows, settings):
-    """Make the function that reads what a fit needs of the kernel of a space.
+    """Make the function that reads those parts of a space's kernel that a fit needs.
 
-    ``{space}-linear`` and ``{space}-residual`` are made of that of {space} by
+    ``{space}-linear`` and ``{space}-residual`` are derived from the kernel of {space} by
     `nsdldm.features.kernels.split_kernel`, given the base space.
 
     Parameters
@@ -88,8 +89,8 @@ def read_kernels(kernels, images, rows, settings):
 def fit_joint(kernels_train, kernels_test, Y, weights, alphas, folds, batches):
     """Fit kernel ridge to a weighted sum of two kernels, with an intercept, and predict.
 
-    The weights and the penalty with the best R², averaged over folds, are chosen for each target.
-    Deterministic: all combinations given are tried, in that order.
+    For each target, the weights and the penalty with the best R², averaged over folds, are chosen.
+    This is deterministic: all combinations are tried, in the order given.
 
     Parameters
     ----------
@@ -98,19 +99,19 @@ def fit_joint(kernels_train, kernels_test, Y, weights, alphas, folds, batches):
     Y : float32 array of shape (n_train, n_targets)
         Finite; stays in main memory.
     weights : sequence of float
-        Weights tried for the first kernel, between 0 and 1; the second has the rest.
+        Weights tried for the first kernel, between 0 and 1; the second gets the remainder.
     alphas, folds, batches
         As `nsdldm.ridge.fit_ridge` takes them.
 
     Returns
     -------
     Model
-        Weights and alphas are elements of those given.
+        Weights and alphas are elements of the grids given.
 
     Raises
     ------
     InputError
-        All alphas are too small for the accuracy of the kernels.
+        All alphas are too small for the precision of the kernels.
     """
     shares = np.asarray(weights, np.float64)
 
@@ -155,14 +156,14 @@ def fit_joint(kernels_train, kernels_test, Y, weights, alphas, folds, batches):
 
 
 def _find(grid, values):
-    """Index of the element of a grid nearest to each value, which differs from it by rounding."""
+    """Index of the grid element nearest to each value; they differ by rounding only."""
     return np.abs(grid[:, None] - values).argmin(axis=0)
 
 
 def _join(mixed, singles, weights):
-    """The best of mixes and of each space alone.
+    """The best of the joint models and each single model.
 
-    Where a weight of 0 or 1 scores best, the joint model is that single one, to the last digit.
+    Where a weight of 0 or 1 scores best, the joint model is exactly that single model.
     """
     predictions, alphas, best, shares = mixed
     for end, single in zip((1, 0), singles, strict=True):
@@ -175,7 +176,7 @@ def _join(mixed, singles, weights):
 
 
 def fit_beside(kernels, singles, settings, fit):
-    """Fit the joint model of two spaces whose models are there.
+    """Fit the joint model of two spaces whose single models exist.
 
     Parameters
     ----------
@@ -190,8 +191,8 @@ def fit_beside(kernels, singles, settings, fit):
     Returns
     -------
     Model
-        With the weights of the first space. Weights of 0 and 1 are the single models, so that it
-        need not be worse than those.
+        With the weights of the first space. Weights of 0 and 1 are the single models, so the joint
+        model need not be worse than those in training.
     """
     if kernels[1][0].diagonal().mean() < LEAST_PART:
         return singles[0]._replace(weights=np.ones(len(singles[0].alphas)))

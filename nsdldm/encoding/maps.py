@@ -1,4 +1,4 @@
-"""What judges of encoders share: scores of voxels, warnings, and maps with their tables."""
+"""What all scoring of encoders shares: scores of voxels, warnings, and maps with their tables."""
 
 import logging
 
@@ -11,12 +11,12 @@ from nsdldm.support.files import load_volume, save_table, save_volume
 
 logger = logging.getLogger(__name__)
 
-# Share of significant voxels at an end of the penalties that calls for a wider range.
+# Warn if this fraction of significant voxels chooses the smallest or largest penalty.
 EDGE_SHARE = 0.05
 
 
 def score(observed, predicted):
-    """r and R² of each column.
+    """Compute r and R² of each column.
 
     Parameters
     ----------
@@ -31,12 +31,12 @@ def score(observed, predicted):
 
 
 def warn_edges(name, chosen, penalties):
-    """Warn where many of the penalties chosen are the smallest or largest of those tried.
+    """Warn if many voxels chose the smallest or largest of the penalties tried.
 
     Parameters
     ----------
     name : str
-        What was fitted.
+        The fit, for the message.
     chosen : Series of shape (n_significant,)
         The penalty of each significant voxel.
     penalties : list of float
@@ -55,15 +55,16 @@ def write_maps(table, mask, map_path, table_path, every=1):
     Parameters
     ----------
     table : DataFrame
-        One row per voxel, in the C-order of the mask, or per every so many voxels.
+        One row per voxel in C-order of the mask, or one for every n-th voxel.
     mask : path
     map_path, table_path : path
-        float32 NIfTI, NaN off the mask; table with i, j, k before the columns of `table`.
+        Outputs: float32 NIfTI, NaN outside the mask; table with i, j and k before the columns of
+        `table`.
 
     Raises
     ------
     InputError
-        The mask has another number of voxels.
+        The mask has a different number of voxels.
     """
     data, affine = load_volume(mask)
     places = np.argwhere(data > 0)[::every]

@@ -1,8 +1,8 @@
 """Partition the variance of each voxel between two feature spaces.
 
 The unique variance of a space is R² of the joint model minus R² of the model of the other space
-alone, on averaged test trials: the definition of variance partitioning for two spaces (Lescroart
-et al. 2015, Frontiers in Computational Neuroscience 9, 135).
+alone, on averaged test trials. This is variance partitioning for two spaces (Lescroart et al. 2015,
+Frontiers in Computational Neuroscience 9, 135).
 """
 
 import logging
@@ -18,7 +18,7 @@ from nsdldm.encoding.predictions import Predictions, name_pair
 
 logger = logging.getLogger(__name__)
 
-# Below this noise ceiling (1 % of the variance) a normalised value is noise.
+# With a noise ceiling below this (1 % of the variance), a normalised value is mere noise.
 LEAST_CEILING = 0.1
 
 
@@ -34,9 +34,9 @@ def list_columns(pair):
     -------
     list of str
         r, r2, p and significant (of the joint model), cv (its R² in training cross-validation),
-        tested (whether unique variance is: cv is above 0), r2_{a}, r2_{b} (each alone), then for
-        both spaces unique_, p_unique_ and significant_, then ceiling, ncsnr, unique_{a}_normalised,
-        unique_{b}_normalised, weight (of a in the joint model) and alpha.
+        tested (whether unique variance was tested: cv above 0), r2_{a}, r2_{b} (each alone), then
+        for both spaces unique_, p_unique_ and significant_, then ceiling, ncsnr,
+        unique_{a}_normalised, unique_{b}_normalised, weight (of a in the joint model) and alpha.
     """
     both = [
         f"{what}_{space}" for what in ("r2", "unique", "p_unique", "significant") for space in pair
@@ -47,9 +47,10 @@ def list_columns(pair):
 
 
 def _score_pair(pair, observed, joint, singles, signs):
-    """Columns of a pair's table for a block of voxels, and what each image adds to unique variance.
+    """Columns of a pair's table for a block of voxels, and each image's contribution to unique
+    variance.
 
-    The second are an array per space.
+    The latter is one array per space.
     """
     columns = score(observed, joint.predictions) | {"cv": joint.cv_scores}
     columns |= {"weight": joint.weights, "alpha": joint.alphas}
@@ -64,11 +65,11 @@ def _score_pair(pair, observed, joint, singles, signs):
 
 
 def judge_unique(table, pair, q):
-    """Test unique variance of both spaces where the joint model can be expected to predict.
+    """Test the unique variance of both spaces where the joint model can be expected to predict.
 
-    Most voxels of a cortex say nothing about pictures, and a correction over all of them leaves
-    few test images without power. Tested are those that the joint model predicts in training
-    cross-validation: test images have no part in that choice, so the level holds.
+    Most cortical voxels do not respond to pictures, and with few test images a correction over all
+    of them leaves no power. Only voxels that the joint model predicts in training cross-validation
+    are tested. The test images play no part in that choice, so the test keeps its level.
 
     Parameters
     ----------
@@ -90,7 +91,8 @@ def judge_unique(table, pair, q):
 
 
 def _say_floor(n_tested, test):
-    """Warn where so few flips are drawn that a few voxels can hardly pass the correction."""
+    """Warn if there are so few flips that a small number of voxels can hardly pass the
+    correction."""
     needed = int(np.ceil(n_tested / ((1 + test.flips) * test.fdr)))
     if needed > 1:
         message = "with %d flips at least %d of %d voxels must reach the smallest p to pass FDR %g"
@@ -98,7 +100,7 @@ def _say_floor(n_tested, test):
 
 
 def _finish(pair, table, n_test, penalties, q):
-    """Add unique variance, its normalised form and significance; log what matters."""
+    """Add unique variance, its normalised form and significance, and log the counts."""
     table["p"] = stats.p_values(table["r"], n_test)
     table["significant"] = stats.fdr(table["p"], q)
     table.loc[table["r2"].isna(), ["weight", "alpha"]] = np.nan
@@ -122,30 +124,30 @@ def partition_variance(
     """Partition the variance of every voxel of a subject between z and each space of a family.
 
     Unique variance is tested one-sided by flipping the signs of the images' differences of squared
-    errors, the same flips for all voxels and pairs, with a false discovery rate over the voxels of
-    a map that the joint model predicts in training (`judge_unique`). p is reported of all voxels.
+    errors, with the same flips for all voxels and pairs, and with FDR control over the voxels that
+    the joint model predicts in training (`judge_unique`). p is reported for all voxels.
 
     Parameters
     ----------
     predictions, base : path
-        As `nsdldm.encoding.fits.fit_encoders` writes them: of the family, joint models among them,
-        and of z.
+        As `nsdldm.encoding.fits.fit_encoders` writes them: those of the family, including its joint
+        models, and those of z.
     responses, mask, regions, min_ncsnr, every
         As `nsdldm.encoding.scores.score_encoders` takes them.
     maps, tables : dict of path
         Output for each pair (a, b): a float32 NIfTI whose volumes are `list_columns(pair)`, NaN off
         the mask, and a table with a row per voxel in C-order of the mask (i, j, k and these).
-        Normalised values are divided by the squared noise ceiling; blank where that is unknown or
-        less than 1 %.
+        Normalised values are divided by the squared noise ceiling, and blank where that is unknown
+        or below 1 %.
     sums : path
-        Output: what each test image adds to unique variance, called ``{a}+{b}:{space}``, as
+        Output: each test image's contribution to unique variance, called ``{a}+{b}:{space}``, as
         `nsdldm.encoding.cells.load_sums` reads it.
     test : nsdldm.encoding.flips.FlipTest
 
     Raises
     ------
     InputError
-        Inputs that contradict each other.
+        Inputs contradict each other.
     """
     fitted, alone = Predictions(predictions), Predictions(base)
     known = fitted.open_responses(responses)

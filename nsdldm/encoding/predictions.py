@@ -1,4 +1,4 @@
-"""What fits of encoders write and judges read: one HDF5 file for each family of models.
+"""What fits of encoders write and scoring reads: one HDF5 file per family of models.
 
 Nothing in it depends on a threshold, a null distribution or an interval.
 """
@@ -12,7 +12,7 @@ from nsdldm.responses import Responses, read_columns
 from nsdldm.support.errors import Finding, InputError, reading
 from nsdldm.support.files import REMAKE, create_hdf5, open_hdf5
 
-# Voxels judged at once.
+# Voxels scored at once.
 JUDGED_AT_ONCE = 4096
 
 
@@ -25,7 +25,7 @@ class Model(NamedTuple):
     alphas : float64 array of shape (n_voxels,)
         Penalties chosen.
     cv_scores : array of shape (n_voxels,)
-        R² averaged over folds of the training images, of what was chosen.
+        R² of the chosen model, averaged over folds of the training images.
     weights : float64 array of shape (n_voxels,), optional
         Weights of the first of two kernels.
     """
@@ -49,7 +49,7 @@ def create_predictions(path, names, n_voxels, responses, penalties, every):
     ----------
     path : path
     names : list of str
-        Of the models; those of two spaces have a +.
+        Names of the models; those of two spaces contain a +.
     n_voxels : int
         That are fitted.
     responses : nsdldm.responses.Responses
@@ -57,7 +57,7 @@ def create_predictions(path, names, n_voxels, responses, penalties, every):
     penalties : list of float
         Penalties tried.
     every : int
-        Of the voxels in `responses`, every so many are fitted, from the first.
+        Every n-th voxel of `responses` is fitted, starting with the first.
 
     Yields
     ------
@@ -96,7 +96,7 @@ def write_model(file, name, block, model):
 
 
 class Predictions:
-    """Predictions of a family of models, read some voxels at a time.
+    """Predictions of a family of models, read a block of voxels at a time.
 
     Parameters
     ----------
@@ -107,9 +107,9 @@ class Predictions:
     names : list of str
         Of the models.
     form : str
-        Of the responses that they were fitted to.
+        The form of the responses that they were fitted to.
     every : int
-        Of the voxels in these responses, every so many were fitted, from the first.
+        Every n-th voxel of these responses was fitted, starting with the first.
     penalties : list of float
         Penalties tried.
     test_ids : int array of shape (n_test,)
@@ -119,7 +119,7 @@ class Predictions:
     Raises
     ------
     InputError
-        The file is missing, damaged or none of this kind.
+        The file is missing, damaged or of another kind.
     """
 
     def __init__(self, path):
@@ -157,7 +157,7 @@ class Predictions:
         Raises
         ------
         InputError
-            Responses of other images or voxels.
+            The responses are to other images, or of other voxels.
         """
         responses = Responses(path, self.form)
         fits = -(-responses.n_voxels // self.every) == self.n_voxels
@@ -167,7 +167,7 @@ class Predictions:
         return responses
 
     def blocks(self):
-        """Yield slices of the voxels fitted, and of their places among all voxels."""
+        """Yield slices of the voxels fitted, and of their positions among all voxels."""
         for start in range(0, self.n_voxels, JUDGED_AT_ONCE):
             block = slice(start, min(start + JUDGED_AT_ONCE, self.n_voxels))
             yield block, slice(self.every * start, self.every * (block.stop - 1) + 1, self.every)

@@ -1,4 +1,4 @@
-"""Score encoders of one feature space by their predictions of the test images."""
+"""Score encoders by their predictions of the test images."""
 
 import logging
 
@@ -19,8 +19,9 @@ def score_encoders(
 ):
     """Score how well a feature space predicts the test images in every voxel of a subject.
 
-    Scored are predictions of averaged test trials. r is tested one-sided against the correlation of
-    independent Gaussian vectors of that length, with a false discovery rate over voxels.
+    Predictions are compared with responses averaged over test trials. r is tested one-sided against
+    the correlation of independent Gaussian vectors of the same length, with FDR control over
+    voxels.
 
     Parameters
     ----------
@@ -32,24 +33,24 @@ def score_encoders(
     mask : path
         NIfTI mask of the voxels; their C-order is that of the responses.
     regions : dict of path
-        Masks of the regions over which `sums` are made.
+        Masks of the regions for `sums`.
     map, table : path
         Output: a float32 NIfTI whose volumes are `nsdldm.encoding.summary.MAPS`, NaN off the mask,
         and a table with a row per voxel in C-order of the mask (i, j, k and these).
     sums : path
-        Output: what each test image adds to r, called ``r:{space}``, as
+        Output: each test image's contribution to r, called ``r:{space}``, as
         `nsdldm.encoding.cells.load_sums` reads it.
     fdr : float
         False discovery rate.
     min_ncsnr : float
-        Least ncsnr of the voxels in `sums`; 0 takes all.
+        Minimum ncsnr of the voxels in `sums`; 0 takes all.
     every : int
-        Controls are fitted in every so many voxels, which have sums of their own.
+        Controls are fitted in every n-th voxel only, and these voxels have sums of their own.
 
     Raises
     ------
     InputError
-        Inputs that contradict each other.
+        Inputs contradict each other.
     """
     fitted = Predictions(predictions)
     known = fitted.open_responses(responses)

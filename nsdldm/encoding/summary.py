@@ -1,11 +1,11 @@
-"""Summaries of encoders by region. Light imports: tables and figures need no networks."""
+"""Summaries of encoders by region. Imports are light, since tables and figures need no networks."""
 
 import pandas as pd
 
 from nsdldm.nsd.grids import load_masks
 from nsdldm.support.files import load_table, save_table
 
-# Volumes of the 4-D maps of an encoder, in order, and columns of its table besides i, j and k.
+# Volumes of an encoder's 4-D map, in order, and columns of its table besides i, j and k.
 MAPS = ("r", "r2", "p", "significant", "ceiling", "ncsnr", "alpha")
 
 
@@ -18,9 +18,9 @@ def summarize_encoding(*, subject, tables, masks, min_ncsnr=(0,)):
     tables : dict of path
         The table of each feature space, as `nsdldm.encoding.scores.score_encoders` writes it.
     masks : dict of path
-        The mask of each region, on the grid of the tables; voxels without a model are left out.
+        The mask of each region, on the grid of the tables; voxels without a model are ignored.
     min_ncsnr : sequence of float
-        Least ncsnr of the voxels summarised, one row each; 0 takes all voxels.
+        Minimum ncsnr of the voxels summarised, one row for each value; 0 takes all voxels.
 
     Returns
     -------
@@ -57,7 +57,7 @@ def tabulate_encoding(*, tables, masks, output, min_ncsnr):
     output : path
         Table with the columns of `summarize_encoding`.
     min_ncsnr : list of float
-        Least ncsnr of the voxels summarised, one row each; 0 takes all voxels.
+        Minimum ncsnr of the voxels summarised, one row for each value; 0 takes all voxels.
     """
     parts = []
     for subject in dict.fromkeys(subject for subject, _ in tables):
