@@ -1,6 +1,6 @@
-"""Whether a latent diffusion model is there and of a kind that is supported, before it is loaded.
+"""Check that a latent diffusion model is complete and of a supported kind, before it is loaded.
 
-Standard library only, since the Snakefile imports it; the functions that load a model ask here too.
+Standard library only, since the Snakefile imports it; the functions that load a model use it too.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from nsdldm.support.listing import list_files
 LAYOUT = "Set `path` to a model in the layout of diffusers, saved as safetensors"
 ANOTHER = "Use a model for text to image such as Stable Diffusion 1 or 2"
 CORRECT = "Correct it, or use another model"
-# Equivalent names of what a part needs. A name may stand for the index of weights in pieces.
+# Alternative names of the files that a part needs; one may be the index of sharded weights.
 PARTS = {
     "vae": ("config.json", "diffusion_pytorch_model.safetensors"),
     "text_encoder": ("config.json", "model.safetensors"),
@@ -32,7 +32,7 @@ EQUIVALENT = {
 }
 FP16 = (".fp16.safetensors", ".fp16.bin")
 WEIGHTS = ("diffusion_pytorch_model.safetensors", "model.safetensors")
-# What diffusers and transformers take where a configuration is silent.
+# Defaults of diffusers and transformers where a configuration is silent.
 DEFAULTS = {
     "AutoencoderKL": {"in_channels": 3, "out_channels": 3, "latent_channels": 4},
     "VQModel": {"in_channels": 3, "out_channels": 3, "latent_channels": 3},
@@ -50,7 +50,7 @@ DEFAULTS = {
         "use_flow_sigmas": False,
     },
 }
-# What else a U-Net can be conditioned on, or learn of.
+# Other things that a U-Net can be conditioned on.
 CONDITIONS = (
     "addition_embed_type",
     "class_embed_type",
@@ -61,9 +61,9 @@ CONDITIONS = (
     "dual_cross_attention",
 )
 TEXT_MODELS = ("clip_text_model", "clip")
-# Ten times Stable Diffusion's; the samplers make room for all.
+# Ten times Stable Diffusion's; the samplers allocate memory for all of them.
 MOST_TIMESTEPS = 10_000
-# Of a scheduler's configuration; a noise schedule that is given as numbers needs no name.
+# Of a scheduler's configuration; a noise schedule given as numbers needs no name.
 CHOICES = {
     "beta_schedule": ("linear", "scaled_linear", "squaredcos_cap_v2"),
     "prediction_type": ("epsilon", "v_prediction", "sample"),
@@ -72,7 +72,7 @@ CHOICES = {
     "set_alpha_to_one": (False, True),
     "use_flow_sigmas": (False,),
 }
-# Run by the interpreter of the project; the results lie in a new folder.
+# Run by the project's interpreter; the result is in a new folder.
 CONVERT = (
     '.venv/bin/python -c "from diffusers import StableDiffusionPipeline as Model; '
     "Model.{load}.save_pretrained('{target}')\""
@@ -82,15 +82,15 @@ CONVERT = (
 def check_model(
     path: str, revision: str | None = None, chains: Iterable[tuple] = ()
 ) -> list[Finding]:
-    """List what a latent diffusion model lacks to be loaded, or why it is of another kind.
+    """List what is missing from a latent diffusion model, or why it is not supported.
 
     Parameters
     ----------
     path : str
         A local folder in the layout of diffusers, or a hub id (owner/name).
     revision : str, optional
-        Commit of the hub repository. A hub id must have one; it is looked up on this machine, and
-        what is not there must be to be had over the network.
+        Commit of the hub repository, required for a hub id. It is looked up on this machine;
+        whatever is missing here must be available over the network.
     chains : iterable of tuple
         As `check_kind`.
 
@@ -113,7 +113,7 @@ def check_model(
 
 
 def _check_hub(path, revision, chains):
-    """As `check_model` of a hub's model, as far as that lies on this machine."""
+    """`check_model` for a model from the hub, as far as it is on this machine."""
     folder = find_snapshot(path, revision)
     if is_offline() and not folder.is_dir():
         expected = f"revision {revision} at {folder}, since HF_HUB_OFFLINE is set"
@@ -125,7 +125,7 @@ def _check_hub(path, revision, chains):
 
 
 def lacks(folder: Path, part: str) -> list[str]:
-    """Names of the files that a part of a model in a folder lacks.
+    """Names of the files missing from one part of a model in a folder.
 
     Parameters
     ----------
@@ -149,7 +149,7 @@ def lacks(folder: Path, part: str) -> list[str]:
 def find_missing(
     folder: Path, parts: Iterable[str] = tuple(PARTS), remedy: str = LAYOUT
 ) -> list[Finding]:
-    """List parts of a model that are missing, or what is there instead.
+    """List parts of a model that are missing, or what is found instead.
 
     Parameters
     ----------
@@ -161,7 +161,7 @@ def find_missing(
     Returns
     -------
     list of Finding
-        One alone, with a remedy of its own, where the model is in another form.
+        Only one, with its own remedy, if the model is in another form.
     """
     absent = {part: names for part in parts if (names := lacks(folder, part))}
     other = _find_other_form(folder, absent) if absent else None
@@ -214,7 +214,7 @@ def _convert(load, source, pickled):
     """The command that converts a model, and what to do afterwards."""
     target = source.with_name(f"{source.name}-diffusers")
     if source.parent.name == "snapshots":
-        # Of the hub's cache, which is not ours to add to.
+        # In the hub's cache, which is not ours to add to.
         target = Path(f"{source.parent.parent.name.rpartition('--')[2]}-diffusers")
     # A pickle can run code.
     trust = " if you trust its source" if pickled else ""
@@ -228,7 +228,7 @@ def check_kind(
     chains: Iterable[tuple] = (),
     parts: Iterable[str] = tuple(PARTS),
 ) -> list[Finding]:
-    """List why a model is of a kind that is not supported, from the configurations that are there.
+    """List why a model is not supported, from the configurations found.
 
     Parameters
     ----------
@@ -237,10 +237,10 @@ def check_kind(
     folder : Path
         Where the model lies.
     chains : iterable of tuple
-        What to call its steps, name of the sampler and number of steps (or None) of each reverse
-        process to be run.
+        For each reverse process to be run: what to call its steps, name of the sampler, and number
+        of steps or None.
     parts : iterable of str
-        Of `PARTS`; what is not there is left out.
+        Of `PARTS`; missing ones are skipped.
 
     Returns
     -------
@@ -268,7 +268,7 @@ def check_kind(
 
 
 def _read_config(folder, path, part):
-    """The configuration of a part, or None where it has none or is not there."""
+    """The configuration of a part, or None if there is none."""
     name = {"scheduler": "scheduler_config.json", "tokenizer": None}.get(part, "config.json")
     if name is None or not (folder / part / name).is_file():
         return None
@@ -280,7 +280,7 @@ def _read_config(folder, path, part):
 
 
 def _value(config, kind, key):
-    """A setting, or its default where it is not given."""
+    """A setting, or its default."""
     value = config.get(key)
     return DEFAULTS[kind][key] if value is None else value
 
@@ -294,7 +294,7 @@ def _show(value):
 
 
 def check_autoencoder(config: dict, where: str) -> list[Finding]:
-    """List what is not supported of an autoencoder's configuration.
+    """List what is not supported in an autoencoder's configuration.
 
     Parameters
     ----------
@@ -333,7 +333,7 @@ def check_autoencoder(config: dict, where: str) -> list[Finding]:
 
 
 def check_unet(config: dict, where: str) -> list[Finding]:
-    """As `check_autoencoder`, of a U-Net, which shall take latents, a time and a text alone."""
+    """`check_autoencoder` for a U-Net, which must take only latents, a timestep and a text."""
     kind = config.get("_class_name") or "UNet2DConditionModel"
     if kind != "UNet2DConditionModel":
         return [Finding(where, "UNet2DConditionModel", _show(kind), ANOTHER)]
@@ -352,7 +352,7 @@ def check_unet(config: dict, where: str) -> list[Finding]:
 
 
 def check_text(config: dict, where: str) -> list[Finding]:
-    """As `check_autoencoder`, of a text tower, which shall be CLIP's."""
+    """`check_autoencoder` for a text encoder, which must be CLIP's."""
     kind = config.get("model_type")
     if kind is None or kind in TEXT_MODELS:
         return []
@@ -360,7 +360,7 @@ def check_text(config: dict, where: str) -> list[Finding]:
 
 
 def check_together(configs: dict[str, dict | None], path: Path | str) -> list[Finding]:
-    """List where parts of a model, each supported, do not belong together.
+    """List where the parts of a model, each supported by itself, do not fit together.
 
     Parameters
     ----------
@@ -397,7 +397,7 @@ def check_together(configs: dict[str, dict | None], path: Path | str) -> list[Fi
 
 
 def check_scheduler(config: dict, where: str, chains: Iterable[tuple] = ()) -> list[Finding]:
-    """List what is not supported of a scheduler's configuration.
+    """List what is not supported in a scheduler's configuration.
 
     Parameters
     ----------
@@ -432,7 +432,7 @@ def check_scheduler(config: dict, where: str, chains: Iterable[tuple] = ()) -> l
 
 
 def _check_chains(settings, where, chains):
-    """Findings about noise schedules and reverse processes that do not go together."""
+    """Findings about noise schedules and reverse processes that are incompatible."""
     findings, n = [], settings["num_train_timesteps"]
     rescaled = settings["rescale_betas_zero_snr"]
     if rescaled and settings["prediction_type"] == "epsilon":
@@ -451,13 +451,13 @@ def _check_chains(settings, where, chains):
 
 
 def _check_betas(settings):
-    """Rules of a noise schedule: for each if it holds, what it asks for, and what is there."""
+    """Rules for a noise schedule: whether each holds, what it requires, and what was found."""
     betas, n = settings.get("trained_betas"), settings["num_train_timesteps"]
     if betas is not None:
         fits = isinstance(betas, list) and len(betas) == n
         fits = fits and all(_is_number(beta) and 0 < beta < 1 for beta in betas)
         return [(fits, f"trained_betas: {n} numbers between 0 and 1", betas)]
-    # A cosine schedule has no ends to be set.
+    # A cosine schedule has no end points to set.
     ends = [settings["beta_start"], settings["beta_end"]]
     fits = all(map(_is_number, ends)) and 0 < ends[0] <= ends[1] < 1
     return [(fits, "beta_start and beta_end between 0 and 1, in this order", ends)]

@@ -1,4 +1,4 @@
-"""Run the reverse process, or a part of it, with classifier-free guidance."""
+"""Run all or part of the reverse process, with classifier-free guidance."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Denoising(NamedTuple):
         As `denoise`.
     scheduler : {"ddim", "dpmsolver++"}
     noise : {"per-image", "shared"}
-        Noise that belongs to the image, or that of image 0 for all.
+        Noise keyed by the image, or that of image 0 for all images.
     seed : int
         Of the noise.
     """
@@ -78,17 +78,18 @@ def open_denoiser(model: Model, scheduler: str) -> Denoiser:
 def plan_steps(
     scheduler: SchedulerMixin, num_inference_steps: int, strength: float
 ) -> torch.Tensor:
-    """Set a sampler up for the last part of its chain.
+    """Set up a sampler for the last part of its chain.
 
     The noise level is that of the first timestep that is run, as in diffusers' image-to-image
     pipeline. The published code noises z one step further (50 steps, strength 0.8: to 801, while
-    the first of the 40 steps is at 781), so the network is told of less noise than there is.
+    the first of the 40 steps is at 781), so the network is told that there is less noise than there
+    is.
 
     Parameters
     ----------
     scheduler : SchedulerMixin
-        Of `nsdldm.diffusion.loading.load_denoiser`. Changed in place; forgets what an earlier run
-        left.
+        From `nsdldm.diffusion.loading.load_denoiser`. Changed in place; any state of an earlier run
+        is reset.
     num_inference_steps : int
         Steps of the whole chain.
     strength : float
@@ -102,8 +103,8 @@ def plan_steps(
     Raises
     ------
     InputError
-        A strength outside (0, 1], or below 1 with a sampler that cannot begin midway; more steps
-        than in training.
+        The strength is outside (0, 1], or below 1 with a sampler that cannot start midway, or there
+        are more steps than in training.
     """
     if not 0 < strength <= 1:
         remedy = "Set it to the share of the steps to run"
@@ -116,7 +117,7 @@ def plan_steps(
     scheduler.set_timesteps(num_inference_steps)
     n = count_steps(num_inference_steps, strength)
     if len(scheduler.timesteps) != num_inference_steps:
-        # PLMS takes its second step twice, and that only where it begins.
+        # PLMS repeats its second step, but only if it starts at the beginning.
         if n < num_inference_steps:
             expected, found = "ddim or dpmsolver++ for a part of the chain", "plms"
             remedy = "Change it, or set `strength` to 1"
@@ -142,7 +143,7 @@ def denoise(
     ----------
     unet : UNet2DConditionModel
     scheduler : SchedulerMixin
-        Set up by `plan_steps`. All are deterministic (DDIM's eta is 0).
+        Set up by `plan_steps`. All samplers are deterministic (eta of DDIM is 0).
     latents : float32 tensor of shape (n, channels, height, width)
         Noised to the level of the first timestep.
     timesteps : int64 tensor
@@ -151,11 +152,11 @@ def denoise(
     unconditional : tensor of shape (1, tokens, width)
         Embedding of the empty text.
     guidance_scale : float
-        The prediction is unconditional + guidance_scale x (conditional - unconditional); 1 leaves
-        the unconditional pass out.
+        The prediction is unconditional + guidance_scale x (conditional - unconditional); with 1,
+        the unconditional pass is skipped.
     shift : tensor of shape (n, time_width), optional
-        Added to the time embedding of the conditional pass, where the U-Net has a
-        `class_embedding` that lets it through.
+        Added to the time embedding of the conditional pass, if the U-Net has a `class_embedding`
+        that passes it on.
 
     Returns
     -------
@@ -168,7 +169,7 @@ def denoise(
         shift = torch.cat([torch.zeros_like(shift), shift]) if guided else shift
         shift = shift.to(unet.device, unet.dtype)
     for timestep in timesteps:
-        # One pass over both halves is faster than two.
+        # One pass over both halves is faster than two passes.
         noisy = torch.cat([latents, latents]) if guided else latents
         noisy = noisy.to(unet.dtype, memory_format=torch.channels_last)
         predicted = unet(noisy, timestep, context, class_labels=shift).sample.float()
@@ -180,7 +181,7 @@ def denoise(
 
 
 def open_feature(path: Path | str, shape: tuple[int | None, ...]) -> np.ndarray:
-    """Open a feature that must have a certain shape.
+    """Open a feature, which must have a given shape.
 
     Parameters
     ----------
@@ -196,7 +197,7 @@ def open_feature(path: Path | str, shape: tuple[int | None, ...]) -> np.ndarray:
     Raises
     ------
     InputError
-        Another shape.
+        The shape is different.
     """
     array = load_array(path)
     fits = array.ndim == len(shape) and all(

@@ -1,4 +1,4 @@
-"""Image latents z: what the autoencoder makes of a picture."""
+"""Image latents z: pictures encoded by the autoencoder."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Of a latent without spread, before scaling: the least that diffusers lets a posterior have.
+# Log-variance of a latent without variance, before scaling: the minimum that diffusers allows.
 LEAST_LOGVAR = -30.0
 
 
 def prepare_pictures(pictures: Iterable[np.ndarray], resolution: int) -> torch.Tensor:
-    """Bring pictures into the form the autoencoder takes.
+    """Convert pictures to the autoencoder's input.
 
     Parameters
     ----------
@@ -57,8 +57,8 @@ def encode_pictures(
     Returns
     -------
     mean, logvar : float32 arrays of shape (n, channels, height, width)
-        Of the posterior as the U-Net sees it, see `scale_latents`. A `VQModel` has
-        no posterior: the mean is the latent before quantisation, and the log-variance that of a
+        Of the posterior, scaled as for the U-Net (see `scale_latents`). A `VQModel` has no
+        posterior: the mean is the latent before quantisation, and the log-variance corresponds to a
         standard deviation of 3e-7 before scaling.
     """
     pictures = pictures.to(autoencoder.device, autoencoder.dtype, memory_format=torch.channels_last)
@@ -77,12 +77,12 @@ def scale_latents(autoencoder: AutoencoderKL | VQModel, latents: torch.Tensor) -
 
 
 def unscale_latents(autoencoder: AutoencoderKL | VQModel, latents: torch.Tensor) -> torch.Tensor:
-    """Latents as the autoencoder decodes them, from those of `scale_latents`."""
+    """Undo `scale_latents`: latents as the autoencoder decodes them."""
     return latents / autoencoder.config.scaling_factor + _shift_of(autoencoder)
 
 
 def _shift_of(autoencoder):
-    """A VQModel has no such setting, and Stable Diffusion's no value."""
+    """A VQModel has no such setting, and in Stable Diffusion it is not set."""
     return autoencoder.config.get("shift_factor") or 0.0
 
 
@@ -97,7 +97,7 @@ def latent_shape(
     resolution : int
         Side of the picture, in pixels.
     name : str
-        What the caller's argument of the resolution is called, for the message.
+        Name of the caller's argument for the resolution, for the message.
 
     Returns
     -------
@@ -106,7 +106,7 @@ def latent_shape(
     Raises
     ------
     InputError
-        The autoencoder does not divide this side evenly.
+        The side is not a multiple of the autoencoder's factor.
     """
     factor = 2 ** (len(autoencoder.config.block_out_channels) - 1)
     if resolution % factor:

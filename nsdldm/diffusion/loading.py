@@ -1,4 +1,4 @@
-"""Load the parts of a Stable Diffusion checkpoint in the layout of diffusers, each when needed."""
+"""Load parts of a Stable Diffusion checkpoint in the layout of diffusers, each when needed."""
 
 from __future__ import annotations
 
@@ -25,16 +25,17 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Of a kind; Stable Diffusion XL has 32. The libraries build all before they look at the weights.
+# Of one kind; Stable Diffusion XL has 32. The libraries build all layers before they look at the
+# weights.
 MOST_LAYERS = 200
 LAYERS = ("num_hidden_layers", "layers_per_block", "transformer_layers_per_block")
-# What a file of the text tower may hold besides.
+# What a file of the text encoder may contain in addition.
 REST_OF_CLIP = ("vision_model.", "visual_projection.", "text_projection.", "logit_scale")
 SAME = "Take weights and config.json from the same model, whole"
 
 
 class Model(NamedTuple):
-    """A latent diffusion model and how it is run.
+    """A latent diffusion model and how to run it.
 
     Parameters
     ----------
@@ -56,12 +57,12 @@ class Model(NamedTuple):
     batch_size: int = 16
 
     def choose(self) -> tuple[torch.device, torch.dtype]:
-        """Choose device and precision by what there is.
+        """Choose device and precision from what is available.
 
         Raises
         ------
         InputError
-            A GPU is asked for and there is none, or a precision that the device does not have.
+            A GPU was asked for and there is none, or the device does not support the precision.
         """
         device = choose_device(self.device)
         return device, choose_dtype(self.dtype, device)
@@ -80,9 +81,10 @@ def load_autoencoder(
         Commit of the hub repository; needed for a hub id, ignored for a folder.
     device : torch.device
     dtype : torch.dtype
-        float16 becomes float32 where the checkpoint asks for it (`force_upcast`, as in diffusers'
-        own pipelines): the autoencoders of Stable Diffusion can overflow in float16. A quantising
-        one is always float32, since torch compares with the codebook in nothing less.
+        float16 becomes float32 if the checkpoint asks for it (`force_upcast`, as in diffusers' own
+        pipelines), because the autoencoders of Stable Diffusion can overflow in float16. A
+        quantising autoencoder always runs in float32, because torch compares with the codebook in
+        float32 only.
 
     Returns
     -------
@@ -92,12 +94,12 @@ def load_autoencoder(
     Raises
     ------
     InputError
-        No such model, a hub id without a revision, a damaged file, or a part of a kind that is not
+        There is no such model, a hub id has no revision, a file is damaged, or a part is not
         supported.
     """
     config = _load(AutoencoderKL.load_config, path, revision, "vae")
     kind = VQModel if config.get("_class_name") == "VQModel" else AutoencoderKL
-    # A configuration without the key stands for True, as Stable Diffusion 1's does.
+    # A configuration without this key means True, as in Stable Diffusion 1.
     upcast = kind is VQModel or (dtype == torch.float16 and config.get("force_upcast", True))
     if upcast and dtype != torch.float32:
         logger.info("the autoencoder runs in float32, as its kind or configuration asks")
@@ -109,7 +111,7 @@ def load_autoencoder(
 def load_text(
     path: Path | str, revision: str | None, device: torch.device, dtype: torch.dtype
 ) -> tuple[CLIPTokenizer, CLIPTextModel]:
-    """Load the tokenizer and the text tower.
+    """Load the tokenizer and the text encoder.
 
     Parameters
     ----------
@@ -125,7 +127,7 @@ def load_text(
     Raises
     ------
     InputError
-        As `load_autoencoder`, or the tokenizer is not the text tower's.
+        As `load_autoencoder`, or the tokenizer does not belong to the text encoder.
     """
     tokenizer = _load(CLIPTokenizer.from_pretrained, path, revision, "tokenizer")
     encoder = _load_network(CLIPTextModel, path, revision, "text_encoder", dtype)
@@ -149,7 +151,7 @@ def count_tokens(path: Path | str, revision: str | None) -> int:
     Raises
     ------
     InputError
-        A model without a text tower.
+        The model has no text encoder.
     """
     config = _load(CLIPTextConfig.from_pretrained, path, revision, "text_encoder")
     return config.max_position_embeddings
@@ -195,12 +197,12 @@ def _name(path, part):
 
 
 def _folder(path, revision):
-    """Where a checkpoint lies on this machine, if it does."""
+    """Where a checkpoint is on this machine, if it is."""
     return Path(path) if Path(path).is_dir() else find_snapshot(str(path), revision)
 
 
 def _stop_at_kind(path, revision, parts, chains=()):
-    """Stop at a checkpoint of a kind that is not supported."""
+    """Refuse a checkpoint that is not supported."""
     findings = check_kind(path, _folder(path, revision), chains, parts)
     if findings:
         raise InputError(*findings)
@@ -211,14 +213,14 @@ def _is_number(value):
 
 
 def _require(fits, path, part, expected, found):
-    """Stop at a value of a part's configuration that cannot be meant."""
+    """Refuse an impossible value in a part's configuration."""
     if not fits:
         remedy = "Correct the part's configuration"
         raise InputError(Finding(_name(path, part), expected, f"{found!r}"[:80], remedy))
 
 
 def _load(method, path, revision, part, **options):
-    """One part of a checkpoint by a method of its class."""
+    """Load one part of a checkpoint with a method of its class."""
     local = Path(path).is_dir()
     if Path(path).is_file():
         raise InputError(*check_model(path))
@@ -247,11 +249,12 @@ def _load(method, path, revision, part, **options):
 
 
 def _check_claims(kind, path, revision, part):
-    """Stop at a configuration of far more layers, or text tower of more numbers, than are there."""
+    """Refuse a configuration with far too many layers, or a text encoder larger than its
+    weights."""
     text = kind is CLIPTextModel
     method = CLIPTextConfig.from_pretrained if text else kind.load_config
     config = _load(method, path, revision, part)
-    # How parts belong together is asked where the last of them is loaded.
+    # Whether parts fit together is checked when the last of them is loaded.
     _stop_at_kind(path, revision, PARTS if part == "unet" else [part])
     settings = config.to_dict() if text else config
     for name in LAYERS:
@@ -260,7 +263,7 @@ def _check_claims(kind, path, revision, part):
             fits = not _is_number(count) or count <= MOST_LAYERS
             _require(fits, path, part, f"{name} of at most {MOST_LAYERS}", count)
     if text and Path(path).is_dir():
-        # Only diffusers waits for the weights before it makes room for them.
+        # Only diffusers waits for the weights before it allocates memory for them.
         with reading(_name(path, part), "the configuration of a text tower"), torch.device("meta"):
             claimed = kind(config).num_parameters()
         held = sum(file.stat().st_size for file in list_files(Path(path) / part, "*.safetensors"))
@@ -269,7 +272,7 @@ def _check_claims(kind, path, revision, part):
 
 
 def _load_network(kind, path, revision, part, dtype):
-    """A network for inference with all of its weights."""
+    """Load a network for inference, with all of its weights."""
     if Path(path).is_dir() and (findings := find_missing(Path(path), [part])):
         raise InputError(*findings)
     _check_claims(kind, path, revision, part)
@@ -277,10 +280,10 @@ def _load_network(kind, path, revision, part, dtype):
     try:
         network, report = _load(kind.from_pretrained, path, revision, part, **options)
     except InputError as error:
-        # Of another size, which is no damage.
+        # A different size is not damage.
         others = [replace(f, remedy=SAME) for f in error.findings if " of shape (" in f.found]
         raise InputError(*others or error.findings) from error
-    # The libraries only warn, leave the first random and make too small a network of the second.
+    # The libraries only warn; they leave missing weights random and ignore excess ones.
     missing, excess = sorted(report["missing_keys"]), sorted(report["unexpected_keys"])
     excess = [name for name in excess if not name.startswith(REST_OF_CLIP)]
     for names, found in ((missing, "none for"), (excess, "others besides them,")):
@@ -292,7 +295,7 @@ def _load_network(kind, path, revision, part, dtype):
 
 
 def _check_tokenizer(tokenizer, config, where):
-    """Stop at a tokenizer without its files, which transformers takes for an empty vocabulary."""
+    """Refuse a tokenizer without files, which transformers would read as an empty vocabulary."""
     found = len(tokenizer), tokenizer.model_max_length
     needed = config.vocab_size, config.max_position_embeddings
     if not _is_number(found[1]) or found[0] != needed[0] or found[1] > needed[1]:

@@ -1,6 +1,6 @@
 """Reconstructed pictures on disk: one file per method, joined from those of its chunks.
 
-Light imports: what only reads pictures needs no networks.
+Imports are light, since reading pictures needs no networks.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from nsdldm.support.files import create_hdf5, load_table, open_hdf5
 
 logger = logging.getLogger(__name__)
 
-# Every file of reconstructions says how its pictures were made.
+# Attributes of every file of reconstructions: how its pictures were made.
 ATTRIBUTES = (
     "method",
     "model",
@@ -31,18 +31,18 @@ ATTRIBUTES = (
     "scheduler",
     "resolution",
 )
-# What only a chunk's file says.
+# Attributes of chunks only.
 CHUNK_ATTRIBUTES = ("chunk", "n_chunks")
 REMEDY = "Delete it and reconstruct again"
 
 
 class Reconstructions(NamedTuple):
-    """Pictures made by one method.
+    """Reconstructions by one method.
 
     Parameters
     ----------
     images : h5py.Dataset
-        uint8 of shape (n_images, n_samples, height, width, 3), read where it is indexed.
+        uint8 of shape (n_images, n_samples, height, width, 3), read when indexed.
     nsd_ids : int64 array of shape (n_images,)
         0-based numbers of the images.
     attrs : dict
@@ -55,7 +55,7 @@ class Reconstructions(NamedTuple):
 
 
 def find_test_images(path: Path | str) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers and rows of the test images of a table of images.
+    """Ids and rows of the test images in a table of images.
 
     Parameters
     ----------
@@ -89,10 +89,10 @@ def save_reconstructions(
     ----------
     path : str or Path
     pictures : iterable of uint8 array of shape (side, side, 3)
-        Of all samples of the first image, then of the next.
+        All samples of the first image, then those of the next.
     nsd_ids : int array of shape (n_images,)
     attributes : dict
-        With `ATTRIBUTES`, and `samples` of an image.
+        With `ATTRIBUTES`, and `samples` per image.
     """
     n_samples, side = attributes["samples"], attributes["resolution"]
     n = len(nsd_ids) * n_samples
@@ -106,7 +106,7 @@ def save_reconstructions(
 
 @contextmanager
 def open_reconstructions(path: Path | str) -> Iterator[Reconstructions]:
-    """Open a file of reconstructions, of a whole method or of a chunk.
+    """Open a file of reconstructions, of a complete method or of a chunk.
 
     Parameters
     ----------
@@ -119,8 +119,8 @@ def open_reconstructions(path: Path | str) -> Iterator[Reconstructions]:
     Raises
     ------
     InputError
-        No such file, one that is damaged (also where that shows only when pictures are read
-        inside the block), or one without pictures, their numbers or how they were made.
+        There is no such file; it is damaged (even if that only shows when pictures are read inside
+        the block); or it lacks pictures, ids or attributes.
     """
     with ExitStack() as stack:
         with reading(path, "an HDF5 file of reconstructions", REMEDY):
@@ -130,7 +130,7 @@ def open_reconstructions(path: Path | str) -> Iterator[Reconstructions]:
         try:
             yield Reconstructions(images, nsd_ids, attrs)
         except OSError as error:
-            # How h5py reports a chunk that cannot be unpacked.
+            # h5py's message for a chunk that cannot be decompressed.
             if "synchronously read data" not in str(error):
                 raise
             expected = "pictures that can be read"
@@ -138,7 +138,7 @@ def open_reconstructions(path: Path | str) -> Iterator[Reconstructions]:
 
 
 def _check_reconstructions(path, images, nsd_ids, attrs):
-    """Stop at a file that is none of ours."""
+    """Refuse a file of another kind."""
     shape = images.shape
     if images.dtype != np.uint8 or len(shape) != 5 or shape[-1] != 3 or shape[0] != len(nsd_ids):
         expected = "uint8 images of shape (n_images, n_samples, height, width, 3), a nsd_id each"
@@ -169,8 +169,7 @@ def gather_reconstructions(
     Raises
     ------
     InputError
-        Chunks that cannot be read, were made with other settings than their fellows, or
-        are not all of the test images.
+        Chunks cannot be read, were made with different settings, or do not cover all test images.
     """
     nsd_ids = find_test_images(images)[0]
     with ExitStack() as stack:
@@ -187,7 +186,7 @@ def gather_reconstructions(
 
 
 def _check_fellows(parts):
-    """Stop unless all chunks have the same settings and each part is there once."""
+    """Check that all chunks have the same settings and that each part is there once."""
     path, first = parts[0]
     for other_path, other in parts:
         if not set(CHUNK_ATTRIBUTES) <= set(other.attrs):
@@ -209,7 +208,7 @@ def _check_fellows(parts):
 
 
 def _write_joined(path, chunks):
-    """Copy the chunks' pictures as they are compressed."""
+    """Copy the chunks' pictures without decompressing them."""
     nsd_ids = np.concatenate([chunk.nsd_ids for chunk in chunks])
     attributes = {k: v for k, v in chunks[0].attrs.items() if k not in CHUNK_ATTRIBUTES}
     n_bytes = sum(chunk.images.id.get_storage_size() for chunk in chunks)

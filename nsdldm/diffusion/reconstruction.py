@@ -1,4 +1,4 @@
-"""Pictures of what was seen: decoded latents through the diffusion model."""
+"""Reconstruct pictures from decoded features with the diffusion model."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 # Which features each method starts from.
 METHODS = {"zc": "zc", "z": "z", "c": "c", "z-coarse": "z", "true-zc": "zc"}
-# Settings that a method has whatever is asked for.
+# Settings that a method imposes.
 IN_EFFECT = {
     "z": {"guidance_scale": 1.0},
     "c": {"strength": 1.0},
@@ -46,8 +46,8 @@ IN_EFFECT = {
         "samples": 1,
     },
 }
-# From this side on, in pixels, one picture fills the hardware: the autoencoder takes several one
-# by one, since at once they would only need more memory than the U-Net.
+# From this side on, in pixels, one picture saturates the hardware. The autoencoder then takes
+# pictures one by one, since a batch would only need more memory than the U-Net.
 ONE_BY_ONE = 256
 
 
@@ -58,14 +58,14 @@ def decode_pictures(autoencoder: AutoencoderKL | VQModel, latents: torch.Tensor)
     Parameters
     ----------
     autoencoder : AutoencoderKL or VQModel
-        One that quantises does so first.
+        A quantising autoencoder quantises first.
     latents : float32 tensor of shape (n, channels, height, width)
-        As the U-Net sees them, see `nsdldm.diffusion.latents.scale_latents`.
+        Scaled as for the U-Net, see `nsdldm.diffusion.latents.scale_latents`.
 
     Returns
     -------
     uint8 array of shape (n, side, side, 3)
-        Rounded, as in diffusers; the published code cuts the fraction off.
+        Rounded, as in diffusers; the published code truncates.
 
     Raises
     ------
@@ -85,7 +85,7 @@ def decode_pictures(autoencoder: AutoencoderKL | VQModel, latents: torch.Tensor)
 
 
 def resize_pictures(pictures: np.ndarray, side: int) -> np.ndarray:
-    """Bring uint8 pictures to a side in pixels; bicubic, as in the published code."""
+    """Resize uint8 pictures to a side in pixels; bicubic, as in the published code."""
     resized = [Image.fromarray(p).resize((side, side), Image.Resampling.BICUBIC) for p in pictures]
     return np.stack([np.asarray(picture) for picture in resized])
 
@@ -119,7 +119,7 @@ class Reconstruction(NamedTuple):
     compile: bool = False
 
     def describe(self, method: str, model: Model, **more: Any) -> dict:
-        """What pictures depend on but the code and the inputs: attributes of their file."""
+        """Attributes of the file: everything that pictures depend on besides code and inputs."""
         settings = self._asdict()
         settings.pop("compile")
         dtype = str(model.choose()[1]).removeprefix("torch.")
@@ -142,24 +142,24 @@ def reconstruct_chunk(
 ) -> None:
     """Make pictures from decoded features, for one of several parts of the test images.
 
-    As in section 3.3 of Takagi & Nishimoto (2023) and its code, z becomes a picture, which is
-    enlarged, encoded again and noised; the reverse process takes it back with c. Methods:
+    As in section 3.3 of Takagi & Nishimoto (2023) and its code, z is turned into a picture, which
+    is enlarged, encoded again and noised; the reverse process then denoises it with c. Methods:
 
     ``zc``
         Both features, decoded from the brain.
     ``z``
         The same with the embedding of the empty text instead of c. Guidance then has no effect.
     ``c``
-        c alone: the reverse process from nothing but noise, hence all of its steps, whatever
-        `strength` says.
+        c alone: the reverse process starts from pure noise and therefore runs all of its steps,
+        whatever the `strength`.
     ``z-coarse``
         The picture of z before diffusion; one sample.
     ``true-zc``
-        `zc` with the features of the images themselves: what perfect decoding would give.
+        `zc` with the true features of the images: the result of perfect decoding.
 
-    The noise of a picture depends on the seed, the image and the sample only, so that a picture
-    does not depend on batches, chunks or subjects beyond rounding. The encoded picture is the
-    posterior's mean, where the published code draws a random sample.
+    The noise of a picture depends only on the seed, the image and the sample, so up to rounding a
+    picture does not depend on batches, chunks or subjects. The encoded picture is the posterior
+    mean, whereas the published code draws a random sample.
 
     Parameters
     ----------
@@ -167,16 +167,16 @@ def reconstruct_chunk(
     images
         Table of images with the columns nsd_id and split.
     z, c
-        float32 ``.npy`` of shape (n, channels, height, width), times the scaling factor, and
-        (n, tokens, width). One row per test image; for ``true-zc`` one per image of the table. A
-        feature that the method leaves out is not opened.
+        float32 ``.npy`` of shape (n, channels, height, width), scaled, and (n, tokens, width). One
+        row per test image; for ``true-zc`` one per image of the table. A feature that the method
+        does not use is not opened.
     model : Model
-        Its `batch_size` is of pictures.
+        Its `batch_size` counts pictures.
     latent_resolution : int
-        Side of the picture that z stands for, in pixels (320 in the paper).
+        Side of the picture that z encodes, in pixels (320 in the paper).
     settings : Reconstruction
     chunk, n_chunks : int
-        0-based number of the part, and number of contiguous parts.
+        Index of the part, from 0, and number of contiguous parts.
     output
         HDF5 that `nsdldm.diffusion.pictures.open_reconstructions` opens. Its attributes are the
         settings in effect: guidance_scale 1 for ``z``, strength 1 for ``c``, no steps for
@@ -185,8 +185,8 @@ def reconstruct_chunk(
     Raises
     ------
     InputError
-        Features that do not fit the images or the model, or are not finite; a model or a setting
-        that cannot be used; too little memory for one picture.
+        Features do not fit the images or the model, or are not finite; the model or a setting
+        cannot be used; or there is too little memory for one picture.
     """
     check_choice("method", method, METHODS)
     settings = settings._replace(**IN_EFFECT.get(method, {}))
@@ -217,7 +217,7 @@ class Pipeline(NamedTuple):
     shapes : dict of str to tuple of int
         Of one image's features.
     denoiser : Denoiser or None
-        None where nothing is diffused.
+        None if there is no diffusion.
     """
 
     autoencoder: AutoencoderKL | VQModel
@@ -229,7 +229,7 @@ def _load_networks(method, model, latent_resolution, settings):
     """Load what a method needs."""
     autoencoder = load_autoencoder(model.path, model.revision, *model.choose())
     autoencoder.use_slicing = settings.resolution >= ONE_BY_ONE
-    # Refuses sides that do not fit before the large parts are loaded.
+    # Refuse unsuitable sides before the large parts are loaded.
     shape = latent_shape(autoencoder, settings.resolution)
     shapes = {"z": latent_shape(autoencoder, latent_resolution, "latent_resolution")}
     if method == "z-coarse":
@@ -242,7 +242,7 @@ def _load_networks(method, model, latent_resolution, settings):
 
 
 def check_channels(unet: UNet2DConditionModel, channels: int, model: Path | str) -> None:
-    """Stop at a U-Net that takes more, or less, than latents of so many channels."""
+    """Refuse a U-Net whose input is not latents with this number of channels."""
     if unet.config.in_channels != channels:
         found, remedy = f"{unet.config.in_channels}", "Use a model for text to image"
         where, expected = f"{model}/unet", f"{channels} input channels, as latents have"
@@ -250,7 +250,7 @@ def check_channels(unet: UNet2DConditionModel, channels: int, model: Path | str)
 
 
 def _read_features(method, images, paths, networks):
-    """Numbers of the test images, and what the method needs to know of them, as float32 arrays."""
+    """Ids of the test images, and the features that the method needs, as float32 arrays."""
     nsd_ids, rows = find_test_images(images)
     n_rows = len(nsd_ids)
     if method == "true-zc":
@@ -265,7 +265,7 @@ def _read_features(method, images, paths, networks):
 
 
 def _select_rows(array, rows, path, nsd_ids):
-    """Copy rows of a feature, a row per image, and stop at values that are not finite."""
+    """Copy rows of a feature, one per image; values must be finite."""
     selected = np.empty((len(rows), *array.shape[1:]), np.float32)
     for target, row, nsd_id in zip(selected, rows, nsd_ids, strict=True):
         target[:] = array[row]
@@ -277,13 +277,13 @@ def _select_rows(array, rows, path, nsd_ids):
 
 
 def _make_coarse(networks, z, side, batch):
-    """The autoencoder's pictures of some rows of z at a side, uint8."""
+    """Decode some rows of z with the autoencoder, and resize them to a side; uint8."""
     decoded = decode_pictures(networks.autoencoder, torch.from_numpy(z[batch]))
     return resize_pictures(decoded, side)
 
 
 def _encode_coarse(networks, z, side, model, device):
-    """Encode the pictures of z, enlarged."""
+    """Encode the enlarged pictures of z."""
 
     def encode(batch):
         pictures = _make_coarse(networks, z, side, batch)
@@ -324,9 +324,9 @@ def draw_pairs(
 
 
 def _reverse_process(settings, networks, nsd_ids, c, starts, device):
-    """The function that makes pictures from a slice of the pairs of image and sample.
+    """Make the function that makes pictures from a slice of the pairs of image and sample.
 
-    `c` None stands for the empty text, `starts` None for nothing but noise.
+    If `c` is None, the empty text is used; if `starts` is None, pure noise.
     """
     autoencoder, (unet, sampler, empty) = networks.autoencoder, networks.denoiser
     shape = latent_shape(autoencoder, settings.resolution)

@@ -1,8 +1,9 @@
-"""Samplers of the reverse process, which go where their timesteps say however these are spaced.
+"""Samplers of the reverse process that step exactly between their timesteps, however these are
+spaced.
 
-diffusers' DDIM and PLMS step from t to t - T // n, which is the next timestep only where spacing is
+DDIM and PLMS in diffusers step from t to t - T // n, which is the next timestep only if spacing is
 even, and PLMS mixes velocities of different timesteps. With evenly spaced timesteps and a network
-that predicts noise these here are the same to rounding.
+that predicts noise, the samplers here are identical up to rounding.
 """
 
 from __future__ import annotations
@@ -11,16 +12,16 @@ import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler
 from diffusers.schedulers.scheduling_ddim import DDIMSchedulerOutput
 
-# Weights of the last noises, the latest first, for a step of linear multistep.
+# Weights of the last noise predictions, latest first, for a linear multistep step.
 ADAMS_BASHFORTH = (
     (1,),
     (3 / 2, -1 / 2),
     (23 / 12, -16 / 12, 5 / 12),
     (55 / 24, -59 / 24, 37 / 24, -9 / 24),
 )
-# Of a checkpoint's scheduler is taken what belongs to the network, where its steps lie and where
-# they end. The sampler is chosen in the config, and its own settings are diffusers' defaults:
-# latents are not pictures, so that neither clipping nor thresholds are meant for them.
+# From a checkpoint's scheduler we take what belongs to the network, and where its steps are and
+# end. The sampler is chosen in the config, and its own settings are diffusers' defaults: latents
+# are not pictures, so they are neither clipped nor thresholded.
 KEYS = (
     "num_train_timesteps",
     "beta_start",
@@ -35,15 +36,15 @@ KEYS = (
 
 
 def fit_timesteps(timesteps: torch.Tensor, steps: int, n_train: int) -> torch.Tensor:
-    """Timesteps of diffusers as far as they are steps between 0 and the last of training.
+    """Keep the timesteps of diffusers that lie between 0 and the last training step.
 
     Parameters
     ----------
     timesteps : int64 tensor
-        Descending. Trailing ones can be one too many, and leading ones, with their offset, one
-        too high.
+        Descending. With "trailing" there can be one too many, with "leading" and its offset one too
+        high.
     steps, n_train : int
-        Steps of the chain and of training; as many as these are all of them.
+        Steps of the chain and of training; if equal, all timesteps are used.
 
     Returns
     -------
@@ -57,7 +58,7 @@ def fit_timesteps(timesteps: torch.Tensor, steps: int, n_train: int) -> torch.Te
 
 
 class Ddim(DDIMScheduler):
-    """DDIM without noise on the way (eta 0), from each of its timesteps to the next."""
+    """DDIM without added noise (eta 0), from each of its timesteps to the next."""
 
     def set_timesteps(self, steps: int) -> None:
         """Place a number of steps."""
@@ -67,12 +68,12 @@ class Ddim(DDIMScheduler):
     def step(
         self, predicted: torch.Tensor, timestep: int | torch.Tensor, sample: torch.Tensor
     ) -> torch.Tensor:
-        """Go from a timestep to the next, or to the end, by what the network predicted."""
+        """Step from a timestep to the next, or to the end, with the network's prediction."""
         clean, noise = self._split(predicted, timestep, sample)
         return self._move(clean, noise, timestep)
 
     def _split(self, predicted, timestep, sample):
-        """What the network takes for the clean latent and for the noise in a sample."""
+        """The clean latent and the noise in a sample, as implied by the network's prediction."""
         alpha = self.alphas_cumprod[timestep]
         signal, spread = alpha**0.5, (1 - alpha) ** 0.5
         kind = self.config.prediction_type
@@ -83,7 +84,7 @@ class Ddim(DDIMScheduler):
         return signal * sample - spread * predicted, signal * predicted + spread * sample
 
     def _move(self, clean, noise, timestep):
-        """Mix both as the timestep after this one, which may be there twice, has them."""
+        """Mix both in the proportions of the next timestep; a timestep may occur twice."""
         place = int((self.timesteps == timestep).nonzero()[-1]) + 1
         alpha = self.final_alpha_cumprod
         if place < len(self.timesteps):
@@ -93,10 +94,11 @@ class Ddim(DDIMScheduler):
 
 
 class Plms(Ddim):
-    """Linear multistep on the noises, as in latent diffusion's code; the second step twice."""
+    """Linear multistep on noise predictions, as in latent diffusion's code; repeats the second
+    step."""
 
     def set_timesteps(self, steps: int) -> None:
-        """Place a number of steps; one pass of the network more, if they are several."""
+        """Place a number of steps; if there are several, the network runs one pass more."""
         super().set_timesteps(steps)
         self.timesteps = torch.cat([self.timesteps[:2], self.timesteps[1:]])
         self._noises, self._start = [], None
@@ -104,7 +106,7 @@ class Plms(Ddim):
     def step(
         self, predicted: torch.Tensor, timestep: int | torch.Tensor, sample: torch.Tensor
     ) -> torch.Tensor:
-        """Go from a timestep to the next; the second call repeats the first step."""
+        """Step from a timestep to the next; the second call repeats the first step."""
         _, noise = self._split(predicted, timestep, sample)
         if len(self._noises) == 1 and self._start is not None:
             mixed = (noise + self._noises[0]) / 2
@@ -121,7 +123,7 @@ class Plms(Ddim):
 
 
 class DpmSolver(DPMSolverMultistepScheduler):
-    """DPM-Solver++ of second order, between timesteps that are all of training's."""
+    """Second-order DPM-Solver++ whose timesteps are all training timesteps."""
 
     def set_timesteps(self, steps: int) -> None:
         """Place a number of steps."""
@@ -144,15 +146,15 @@ def make_sampler(name: str, config: dict) -> Ddim | DpmSolver | Plms:
     ----------
     name : {"ddim", "dpmsolver++", "plms"}
     config : dict
-        ``scheduler_config.json``, without findings of `nsdldm.diffusion.check.check_scheduler`.
+        ``scheduler_config.json``, checked by `nsdldm.diffusion.check.check_scheduler`.
 
     Returns
     -------
     Ddim, DpmSolver or Plms
-        The last timestep of leading ones is 1, as the image-to-image pipeline sets it where an old
-        checkpoint says otherwise. DDIM and PLMS end without noise, or, where `set_alpha_to_one`
-        is false as in Stable Diffusion, with that of timestep 0 (standard deviation 0.03 there),
-        as the published code does; DPM-Solver++ always without.
+        With "leading" spacing the last timestep is 1, as the image-to-image pipeline sets it even
+        if an old checkpoint says otherwise. DDIM and PLMS end without noise or, if
+        `set_alpha_to_one` is false as in Stable Diffusion, with the noise of timestep 0 (standard
+        deviation 0.03 there), as in the published code; DPM-Solver++ always ends without noise.
     """
     kind, options = SAMPLERS[name]
     known = {key: config[key] for key in KEYS if config.get(key) is not None}

@@ -1,4 +1,4 @@
-"""Pictures of latents, to be drawn beside maps."""
+"""Decoded latents, to be drawn next to maps."""
 
 import logging
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ def decode_strip(
     features
         Latents, float32 of shape (n_images, channels, height, width), one file per row.
     model : Model
-        Each row of the strip is decoded at once, whatever its `batch_size`.
+        Each row of the strip is decoded in one batch, whatever its `batch_size`.
     n_images : int
         Test images, spread evenly over those of the table.
     output
@@ -42,7 +42,7 @@ def decode_strip(
     Raises
     ------
     InputError
-        The model cannot be used, or features are not those of these images.
+        The model cannot be used, or features are not of these images.
     """
     table = load_table(images)
     test = np.flatnonzero(table["split"] == "test")

@@ -1,4 +1,4 @@
-"""Texts as the text tower embeds them."""
+"""Text embeddings."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ if TYPE_CHECKING:
 
 @torch.inference_mode()
 def embed_texts(tokenizer: CLIPTokenizer, encoder: CLIPTextModel, texts: list[str]) -> torch.Tensor:
-    """Embed texts as Stable Diffusion does its prompts.
+    """Embed texts the way Stable Diffusion embeds prompts.
 
     Parameters
     ----------
     tokenizer : CLIPTokenizer
     encoder : CLIPTextModel
     texts : list of str
-        Cut, or padded, to the tokenizer's length (77 tokens in Stable Diffusion).
+        Truncated or padded to the tokenizer's length (77 tokens in Stable Diffusion).
 
     Returns
     -------
     float32 tensor of shape (n, tokens, width)
-        The last hidden state, after the final layer norm. As in the pipelines of diffusers no
-        attention mask is given: padding counts.
+        The last hidden state, after the final layer norm. As in diffusers' pipelines there is no
+        attention mask, so padding counts.
     """
     tokens = tokenizer(
         texts,
