@@ -257,7 +257,7 @@ def check_kind(
         if configs.get(part) is not None:
             findings += check(configs[part], f"{path}/{part}/config.json")
     if "unet" in parts and (folder / "text_encoder_2").is_dir() and not findings:
-        expected = "one text tower"
+        expected = "one text encoder"
         findings.append(Finding(f"{path}/text_encoder_2", expected, "a second one", ANOTHER))
     if not findings:
         findings += check_together(configs, path)
@@ -339,7 +339,7 @@ def check_unet(config: dict, where: str) -> list[Finding]:
         return [Finding(where, "UNet2DConditionModel", _show(kind), ANOTHER)]
     given = [f"{key} {_show(config[key])}" for key in CONDITIONS if config.get(key)]
     if given:
-        expected = "a U-Net conditioned by the context of one text tower alone"
+        expected = "a U-Net conditioned by the context of one text encoder alone"
         return [Finding(where, expected, ", ".join(given)[:200], ANOTHER)]
     taken, given = (_value(config, kind, key) for key in ("in_channels", "out_channels"))
     if taken == given:
@@ -356,7 +356,7 @@ def check_text(config: dict, where: str) -> list[Finding]:
     kind = config.get("model_type")
     if kind is None or kind in TEXT_MODELS:
         return []
-    return [Finding(where, "the text tower of CLIP (clip_text_model)", _show(kind), ANOTHER)]
+    return [Finding(where, "the text encoder of CLIP (clip_text_model)", _show(kind), ANOTHER)]
 
 
 def check_together(configs: dict[str, dict | None], path: Path | str) -> list[Finding]:

@@ -264,7 +264,10 @@ def _check_claims(kind, path, revision, part):
             _require(fits, path, part, f"{name} of at most {MOST_LAYERS}", count)
     if text and Path(path).is_dir():
         # Only diffusers waits for the weights before it allocates memory for them.
-        with reading(_name(path, part), "the configuration of a text tower"), torch.device("meta"):
+        with (
+            reading(_name(path, part), "the configuration of a text encoder"),
+            torch.device("meta"),
+        ):
             claimed = kind(config).num_parameters()
         held = sum(file.stat().st_size for file in list_files(Path(path) / part, "*.safetensors"))
         expected = f"at least {claimed} bytes of weights for what its configuration describes"
@@ -299,7 +302,7 @@ def _check_tokenizer(tokenizer, config, where):
     found = len(tokenizer), tokenizer.model_max_length
     needed = config.vocab_size, config.max_position_embeddings
     if not _is_number(found[1]) or found[0] != needed[0] or found[1] > needed[1]:
-        expected = f"{needed[0]} words and texts of {needed[1]} tokens, as the text tower has"
+        expected = f"{needed[0]} words and texts of {needed[1]} tokens, as the text encoder has"
         remedy = "Take tokenizer and text_encoder from the same model, whole"
         description = f"{found[0]} words and texts of {found[1]} tokens"
         raise InputError(Finding(where, expected, description, remedy))

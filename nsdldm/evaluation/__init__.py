@@ -1,4 +1,4 @@
-"""How much reconstructions look like what was seen."""
+"""How much reconstructions look like the pictures that were shown."""
 
 from pkgutil import iter_modules
 

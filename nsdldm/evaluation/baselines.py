@@ -1,4 +1,4 @@
-"""What knows nothing of a test image: the mean of the training pictures."""
+"""A baseline that knows nothing about a test image: the mean of the training pictures."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from nsdldm.support.files import load_table, save_array
 
 
 def average_pictures(*, images: Path | str, stimuli: Path | str, output: Path | str) -> None:
-    """Average the pictures that a subject's decoders are trained with.
+    """Average the pictures that a subject's decoders are trained on.
 
     Parameters
     ----------
     images : path
         Table of the images the subject saw, with the columns nsd_id and split.
     stimuli : path
-        ``nsd_stimuli.hdf5``. One picture is in memory at a time.
+        ``nsd_stimuli.hdf5``. Pictures are read one at a time.
     output : path
         ``.npy``, uint8 of shape (height, width, 3): the mean, rounded.
 
     Raises
     ------
     InputError
-        No training image, or a picture that cannot be read.
+        There is no training image, or a picture cannot be read.
     """
     table = load_table(images)
     wanted = table.loc[table["split"] == "train", "nsd_id"].to_numpy()

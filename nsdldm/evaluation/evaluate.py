@@ -1,4 +1,4 @@
-"""Score the reconstructions of one method against what was seen."""
+"""Score the reconstructions of one method against the pictures shown."""
 
 from __future__ import annotations
 
@@ -52,13 +52,14 @@ class Score(NamedTuple):
     Parameters
     ----------
     values : float array of shape (n_images,)
-        Empty where it was not computed.
+        Empty if it was not computed.
     chance : tuple of 3 float
         In the order of `CHANCE`.
     samples : float array of shape (n_images, n_samples) or None
     note : str
     ties_missed : float
-        Of an identification, the mean with ties counted as in the published code; NaN of others.
+        For identification, the mean with ties counted as in the published code; NaN for other
+        metrics.
     """
 
     values: np.ndarray
@@ -79,11 +80,11 @@ class Material(NamedTuple):
     made : h5py.Dataset
         uint8 of shape (n_images, n_samples, height, width, 3).
     unique : int array
-        Flat indices of made pictures of which none equals another.
+        Flat indices of distinct reconstructions.
     inverse : int array of shape (n_images, n_samples)
-        The place in `unique` of each made picture's equal.
+        Position in `unique` of each reconstruction's equal.
     partners : int array of shape (n_images,)
-        Another image for each image.
+        A different image for each image.
     """
 
     seen: np.ndarray
@@ -95,16 +96,16 @@ class Material(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """How pictures are compared with what was seen.
+    """How reconstructions are compared with the pictures shown.
 
     Parameters
     ----------
     networks : dict of str to dict or None
         Networks and where their weights are, as `nsdldm.features.networks.load_extractors` takes
-        them. Of a network that cannot be had, metrics are listed as not computed.
+        them. The metrics of a network that is not available are listed as not computed.
     n_way : int or list of int
-        Classes among which the seen picture's has to win; ``nway`` is of the first, ``nway-50`` of
-        50.
+        Numbers of classes among which that of the original has to win; ``nway`` uses the first,
+        ``nway-50`` uses 50.
     bootstrap : int
         Draws of images for the confidence intervals (95 %).
     seed : int
@@ -136,13 +137,13 @@ def evaluate_reconstructions(
     values for reconstructions that know nothing about the image: another test picture in its place
     (``chance_random``), the mean of the training pictures for all images (``chance_mean``; with
     ``2way`` all comparisons tie), and the reconstruction of another image (``chance_shuffled``; of
-    its first sample for metrics by pixel). The same seeded permutation, which leaves no image in
-    its place, serves all of them.
+    its first sample for metrics by pixel). All of them use the same seeded permutation, which
+    leaves no image in its place.
 
-    Correlations with a constant picture or feature vector are 0 as scores, and lost in
-    identification. A tie in identification counts one half; ``ties_missed`` is the same share with
-    ties lost, as published code counts them. Pictures that are equal to the last bit have equal
-    features, whatever batch they would fall into, so that they tie.
+    Correlations with a constant picture or feature vector are 0 as scores, and misses in
+    identification. A tie in identification counts one half; ``ties_missed`` counts ties as misses,
+    as in the published code. Identical pictures get identical features, whatever their batch, so
+    they tie.
 
     Parameters
     ----------
@@ -151,9 +152,9 @@ def evaluate_reconstructions(
     images : path
         Table of the images the subject saw, with the columns nsd_id and split.
     stimuli : path
-        ``nsd_stimuli.hdf5``. The seen test pictures are kept in memory, 0.54 MB each, and their
-        features under one view of one network, float32: 2.1 MB each for both hidden states of CLIP
-        ViT-L/14. Made pictures and their features come in batches.
+        ``nsd_stimuli.hdf5``. The test pictures shown are kept in memory (0.54 MB each), with their
+        float32 features under one view of one network (2.1 MB each for both hidden states of CLIP
+        ViT-L/14). Reconstructions and their features are processed in batches.
     mean_picture : path
         As `nsdldm.evaluation.baselines.average_pictures` writes it.
     comparison : Comparison
@@ -173,12 +174,12 @@ def evaluate_reconstructions(
     Raises
     ------
     InputError
-        Inputs that contradict each other, fewer than two test images, or unusable weights.
+        Inputs contradict each other, there are fewer than two test images, or weights are unusable.
     """
     device = choose_device(device)
     n_ways = [int(n) for n in np.atleast_1d(comparison.n_way)]
     with open_test_reconstructions(reconstructions, images) as (made, nsd_ids):
-        # All of them first, so that wrong weights are found before the long work.
+        # Load all networks first, so that wrong weights are found before the long computation.
         loaded = {
             name: load_network(name, settings, n_ways, device)
             for name, settings in comparison.networks.items()
@@ -217,7 +218,7 @@ def open_test_reconstructions(
     Raises
     ------
     InputError
-        Another shape or type, other images than the table's, or fewer than two.
+        Another shape or dtype, images that differ from the table's, or fewer than two.
     """
     seen = load_table(images)
     wanted = seen.loc[seen["split"] == "test", "nsd_id"].to_numpy()
@@ -245,7 +246,7 @@ def compare_pixels(
     mean: np.ndarray,
     partners: np.ndarray,
 ) -> tuple[Material, dict[str, Score]]:
-    """Compare seen and made pictures pixel by pixel.
+    """Compare reconstructions with the pictures shown, pixel by pixel.
 
     Parameters
     ----------
@@ -290,7 +291,7 @@ def compare_pixels(
 def load_network(
     name: str, settings: dict, n_ways: list[int], device: torch.device
 ) -> tuple[list, str]:
-    """Load a network, or say why it cannot be had.
+    """Load a network, or say why it is not available.
 
     Parameters
     ----------
@@ -301,13 +302,13 @@ def load_network(
     Returns
     -------
     extractors : list
-        Empty where the network cannot be had.
+        Empty if the network is not available.
     reason : str
 
     Raises
     ------
     InputError
-        As `load_extractors`; or fewer than two classes are asked for, or more than there are.
+        As `load_extractors`, or fewer than two classes are asked for, or more than there are.
     """
     try:
         extractors = load_extractors(name, settings, device)
@@ -324,7 +325,7 @@ def load_network(
 
 
 def _make_score(metric, values, chance):
-    """A metric's score from its values by image and sample, (n_images, n)."""
+    """Make a metric's score from its values by image and sample, (n_images, n)."""
     kept = values if metric.partition(":")[0] in SAMPLED else None
     return Score(values.mean(axis=1), tuple(map(float, chance)), kept, describe_metric(metric))
 
@@ -332,7 +333,7 @@ def _make_score(metric, values, chance):
 def look(
     view: View, extract: Callable, material: Material, device: torch.device, batch_size: int
 ) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, dict[str, np.ndarray]]]:
-    """Have a network look at all pictures once.
+    """Run a network on all pictures once, and correlate the features.
 
     Parameters
     ----------
@@ -346,9 +347,10 @@ def look(
     Returns
     -------
     correlations : dict of str to dict of str to float64 array (n, n, n_samples or 1)
-        By feature: seen pictures (first axis) with "made" ones and with those of each of `CHANCE`.
+        By feature: originals (first axis) with "made" pictures and with those of each of `CHANCE`.
     paired : dict of str to dict of str to float array (d, n, n_samples or 1)
-        By feature: values of "made" pictures, of those of each of `CHANCE`, and of "seen" ones.
+        By feature: values of "made" pictures, of those of each of `CHANCE`, and of the originals
+        ("seen").
     """
     correlated = {*view.psm, *(layer for layer, _ in view.community.values())}
     kept = {layer: [] for layer, *_ in view.pairs.values()}
@@ -389,7 +391,8 @@ def _gather(batches):
 def _arrange(unique, seen, mean, material):
     """Lay columns that belong to pictures out as (rows, n_images, n_samples or 1).
 
-    `unique`, `seen` and `mean` have a column a made picture, a seen one, and the mean.
+    `unique`, `seen` and `mean` have one column per distinct reconstruction, per original, and for
+    the mean.
     """
     made, partners = unique[:, material.inverse], material.partners
     return {
@@ -445,45 +448,46 @@ def score_view(
 
 
 def _match(r):
-    """Correlation of each seen picture with its own pictures, (n_images, n_samples)."""
+    """Correlation of each original with its own reconstructions, (n_images, n_samples)."""
     return np.nan_to_num(np.einsum("iis->is", r))
 
 
 def _identify_original(r, tie=0.5):
-    """Share of others' pictures that lose, mean correlation over samples first, (n_images, 1)."""
+    """Fraction of other images' reconstructions that lose, averaging r over samples first,
+    (n_images, 1)."""
     return identify(r.mean(axis=2), tie)[0][:, None]
 
 
 def _identify_reconstruction(r, tie=0.5):
-    """Share of seen pictures that lose, mean correlation over samples first, (n_images, 1)."""
+    """Fraction of other originals that lose, averaging r over samples first, (n_images, 1)."""
     return identify(r.mean(axis=2), tie)[1][:, None]
 
 
 def _identify_each(r, tie=0.5):
-    """Share of seen pictures that lose, for one sample at a time, (n_images, n_samples)."""
+    """Fraction of other originals that lose, for each sample separately, (n_images, n_samples)."""
     return np.stack([identify(r[..., s], tie)[1] for s in range(r.shape[2])], axis=1)
 
 
 def _win_n_way(logits, seen, n_way):
-    """Probability that the class of the seen picture wins, (n_images, n_samples)."""
+    """Probability that the class of the original wins, (n_images, n_samples)."""
     labels = np.broadcast_to(seen.argmax(axis=0), logits.shape[1:])
     return score_n_way(np.moveaxis(logits, 0, -1), labels, n_way)
 
 
 def _match_category(logits, seen, n_way):
-    """Whether the likeliest class is one of the seen picture, which may have several."""
-    # Independent logits: above 0 is more likely than not.
+    """Whether the likeliest class is one of the original's, which may be several."""
+    # Independent logits: above 0 means more likely than not.
     shown = (seen[..., 0] > 0) | (seen[..., 0] == seen[..., 0].max(axis=0))
     return np.take_along_axis(shown, logits.argmax(axis=0).T, axis=0).T.astype(float)
 
 
 def _match_class(logits, seen, n_way):
-    """Whether the likeliest class is that of the seen picture."""
+    """Whether the likeliest class is that of the original."""
     return (logits.argmax(axis=0) == seen.argmax(axis=0)).astype(float)
 
 
 def _match_direction(embeddings, seen, n_way):
-    """Cosine of the made and the seen picture's embeddings; 0 if either is zero."""
+    """Cosine of the embeddings of reconstruction and original; 0 if either is zero."""
     made, seen = (values.astype(np.float64) for values in (embeddings, seen))
     lengths = np.linalg.norm(made, axis=0) * np.linalg.norm(seen, axis=0)
     products = (made * seen).sum(axis=0)
@@ -520,7 +524,7 @@ def summarize(
     Returns
     -------
     DataFrame
-        Of text, as `evaluate_reconstructions` describes it.
+        Columns of text, as described by `evaluate_reconstructions`.
     """
     computed = {metric: score for metric, score in scores.items() if len(score.values)}
     values = np.stack([score.values for score in computed.values()], axis=1)

@@ -1,9 +1,9 @@
-"""Correlate features of seen and made pictures, and tell from them which belongs to which.
+"""Correlate features of originals and reconstructions, and identify which belongs to which.
 
-Everything follows from the matrix of correlations r[i, j] between seen picture i and the pictures
-made for image j. A comparison is won by the greater correlation; a tie is half won, as guessing
-would have it, and in the published code lost. Constant features correlate with nothing: every
-comparison with them is lost, as in the published code, where NaN is never greater.
+Everything follows from the matrix of correlations r[i, j] between original i and the
+reconstructions of image j. The larger correlation wins a comparison; a tie counts one half, as a
+guess would, whereas it is a miss in the published code. Constant features correlate with nothing:
+every comparison with them is a miss, as in the published code, where NaN is never greater.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from scipy.special import gammaln
 
 from nsdldm.support.errors import Finding, InputError
 
-# Of the float64 copies that are made of a block of columns.
+# Bytes of the float64 copies of a block of columns.
 BLOCK_BYTES = 64_000_000
-# Correlations that differ by less are equal: ten thousand times float64's rounding.
+# Correlations that differ by less count as equal: ten thousand times the rounding of float64.
 TIE = 1e-12
 
 
 def find_moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Find what standardises the rows of a feature matrix.
+    """Find the moments that standardise the rows of a feature matrix.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ def find_moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     -------
     means : float64 array of shape (n,)
     varies : bool array of shape (n,)
-        False for a constant row, whose variance may be above 0 by rounding.
+        False for a constant row, whose variance may be above 0 because of rounding.
 
     Raises
     ------
@@ -48,14 +48,14 @@ def find_moments(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def correlate_rows(a: np.ndarray, b: np.ndarray, moments: tuple | None = None) -> np.ndarray:
     """Correlate every row of one matrix with every row of another (Pearson).
 
-    One matrix product of centred rows in float64, summed over blocks of columns.
+    Computed as a matrix product of centred rows in float64, summed over blocks of columns.
 
     Parameters
     ----------
     a : float array of shape (n, d)
     b : float array of shape (m, d)
     moments : tuple
-        Of `a`, as `find_moments` returns them, if known.
+        Those of `a`, as `find_moments` returns them, if known.
 
     Returns
     -------
@@ -85,9 +85,9 @@ def correlate_rows(a: np.ndarray, b: np.ndarray, moments: tuple | None = None) -
 
 
 def correlate_features(original: np.ndarray, generated: np.ndarray) -> np.ndarray:
-    """Correlate features of all seen with features of all made pictures.
+    """Correlate the features of all originals with those of all reconstructions.
 
-    As the published code: r of the seen picture with each sample, then the mean over samples.
+    As in the published code: r of the original with each sample, then the mean over samples.
 
     Parameters
     ----------
@@ -97,8 +97,8 @@ def correlate_features(original: np.ndarray, generated: np.ndarray) -> np.ndarra
     Returns
     -------
     float64 array of shape (n, n)
-        Row: seen picture. Column: image the pictures were made for; NaN where features of any of
-        them are constant.
+        Rows are originals, columns the images that were reconstructed; NaN where any features are
+        constant.
 
     Raises
     ------
@@ -118,20 +118,20 @@ def identify(r: np.ndarray, tie: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
     r : float array of shape (n, n)
         As `correlate_features` returns it; n of at least 2.
     tie : float
-        What a tie counts: 0 in the published code.
+        The value of a tie: 0 in the published code.
 
     Returns
     -------
     original, reconstruction : float64 arrays of shape (n,)
-        For each image the share of the other images that lose. `original`: the seen picture is
-        compared with its own and with another's reconstruction (``identification.py`` of Takagi &
+        For each image, the fraction of other images that lose. `original`: the original is compared
+        with its own and with another image's reconstruction (``identification.py`` of Takagi &
         Nishimoto). `reconstruction`: the reconstruction is compared with its own and with another
-        seen picture (Brain-Diffuser and later work).
+        original (Brain-Diffuser and later work).
     """
     true = np.diag(r)
 
     def share(margins):
-        # NaN is neither more nor less than anything. The diagonal does not count.
+        # NaN is neither greater nor smaller than anything. The diagonal does not count.
         points = (margins > TIE) + tie * (np.abs(margins) <= TIE)
         return (points.sum(axis=1) - np.diag(points)) / (len(r) - 1)
 
@@ -139,16 +139,16 @@ def identify(r: np.ndarray, tie: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
 
 
 def score_n_way(scores: np.ndarray, labels: np.ndarray, n_way: int) -> np.ndarray:
-    """Probability that the label wins against n - 1 random other classes.
+    """Probability that the label wins against n - 1 other classes drawn at random.
 
-    The expectation of MinD-Vis' n-way top-1 accuracy, which draws the classes many times:
-    C(N - 1 - b, n - 1) / C(N - 1, n - 1) for N classes of which b score better than the label. A
-    class that ties with the label loses.
+    The expectation of MinD-Vis' n-way top-1 accuracy, which draws the classes many times: C(N - 1 -
+    b, n - 1) / C(N - 1, n - 1) for N classes, b of which score better than the label. A class that
+    ties with the label loses.
 
     Parameters
     ----------
     scores : float array of shape (..., n_classes)
-        Any increasing function of the classes' probabilities, such as logits.
+        Any increasing function of class probabilities, such as logits.
     labels : int array of shape (...)
     n_way : int
         From 2 to n_classes.
@@ -169,7 +169,7 @@ def score_n_way(scores: np.ndarray, labels: np.ndarray, n_way: int) -> np.ndarra
 
 
 def derange(n: int, seed: int) -> np.ndarray:
-    """Draw a permutation that leaves nothing in its place.
+    """Draw a permutation that leaves no element in its place.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What the metrics are called and how each is defined. Light imports: tables and figures use it."""
+"""Names and definitions of the metrics. Imports are light, since tables and figures use it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FAMILIES = {
     "category": "the likeliest category is one that the network sees in the seen picture",
     "background": "the likeliest background is that of the seen picture",
 }
-# Kinds of metrics that every sample has by itself: those that the table of samples has.
+# Metrics that are defined for single samples, and so are in the table of samples.
 SAMPLED = ("psm", "clipscore", "category", "background", "pixcorr", "ssim", "corr16")
 LOWER_IS_BETTER = ("mse", "mse-signed", "mse-255", "effnet-v1", "effnet-v2", "swav")
 
@@ -55,7 +55,7 @@ def describe_metric(metric: str) -> str:
 
 
 def find_chance(metric: str) -> float | None:
-    """Find what guessing gives, where that follows from the definition alone.
+    """Find the chance level, where it follows from the definition alone.
 
     Parameters
     ----------

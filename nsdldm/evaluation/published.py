@@ -1,6 +1,6 @@
-"""What others published on NSD, as data with its sources. Identification is in shares, not %.
+"""Results that others published on NSD, with sources. Identification is in fractions, not %.
 
-Left out are values of metrics that have no counterpart here: retrieval and brain correlation.
+Metrics without a counterpart here (retrieval, brain correlation) are left out.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ COLUMNS = ("pixcorr", "ssim", "alexnet2", "alexnet5", "inception", "clip", "effn
 
 
 class Source(NamedTuple):
-    """Where rows come from and how their metrics are defined there.
+    """Where rows come from, and how the source defines its metrics.
 
     Parameters
     ----------
     source : str
     evidence : str
-        "checked": read in the source itself or in its code's stored output. "third party": read
-        where another text repeats it. "recalled": not read anywhere; to be checked before quoting.
+        "checked": read in the source itself or in the stored output of its code. "third party":
+        read in another text that repeats it. "recalled": not read anywhere; check before quoting.
     subject, n_images : str
     metrics : tuple of str
-        Our nearest metric of each value.
+        Our metric that is closest to each value.
     definition : str
         "same", "similar" or "unknown".
     note : str
@@ -120,7 +120,7 @@ FCAE_TOP1 = FCAE._replace(
 STORED = {"source": "output stored in MindEye2's notebook", "subject": "subj01"}
 STORED1 = {"source": "output stored in MindEye1's notebook", "evidence": "checked"}
 
-# Source, method, and a value for each of the source's metrics.
+# Source, method, and one value for each of the source's metrics.
 ROWS = (
     (MINDEYE2, "MindEye2 40 h", (0.322, 0.431, 0.961, 0.986, 0.954, 0.930, 0.619, 0.344)),
     (MINDEYE2, "MindEye2 unrefined", (0.278, 0.328, 0.952, 0.990, 0.964, 0.945, 0.622, 0.343)),
@@ -183,19 +183,19 @@ ROWS = (
 
 
 class Trained(NamedTuple):
-    """What fCAE's tables say of a model besides its scores.
+    """What fCAE's tables say about a model besides its scores.
 
     Parameters
     ----------
     method : str
-        Ours that is meant to be the same.
+        Our counterpart.
     encoder : str
         mae or cae.
     modalities : str
         What the encoder learns from: F (responses), I (images), T (captions).
     parameters : int
     counted : str
-        What these are the parameters of.
+        The parts whose parameters these are.
     """
 
     method: str
@@ -205,7 +205,7 @@ class Trained(NamedTuple):
     counted: str
 
 
-# By the table and its name in `ROWS`.
+# By table and name in `ROWS`.
 TRAINED = {
     FCAE.source: {
         "MinD-Vis (by fCAE)": Trained("mind-vis", "mae", "F", 303_000_000, "not stated"),
@@ -229,7 +229,7 @@ def list_published() -> list[dict]:
     Returns
     -------
     list of dict
-        Keys method, metric (ours, nearest to it), value, and of `Source` source, evidence, subject,
+        Keys method, metric (our closest), value, and from `Source`: source, evidence, subject,
         n_images, definition and note.
     """
     return [

@@ -1,4 +1,4 @@
-"""One table of all scores beside published ones. Light imports: no networks."""
+"""One table of all scores and of published ones. Imports are light: no networks."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def tabulate_metrics(
     seed: int,
     output: Path | str,
 ) -> None:
-    """Put the scores of all subjects, protocols and methods beside published ones.
+    """Tabulate the scores of all subjects, protocols and methods together with published ones.
 
     Parameters
     ----------
@@ -40,24 +40,23 @@ def tabulate_metrics(
         Keys (subject, protocol, method): summary and table by image, as
         `nsdldm.evaluation.evaluate.evaluate_reconstructions` writes them.
     dataset : {"demo", "nsd"}
-        Where the scores come from.
+        The dataset of the scores.
     bootstrap : int
         Draws of images for the confidence intervals of means over subjects.
     seed : int
         Of these draws.
     output : path
-        Table with `COLUMNS`. `data` is that of the scores, or ``published``. A row per subject and
-        one for their mean (subject ``mean``), with a 95 % interval over images: an image is drawn
-        for all subjects at once. `ties_missed` is an identification with ties lost instead of
-        half won, as published code counts them; `ceiling` is the same metric of the method
-        ``true-zc``.
-        `definition` says whether a published metric is defined as ours: "same", "similar" or
-        "unknown"; `note` says what differs, and `evidence` how the value is known.
+        Table with `COLUMNS`. `data` is `dataset`, or ``published``. There is a row per subject and
+        one for their mean (subject ``mean``), with a 95 % interval over images; an image is drawn
+        jointly for all subjects. `ties_missed` is identification with ties counted as misses
+        instead of one half, as in the published code; `ceiling` is the same metric of the method
+        ``true-zc``. `definition` says whether a published metric is defined like ours: "same",
+        "similar" or "unknown"; `note` says what differs, and `evidence` how the value is known.
 
     Raises
     ------
     InputError
-        A file is missing or of another form, or summaries and tables are not of the same runs.
+        A file is missing or malformed, or summaries and tables are not from the same runs.
     """
     rows = collect_scores(summaries, tables, bootstrap, seed)
     rows = join_ceiling(rows, ["protocol", "subject", "metric"]).assign(data=dataset)
@@ -80,7 +79,7 @@ def collect_scores(
     summaries, tables, bootstrap, seed
         As `tabulate_metrics`.
     metrics : sequence of str, optional
-        Those to gather; all by default.
+        Metrics to gather; all by default.
 
     Returns
     -------
@@ -100,7 +99,7 @@ def collect_scores(
 
 
 def join_ceiling(rows: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
-    """Add the column ceiling: the value of the method ``true-zc`` where `keys` are the same."""
+    """Add the column ceiling: the value of the method ``true-zc`` with the same `keys`."""
     ceiling = rows[rows["method"] == CEILING].drop_duplicates(keys).set_index(keys)["value"]
     return rows.join(ceiling.rename("ceiling"), on=keys)
 
@@ -114,7 +113,7 @@ def save_scores(path: Path | str, table: pd.DataFrame) -> None:
 
 
 def _read_summary(subject, protocol, method, path):
-    """A summary with the columns that tell it from others."""
+    """A summary with the columns that identify it."""
     with reading(path, "a summary of an evaluation", "Evaluate again"):
         table = load_table(path)
         table[["metric", *NUMBERS[:-1], "n_images", "n_samples", "note"]]

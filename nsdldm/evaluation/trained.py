@@ -1,4 +1,4 @@
-"""Tables 2 and 3 of Yang et al. 2025 (fCAE) with our numbers, beside theirs."""
+"""Tables 2 and 3 of Yang et al. 2025 (fCAE), with our numbers next to theirs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ MODALITIES = {
     "image+text": "F+I+T",
     "cross_mae": "F+I",
 }
-# Methods that are not trained: z is of the images, c of the captions.
+# Methods that are not trained: z comes from the images, c from the captions.
 RIDGE = {
     "encoder": "ridge",
     "modalities": "F+I+T",
@@ -45,12 +45,12 @@ RIDGE = {
     "parameters": "",
     "counted": "",
 }
-# Whose settings were chosen for our data: at the sizes of the demo those of these presets alone.
+# Presets whose settings were chosen on our data, at the demo's sizes.
 TUNED_PRESETS = ("fcae", "fcae-base")
 TUNED = "stages 2 and 3, by validation losses with test scores in sight"
 NOT_TUNED = {"demo": "no; settings chosen for fcae", "full": "no; published or usual settings"}
 NOT_STATED = "not stated"
-# In the metadata of weights beside the counts of parts.
+# In the metadata of weights, along with the counts of parts.
 TRAINED = "trained"
 
 
@@ -73,31 +73,31 @@ def tabulate_fcae_table2(
     ----------
     summaries, tables : dict of path
         Keys (subject, protocol, method), as `nsdldm.evaluation.tables.tabulate_metrics` takes them.
-        The method ``true-zc``, if there, is the ceiling of all others of its subject and has no
-        rows of its own.
+        The method ``true-zc``, if present, is the ceiling for all other methods of its subject and
+        has no rows of its own.
     weights : dict of path
-        Weights of the first stage of every trained method, whose parameters are counted, of all
-        parts. With a map for each patch they depend on the subject.
+        First-stage weights of every trained method; the parameters of all parts are counted. With
+        one map per patch they depend on the subject.
     alignments : dict of str
-        Of every trained method, what its second stage aligns (key of `MODALITIES`).
+        For every trained method, what its second stage aligns (key of `MODALITIES`).
     presets : dict of str
-        Of every trained method, the preset that it comes from.
+        For every trained method, the preset that it is based on.
     size : {"full", "demo"}
-        Of its networks.
+        Size of the networks.
     dataset : {"demo", "nsd"}
     bootstrap, seed : int
         Of the intervals of means over subjects.
     output : path
-        Table with `COLUMNS`, for each metric and method a row per subject, one for their mean (with
-        a 95 % interval over images), then the paper's, with data ``published``. `definition` says
-        whether theirs is defined as ours and `note` what is not known; `tuned` whose settings were
-        chosen on these data; `counted` is what
-        `parameters` is the sum of; `chance` is empty where only the chance levels tell it.
+        Table with `COLUMNS`: for each metric and method a row per subject, a row for their mean
+        (with a 95 % interval over images), and the paper's row, with data ``published``.
+        `definition` says whether the paper's metric is defined like ours, `note` what is not known,
+        `tuned` whether settings were chosen on these data, and `counted` which parts `parameters`
+        sums; `chance` is empty where it does not follow from the definition.
 
     Raises
     ------
     InputError
-        A file is missing or of another form.
+        A file is missing or malformed.
     """
     metrics = [*PIXELS, *LIKENESS[dataset]]
     rows = collect_scores(summaries, tables, bootstrap, seed, metrics)
@@ -120,24 +120,24 @@ def tabulate_fcae_table3(
 ) -> None:
     """Compare the full model, its ablations and the ridge baseline by n-way top-1 accuracy.
 
-    Accuracy is the expectation over all draws of the other classes
+    Accuracy is the expectation over all draws of other classes
     (`nsdldm.evaluation.identification.score_n_way`), once for each n of the configuration.
 
     Parameters
     ----------
     summaries, tables, weights, alignments, presets, size, dataset, bootstrap, seed, output
-        As `tabulate_fcae_table2`; of parameters those of the encoder and the regressor count, as
-        in the paper's table. Its rows stand with ours of 50 classes, though it does not say how
-        many it takes.
+        As `tabulate_fcae_table2`, except that only parameters of the encoder and the regressor are
+        counted, as in the paper's table. The paper's rows are next to ours for 50 classes, although
+        it does not say how many classes it uses.
 
     Raises
     ------
     InputError
-        As `tabulate_fcae_table2`, or the configuration has no network for it. Where the network
-        has no weights, values are empty and `note` says so.
+        As `tabulate_fcae_table2`, or no network for it is configured. If the network has no
+        weights, values are empty and `note` says so.
     """
     rows = collect_scores(summaries, tables, bootstrap, seed)
-    # Another judge's where the usual one is not among the networks.
+    # Use another judge if the usual one is not among the networks.
     for judge in (JUDGES[dataset], ".+"):
         ways = rows["metric"].str.fullmatch(rf"nway-\d+:{judge}")
         if ways.any():
@@ -155,14 +155,14 @@ def tabulate_fcae_table3(
 def tabulate_encoders(
     *, inputs: dict[str, dict[str, Path | str]], outputs: dict[str, Path | str], dataset: str
 ) -> None:
-    """Put what `nsdldm.trained.probes.evaluate_encoders` found of all subjects into one table each.
+    """Join the tables that `nsdldm.trained.probes.evaluate_encoders` wrote for each subject.
 
     Parameters
     ----------
     inputs : dict of dict of path
         By table and subject.
     outputs : dict of path
-        By table: data and subject before the columns of the inputs.
+        By table: data and subject, then the columns of the inputs.
     dataset : {"demo", "nsd"}
     """
     for name, paths in inputs.items():
@@ -174,7 +174,7 @@ def tabulate_encoders(
 
 
 def _describe(weights, alignments, presets, size, parts=None):
-    """What the columns encoder to tuned, parameters and counted say of each trained method."""
+    """The columns encoder to tuned, parameters and counted for each trained method."""
     models = {}
     for method, path in weights.items():
         with reading(path, "weights of a first stage, with parameters by part", REMEDY):
@@ -194,12 +194,12 @@ def _describe(weights, alignments, presets, size, parts=None):
 
 
 def _kind(metric):
-    """What a metric is, whichever network and classes it has: clipscore, nway."""
+    """The kind of a metric, regardless of network and classes: clipscore, nway."""
     return re.match(r"\w+", metric)[0]
 
 
 def _save(output, rows, metrics, models, published):
-    """Order ours and theirs by metric and method, and write them."""
+    """Order our rows and the paper's by metric and method, and write them."""
     rows = join_ceiling(rows, ["subject", "metric"])
     rows = rows[rows["method"] != CEILING].reset_index(drop=True)
     missing = rows.loc[rows["value"].isna(), "metric"].unique()
@@ -212,11 +212,11 @@ def _save(output, rows, metrics, models, published):
     table = pd.concat([ours, theirs], ignore_index=True)
     methods = list(dict.fromkeys(rows["method"]))
     order = {name: place for place, name in enumerate([*metrics, *methods])}
-    # What was published by another network or of other classes stands behind ours of its kind.
+    # A published value with another network or number of classes follows ours of the same kind.
     last = {_kind(metric): place for place, metric in enumerate(metrics)}
     for metric in theirs["metric"]:
         order.setdefault(metric, last.get(_kind(metric), len(metrics)) + 0.5)
-    # Stable: of a metric and method subjects, their mean, what was published.
+    # Stable sort: within metric and method come subjects, their mean, then the published row.
     table = table.sort_values(
         ["metric", "model"], key=lambda names: names.map(order), kind="stable"
     )

@@ -1,4 +1,4 @@
-"""Activations of U-Net modules along the reverse process: hooks, and how they are made smaller."""
+"""Activations of U-Net modules along the reverse process: hooks, and reduction of their size."""
 
 import difflib
 import functools
@@ -19,7 +19,7 @@ from nsdldm.support.errors import Finding, InputError
 logger = logging.getLogger(__name__)
 
 REDUCTIONS = ("exact", "projection", "pooling")
-# Of the projections, not of the noise: seeds of the noise are compared under one projection.
+# Seed of the projections, not of the noise: noise seeds are compared with the same projection.
 PROJECTION_SEED = 0
 
 
@@ -40,7 +40,7 @@ def find_module(unet, name, path):
     Raises
     ------
     InputError
-        No module of that path.
+        There is no module at that path.
     """
     modules = dict(unet.named_modules())
     if path in modules and path:
@@ -54,7 +54,7 @@ def find_module(unet, name, path):
 
 @contextmanager
 def watching(unet, blocks, take):
-    """Hand on the hidden states of modules as they come, as long as the block lasts.
+    """Within the block, pass on the hidden states of modules as they are computed.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def watching(unet, blocks, take):
     blocks : dict of str to str
         Name by module path.
     take : callable
-        Takes a module path and what the module returned, or the first of several things.
+        Called with a module path and the module's output, or the first of several outputs.
 
     Raises
     ------
@@ -71,7 +71,7 @@ def watching(unet, blocks, take):
     """
 
     def report(path, module, arguments, output):
-        # Down blocks return what they hand to the up blocks too.
+        # Down blocks also return the skip connections.
         take(path, output if isinstance(output, torch.Tensor) else output[0])
 
     handles = []
@@ -87,7 +87,7 @@ def watching(unet, blocks, take):
 
 @torch.inference_mode()
 def probe_blocks(denoiser, blocks, latent_shape):
-    """Shapes of the activations of modules, from a pass over nothing.
+    """Shapes of the activations of modules, from a pass over dummy inputs.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def probe_blocks(denoiser, blocks, latent_shape):
     Raises
     ------
     InputError
-        As `find_module`, or a module that does not run once per pass with a row per image.
+        As `find_module`, or a module does not run exactly once per pass with a row per image.
     """
     unet, n, shapes, calls = denoiser.unet, 2, {}, Counter()
 
@@ -161,20 +161,20 @@ def plan_reductions(denoiser, blocks, latent_shape, reduction, width):
 
 
 def plan_reduction(shape, reduction, width, projection, where):
-    """Choose how to bring the activations of a block down to a width.
+    """Choose how to reduce the activations of a block to a width.
 
     Parameters
     ----------
     shape : tuple of int
         Of one image's activations.
     reduction : {"exact", "projection", "pooling"}
-        None, a sparse random projection, or means over neighbouring places: the largest grid, of
-        the proportions of the map, that fits. Pooling keeps every channel but loses retinotopy,
-        for which early visual cortex then seems to be predicted worse than it is.
+        None, a sparse random projection, or means over neighbouring positions on the largest grid
+        that fits, with the proportions of the map. Pooling keeps every channel but loses
+        retinotopy, so it underestimates how well early visual cortex is predicted.
     width : int
-        Most numbers that the latter two keep; what has no more is kept whole.
+        Maximum width of the latter two; activations that are no larger are kept in full.
     projection : callable
-        As `make_projection` of the number of features.
+        As `make_projection` for the number of features.
     where : str
         For messages.
 
@@ -187,7 +187,8 @@ def plan_reduction(shape, reduction, width, projection, where):
     Raises
     ------
     InputError
-        Pooling of what is no map of (channels, height, width), or has more channels than `width`.
+        Pooling of activations that are not maps (channels, height, width), or that have more
+        channels than `width`.
     """
     n = int(np.prod(shape))
     if reduction == "exact" or n <= width:
@@ -213,8 +214,9 @@ def _pool(grid, activations):
 def make_projection(n_features, width, device):
     """Draw a very sparse random projection.
 
-    One in sqrt(n_features) entries is not zero (Li, Hastie & Church 2006): +-sqrt(sqrt(n_features)
-    / width), so that squared distances are kept on average. It depends on the two sizes only.
+    One in sqrt(n_features) entries is non-zero (Li, Hastie & Church 2006) and equals
+    +-sqrt(sqrt(n_features) / width), so squared distances are preserved on average. It depends only
+    on the two sizes.
 
     Parameters
     ----------
@@ -226,7 +228,7 @@ def make_projection(n_features, width, device):
     sparse float32 tensor of shape (width, n_features)
     """
     projection = SparseRandomProjection(width, random_state=PROJECTION_SEED)
-    # Only the number of features is learned.
+    # Only the number of features matters.
     matrix = projection.fit(np.zeros((1, n_features), np.float32)).components_.tocoo()
     places = torch.from_numpy(np.stack([matrix.row, matrix.col]).astype(np.int64))
     values = torch.from_numpy(matrix.data.astype(np.float32))
@@ -240,7 +242,7 @@ def project(matrix, activations):
 
 
 def trace(denoiser, latents, timesteps, c, guidance_scale, sources, reductions):
-    """Run the reverse process and keep what is asked for on the way.
+    """Run the reverse process and keep what is requested along the way.
 
     Parameters
     ----------
@@ -255,14 +257,14 @@ def trace(denoiser, latents, timesteps, c, guidance_scale, sources, reductions):
     Returns
     -------
     dict of (int, str) to float32 array
-        Values by number of steps and source, the images first.
+        Values by number of steps and source; the first axis is images.
     """
     unet, sampler, empty = denoiser
     n, kept, done = len(latents), {}, 0
 
     def take(path, output):
         if path in sources.get(done + 1, ()):
-            # The half of a guided pass that sees c is the second.
+            # In a guided pass, the second half sees c.
             conditional = output[-n:].float()
             kept[done + 1, path] = reductions[path][0](conditional).cpu().numpy()
 
@@ -286,5 +288,5 @@ def _predicted_clean(sampler, result):
     """The clean latent that a sampler's last step was made from."""
     if "pred_original_sample" in result:
         return result.pred_original_sample
-    # DPM-Solver++ keeps its predictions of it.
+    # DPM-Solver++ stores its predictions of it.
     return sampler.model_outputs[-1]

@@ -1,4 +1,4 @@
-"""Caption embeddings c: what the text tower makes of the captions of the images a subject saw."""
+"""Caption embeddings c: the captions of the images a subject saw, through the text encoder."""
 
 import logging
 from collections.abc import Sequence
@@ -29,14 +29,14 @@ def embed_captions(
     captions
         COCO's caption files.
     model : Model
-        Its `batch_size` is of images, each with about five captions.
+        Its `batch_size` counts images, each with about five captions.
     c
         Output, float32 of shape (n_images, tokens, width), one row per image of the table.
 
     Raises
     ------
     InputError
-        The model or the captions cannot be used, or an image has none.
+        The model or the captions cannot be used, or an image has no caption.
     """
     coco_ids = load_table(images)["coco_id"].tolist()
     by_image = read_captions(captions, coco_ids)
@@ -58,28 +58,28 @@ def embed_captions(
 
 
 def lend_captions(nsd_ids: Sequence[int], splits: Sequence[str], seed: int) -> np.ndarray:
-    """Choose for each image another one whose captions it gets.
+    """Choose for each image another image whose captions it gets.
 
-    The images of a split stand in a ring, in an order that depends on their numbers and the seed
-    only, and each gets the next one's: nobody keeps its own, training images have no part in test
-    images, and what all subjects saw is lent alike for all of them.
+    The images of a split form a ring, in an order that depends only on their ids and the seed, and
+    each gets the captions of the next one. No image keeps its own, training and test images are not
+    mixed, and images that all subjects saw get the same captions in all of them.
 
     Parameters
     ----------
     nsd_ids : int array of shape (n_images,)
-        0-based numbers, each once.
+        Image ids from 0, each once.
     splits : sequence of str of shape (n_images,)
     seed : int
 
     Returns
     -------
     int array of shape (n_images,)
-        Row of the image whose captions each gets.
+        Row of the image whose captions each image gets.
 
     Raises
     ------
     InputError
-        A split of one image.
+        A split has only one image.
     """
     splits = np.asarray(splits, str)
     keys = [np.random.default_rng([seed, int(number)]).random() for number in nsd_ids]

@@ -1,4 +1,4 @@
-"""Gram matrices: the products of all pairs of a subject's images in a feature space, centred."""
+"""Gram matrices: inner products of all pairs of a subject's images in a centred feature space."""
 
 import logging
 
@@ -12,10 +12,10 @@ from nsdldm.support.files import load_array, load_table, save_array
 
 logger = logging.getLogger(__name__)
 
-# Bytes of the columns (float64, all images) that are in memory at a time; every byte of the files
-# is read once, whatever their size.
+# Bytes of the columns (float64, all images) in memory at a time; every byte of the files is read
+# once, whatever their size.
 STRIP = int(0.25e9)
-# Columns of one product in float32; its sums go on in float64.
+# Columns per float32 product; products are summed in float64.
 COLUMNS_AT_ONCE = 2048
 
 
@@ -37,7 +37,7 @@ def compute_gram(paths, train, device):
     Raises
     ------
     InputError
-        Features that are not finite.
+        Features are not finite.
     """
     n_columns = int(np.prod(load_array(paths[0]).shape[1:]))
     width = max(1, STRIP // (8 * len(train)))
@@ -47,7 +47,7 @@ def compute_gram(paths, train, device):
         if not np.isfinite(columns).all():
             remedy = "Compute the features again, with model/dtype float32"
             raise InputError(Finding(str(paths[0]), "finite numbers", "others", remedy))
-        # Before the products: what all images share would cost their accuracy.
+        # Centre before multiplying: what all images share would cost precision.
         columns -= columns[train].mean(axis=0)
         columns = torch.as_tensor(columns.astype(np.float32))
         for part in columns.split(COLUMNS_AT_ONCE, dim=1):
@@ -57,14 +57,15 @@ def compute_gram(paths, train, device):
 
 
 def _read_columns(paths, columns):
-    """Columns of all rows of some files as float64; mapped anew, since read pages pile up."""
+    """Columns of all rows of some files as float64; remapped each time, since pages of open maps
+    pile up."""
     arrays = [load_array(path) for path in paths]
     parts = [array.reshape(len(array), -1)[:, columns] for array in arrays]
     return np.concatenate(parts).astype(np.float64)
 
 
 def compute_grams(*, chunks, images, grams, device):
-    """Compute the exact Gram matrix of U-Net activations that lie on scratch in chunks of images.
+    """Compute the exact Gram matrix of U-Net activations that are on scratch in chunks of images.
 
     This matrix is all that is needed of the activations, however large they are.
 
@@ -83,7 +84,7 @@ def compute_grams(*, chunks, images, grams, device):
     Raises
     ------
     InputError
-        A chunk that cannot be read, is not finite, or has not the rows of its place.
+        A chunk cannot be read, is not finite, or does not have the expected rows.
     """
     device = choose_device(device)
     train = (load_table(images)["split"] == "train").to_numpy()

@@ -13,15 +13,16 @@ from nsdldm.support.files import REMAKE, create_hdf5, load_array, load_table, op
 
 logger = logging.getLogger(__name__)
 
-# Rows of a kernel that are read at once.
+# Rows of a kernel read at once.
 ROWS_AT_ONCE = 1000
 
 
 def _truncate_gram(gram, train, n_components):
-    """Gram matrix of the first principal components of the training rows, and their variance."""
+    """Gram matrix of the first principal components of the training rows, and their share of
+    variance."""
     train = torch.as_tensor(np.flatnonzero(train), device=gram.device)
     values, vectors = torch.linalg.eigh(gram[train[:, None], train])
-    # Below the accuracy of float32 features a component is rounding.
+    # Below the precision of float32 features, a component is mere rounding.
     resolved = values > values[-1] * torch.finfo(torch.float32).eps
     resolved[:-n_components] = False
     scores = gram[:, train] @ (vectors[:, resolved] / values[resolved].sqrt())
@@ -29,7 +30,7 @@ def _truncate_gram(gram, train, n_components):
 
 
 def _open_gram(path, train, device, known):
-    """Gram matrix of features, or the known one, and the most components that it can have."""
+    """Gram matrix of features, computed or as given, and the maximum number of components."""
     array, n = load_array(path), len(train)
     if len(array) != n or (known and array.shape != (n, n)):
         expected = f"one row for each of the {n} images of images.tsv"
@@ -44,10 +45,9 @@ def _open_gram(path, train, device, known):
 def compute_kernels(*, images, output, max_components, features=None, grams=None, device="auto"):
     """Compute the linear kernel of each feature space over a subject's images.
 
-    Features are centred by their training mean and not scaled; where a space has more dimensions
-    than `max_components`, its first principal components of the training images are kept. Their
-    Gram matrix is divided by its mean training diagonal, so that penalties mean the same in all
-    spaces.
+    Features are centred by their training mean and not scaled; if a space has more dimensions than
+    `max_components`, that many principal components of the training images are kept. Their Gram
+    matrix is divided by its mean training diagonal, so that penalties mean the same in all spaces.
 
     Parameters
     ----------
@@ -57,17 +57,18 @@ def compute_kernels(*, images, output, max_components, features=None, grams=None
         HDF5 file with a float32 dataset of shape (n_images, n_images) for each space, under its
         name; `Kernels` reads it.
     max_components : int
-        Principal components kept.
+        Maximum number of principal components kept.
     features : dict of path, optional
         ``.npy`` files of shape (n_images, ...), in the order of `images`.
     grams : dict of path, optional
-        Of further spaces, Gram matrices as `nsdldm.features.grams.compute_grams` writes them.
+        Gram matrices of further spaces, as `nsdldm.features.grams.compute_grams` writes them.
     device : "auto", "cpu" or "cuda"
 
     Raises
     ------
     InputError
-        Features of another number of images, not finite, or the same for all training images.
+        Features have a different number of images, are not finite, or are the same for all training
+        images.
     """
     device = choose_device(device)
     train = (load_table(images)["split"] == "train").to_numpy()
@@ -103,7 +104,7 @@ class Kernels:
     Raises
     ------
     InputError
-        A file is missing, damaged or none of this kind.
+        A file is missing, damaged or of another kind.
     """
 
     def __init__(self, paths):
@@ -133,13 +134,13 @@ class Kernels:
             return file[space][:]
 
     def read_parts(self, space, rows):
-        """Read what a fit needs of a kernel, some rows at a time.
+        """Read those parts of a kernel that a fit needs, a block of rows at a time.
 
         Parameters
         ----------
         space : str
         rows : (train, test)
-            The image of each training and test sample, int arrays.
+            Row of the image of each training and test sample, int arrays.
 
         Returns
         -------
@@ -156,13 +157,14 @@ class Kernels:
 
 
 def split_kernel(kernel, given, train, alphas, folds, device="cpu"):
-    """Divide a feature space into what is linear in another space and the rest, by their kernels.
+    """Split a feature space into the part that is linear in another space and the remainder, by
+    kernels.
 
-    The linear part is what ridge regression on the other space predicts, with one penalty for all
-    dimensions, the one that leaves the least squared error over the folds. That of a training
-    image comes from the other folds, as that of a test image from training images: a regression
-    that had seen the image would carry some of the rest over. Both parts keep the units of the
-    whole space, so that a small part counts little.
+    The linear part is the prediction of a ridge regression on the other space, with a single
+    penalty for all dimensions, chosen by cross-validated squared error. Training images are
+    predicted out of fold, as test images are predicted from training images; a regression fitted to
+    the image itself would leak some of the remainder. Both parts keep the units of the whole space,
+    so a small part counts little.
 
     Parameters
     ----------
@@ -205,7 +207,8 @@ def split_kernel(kernel, given, train, alphas, folds, device="cpu"):
 
 
 def _squared_errors(kernel, given, fit, held, alphas):
-    """Squared errors, over all dimensions of a space, of its ridge prediction for each penalty."""
+    """Squared errors of a space's ridge prediction, summed over all dimensions, for each
+    penalty."""
     values, vectors = torch.linalg.eigh(given[fit[:, None], fit])
     along = given[held[:, None], fit] @ vectors
     cross = ((vectors.T @ kernel[fit[:, None], held]) * along.T).sum(axis=1)

@@ -1,4 +1,4 @@
-"""Image latents z: what the autoencoder makes of the images that a subject saw."""
+"""Image latents z: the images that a subject saw, through the autoencoder."""
 
 import logging
 from pathlib import Path
@@ -25,7 +25,7 @@ def encode_latents(
 ) -> None:
     """Encode the images a subject saw.
 
-    The posterior mean is kept, where the published code draws a random sample.
+    The posterior mean is kept, whereas the published code draws a random sample.
 
     Parameters
     ----------
@@ -37,8 +37,8 @@ def encode_latents(
     resolution : int
         Side of the picture given to the autoencoder, in pixels (320 in the paper).
     z
-        Output, float32 of shape (n_images, channels, height, width): posterior mean as
-        `nsdldm.diffusion.latents.scale_latents` has it, one row per image of the table.
+        Output, float32 of shape (n_images, channels, height, width): posterior mean, scaled as by
+        `nsdldm.diffusion.latents.scale_latents`, one row per image of the table.
     z_logvar
         Output of the same shape: log-variance of the scaled latent.
 

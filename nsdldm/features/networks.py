@@ -1,8 +1,8 @@
-"""Networks that look at pictures, and how each metric has them look.
+"""Networks whose features are compared by the metrics.
 
-Published networks are built without their libraries where that is easy: AlexNet from torch alone,
-CLIP by transformers. The others need torchvision, which is imported only when one of them is
-loaded: half-installed it breaks other libraries.
+Published networks are built without their own libraries where that is easy: AlexNet from torch
+alone, CLIP with transformers. The others need torchvision, which is only imported when one of them
+is loaded, because a broken installation of it breaks other libraries.
 """
 
 import importlib
@@ -25,7 +25,7 @@ from nsdldm.support.errors import Finding, InputError, reading
 
 logger = logging.getLogger(__name__)
 
-# The function of torchvision.models and its options as with its own weights: Inception's weights
+# Function of torchvision.models, with the options that its own weights use: Inception's weights
 # expect colours that the network rescales itself.
 TORCHVISION = {
     "inception": (
@@ -37,31 +37,31 @@ TORCHVISION = {
     "swav": ("resnet50", {}),
     "vit-h-14": ("vit_h_14", {"image_size": 518}),
 }
-# Weights that a checkpoint lacks or has in excess without harm to what is scored.
+# Weights that may be missing or superfluous, since they do not affect the scores.
 OPTIONAL = {"swav": ("fc.", "projection_head.", "prototypes.")}
-# Side of a patch, which tells the published CLIP models apart.
+# Patch size, which distinguishes the published CLIP models.
 PATCHES = {"clip": 14, "clip-b32": 32}
-# The demo's own networks by name, and the function that loads them: found when it is needed, since
-# nothing here imports the demo.
+# The demo's own networks, and the function that loads them; resolved when needed, since nothing
+# here imports the demo.
 DEMO = {"demo-alexnet": "classifier", "demo-judge": "judge"}
 DEMO_LOADER = "nsdldm.demo.training.classifiers.load_classifier"
 
 
 class Unavailable(Exception):
-    """A network that cannot be had here; the message says why."""
+    """A network that is not available; the message says why."""
 
 
 def load_extractors(name, settings, device):
-    """Load a network and have it ready to look at pictures in each of its ways.
+    """Load a network, with one feature extractor for each of its views.
 
     Parameters
     ----------
     name : str
         Key of `nsdldm.features.views.VIEWS`.
     settings : dict or None
-        `weights`: for a demo network the folder of the demo model; for ``clip`` and ``clip-b32``
-        a folder in the layout of transformers or a hub id, with `revision`; for the others a file
-        of weights, safetensors or PyTorch's, or its address. `sha256`: of the file, needed for
+        `weights`: for a demo network the folder of the demo model; for ``clip`` and ``clip-b32`` a
+        folder in the layout of transformers or a hub id, with `revision`; for the others a file of
+        weights, safetensors or PyTorch's, or its address. `sha256`: of the file, required for
         published networks.
     device : torch.device
 
@@ -76,7 +76,7 @@ def load_extractors(name, settings, device):
     Unavailable
         No weights are given, or a library is not installed.
     InputError
-        Unknown network, or weights that are missing, damaged or not those of the hash.
+        The network is unknown, or its weights are missing, damaged or do not match the hash.
     """
     if name not in VIEWS:
         expected = "one of " + ", ".join(VIEWS)
@@ -91,7 +91,7 @@ def load_extractors(name, settings, device):
 
 
 def _load(name, weights, revision, digest):
-    """A network with its weights, on the CPU."""
+    """Load a network with its weights, on the CPU."""
     if name == "demo-clip":
         return _load_clip(Path(weights) / "clip", None)
     if name in DEMO:
@@ -115,7 +115,7 @@ def _load(name, weights, revision, digest):
 
 
 def _import(name):
-    """A function by its dotted name."""
+    """Find a function by its dotted name."""
     module, _, function = name.rpartition(".")
     return getattr(importlib.import_module(module), function)
 
@@ -128,7 +128,7 @@ def _demo_pixels(folder):
 
 
 def _load_clip(path, revision, digest=None):
-    """A CLIP model, of which only the image tower will be called."""
+    """Load a CLIP model; only its image encoder will be used."""
     local = Path(path).is_dir()
     if not local and not revision:
         expected, found = "a folder, or a hub id with a revision", "no folder, no revision"
@@ -150,7 +150,7 @@ def _load_clip(path, revision, digest=None):
 
 
 def build_alexnet():
-    """Build AlexNet with the layers, sizes and names of weights of torchvision's.
+    """Build AlexNet with the layers, sizes and weight names of torchvision.
 
     Returns
     -------
@@ -184,7 +184,7 @@ def _find_builder(name):
     """The function that builds a network of torchvision, untrained."""
     try:
         models = importlib.import_module("torchvision.models")
-    # A build for another torch raises RuntimeError, AttributeError or OSError.
+    # A build for a different torch raises RuntimeError, AttributeError or OSError.
     except Exception as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise Unavailable(f"torchvision cannot be imported ({reason})") from error
@@ -193,7 +193,7 @@ def _find_builder(name):
 
 
 def check_digest(path, digest):
-    """Stop if a file is not the one whose SHA-256 is given.
+    """Refuse a file whose SHA-256 is not as given.
 
     Parameters
     ----------
@@ -213,7 +213,7 @@ def check_digest(path, digest):
 
 
 def _read_weights(weights, digest):
-    """Tensors of a file, local or downloaded once into torch's cache."""
+    """Read the tensors of a file, local or downloaded once into torch's cache."""
     path = Path(weights)
     if str(weights).startswith("https://"):
         path = Path(torch.hub.get_dir()) / "checkpoints" / path.name
@@ -225,12 +225,12 @@ def _read_weights(weights, digest):
         check_digest(path, digest)
         if path.suffix == ".safetensors":
             return load_file(path)
-        # Refuses everything but tensors and plain containers.
+        # Refuses anything except tensors and plain containers.
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _insert_weights(network, state, optional, where):
-    """Load weights that must fit, but for names that begin with one of `optional`."""
+    """Load weights, which must all fit except names that begin with one of `optional`."""
     state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
     with reading(where, "weights of this network's shapes", "Give the weights of this network"):
         missing, excess = network.load_state_dict(state, strict=False)
@@ -239,16 +239,16 @@ def _insert_weights(network, state, optional, where):
 
 
 def _refuse_missing(keys, where, what="none for"):
-    """Stop if weights are missing, which the libraries leave random, or of another network."""
+    """Refuse missing weights, which the libraries leave random, and those of another network."""
     if keys:
         expected, found = "the weights of this network", f"{what} {', '.join(keys[:3])}"
         raise InputError(Finding(str(where), expected, found, "Give the weights of this network"))
 
 
 def _make_extractor(network, view, side, device):
-    """A function from pictures to the features of a view."""
+    """Make the function from pictures to the features of a view."""
     pixels = view.pixels or side
-    # CLIP's whole model would want texts too.
+    # The full CLIP model would also require texts.
     forward = getattr(network, "get_image_features", network)
 
     @torch.inference_mode()
@@ -276,7 +276,7 @@ def _make_extractor(network, view, side, device):
 
 
 def normalise_pictures(pictures, pixels, resample, colours):
-    """Bring pictures into the form that a network takes.
+    """Convert pictures to a network's input.
 
     Equal to torchvision's Resize and CenterCrop of PIL pictures to one side, ToTensor and
     Normalize for square pictures; all of NSD's are.

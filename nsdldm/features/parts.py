@@ -1,4 +1,4 @@
-"""Files of feature spaces, read and written by rows and joined. Light imports: no networks."""
+"""Read, write and join files of feature spaces by rows. Imports are light: no networks."""
 
 import logging
 
@@ -21,7 +21,7 @@ def plan_bytes(n_images, kinds):
     ----------
     n_images : int
     kinds : dict of str to (tuple of int, dtype)
-        Shape and type of one image's numbers in each space.
+        Shape and dtype of one image's features in each space.
 
     Returns
     -------
@@ -37,13 +37,13 @@ def plan_bytes(n_images, kinds):
 def read_rows(path, rows):
     """Copy rows of a ``.npy`` file as float32.
 
-    The file is mapped anew every time: pages of a map that stays open pile up in memory.
+    The file is remapped every time, because pages of a map that stays open pile up in memory.
     """
     return np.array(load_array(path)[rows], np.float32)
 
 
 def write_rows(path, rows, values):
-    """Overwrite rows of a ``.npy`` file, which is mapped anew as in `read_rows`."""
+    """Overwrite rows of a ``.npy`` file, remapped as in `read_rows`."""
     array = np.load(path, mmap_mode="r+", allow_pickle=False)
     array[rows] = values
     array.flush()
@@ -55,7 +55,7 @@ def row_blocks(n, size=ROWS):
 
 
 def group_chunks(spaces, paths):
-    """Divide files of chunks by feature space.
+    """Group the files of chunks by feature space.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def group_chunks(spaces, paths):
     Raises
     ------
     ValueError
-        The spaces cannot have equally many.
+        The files cannot be divided evenly among the spaces.
     """
     n, rest = divmod(len(paths), len(spaces))
     if rest:
@@ -94,8 +94,8 @@ def gather_features(*, chunks, images, outputs):
     Raises
     ------
     InputError
-        A chunk that cannot be read, has not the rows of its place, or another shape or type than
-        the first.
+        A chunk cannot be read, does not have the expected rows, or differs from the first in shape
+        or dtype.
     """
     n = len(load_table(images))
     for space, paths in chunks.items():
@@ -110,7 +110,7 @@ def gather_features(*, chunks, images, outputs):
 
 
 def check_chunks(paths, n, dtypes=(np.float32,)):
-    """Check that the chunks of one space are all there, in order and alike.
+    """Check that the chunks of one space are complete, in order and consistent.
 
     Parameters
     ----------
@@ -119,7 +119,7 @@ def check_chunks(paths, n, dtypes=(np.float32,)):
     n : int
         Images of all chunks.
     dtypes : sequence of dtype
-        Types allowed; all chunks must have the same.
+        Allowed dtypes; all chunks must have the same.
 
     Returns
     -------
@@ -129,8 +129,8 @@ def check_chunks(paths, n, dtypes=(np.float32,)):
     Raises
     ------
     InputError
-        A chunk that cannot be read, has not the rows of its place, or another shape or type than
-        the first.
+        A chunk cannot be read, does not have the expected rows, or differs from the first in shape
+        or dtype.
     """
     shape, allowed = None, tuple(map(np.dtype, dtypes))
     for number, path in enumerate(paths):

@@ -1,4 +1,4 @@
-"""Feature spaces of one's own: a function of pictures and captions, named in the configuration."""
+"""User-defined feature spaces: a function of pictures and captions, named in the configuration."""
 
 import importlib
 import inspect
@@ -30,8 +30,8 @@ def compute_features(
         Its name, for messages.
     function : str
         Dotted name of a function such as `embed_pictures`. It takes a torch.device and the settings
-        as keywords and returns a function of a list of pictures, uint8 (height, width, 3), and a
-        list with the list of captions of each, that returns a float array with a row per picture.
+        as keywords. It returns a function of a list of pictures, uint8 (height, width, 3), and a
+        list of the captions of each, which returns a float array with a row per picture.
     settings : dict
     images : path
         Table of images with the columns nsd_id and coco_id.
@@ -49,7 +49,7 @@ def compute_features(
     ------
     InputError
         There is no such function, it does not take these settings, or what it returns is not finite
-        or has not a row per image.
+        or does not have one row per image.
     """
     where = f"`space`.{space}"
     table = load_table(images)
@@ -76,7 +76,7 @@ def compute_features(
 
 
 def _check(where, function, values, n, shapes):
-    """Rows as float32; stop unless there are n, finite, and of the shape of all before."""
+    """Check that there are n rows, finite and of the same shape as all before; returns float32."""
     expected = f"finite numbers on the CPU, a row of one shape for each of {n} pictures"
     try:
         values = np.asarray(values, np.float32)
@@ -95,7 +95,7 @@ def _check(where, function, values, n, shapes):
 
 
 def _prepare(where, function, device, settings):
-    """The function that a dotted name stands for, given its settings."""
+    """The function that a dotted name refers to, with its settings."""
     module, _, name = function.rpartition(".")
     try:
         make = getattr(importlib.import_module(module), name)
@@ -112,13 +112,13 @@ def _prepare(where, function, device, settings):
 
 
 def embed_pictures(device, *, network, layer, weights, revision=None, sha256=None):
-    """Make a function that returns what a layer of a network makes of pictures.
+    """Make a function that returns the output of a layer of a network for pictures.
 
     Parameters
     ----------
     device : torch.device
     network, layer : str
-        A network of `nsdldm.features.views.VIEWS` and one of its layers, such as ``clip`` and
+        A network in `nsdldm.features.views.VIEWS` and one of its layers, such as ``clip`` and
         ``image_embeds``.
     weights, revision, sha256 : str
         As the settings of `nsdldm.features.networks.load_extractors`.
@@ -131,7 +131,7 @@ def embed_pictures(device, *, network, layer, weights, revision=None, sha256=Non
     Raises
     ------
     InputError
-        No such network or layer, or it cannot be had.
+        There is no such network or layer, or it is not available.
     """
     settings = {"weights": weights, "revision": revision, "sha256": sha256}
     try:

@@ -10,25 +10,26 @@ from nsdldm.diffusion.steps import count_steps
 from nsdldm.support.errors import Finding, InputError
 
 LATENTS = ("x_t", "x0")
-# Texts that hold nothing about the image, and what a space divides into beside z: both name spaces
-# that are set beside those of z_c, such as zc-n060-empty and zc-n060-linear.
+# Texts that say nothing about the image, and the parts that a space is split into relative to z.
+# Both name spaces that are compared with those of z_c, such as zc-n060-empty and zc-n060-linear.
 CONTROLS = ("empty", "other-caption")
 PARTS = ("linear", "residual")
-# What z_c has more than all of them, by name.
+# Name of the unique variance of z_c beyond all of them.
 BEYOND = "beyond"
-# Series of spaces by the letter before their percent.
+# Series of spaces, by the letter before their percentage.
 SERIES = {"n": "noise", "s": "step"}
 
 
 class Space(NamedTuple):
-    """Where along the reverse process the numbers of a feature space are taken.
+    """Where along the reverse process a feature space is taken.
 
     Parameters
     ----------
     strength : float
-        Noise level, as the share of the chain that is run.
+        Noise level, as the fraction of the chain that is run.
     step : int
-        Number of steps done when a latent is taken; activations are those of the last of them.
+        Number of steps after which a latent is taken; activations are those of the last of these
+        steps.
     source : str
         ``x_t`` (the latent), ``x0`` (the predicted clean latent) or the path of a U-Net module.
     """
@@ -39,7 +40,7 @@ class Space(NamedTuple):
 
 
 def split_control(space):
-    """Divide the name of a feature space into that of z_c and of its control.
+    """Split the name of a feature space into that of z_c and that of its control.
 
     Parameters
     ----------
@@ -49,7 +50,7 @@ def split_control(space):
     Returns
     -------
     space, control : str
-        The second, one of `CONTROLS` and `PARTS`, is empty where the space is none.
+        The second, one of `CONTROLS` and `PARTS`, is empty if the space is not a control.
     """
     for control in CONTROLS + PARTS:
         if space.endswith(f"-{control}"):
@@ -58,25 +59,25 @@ def split_control(space):
 
 
 def plan_spaces(steps, noise_levels, strength, step_shares, latent, blocks):
-    """Name the feature spaces that one pass an image and noise level yields.
+    """Name the feature spaces that one pass per image and noise level yields.
 
-    The paper draws noise levels from low to high and early, middle and late steps without saying
-    which they are: all of them are settings here.
+    The paper shows noise levels from low to high, and early, middle and late steps, without
+    specifying them; here all of them are settings.
 
     Parameters
     ----------
     steps : int
         Steps of the whole chain.
     noise_levels : list of float
-        Noise levels of which the latent at the end is kept.
+        Noise levels whose final latent is kept.
     strength : float
-        The noise level of which steps are kept.
+        The noise level whose steps are kept.
     step_shares : list of float
-        Shares of that level's steps after which its latent is kept.
+        Fractions of that level's steps after which its latent is kept.
     latent : {"x_t", "x0"}
-        Keep the latent itself at these steps, or the clean one that the U-Net predicts there.
+        Keep the latent itself at these steps, or the clean latent that the U-Net predicts there.
     blocks : dict of str to str
-        Name and module path in the U-Net of every block whose activations are kept.
+        Name and U-Net module path of every block whose activations are kept.
 
     Returns
     -------
@@ -87,7 +88,8 @@ def plan_spaces(steps, noise_levels, strength, step_shares, latent, blocks):
     Raises
     ------
     InputError
-        Shares outside (0, 1], of no whole percent, or that are the same number of steps.
+        Fractions are outside (0, 1], are not whole percentages, or result in the same number of
+        steps.
     """
     if latent not in LATENTS:
         expected, remedy = "one of " + ", ".join(LATENTS), "Correct it"
@@ -107,7 +109,7 @@ def plan_spaces(steps, noise_levels, strength, step_shares, latent, blocks):
 
 
 def _percents(where, steps, shares):
-    """Shares as whole percents; no two of them may be the same number of steps."""
+    """Fractions as whole percentages; no two may result in the same number of steps."""
     for share in shares:
         if not (0 < share <= 1 and abs(100 * share - round(100 * share)) < 1e-6):
             expected, remedy = "whole percents above 0 and at most 1", "Correct it"
@@ -120,7 +122,7 @@ def _percents(where, steps, shares):
 
 
 def parse_space(space):
-    """Read what a feature space of a series is.
+    """Parse the name of a feature space in a series.
 
     Parameters
     ----------
@@ -135,12 +137,12 @@ def parse_space(space):
     kind : {"n", "s"}
     share : float
     variant : str
-        Such as shared; empty where there is none.
+        Such as shared; empty if there is none.
 
     Raises
     ------
     InputError
-        Another name.
+        The name has another form.
     """
     found = re.fullmatch(r"([^-+]+)-([ns])(\d{3})(?:-(.+))?", space)
     if not found:
@@ -166,7 +168,7 @@ def parse_pair(pair):
     Raises
     ------
     InputError
-        Another name.
+        The name has another form.
     """
     a, plus, b = pair.partition("+")
     if not plus:

@@ -1,4 +1,5 @@
-"""Latents, and U-Net activations, along the reverse process from z noised and denoised with c."""
+"""Latents and U-Net activations along the reverse process, from z noised and then denoised with
+c."""
 
 import logging
 import shutil
@@ -40,14 +41,15 @@ class Trajectories(NamedTuple):
     Parameters
     ----------
     noise_levels, step_shares, latent, blocks
-        As `nsdldm.features.spaces.plan_spaces`. A block is any module that the U-Net runs once a
-        pass; of several outputs the first, the hidden states, is taken, and of a guided pass the
-        half that sees c. Activations at a step are those of the pass that the step is made from.
+        As `nsdldm.features.spaces.plan_spaces`. A block is any module that the U-Net runs once per
+        pass. If it has several outputs, the first (the hidden states) is taken, and from a guided
+        pass the half that sees c. Activations at a step are those of the pass that computes the
+        step.
     reduction : {"exact", "projection", "pooling"}
-        Whether activations are kept whole, as float16, or brought down to a `width`, as
+        Whether activations are kept in full, as float16, or reduced to a `width`, as
         `nsdldm.features.activations.plan_reduction` does.
     width : int
-        Most numbers kept of a block and step by projection or pooling.
+        Maximum width per block and step after projection or pooling.
     """
 
     noise_levels: list[float]
@@ -84,7 +86,7 @@ def denoise_latents(
     Raises
     ------
     InputError
-        The model or a setting cannot be used, or z or c do not belong to the model or images.
+        The model or a setting cannot be used, or z or c do not match the model or the images.
     """
     check_choice("noise", denoising.noise, NOISES)
     nsd_ids = load_table(images)["nsd_id"].to_numpy()
@@ -134,22 +136,22 @@ def collect_trajectories(
         As `denoise_latents`.
     trajectories : Trajectories
     text : {"own", "empty", "other-caption"}
-        What an image is denoised with: its captions, the empty text, or the captions of another
+        What an image is denoised with: its own captions, the empty text, or the captions of another
         image of its split, chosen by `nsdldm.features.captions.lend_captions` with the seed.
     chunk, n_chunks : int
-        0-based number of the part, and number of contiguous parts of the images.
+        Index of the part, from 0, and number of contiguous parts of the images.
     outputs
         ``.npy`` for each space to keep, named as by `nsdldm.features.spaces.plan_spaces`: its first
         axis is the chunk's images, the rest a latent's shape or the numbers of a block. float32,
-        but whole activations float16: they are many. Noise levels of which nothing is asked are not
-        run.
+        except that full activations are float16 because of their size. Noise levels that no output
+        needs are not run.
 
     Raises
     ------
     InputError
-        A space, module path, model or setting that cannot be used; z or c that do not belong to
-        the model or images, or are not finite; too little memory for one image, or too little space
-        for the outputs; whole activations beyond the range of float16.
+        A space, module path, model or setting cannot be used; z or c do not match the model or the
+        images, or are not finite; there is too little memory for one image or too little disk space
+        for the outputs; or full activations exceed the range of float16.
     """
     check_choice("noise", denoising.noise, NOISES)
     check_choice("text", text, TEXTS)
@@ -176,7 +178,7 @@ def collect_trajectories(
 
 
 def _write(batches, n, outputs, kinds):
-    """Write spaces batch by batch; files are mapped anew, since pages of open maps pile up."""
+    """Write spaces batch by batch; files are remapped, since pages of open maps pile up."""
     with ExitStack() as stack:
         files = {name: stack.enter_context(replacing(path)) for name, path in outputs.items()}
         for name, file in files.items():
@@ -189,7 +191,7 @@ def _write(batches, n, outputs, kinds):
 
 
 def _find_spaces(names, denoising, trajectories):
-    """The spaces asked for; stops at one that the settings do not make."""
+    """The spaces to make; all must follow from the settings."""
     plan = plan_spaces(
         denoising.num_inference_steps,
         trajectories.noise_levels,
@@ -206,7 +208,7 @@ def _find_spaces(names, denoising, trajectories):
 
 
 def _choose_rows(images, chunk, n_chunks, text, seed):
-    """Numbers of all images of a table, the row whose c each gets, and the rows of a chunk."""
+    """Ids of all images of a table, the row whose c each gets, and the rows of a chunk."""
     table = load_table(images)
     nsd_ids = table["nsd_id"].to_numpy(np.int64)
     if n_chunks > len(nsd_ids):
@@ -219,13 +221,13 @@ def _choose_rows(images, chunk, n_chunks, text, seed):
 
 
 def _check_features(z, c, n, denoiser):
-    """Stop unless z and c belong to the images and the model; returns the shape of a latent."""
+    """Check that z and c match the images and the model; returns the shape of a latent."""
     open_feature(c, (n, *denoiser.empty.shape[1:]))
     return open_feature(z, (n, denoiser.unet.config.in_channels, None, None)).shape[1:]
 
 
 def _kind_of(space, latent_shape, reductions, reduction):
-    """Shape of one image's numbers in a space, and the type that they are kept in."""
+    """Shape of one image's features in a space, and the dtype that they are kept in."""
     if space.source in LATENTS:
         return latent_shape, np.dtype(np.float32)
     dtype = np.float16 if reduction == "exact" else np.float32
@@ -233,7 +235,7 @@ def _kind_of(space, latent_shape, reductions, reduction):
 
 
 def _plan_disk(n_images, part, sizes, folder):
-    """Say what will be written, before anything is, and stop where there is no space for it."""
+    """Log what will be written before anything is, and stop if there is no disk space for it."""
     for name, size in sizes.items():
         logger.info("%s: %.3f GB", name, size / 1e9)
     total = sum(sizes.values())
@@ -252,7 +254,7 @@ def _plan_disk(n_images, part, sizes, folder):
 
 
 def check_finite(path, nsd_ids, rows):
-    """Stop at rows of a feature, whose images are `nsd_ids`, that are not finite."""
+    """Check that rows of a feature, whose images are `nsd_ids`, are finite."""
     for block in row_blocks(len(rows)):
         values = read_rows(path, rows[block])
         finite = np.isfinite(values).reshape(len(values), -1).all(1)
@@ -264,9 +266,9 @@ def check_finite(path, nsd_ids, rows):
 
 
 def _batch_maker(denoiser, denoising, text, spaces, reductions, nsd_ids, rows):
-    """The function that takes a slice of a chunk's images and returns an array per space.
+    """Make the function that takes a slice of a chunk's images and returns an array per space.
 
-    `nsd_ids` are the numbers of these images, and `rows` theirs in the files of z and c.
+    `nsd_ids` are the ids of these images, and `rows` their rows in the files of z and c.
     """
     owners = nsd_ids if denoising.noise == "per-image" else np.zeros_like(nsd_ids)
     levels = {}
@@ -275,7 +277,7 @@ def _batch_maker(denoiser, denoising, text, spaces, reductions, nsd_ids, rows):
         sources.setdefault(space.step, set()).add(space.source)
     device, scale = denoiser.unet.device, denoising.guidance_scale
     if text == "empty":
-        # Guidance away from the empty text by the empty text changes nothing.
+        # Guiding the empty text away from the empty text changes nothing.
         scale = 1
 
     def make(batch):
@@ -297,7 +299,7 @@ def _batch_maker(denoiser, denoising, text, spaces, reductions, nsd_ids, rows):
 
 
 def _run(make, n, batch_size, device, kinds):
-    """Yield batches and their values; stops at values that cannot be kept."""
+    """Yield batches and their values; refuses values that cannot be kept."""
     batches = run_batched(make, n, batch_size, device)
     for batch, values in progress(batches, -(-n // batch_size), "batches of trajectories"):
         for name, array in values.items():

@@ -1,11 +1,11 @@
-"""How each network that compares pictures is shown them, and which metrics come of it.
+"""How each network that compares pictures is shown them, and which metrics result.
 
-Standard library only, since the Snakefile looks up here what a configuration names.
+Standard library only, since the Snakefile looks up the names in a configuration here.
 """
 
 from typing import NamedTuple
 
-# Of PIL.Image.Resampling, as numbers: importing PIL takes time.
+# Values of PIL.Image.Resampling; importing PIL takes time.
 BILINEAR, BICUBIC = 2, 3
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CLIP = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -13,25 +13,25 @@ SIGNED = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 
 
 class View(NamedTuple):
-    """One way in which a network is shown pictures, and what is scored of what it makes of them.
+    """One way in which a network is shown pictures, and which of its features are scored.
 
     Parameters
     ----------
     pixels : int or None
-        Side of the square that pictures are resized to; None for the side the model names.
+        Side of the square that pictures are resized to; None for the model's own.
     resample : int
-        Of PIL.Image.Resampling.
+        Value of PIL.Image.Resampling.
     colours : tuple of two tuples
         Mean and standard deviation of each channel, of values from 0 to 1.
     layers : dict of str to str
-        Name of each feature to that of the module whose output it is.
+        For each feature, the name of the module whose output it is.
     psm : tuple of str
         Features scored as psm, 2way and 2way-reconstruction.
     community : dict of str to tuple
-        Metric to feature and "2way" or "distance".
+        For each metric, the feature and "2way" or "distance".
     pairs : dict of str to tuple
-        What is scored of each picture with its own seen one alone: nway, category, background or
-        clipscore to feature and the first and last + 1 of its values, such as classes.
+        Scores of each reconstruction with its own original only: for nway, category, background or
+        clipscore, the feature and the first and last + 1 of its values, such as classes.
     """
 
     pixels: int | None
@@ -44,21 +44,21 @@ class View(NamedTuple):
 
 
 def _community(pixels, metrics, colours=IMAGENET):
-    """A view scored the community's way, from metrics with module and score."""
+    """A view scored as is common in the field, from metrics with module and score."""
     layers = {metric: module for metric, (module, _) in metrics.items()}
     scores = {metric: (metric, score) for metric, (_, score) in metrics.items()}
     return View(pixels, BILINEAR, colours, layers, community=scores)
 
 
 def _psm(pixels, resample, colours, layers, **pairs):
-    """A view whose features are all scored as the published code does."""
+    """A view whose features are all scored as in the published code."""
     return View(pixels, resample, colours, layers, psm=tuple(layers), **pairs)
 
 
 CLIP_SCORE = {"clipscore": ("image_embeds", None, None)}
-# Things and places of the demo's scenes, which its judge tells apart.
+# Objects and places in the demo's scenes, which its judge distinguishes.
 N_CATEGORIES, N_BACKGROUNDS = 12, 7
-# The published code (img2feat_decoded.py) gives AlexNet Inception's 299 pixels. Brain-Diffuser
+# The published code (img2feat_decoded.py) gives AlexNet 299 pixels, like Inception. Brain-Diffuser
 # (eval_extract_features.py) gives all networks 224; MindEye gives EfficientNet 255.
 VIEWS = {
     "demo-clip": [
@@ -148,7 +148,7 @@ def name_metrics(name, view, n_ways):
 
 
 def name_ways(kind, n_ways):
-    """Kinds of a score of pairs and their numbers of classes, which only n-way accuracy has.
+    """Names of a score of pairs, with the numbers of classes that n-way accuracy has.
 
     Parameters
     ----------
@@ -158,7 +158,7 @@ def name_ways(kind, n_ways):
     Returns
     -------
     dict of str to int or None
-        ``nway`` is that of the first number, ``nway-50`` that of 50.
+        ``nway`` uses the first number, ``nway-50`` uses 50.
     """
     if kind != "nway" or not n_ways:
         return {kind: None}

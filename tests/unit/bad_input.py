@@ -839,7 +839,7 @@ MODEL_CASES = {
         "text_encoder",
         partial(set_config, "config.json", {"num_hidden_layers": 0}),
     ),
-    "a text tower larger than its weights": (
+    "a text encoder larger than its weights": (
         "text_encoder",
         partial(set_config, "config.json", {"intermediate_size": 10**9}),
     ),
@@ -878,7 +878,7 @@ MODEL_CASES = {
     ),
     "a U-Net for inpainting": ("unet", partial(set_config, "config.json", {"in_channels": 9})),
     "a U-Net for depth": ("unet", partial(set_config, "config.json", {"in_channels": 5})),
-    "a U-Net for another text tower": (
+    "a U-Net for another text encoder": (
         "unet",
         partial(set_config, "config.json", {"cross_attention_dim": 1024}),
     ),
@@ -886,7 +886,7 @@ MODEL_CASES = {
         "unet",
         partial(set_config, "config.json", {"in_channels": 16, "out_channels": 16}),
     ),
-    "a text tower that is not CLIP's": (
+    "a text encoder that is not CLIP's": (
         "text_encoder",
         partial(set_config, "config.json", {"model_type": "t5"}),
     ),
@@ -951,7 +951,7 @@ def _(folder):
     return check_model(model)
 
 
-@case(MODEL, "a second text tower")
+@case(MODEL, "a second text encoder")
 def _(folder):
     model = shutil.copytree(whole_model(), folder / "model")
     shutil.copytree(model / "text_encoder", model / "text_encoder_2")

@@ -30,7 +30,7 @@ def save_model(
 ):
     """Random weights in the real classes; the words are those of the model that ships.
 
-    `width` is the text tower's, `scheduler`, `vae` and `unet` are settings of theirs that differ.
+    `width` is the text encoder's, `scheduler`, `vae` and `unet` are settings of theirs that differ.
     """
     torch.manual_seed(0)
     shutil.copytree(DEMO_MODEL / "tokenizer", folder / "tokenizer")

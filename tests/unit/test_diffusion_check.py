@@ -95,7 +95,7 @@ OTHERS = {
     "Stable Diffusion XL": (
         "unet",
         {"addition_embed_type": "text_time", "cross_attention_dim": 2048},
-        "one text tower alone, found addition_embed_type 'text_time'",
+        "one text encoder alone, found addition_embed_type 'text_time'",
     ),
     "classes": ("unet", {"num_class_embeds": 1000}, "num_class_embeds 1000"),
     "unCLIP": ("unet", {"class_embed_type": "projection"}, "class_embed_type 'projection'"),
@@ -107,7 +107,7 @@ OTHERS = {
     "another U-Net": ("unet", {"_class_name": "UNet2DModel"}, "found 'UNet2DModel'"),
     "another text": ("unet", {"cross_attention_dim": 1024}, "cross_attention_dim 8, the hidden"),
     "two widths": ("unet", {"cross_attention_dim": [8, 16]}, "found [8, 16]"),
-    "T5": ("text_encoder", {"model_type": "t5"}, "text tower of CLIP"),
+    "T5": ("text_encoder", {"model_type": "t5"}, "text encoder of CLIP"),
     "16 channels": (
         "unet",
         {"in_channels": 16, "out_channels": 16},
@@ -147,7 +147,7 @@ def test_a_scheduler_that_cannot_be_used_is_said_before_and_on_loading(model):
 
 def test_a_second_text_tower_and_a_transformer(model):
     shutil.copytree(model / "text_encoder", model / "text_encoder_2")
-    find_one(check_model(model), "/text_encoder_2", "expected one text tower")
+    find_one(check_model(model), "/text_encoder_2", "expected one text encoder")
     (model / "unet").rename(model / "transformer")
     find_one(check_model(model), "/model", "found a transformer, as Stable Diffusion 3")
 
@@ -211,7 +211,7 @@ def test_a_single_file_comes_with_the_command(tmp_path, name, inside):
             load(file.parent if inside else file, None, *CPU)
 
 
-# What is supported, end to end: a text tower of another width, latents of 16 channels that are
+# What is supported, end to end: a text encoder of another width, latents of 16 channels that are
 # shifted and come without layers around them, as Stable Diffusion 3's, and quantised ones.
 NO_LAYERS = {"use_quant_conv": False, "use_post_quant_conv": False}
 SUPPORTED = {

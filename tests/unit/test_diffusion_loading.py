@@ -203,7 +203,7 @@ def test_hub_model_is_pinned_and_its_absence_explained(monkeypatch):
 
 
 def test_files_in_the_form_of_stable_diffusion_1_load_the_same(copied):
-    """Words and merges as two files, tensors of the text tower under one more name."""
+    """Words and merges as two files, tensors of the text encoder under one more name."""
     saved = json.loads((DEMO_MODEL / "tokenizer/tokenizer.json").read_text())["model"]
     (copied / "tokenizer/tokenizer.json").unlink()
     (copied / "tokenizer/vocab.json").write_text(json.dumps(saved["vocab"]))

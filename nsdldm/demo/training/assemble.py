@@ -78,7 +78,7 @@ def _load_as_float32(path):
 
 
 def take_text_tower(clip: CLIPModel) -> CLIPTextModel:
-    """Take the text tower out of a CLIP model.
+    """Take the text encoder out of a CLIP model.
 
     Parameters
     ----------
