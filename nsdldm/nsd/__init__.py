@@ -1,4 +1,4 @@
-"""Read the Natural Scenes Dataset straight from the files and conventions of its release."""
+"""Read the Natural Scenes Dataset directly from the files of its release."""
 
 from pkgutil import iter_modules
 

@@ -1,8 +1,9 @@
-"""Read single-trial responses (betas) and cut regions out of them.
+"""Read single-trial responses (betas) and extract regions from them.
 
-The release stores a session of a volume space as int16, percent signal change times 300, zero in
-all trials where a voxel has no data. In HDF5 the axes are (trial, z, y, x) with all trials of one
-voxel in one chunk, so a single trial touches every chunk of the file; NIfTI has (x, y, z, trial).
+The release stores a session in a volume space as int16, percent signal change times 300, with zero
+in all trials if a voxel has no data. In HDF5 the axes are (trial, z, y, x), with all trials of one
+voxel in one chunk, so reading a single trial touches every chunk of the file; NIfTI has (x, y, z,
+trial).
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ DATASET = "betas"
 UNITS_PER_PERCENT = 300
 INT16 = np.iinfo(np.int16)
 THREADS = 2
-# Small enough that a block and its conversion stay in the processor's cache.
+# Small enough for a block and its conversion to stay in the CPU cache.
 VOXELS_AT_ONCE = 1024
 
 
@@ -51,8 +52,8 @@ def read_session(
 ) -> tuple[np.ndarray, int]:
     """Read the betas of one session inside a mask.
 
-    Besides the result, the same values are held as stored, half as large, and one plane or trial
-    of the volume where the file is not laid out as the release's HDF5.
+    Besides the result, memory holds the same values as stored (half the size) and, unless the file
+    is laid out like the release's HDF5, one plane or trial of the volume.
 
     Parameters
     ----------
@@ -60,7 +61,7 @@ def read_session(
         ``betas_sessionYY.hdf5`` or ``betas_sessionYY.nii.gz``.
     mask : bool array of shape (X, Y, Z)
     grid : nsdldm.nsd.grids.Grid, optional
-        Of the mask, to be compared with what the file says of its own.
+        The grid of the mask, to be compared with that of the file.
 
     Returns
     -------
@@ -68,12 +69,13 @@ def read_session(
         Percent signal change, trials in order, voxels in C-order of the mask; NaN in all trials
         of a voxel without data.
     n_saturated : int
-        Values at a limit of int16 (-109.23 or 109.22 percent), which the true ones may exceed.
+        Number of values at a limit of int16 (-109.23 or 109.22 percent), which the true values may
+        exceed.
 
     Raises
     ------
     InputError
-        The file is missing, cut short, on another grid than the mask, or of another dtype.
+        The file is missing, truncated, on a different grid from the mask, or of another dtype.
     """
     read = _read_hdf5 if str(path).endswith(".hdf5") else _read_nifti
     stored = np.empty((np.count_nonzero(mask), TRIALS_PER_SESSION), "<i2")
@@ -97,7 +99,7 @@ def _convert_block(stored, values, start):
 def check_betas(
     path: Path | str, shape: tuple[int, ...], dtype: np.dtype, mask_shape: tuple[int, ...]
 ) -> None:
-    """Compare the shape and dtype of a session's betas with what the release has.
+    """Compare the shape and dtype of a session's betas with the release's.
 
     Parameters
     ----------
@@ -126,7 +128,7 @@ def open_hdf5(path: Path | str, storage: dict | None = None) -> Iterator[h5py.Da
     Parameters
     ----------
     path : str or Path
-        A file or the address of an object, of which only what is read is transferred.
+        A file or the address of an object; only what is read is transferred.
     storage : dict, optional
         How to read a bucket, as `nsdldm.nsd.remote.connect` takes it.
 
@@ -138,7 +140,7 @@ def open_hdf5(path: Path | str, storage: dict | None = None) -> Iterator[h5py.Da
     Raises
     ------
     InputError
-        The file is missing, cut short, or has no betas.
+        The file is missing or truncated, or has no betas.
     """
     with open_dataset(path, DATASET, storage) as dataset:
         with reading(path, f"an HDF5 file with the dataset {DATASET}"):
@@ -147,8 +149,8 @@ def open_hdf5(path: Path | str, storage: dict | None = None) -> Iterator[h5py.Da
 
 
 def _require_values(dataset):
-    """Stop at an array whose values are not in the file: HDF5 would give zeros."""
-    # Asked only of small files, since HDF5 looks up every chunk to answer.
+    """Refuse an array whose values are not in the file; HDF5 would return zeros."""
+    # Only checked for small files, since HDF5 looks up every chunk for it.
     if dataset.file.id.get_filesize() < dataset.nbytes and dataset.id.get_storage_size() == 0:
         raise Damaged(f"{DATASET} of shape {dataset.shape} without any values in the file")
 
@@ -162,19 +164,19 @@ def open_nifti(
     Parameters
     ----------
     path : str or Path
-        A file or the address of an object, of which only the header is to be read.
+        A file or the address of an object; only the header is read.
     storage : dict, optional
         How to read a bucket, as `nsdldm.nsd.remote.connect` takes it.
 
     Yields
     ------
     nibabel.Nifti1Image or Nifti2Image
-        (X, Y, Z, trials); its file stays open, so that trials are decompressed once and in order.
+        (X, Y, Z, trials); the file stays open, so trials are decompressed once and in order.
 
     Raises
     ------
     InputError
-        The file is missing, not NIfTI, or scales its values, which the release never does.
+        The file is missing, is not NIfTI, or scales its values, which the release never does.
     """
     with ExitStack() as stack:
         with reading(path, "a NIfTI file", small=True):
@@ -216,14 +218,14 @@ def _has_plain_chunks(dataset):
 
 
 def _number_voxels(mask):
-    """Position of each voxel of a mask in C-order; what is outside has a number without meaning."""
+    """Position of each voxel of a mask in C-order; voxels outside have a meaningless number."""
     return np.cumsum(mask.ravel()).reshape(mask.shape) - 1
 
 
 def _read_chunks(dataset, mask, stored):
-    """Read the voxels' chunks whole, since HDF5 would copy them trial by trial.
+    """Read the voxels' chunks as a whole, since HDF5 would copy them trial by trial.
 
-    Returns False at a chunk that was never written; looking for one first would take longer.
+    Returns False at a chunk that was never written; checking for one beforehand would take longer.
     """
     content = stored.view(np.uint8)
     # Both in the order on disk.
@@ -269,9 +271,9 @@ def extract_betas(
 ) -> None:
     """Write the betas of each region over sessions, reading each session once.
 
-    Memory holds two sessions of the union of the masks, whatever the number of sessions: one is
-    written while the next is read. Of sessions in a bucket one at a time lies on disk. A run that
-    was interrupted goes on after the last complete session.
+    Whatever the number of sessions, memory holds two of them (the union of the masks): one is
+    written while the next is read. Sessions in a bucket are on disk one at a time. An interrupted
+    run continues after the last complete session.
 
     Parameters
     ----------
@@ -284,7 +286,7 @@ def extract_betas(
         change, voxels in C-order of the mask, NaN for a voxel without data in a session. Not
         z-scored.
     partial : str or Path
-        Folder for work in progress, removed at the end. Work from other sessions or masks is
+        Folder for work in progress, removed at the end. Work on other sessions or masks is
         discarded.
     storage : dict, optional
         How to read a bucket, as `nsdldm.nsd.remote.connect` takes it.
@@ -292,7 +294,7 @@ def extract_betas(
     Raises
     ------
     InputError
-        As `read_session`, the masks are on different grids, or an object cannot be fetched.
+        As `read_session`; or masks are on different grids, or an object cannot be fetched.
     """
     loaded, grid = load_masks({name: masks[name] for name in outputs})
     union = np.logical_or.reduce(list(loaded.values()))
@@ -331,7 +333,7 @@ def _write_session(folder, key, files, members, index, values):
     """Write a session's rows of every matrix, and note that it is complete."""
     rows = slice(index * TRIALS_PER_SESSION, (index + 1) * TRIALS_PER_SESSION)
     for name, voxels in members.items():
-        # Opened each time, since pages would pile up if it stayed open.
+        # Reopened each time: pages of an open map would pile up.
         array = np.load(files[name], mmap_mode="r+", allow_pickle=False)
         np.take(values, voxels, axis=1, out=array[rows], mode="clip")
         array.flush()
@@ -354,7 +356,7 @@ def read_surface_betas(path: Path | str) -> np.ndarray:
     Raises
     ------
     InputError
-        The file is missing, cut short or of another shape.
+        The file is missing, truncated or of another shape.
     """
     with reading(path, "an MGH file of betas"):
         image = nib.load(path)

@@ -16,16 +16,16 @@ def read_captions(paths: Sequence[Path | str], coco_ids: Iterable[int]) -> dict[
     Parameters
     ----------
     paths : sequence of str or Path
-        COCO's caption files (``captions_train2017.json``, ``captions_val2017.json``); image numbers
-        are unique over them. Each is parsed once.
+        COCO's caption files (``captions_train2017.json``, ``captions_val2017.json``); image ids are
+        unique across them. Each is parsed once.
     coco_ids : iterable of int
-        COCO numbers of the images wanted.
+        COCO ids of the images.
 
     Returns
     -------
     dict of int to list of str
-        Captions in file order, runs of white space reduced to one blank, for every number asked
-        for. Captions of nothing but white space are left out.
+        For every id, its captions in file order, with runs of white space reduced to one blank.
+        Captions that are only white space are left out.
 
     Raises
     ------
@@ -54,13 +54,13 @@ def read_captions(paths: Sequence[Path | str], coco_ids: Iterable[int]) -> dict[
 
 
 def _require_writable(image, text):
-    """Stop at half of a pair of surrogates, which JSON can hold and no text file."""
+    """Refuse an unpaired surrogate, which JSON can contain but a text file cannot."""
     if any("\ud800" <= letter <= "\udfff" for letter in text):
         raise Damaged(f"half a character in a caption of image {image}")
 
 
 def _list_annotations(content):
-    """Yield (COCO number, caption) of each annotation of a file's content."""
+    """Yield (COCO id, caption) for each annotation in a file."""
     annotations = content.get("annotations") if isinstance(content, dict) else None
     if not isinstance(annotations, list):
         raise Unexpected("no list named annotations")

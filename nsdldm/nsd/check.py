@@ -1,7 +1,7 @@
-"""Look inside a subject's files before anything is computed from them.
+"""Check the contents of a subject's files before anything is computed from them.
 
-The preflight looks at names; this opens every file, reads headers and small files whole, and
-compares what the files say about each other. Seconds for a subject with 40 sessions.
+The preflight looks only at names. This opens every file, reads headers and small files completely,
+and compares what the files say about each other. It takes seconds for a subject with 40 sessions.
 """
 
 import gzip
@@ -28,14 +28,15 @@ from nsdldm.support.files import save_table
 
 logger = logging.getLogger(__name__)
 
-# Least share of vertices that must lie in the volume, and of those in mid-cortex in its ribbon:
-# nearly all do. Where one is stored from back to front or upside down, two thirds at most.
+# Minimum fraction of vertices that must lie in the volume, and of those in mid-cortex that must lie
+# in its ribbon. Nearly all do; if a volume is stored back to front or upside down, at most two
+# thirds.
 IN_VOLUME, IN_RIBBON = 0.9, 0.7
 MORPHS = ("sulc", "curv", "thickness", "area")
 
 
 class ReleaseFiles(NamedTuple):
-    """What the release has of a subject, but for its regions.
+    """The release's files of a subject, except for its regions.
 
     Parameters
     ----------
@@ -45,13 +46,13 @@ class ReleaseFiles(NamedTuple):
     captions : list of path
         COCO's caption files.
     betas : list of path
-        The betas of each session. Like `stimuli` these may be addresses of objects, of which only
-        headers are read.
+        The betas of each session. Like `stimuli`, these may be addresses of objects; only headers
+        are read.
     transforms : dict of str to list of path
-        By hemisphere, the transforms to its cortical depths.
+        By hemisphere, the transforms to the cortical depths.
     surfaces : dict of str to dict of str to path
-        By hemisphere and name: ``flat`` is a patch, ``sulc`` and ``curv`` are values of vertices,
-        other names surfaces.
+        By hemisphere and name: ``flat`` is a patch, ``sulc`` and ``curv`` are values per vertex,
+        other names are surfaces.
     """
 
     responses: str | Path
@@ -77,7 +78,7 @@ def check_release(
     reorient: bool = False,
     storage: dict | None = None,
 ) -> None:
-    """Check a subject's files of the release; report all that is wrong, or write what was seen.
+    """Check a subject's files; report everything that is wrong, or write what was found.
 
     Parameters
     ----------
@@ -94,16 +95,16 @@ def check_release(
         Output, a table with columns path, what and value.
     ncsnr : str or Path, optional
     reorient : bool
-        Turn atlases and ncsnr whose axes run another way than the release's.
+        Reorient atlases and ncsnr whose axes differ from the release's.
     storage : dict, optional
         How to read a bucket, as `nsdldm.nsd.remote.connect` takes it.
 
     Raises
     ------
     InputError
-        With all findings: files missing or damaged, betas, atlases or ncsnr on different grids,
-        labels that the tables lack, trials that the betas or the design contradict, images without
-        picture or caption, surfaces whose vertices do not match.
+        With all findings: missing or damaged files; betas, atlases or ncsnr on different grids;
+        labels missing from the tables; trials that contradict the betas or the design; images
+        without picture or caption; surfaces whose vertices do not match.
     """
     rows, findings = [], []
     volume = _check_volumes(rows, findings, atlases, ncsnr, reorient)
@@ -123,7 +124,7 @@ def check_release(
 
 
 def _catch(findings, function, *arguments, **named):
-    """Call a function; put what it finds wrong with the input into `findings`, return None then."""
+    """Call a function; if it finds something wrong, add that to `findings` and return None."""
     try:
         return function(*arguments, **named)
     except InputError as error:
@@ -132,7 +133,7 @@ def _catch(findings, function, *arguments, **named):
 
 
 def _check_volumes(rows, findings, atlases, ncsnr, reorient):
-    """Grid and labels of the first atlas that can be read, or None; the others must agree."""
+    """Grid and labels of the first readable atlas, or None; the others must agree with it."""
     volumes = [_catch(findings, read_labels, path, reorient) for path in atlases.values()]
     volumes = list(filter(None, volumes))
     first = volumes[0] if volumes else None
@@ -145,7 +146,7 @@ def _check_volumes(rows, findings, atlases, ncsnr, reorient):
 
 
 def _check_betas(rows, findings, betas, sessions, grid, storage):
-    """Open each session; without a grid its own stands in."""
+    """Open each session; without a grid, that of the first session is used."""
     if len(betas) != len(sessions):
         remedy = "Give the betas of each session"
         found = f"{len(betas)} files"
@@ -160,7 +161,7 @@ def _check_betas(rows, findings, betas, sessions, grid, storage):
 
 
 def _inspect_hdf5(path, grid, storage):
-    """Shape (X, Y, Z, trials) of a session's HDF5 file; HDF5 itself refuses one cut short."""
+    """Shape (X, Y, Z, trials) of a session's HDF5 file; HDF5 itself refuses a truncated one."""
     with open_hdf5(path, storage) as dataset:
         shape = dataset.shape[::-1]
         check_betas(path, shape, dataset.dtype, grid.shape if grid else shape[:3])
@@ -170,7 +171,7 @@ def _inspect_hdf5(path, grid, storage):
 
 
 def _inspect_nifti(path, grid, storage):
-    """Shape of a session's NIfTI file; the length that gzip notes at its end must be right."""
+    """Shape of a session's NIfTI file; the length recorded at the end of the gzip must be right."""
     with open_nifti(path, storage) as image:
         shape, dtype, start = image.shape, image.get_data_dtype(), image.dataobj.offset
         own = find_grid(path, image)
@@ -186,13 +187,14 @@ def _inspect_nifti(path, grid, storage):
 
 
 def _count_bytes(path, stream, needed):
-    """Bytes that a file holds, unpacked; of one that seems right what is needed."""
+    """Decompressed size of a file; the required size if the file seems right."""
     if not str(path).endswith(".gz"):
         return stream.seek(0, 2)
     stream.seek(-4, 2)
     noted = int.from_bytes(stream.read(4), "little")
-    # The note is modulo 4 GiB and covers one member; only a wrong one needs the slow look, which
-    # would fetch all of an object: there a cut is found when the session is masked.
+    # The recorded length is modulo 4 GiB and covers one member. Only a wrong one needs the slow
+    # check, which would fetch a whole object: there, truncation is found when the session is
+    # masked.
     if noted == needed % 2**32 or is_remote(path):
         return needed
     stream.seek(0)
@@ -210,14 +212,14 @@ def _check_labels(rows, findings, tables, rois):
     rows += [(tables[atlas], "labels", len(labels)) for atlas, labels in known.items() if labels]
     for name, parts in rois.items():
         for atlas, label in _catch(findings, parse_roi, name, parts) or []:
-            # Of a table that cannot be read this is said already.
+            # An unreadable table has already been reported.
             if atlas not in tables or known[atlas] is not None:
                 labels = known.get(atlas), name, tables.get(atlas)
                 _catch(findings, find_labels, label, *labels)
 
 
 def _check_trials(rows, findings, subject, sessions, responses, design, stim_info):
-    """The images shown (coco_id by 0-based nsd_id), or None when the accounts are unusable."""
+    """The images shown (coco_id by 0-based nsd_id), or None if the sources are unusable."""
     table = _catch(findings, read_responses, responses)
     plan = _catch(findings, read_design, design, subject)
     info = _catch(findings, read_stim_info, stim_info, subject)
@@ -263,7 +265,7 @@ def _count_stimuli(path, storage):
 
 
 def _check_vertices(rows, findings, transforms, surfaces):
-    """All files of a hemisphere must have the same vertices; a patch has some of them."""
+    """All files of a hemisphere must have the same vertices; a patch has a subset of them."""
     counts = {}
     for path in transforms:
         counts[path] = _catch(findings, _count_transform, path)
@@ -300,10 +302,11 @@ def _count_transform(path):
 
 
 def _check_places(findings, transforms, labels, grid):
-    """Transforms have no header: vertices must lie in the volume, on their side, in the ribbon."""
+    """Transforms have no header: check that vertices lie in the volume, on their side, in the
+    ribbon."""
     sides, remedy = {}, "Use transforms and atlases of the same subject and space, as released"
     for hemi, paths in transforms.items():
-        # What cannot be read, or has another shape, is said already.
+        # Unreadable files and wrong shapes have already been reported.
         places = {path: _catch([], read_transform, path) for path in paths}
         places = {path: found for path, found in places.items() if found is not None}
         for path, coords in places.items():
@@ -321,7 +324,7 @@ def _check_places(findings, transforms, labels, grid):
 
 
 def _miss(coords, labels, middle):
-    """How the vertices of a depth miss a volume, or None; those in the middle, also its ribbon."""
+    """How the vertices of a depth miss a volume, or None; in mid-cortex, also the ribbon."""
     coords = coords[np.isfinite(coords).all(axis=1)]
     inside = ((coords >= -0.5) & (coords <= np.array(labels.shape) - 0.5)).all(axis=1)
     if len(coords) and inside.mean() < IN_VOLUME:
@@ -334,5 +337,5 @@ def _miss(coords, labels, middle):
 
 
 def _count_surface(name, path):
-    """Vertices of a surface or of its values, read whole to find a cut."""
+    """Vertices of a surface or of its values, read completely to find a truncated file."""
     return len(read_morph(path)) if name in MORPHS else len(read_surface(path)[0])

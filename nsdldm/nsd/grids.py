@@ -1,8 +1,8 @@
-"""Whether volumes lie on one grid, and how to turn one whose axes run another way.
+"""Check that volumes are on the same grid, and reorient volumes whose axes differ.
 
-The one place that compares grids: by shape, and where headers say them by the directions of the
-axes, the sizes of voxels and the origin. Equal shapes alone say nothing: a volume that is stored
-from right to left has the shape of one stored from left to right.
+This is the only module that compares grids: by shape and, if headers give them, by the directions
+of the axes, voxel sizes and origin. Equal shapes alone prove nothing: a volume stored from right to
+left has the same shape as one stored from left to right.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from nsdldm.support.files import load_image
 
 logger = logging.getLogger(__name__)
 
-# How far directions and sizes of voxels may differ, as a share of a voxel: far more than float32
-# rounds, and a tenth of a voxel over a brain.
+# Tolerance of directions and voxel sizes, as a fraction of a voxel: far more than float32 rounding,
+# and a tenth of a voxel across a brain.
 MOST_SKEW = 1e-3
-# Origins may differ by this share of a voxel.
+# Tolerance of origins, as a fraction of a voxel.
 MOST_SHIFT = 0.5
-# Axes of the release's volumes, and of its betas in HDF5, which have no header.
+# Axes of the release's volumes and of its HDF5 betas, which have no header.
 AXES = ("R", "A", "S")
 RESAMPLE = (
     "Resample it onto that grid, labels to the nearest voxel, as by "
@@ -34,7 +34,7 @@ RESAMPLE = (
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """Where a volume's voxels are.
+    """The position of a volume's voxels in space.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ class Grid:
     shape : tuple of int
         (X, Y, Z).
     affine : array of shape (4, 4), optional
-        From voxels, counted from 0, to millimetres; None if the header does not say it.
+        From voxel indices (from 0) to millimetres; None if the header does not give it.
     zooms : tuple of float
         Sides of a voxel in millimetres.
     """
@@ -63,7 +63,7 @@ class Grid:
 
 
 def find_grid(path: Path | str, image: nib.Nifti1Image | nib.Nifti2Image) -> Grid:
-    """Where the voxels of an image are.
+    """Find the position of an image's voxels.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ def compare_grids(grid: Grid, reference: Grid) -> Finding | None:
     Returns
     -------
     Finding or None
-        None if they agree, as far as both headers say.
+        None if they agree, as far as both headers tell.
     """
     misfit, shift = _find_misfit(grid, reference)
     if misfit is None:
@@ -118,7 +118,7 @@ def compare_grids(grid: Grid, reference: Grid) -> Finding | None:
 
 
 def _find_misfit(grid, reference):
-    """Whether axes, shape or origin differ, or None, and how far the origin is away."""
+    """Which of axes, shape or origin differs, or None, and the distance between origins."""
     shape = None if grid.shape == reference.shape else "shape"
     if grid.affine is None or reference.affine is None:
         return shape, None
@@ -131,7 +131,7 @@ def _find_misfit(grid, reference):
 
 
 def turn_grid(grid: Grid) -> Grid:
-    """A grid whose axes are put into the order and directions R, A, S; one without affine as it is.
+    """Reorient a grid so that its axes run R, A, S; without affine, return it unchanged.
 
     See `turn` for the data.
     """
@@ -144,7 +144,7 @@ def turn_grid(grid: Grid) -> Grid:
 
 
 def turn(data: np.ndarray, grid: Grid) -> tuple[np.ndarray, Grid]:
-    """Put a volume's axes into the order and directions R, A, S, without any resampling.
+    """Reorient a volume so that its axes run R, A, S, without any resampling.
 
     Parameters
     ----------
@@ -165,7 +165,7 @@ def turn(data: np.ndarray, grid: Grid) -> tuple[np.ndarray, Grid]:
 
 
 def check_axes(grid: Grid, betas: Path | str) -> None:
-    """Stop where a volume's axes run otherwise than those of betas in HDF5, which have no header.
+    """Refuse a volume whose axes differ from those of HDF5 betas, which have no header.
 
     Parameters
     ----------
@@ -184,7 +184,7 @@ def check_axes(grid: Grid, betas: Path | str) -> None:
 
 
 def load_masks(paths: dict[str, Path | str]) -> tuple[dict[str, np.ndarray], Grid]:
-    """Read masks that `nsdldm.support.files.save_volume` wrote, which must be on one grid.
+    """Read masks written by `nsdldm.support.files.save_volume`, which must be on the same grid.
 
     Parameters
     ----------
@@ -199,7 +199,7 @@ def load_masks(paths: dict[str, Path | str]) -> tuple[dict[str, np.ndarray], Gri
     Raises
     ------
     InputError
-        A file is missing or damaged, or on another grid than the first.
+        A file is missing, damaged, or on a different grid from the first.
     """
     images = {name: load_image(path) for name, path in paths.items()}
     grids = [find_grid(paths[name], image) for name, image in images.items()]

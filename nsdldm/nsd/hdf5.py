@@ -17,12 +17,12 @@ from nsdldm.support.files import open_hdf5
 def open_dataset(
     path: Path | str, name: str, storage: dict | None = None
 ) -> Iterator[h5py.Dataset]:
-    """Open the one array of a file.
+    """Open the only array of a file.
 
     Parameters
     ----------
     path : str or Path
-        A file or the address of an object, of which only what is read is transferred.
+        A file or the address of an object; only what is read is transferred.
     name : str
     storage : dict, optional
         How to read a bucket, as `nsdldm.nsd.remote.connect` takes it.
@@ -34,7 +34,7 @@ def open_dataset(
     Raises
     ------
     InputError
-        The file is missing, cut short, or has no such array.
+        The file is missing or truncated, or has no such array.
     """
     with ExitStack() as stack:
         with reading(path, f"an HDF5 file with the dataset {name}"):

@@ -1,4 +1,5 @@
-"""Names of an atlas' labels, and regions made of them. Standard library only, for the preflight."""
+"""Names of an atlas' labels, and regions made from them. Standard library only, for the
+preflight."""
 
 from __future__ import annotations
 
@@ -7,11 +8,11 @@ from pathlib import Path
 
 from nsdldm.support.errors import Finding, InputError, Unexpected, reading
 
-# Every voxel of an atlas' cortical ribbon, and every voxel that has a label.
+# Every voxel in an atlas' cortical ribbon, and every voxel with a label.
 RIBBON, ALL = "ribbon", "all"
-# Far more than any table has: a larger file is something else.
+# Far more than any table has; a larger file is something else.
 MOST_CHARACTERS = 1_000_000
-# A number, as int32 has them, and a name; further fields are colours.
+# An int32 and a name; further fields are colours.
 LINE = re.compile(r"\s*(-?[0-9]{1,9})\s+(\S+)(?:\s.*)?")
 MOST_LISTED = 40
 
@@ -22,18 +23,18 @@ def read_label_table(path: Path | str) -> dict[int, str]:
     Parameters
     ----------
     path : str or Path
-        Such as ``streams.mgz.ctab``: lines of a number and a name, separated and followed by any
+        Such as ``streams.mgz.ctab``: lines with a number and a name, separated and followed by
         white space; further fields (colours) are ignored, as are blank lines and comments.
 
     Returns
     -------
     dict of int to str
-        A name may belong to several numbers, as where left and right are numbered apart.
+        A name may have several numbers, for instance if left and right are numbered separately.
 
     Raises
     ------
     InputError
-        The file is missing, or a line is not a number and a name, or a number comes twice.
+        The file is missing, a line is not a number and a name, or a number occurs twice.
     """
     labels = {}
     with reading(path, "a label table, lines of a number and a name"):
@@ -54,7 +55,7 @@ def read_label_table(path: Path | str) -> dict[int, str]:
 
 
 def parse_roi(name: str, parts: list[str]) -> list[tuple[str, str]]:
-    """Take apart the definition of a region.
+    """Parse the definition of a region.
 
     Parameters
     ----------
@@ -85,7 +86,7 @@ def parse_roi(name: str, parts: list[str]) -> list[tuple[str, str]]:
 
 
 def is_named(label: str) -> bool:
-    """Whether a label is a name, which only a table can turn into numbers."""
+    """Whether a label is a name, which only a table can translate into numbers."""
     return label not in (RIBBON, ALL) and not label.isdecimal()
 
 
@@ -101,7 +102,7 @@ def find_labels(
     labels : dict of int to str or None
         As returned by `read_label_table`; None where there is no table.
     name : str
-        The region that asks for it.
+        The region that uses it.
     table : str or Path or None
         The file `labels` was read from.
 
@@ -113,7 +114,7 @@ def find_labels(
     Raises
     ------
     InputError
-        The table has no such label, or there is none to look up a name in.
+        The table has no such label, or there is no table to look up a name in.
     """
     if label in (RIBBON, ALL):
         return None

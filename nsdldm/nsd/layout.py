@@ -1,6 +1,6 @@
-"""Where the release keeps what: templates relative to its root, and its fixed numbers.
+"""Layout of the release: path templates relative to its root, and its constants.
 
-Every path of the release is written here and nowhere else. `{subject}` is subj01 to subj08,
+Every path of the release is defined here and nowhere else. `{subject}` is subj01 to subj08,
 `{session}` counts from 1, `{space}` is func1pt8mm or func1mm and `{version}` a set of betas.
 Standard library only, since the Snakefile imports it.
 """
@@ -33,8 +33,8 @@ ROI = FUNC + "/roi/{atlas}.nii.gz"
 HEMISPHERE_ROI = FUNC + "/roi/{hemi}.{atlas}.nii.gz"
 FREESURFER = "nsddata/freesurfer/{subject}"
 LABEL_TABLE = FREESURFER + "/label/{atlas}.mgz.ctab"
-# Where an atlas' names may be: of its own subject, of the average brain it was drawn on, or beside
-# the release's templates, for atlases drawn in the volume.
+# Where an atlas' names can be: with the subject, with the average brain on which it was drawn, or
+# with the release's templates, for atlases drawn in the volume.
 AVERAGE = "fsaverage"
 LABEL_TABLES = (
     LABEL_TABLE,
@@ -44,7 +44,7 @@ LABEL_TABLES = (
 SURFACE_LABELS = FREESURFER + "/label/{hemi}.{atlas}.mgz"
 SURFACE = FREESURFER + "/surf/{hemi}.{name}"
 FLAT_PATCH = FREESURFER + "/surf/{hemi}.full.flat.patch.3d"
-# What the figures need of a hemisphere.
+# The files of a hemisphere that figures need.
 DRAWN_SURFACES = (
     (SURFACE, "white"),
     (SURFACE, "pial"),
@@ -61,7 +61,7 @@ SURFACE_BETAS = (
     "nsddata_betas/ppdata/{subject}/fsaverage/{version}/{hemi}.betas_session{session:02d}.mgh"
 )
 
-# The transforms name the functional spaces without their unit.
+# Names of the functional spaces in the transforms, which lack the unit.
 TRANSFORM_SPACES = {"func1pt8mm": "func1pt8", "func1mm": "func1pt0"}
 LAYERS = ("layerB1", "layerB2", "layerB3")
 SUFFIXES = {"hdf5": "hdf5", "nifti": "nii.gz"}
@@ -80,7 +80,7 @@ def resolve_sessions(setting: str | int | list[int], available: int) -> list[int
     Returns
     -------
     list of int
-        Ascending, counting from 1; may go beyond `available`, which the preflight reports.
+        Ascending, from 1; may exceed `available`, which the preflight reports.
     """
     if setting == "all":
         return list(range(1, available + 1))

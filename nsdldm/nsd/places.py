@@ -1,4 +1,4 @@
-"""Where a release lies: a folder or a bucket. Standard library only, for the preflight."""
+"""Where a release is: a folder or a bucket. Standard library only, for the preflight."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Folder:
         return str(self.root / name)
 
     def exists(self) -> bool:
-        """Whether the release's folder is there at all."""
+        """Whether the release's folder exists."""
         return self.root.is_dir()
 
     def describe(self, name: str = "") -> str:
@@ -63,7 +63,7 @@ class Folder:
 
 
 class Bucket:
-    """A release in a bucket, of which each folder is listed once and one object of it looked at.
+    """A release in a bucket; each folder is listed once, and one of its objects looked at.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ class Bucket:
     def __init__(self, root, storage):
         self.root = str(root).rstrip("/")
         self.storage = storage
-        # No local ones; jobs' copies are of the time they are made.
+        # No local files; jobs make their copies later.
         self.files = []
         self._folders, self._readable = {}, set()
 
@@ -93,7 +93,8 @@ class Bucket:
         folder, _, base = name.rpartition("/")
         size = self._sizes(folder).get(base)
         if size is not None and folder not in self._readable:
-            # Objects that may be listed need not be readable; rights are given by folder at least.
+            # Objects that can be listed need not be readable; permissions apply to whole folders at
+            # least.
             find_version(self.where(name), self.storage)
             self._readable.add(folder)
         return size
@@ -129,7 +130,7 @@ class Bucket:
 
 
 def find_place(root: Path | str, storage: dict) -> Folder | Bucket:
-    """Choose how to look at a release by its root.
+    """Choose how to access a release from its root.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """Read the release from a bucket: list folders, look into objects, fetch one at a time.
 
-boto3 is imported where it is needed: the Snakefile imports this module, and only runs that read a
-bucket should pay for it.
+boto3 is imported where it is needed: the Snakefile imports this module, and only runs that read
+from a bucket should pay for it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 SCHEME = "s3://"
 TIMEOUT = 30
 ATTEMPTS = 5
-# Longest range asked for at once: the release's pictures have 541,875 bytes.
+# Longest range requested at once: the release's pictures have 541,875 bytes.
 RANGE = 2**20
 DENIED = {"AccessDenied", "403", "SignatureDoesNotMatch", "InvalidAccessKeyId", "ExpiredToken"}
 ABSENT = {"NoSuchBucket": "a bucket", "NoSuchKey": "an object", "404": "an object"}
@@ -67,7 +67,7 @@ def _connect(endpoint, signed):
         connect_timeout=TIMEOUT,
         read_timeout=TIMEOUT,
     )
-    # A region is needed to compose addresses and is looked up where the bucket is elsewhere.
+    # A region is needed to compose addresses; if the bucket is elsewhere, it is looked up.
     session = boto3.Session()
     region = session.region_name or "us-east-1"
     return session.client("s3", endpoint_url=endpoint, region_name=region, config=config)
@@ -75,7 +75,7 @@ def _connect(endpoint, signed):
 
 @contextmanager
 def reaching(address: str, storage: dict) -> Iterator[None]:
-    """Report whatever keeps an object from being read as an `InputError` about it.
+    """Report whatever prevents reading an object as an `InputError` about it.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def reaching(address: str, storage: dict) -> Iterator[None]:
         remedy = "Set up credentials as for the aws command, or set `storage`.signed to false"
         raise InputError(Finding(address, "signed access", "no credentials", remedy)) from error
     except (botocore.exceptions.ClientError, OSError) as error:
-        # smart_open wraps what it gets.
+        # smart_open wraps the original error.
         answer = getattr(getattr(error, "backend_error", error), "response", None)
         describe = _refused if answer else _broken
         raise InputError(
@@ -104,7 +104,7 @@ def reaching(address: str, storage: dict) -> Iterator[None]:
 
 
 def _refused(address, storage, error):
-    """Describe what a service answered instead of an object."""
+    """Describe the answer of a service that did not return an object."""
     code = error.get("Code", "")
     if code in ABSENT:
         remedy = "Correct `root`, or `storage`.endpoint if the bucket is not Amazon's"
@@ -121,7 +121,7 @@ def _refused(address, storage, error):
 
 
 def _broken(address, storage, error):
-    """Describe a connection that could not be made or broke."""
+    """Describe a connection that failed or broke."""
     where = storage["endpoint"] or "Amazon S3"
     reason = str(error).partition("\n")[0] or type(error).__name__
     remedy = "Run the same command again once it can be reached; what is done is kept"
@@ -129,7 +129,7 @@ def _broken(address, storage, error):
 
 
 def list_folder(address: str, storage: dict) -> dict[str, int]:
-    """List what lies directly in a folder of a bucket.
+    """List the objects directly in a folder of a bucket.
 
     Parameters
     ----------
@@ -141,7 +141,7 @@ def list_folder(address: str, storage: dict) -> dict[str, int]:
     Returns
     -------
     dict of str to int
-        Bytes of each object by its name in the folder.
+        Size in bytes of each object, by its name in the folder.
 
     Raises
     ------
@@ -158,7 +158,7 @@ def list_folder(address: str, storage: dict) -> dict[str, int]:
 
 
 def has_objects(address: str, storage: dict) -> bool:
-    """Whether anything lies under a folder of a bucket; see `list_folder`."""
+    """Whether there is anything in a folder of a bucket; see `list_folder`."""
     bucket, key = split_address(address)
     prefix = f"{key}/" if key else ""
     with reaching(address, storage):
@@ -167,7 +167,7 @@ def has_objects(address: str, storage: dict) -> bool:
 
 
 def find_version(path: Path | str, storage: dict | None = None) -> list[str]:
-    """Tell one version of a file or object from another without reading it.
+    """Identify the version of a file or object without reading it.
 
     Returns
     -------
@@ -186,14 +186,14 @@ def find_version(path: Path | str, storage: dict | None = None) -> list[str]:
 
 @contextmanager
 def fetched(path: Path | str, folder: Path | str, storage: dict) -> Iterator[Path]:
-    """Yield a local copy of an object that is removed afterwards; a local file as it is.
+    """Yield a local copy of an object, removed afterwards; a local file is yielded as it is.
 
     Parameters
     ----------
     path : str or Path
         A file, or the address of an object.
     folder : str or Path
-        Where the copy lies meanwhile.
+        Folder for the temporary copy.
     storage : dict
         As `connect` takes it; not read for a file.
 
@@ -204,7 +204,7 @@ def fetched(path: Path | str, folder: Path | str, storage: dict) -> Iterator[Pat
     Raises
     ------
     InputError
-        The object cannot be read whole. Errors about the copy are reported about the object.
+        The object cannot be read completely. Errors about the copy are reported about the object.
     """
     if not is_remote(path):
         yield Path(path)
@@ -224,13 +224,13 @@ def fetched(path: Path | str, folder: Path | str, storage: dict) -> Iterator[Pat
 
 
 def _about(finding, copy, address):
-    """The same finding about the object instead of its copy."""
+    """The same finding, about the object instead of its copy."""
     return replace(finding, where=finding.where.replace(str(copy), str(address)))
 
 
 @contextmanager
 def open_ranges(path: Path | str, storage: dict) -> Iterator[BinaryIO]:
-    """Open an object for reading at any place, of which only what is read is transferred.
+    """Open an object for random access; only what is read is transferred.
 
     Parameters
     ----------
@@ -257,29 +257,29 @@ def open_ranges(path: Path | str, storage: dict) -> Iterator[BinaryIO]:
 
 
 class _Ranges(io.RawIOBase):
-    """A reader whose errors are about its object, whoever reads."""
+    """A reader whose errors name its object, whoever reads from it."""
 
     def __init__(self, reader, address, storage):
         self._reader, self._place = reader, (address, storage)
 
     def readable(self):
-        """As all."""
+        """As for any stream."""
         return True
 
     def seekable(self):
-        """As all."""
+        """As for any stream."""
         return True
 
     def readinto(self, buffer):
-        """Fill a buffer from the present place on."""
+        """Fill a buffer from the current position on."""
         with reaching(*self._place):
             return self._reader.readinto(buffer)
 
     def seek(self, offset, whence=io.SEEK_SET):
-        """Go to another place."""
+        """Go to another position."""
         with reaching(*self._place):
             return self._reader.seek(offset, whence)
 
     def tell(self):
-        """The present place."""
+        """The current position."""
         return self._reader.tell()

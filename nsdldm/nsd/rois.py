@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# A brain in voxels of half a millimetre. More is not allocated on a header's word.
+# A brain in voxels of half a millimetre. No more is allocated just because a header claims it.
 MOST_VOXELS = 2**26
 NEAREST = "Resample labels to the nearest voxel, and store them as integers"
 
@@ -34,7 +34,7 @@ def read_volume(path: Path | str, reorient: bool = False) -> tuple[np.ndarray, G
     path : str or Path
         Such as ``ncsnr.nii.gz``.
     reorient : bool
-        Put its axes into the order and directions of the release's, R, A, S.
+        Reorient its axes to those of the release: R, A, S.
 
     Returns
     -------
@@ -45,7 +45,7 @@ def read_volume(path: Path | str, reorient: bool = False) -> tuple[np.ndarray, G
     Raises
     ------
     InputError
-        The file is missing, damaged, not three-dimensional, or not of real numbers.
+        The file is missing, damaged, not three-dimensional, or does not hold real numbers.
     """
     with reading(path, "a NIfTI volume", small=True):
         image = nib.load(path)
@@ -72,14 +72,14 @@ def read_labels(path: Path | str, reorient: bool = False) -> tuple[np.ndarray, G
     Returns
     -------
     labels : int32 array of shape (X, Y, Z)
-        -1 is off the cortical ribbon, 0 unlabelled cortex, 1 and above a label; atlases drawn in
-        the volume have no -1. Within 1e-3 of a whole number is that number.
+        -1 is outside the cortical ribbon, 0 is unlabelled cortex, 1 and above are labels; atlases
+        drawn in the volume have no -1. Values within 1e-3 of a whole number are rounded to it.
     grid : nsdldm.nsd.grids.Grid
 
     Raises
     ------
     InputError
-        As `read_volume`, or labels that are not whole numbers.
+        As `read_volume`, or labels are not whole numbers.
     """
     data, grid = read_volume(path, reorient)
     with reading(path, "labels that are whole numbers", NEAREST):
@@ -99,8 +99,8 @@ def make_masks(
 ) -> None:
     """Write the mask of each region.
 
-    A region is the union of its parts: where the atlas equals the label, is 0 or more for
-    ``ribbon``, or above 0 for ``all``.
+    A region is the union of its parts: voxels where the atlas equals the label, is at least 0 for
+    ``ribbon``, or is above 0 for ``all``.
 
     Parameters
     ----------
@@ -113,19 +113,19 @@ def make_masks(
     outputs : dict of str to path
         The mask of each region, a uint8 NIfTI of shape (X, Y, Z) on the grid of `reference`.
     reference : path, optional
-        The volume whose grid the others must be on; by default that of the first atlas.
+        The volume whose grid the others must match; by default the first atlas.
     ncsnr : str or Path, optional
         The volume of noise-ceiling signal-to-noise ratios; needed for `min_ncsnr`.
     min_ncsnr : float, optional
         Voxels below this, or without a value, are left out of every region.
     reorient : bool
-        Turn volumes whose axes run another way than the release's.
+        Reorient volumes whose axes differ from the release's.
 
     Raises
     ------
     InputError
-        Volumes on different grids, labels that are not whole, a label that its table lacks, a
-        region without voxels.
+        Volumes are on different grids, labels are not whole numbers or missing from their table, or
+        a region has no voxels.
     """
     volumes = {atlas: read_labels(path, reorient) for atlas, path in atlases.items()}
     grids = [grid for _, grid in volumes.values()]
@@ -134,7 +134,7 @@ def make_masks(
     if min_ncsnr is not None:
         noise, grid = read_volume(ncsnr, reorient)
         grids.append(grid)
-    # A header that says nothing is no reference for one that does.
+    # A header without orientation cannot be the reference for one that has it.
     known = next((grid for grid in grids if grid.affine is not None), grids[0])
     findings = [compare_grids(grid, known) for grid in grids]
     if any(findings):
@@ -174,7 +174,7 @@ def _combine(name, parts, volumes, labels, atlases, tables):
 
 
 def _drop_noisy(name, mask, ncsnr, path, min_ncsnr):
-    """Leave voxels below a noise-ceiling signal-to-noise ratio, or without one, out of a mask."""
+    """Remove voxels below a noise-ceiling signal-to-noise ratio, or without one, from a mask."""
     kept = mask & (ncsnr >= min_ncsnr)
     if not kept.any():
         best = np.nanmax(ncsnr[mask], initial=0)

@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 DATASET = "imgBrick"
-# Only in copies of some pictures: their numbers.
+# Only in copies of some pictures: their ids.
 NUMBERS = "nsd_id"
 PICTURE = (IMAGE_PIXELS, IMAGE_PIXELS, 3)
-# Pictures between two notes of how far a copy is.
+# Number of pictures between two records of progress.
 NOTED = 100
 
 
@@ -41,20 +41,20 @@ def open_stimuli(path: Path | str, storage: dict | None = None) -> Iterator[h5py
     Parameters
     ----------
     path : str or Path
-        ``nsd_stimuli.hdf5``, or its address in a bucket, of which only what is read is transferred.
+        ``nsd_stimuli.hdf5``, or its address in a bucket; only what is read is transferred.
     storage : dict, optional
         How to read a bucket, as `nsdldm.nsd.remote.connect` takes it.
 
     Yields
     ------
     h5py.Dataset
-        uint8 of shape (n_images, 425, 425, 3): rows, columns and RGB of the picture whose 0-based
-        NSD number is its index, or as the file's `NUMBERS` say.
+        uint8 of shape (n_images, 425, 425, 3): rows, columns and RGB of the pictures, indexed by
+        0-based NSD id, or as the file's `NUMBERS` say.
 
     Raises
     ------
     InputError
-        The file is missing, cut short or of another shape or dtype.
+        The file is missing, truncated, or of another shape or dtype.
     """
     with open_dataset(path, DATASET, storage) as dataset:
         with reading(path, f"an HDF5 file with the dataset {DATASET}"):
@@ -70,15 +70,15 @@ def open_stimuli(path: Path | str, storage: dict | None = None) -> Iterator[h5py
 def read_images(
     path: Path | str | Sequence[Path | str], nsd_ids: Sequence[int], storage: dict | None = None
 ) -> Iterator[np.ndarray]:
-    """Iterate over pictures in the order asked for, one in memory at a time.
+    """Iterate over pictures in the order requested, with one in memory at a time.
 
     Parameters
     ----------
     path : str, Path or list of them
-        ``nsd_stimuli.hdf5``, its address in a bucket, or what `fetch_stimuli` writes; of several
-        files the first that has a picture is read.
+        ``nsd_stimuli.hdf5``, its address in a bucket, or the output of `fetch_stimuli`. If several
+        are given, each picture is read from the first that has it.
     nsd_ids : sequence of int
-        0-based NSD numbers, in any order, repeats allowed.
+        0-based NSD ids, in any order; repeats are allowed.
     storage : dict, optional
         How to read a bucket, as `nsdldm.nsd.remote.connect` takes it.
 
@@ -90,7 +90,7 @@ def read_images(
     Raises
     ------
     InputError
-        A file cannot be used, or a number is in none.
+        A file cannot be used, or an id is in none of them.
     """
     paths = [path] if isinstance(path, str | Path) else path
     nsd_ids = np.asarray(nsd_ids, dtype=np.int64).tolist()
@@ -107,14 +107,14 @@ def read_images(
             raise InputError(outside_stimuli(", ".join(map(str, paths)), outside, len(rows)))
         for number in nsd_ids:
             where, dataset, row = places[number]
-            # One by one: HDF5 spends far more on selecting a list of indices than on reading.
+            # One by one: HDF5 spends far more time on selecting a list of indices than on reading.
             with reading(where, "pictures"):
                 picture = dataset[row]
             yield picture
 
 
 def _list_rows(path, dataset):
-    """Index of each picture by its NSD number."""
+    """Index of each picture by its NSD id."""
     if NUMBERS not in dataset.file:
         return range(len(dataset))
     with reading(path, f"numbers of pictures in {NUMBERS}"):
@@ -126,8 +126,8 @@ def fetch_stimuli(
 ) -> None:
     """Copy the pictures that a subject saw from a bucket.
 
-    0.54 MB of each picture are transferred and the file's index, not the 37 GB of the whole. A run
-    that was interrupted goes on after the last hundred.
+    Only 0.54 MB per picture and the file's index are transferred, not the whole 37 GB. An
+    interrupted run continues after the last hundred pictures.
 
     Parameters
     ----------
@@ -146,7 +146,7 @@ def fetch_stimuli(
     Raises
     ------
     InputError
-        As `read_images`, or the connection broke.
+        As `read_images`, or the connection breaks.
     """
     nsd_ids = load_table(images)["nsd_id"].to_numpy(np.int64)
     version = json.dumps([find_version(stimuli, storage), nsd_ids.tolist()])
@@ -162,7 +162,7 @@ def fetch_stimuli(
         place = file[DATASET].id.get_offset()
     left = nsd_ids[done:]
     fetched = progress(read_images(stimuli, left, storage), len(left), "pictures")
-    # Past HDF5, whose files do not survive a kill while they are open for writing.
+    # Not through HDF5, whose files do not survive a kill while they are open for writing.
     with open(copy, "r+b") as stream:
         stream.seek(place + done * math.prod(PICTURE))
         for row, picture in enumerate(fetched, done):
@@ -176,25 +176,25 @@ def fetch_stimuli(
 
 
 def _create_copy(path, nsd_ids):
-    """An HDF5 file with the numbers of pictures and room for them."""
+    """Make an HDF5 file with the ids of pictures and space for the pictures."""
     shape = (len(nsd_ids), *PICTURE)
     with create_hdf5(path, math.prod(shape)) as file:
         file[NUMBERS] = nsd_ids
         dataset = file.create_dataset(DATASET, shape, np.uint8)
-        # Space is set aside when something is written.
+        # Space is only allocated when something is written.
         dataset[-1] = 0
 
 
 def outside_stimuli(path: Path | str, outside: Sequence[int], n_images: int) -> Finding:
-    """Describe image numbers that the picture file does not have.
+    """Describe image ids that the picture file does not have.
 
     Parameters
     ----------
     path : str or Path
     outside : sequence of int
-        0-based NSD numbers.
+        0-based NSD ids.
     n_images : int
-        Pictures in the file.
+        Number of pictures in the file.
 
     Returns
     -------

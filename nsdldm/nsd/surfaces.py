@@ -1,7 +1,7 @@
 """Read cortical surfaces and bring volumes onto them.
 
-All surfaces of a hemisphere share their vertices. The release's transforms hold, for each vertex of
-a cortical depth, where it lies in the functional volume.
+All surfaces of a hemisphere share their vertices. The release's transforms give, for each vertex at
+a cortical depth, its location in the functional volume.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from nsdldm.support.files import replacing
 
 INVALID = 9999
 SURFACE_MAGIC = b"\xff\xff\xfe"
-# Ten times what fsaverage has. More is not allocated on a header's word.
+# Ten times what fsaverage has. No more is allocated just because a header claims it.
 MOST_VERTICES = 2_000_000
 MORPH_MAGIC = b"\xff\xff\xff"
 PATCH_MAGIC = -1
@@ -45,7 +45,7 @@ def read_surface(path: Path | str) -> tuple[np.ndarray, np.ndarray]:
     Raises
     ------
     InputError
-        The file is missing, cut short, or has triangles of vertices that are not there.
+        The file is missing or truncated, or has triangles with non-existent vertices.
     """
     with reading(path, "a FreeSurfer surface of triangles", small=True):
         _check_counts(path)
@@ -58,7 +58,8 @@ def read_surface(path: Path | str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _check_counts(path):
-    """Stop if a surface claims more than its file holds, for which nibabel would make room."""
+    """Refuse a surface that claims more than its file holds; nibabel would allocate memory for
+    it."""
     with open(path, "rb") as stream:
         if stream.read(3) != SURFACE_MAGIC:
             raise Unexpected("a file of another kind")
@@ -84,13 +85,14 @@ def read_morph(path: Path | str) -> np.ndarray:
     Raises
     ------
     InputError
-        The file is missing, cut short or has values that are not finite.
+        The file is missing or truncated, or has values that are not finite.
     """
     with reading(path, "FreeSurfer values of vertices", small=True):
         with open(path, "rb") as stream:
             header = stream.read(15)
             n_values = (stream.seek(0, 2) - len(header)) // 4
-        # nibabel takes what is there; files of today's format say how many values there should be.
+        # nibabel accepts whatever is there; files in the current format say how many values to
+        # expect.
         n_vertices = int.from_bytes(header[3:7], "big", signed=True)
         if header[:3] == MORPH_MAGIC and not 0 < n_vertices <= n_values:
             raise Damaged(f"{n_values} of {n_vertices} values")
@@ -113,7 +115,7 @@ def read_patch(path: Path | str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     Returns
     -------
     vertices : int64 array of shape (n,)
-        0-based vertices of the whole surface.
+        0-based vertices of the complete surface.
     coords : float32 array of shape (n, 3)
         In millimetres; a flattened patch has one constant coordinate.
     border : bool array of shape (n,)
@@ -121,7 +123,7 @@ def read_patch(path: Path | str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     Raises
     ------
     InputError
-        The file is missing or cut short, or a vertex in it is impossible or comes twice.
+        The file is missing or truncated, or a vertex is impossible or occurs twice.
     """
     with reading(path, "a FreeSurfer patch", small=True):
         content = np.fromfile(path, dtype=np.uint8)
@@ -165,7 +167,7 @@ def flat_mesh(patch: tuple, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray, 
     patch : tuple
         As returned by `read_patch`.
     faces : int array of shape (n_faces, 3)
-        Triangles of the whole surface; those with all three vertices in the patch are kept.
+        Triangles of the complete surface; those with all three vertices in the patch are kept.
 
     Returns
     -------
@@ -173,7 +175,7 @@ def flat_mesh(patch: tuple, faces: np.ndarray) -> tuple[np.ndarray, np.ndarray, 
     faces : int64 array of shape (m, 3)
         Positions in `vertices`.
     vertices : int64 array of shape (n,)
-        Vertices of the whole surface, to pick their values.
+        Vertices of the complete surface, to select their values.
     """
     vertices, coords, _ = patch
     faces = np.asarray(faces)
@@ -199,18 +201,18 @@ def _read_vertices(path, width):
 
 
 def read_transform(path: Path | str) -> np.ndarray:
-    """Read where the vertices of a cortical depth lie in the volume.
+    """Read the locations in the volume of the vertices at a cortical depth.
 
     Parameters
     ----------
     path : str or Path
-        Such as ``lh.func1pt8-to-layerB2.mgz``. The file counts voxels from 1, (1, 1, 1) being the
-        centre of the first, and marks vertices without a place with 9999.
+        Such as ``lh.func1pt8-to-layerB2.mgz``. The file counts voxels from 1, with (1, 1, 1) at the
+        centre of the first, and marks vertices without a location by 9999.
 
     Returns
     -------
     float64 array of shape (n_vertices, 3)
-        Voxel coordinates (i, j, k) that count from 0; NaN for vertices without a place.
+        Voxel coordinates (i, j, k) from 0; NaN for vertices without a location.
 
     Raises
     ------
@@ -223,12 +225,12 @@ def read_transform(path: Path | str) -> np.ndarray:
 
 
 def read_index_map(path: Path | str) -> np.ndarray:
-    """Read which vertex of another surface each vertex takes its value from.
+    """Read which vertex of another surface each vertex corresponds to.
 
     Parameters
     ----------
     path : str or Path
-        Such as ``lh.white-to-fsaverage.mgz``, counting from 1.
+        Such as ``lh.white-to-fsaverage.mgz``, which counts from 1.
 
     Returns
     -------
@@ -238,7 +240,7 @@ def read_index_map(path: Path | str) -> np.ndarray:
     Raises
     ------
     InputError
-        The file is missing, damaged, of another shape, or has numbers that are no vertices.
+        The file is missing, damaged, of another shape, or has numbers that are not vertices.
     """
     numbers = _read_vertices(path, 1)[:, 0]
     remedy = "Use the file of the release"
@@ -257,16 +259,16 @@ def sample_volume(volume: np.ndarray, coords: np.ndarray, order: str) -> np.ndar
     ----------
     volume : array of shape (X, Y, Z)
     coords : float array of shape (n_vertices, 3)
-        Voxel coordinates that count from 0, as from `read_transform`.
+        Voxel coordinates from 0, as from `read_transform`.
     order : {"nearest", "linear"}
-        Value of the nearest voxel, or trilinear interpolation that leaves out NaN voxels and
-        gives their weight to the others.
+        Value of the nearest voxel, or trilinear interpolation in which NaN voxels are ignored and
+        their weight goes to the others.
 
     Returns
     -------
     float array of shape (n_vertices,)
-        NaN where a vertex has no place, lies beyond the centre of an outermost voxel, or has only
-        NaN voxels around it.
+        NaN if a vertex has no location, lies beyond the centre of an outermost voxel, or is
+        surrounded by NaN voxels.
     """
     volume = np.asarray(volume, dtype=np.float64)
     values = np.full(len(coords), np.nan)
@@ -283,11 +285,11 @@ def sample_volume(volume: np.ndarray, coords: np.ndarray, order: str) -> np.ndar
 
 
 def _interpolate(volume, places):
-    """Trilinear interpolation at places of shape (3, n) with NaN voxels left out."""
+    """Trilinear interpolation at locations of shape (3, n), ignoring NaN voxels."""
     known = np.isfinite(volume)
     total = map_coordinates(np.where(known, volume, 0.0), places, order=1, mode="nearest")
     weight = map_coordinates(known.astype(np.float64), places, order=1, mode="nearest")
-    # Weights below this are rounding errors of vertices at the very centre of a NaN voxel.
+    # Smaller weights are rounding errors of vertices exactly at the centre of a NaN voxel.
     enough = weight > 1e-6
     return np.divide(total, weight, out=np.full_like(total, np.nan), where=enough)
 
@@ -298,18 +300,18 @@ def project(volume: np.ndarray, transforms: Sequence[Path | str], order: str) ->
     Parameters
     ----------
     volume : array of shape (X, Y, Z)
-        NaN off the measured voxels.
+        NaN outside the measured voxels.
     transforms : sequence of three str or Path
         Transforms to layerB1, layerB2, layerB3 of one hemisphere, in this order (25, 50 and 75 % of
         the cortical depth from the pial surface).
     order : {"nearest", "linear"}
-        Linear: mean over the three depths, NaN left out, as the release makes its own surface data
-        (there with cubic interpolation). Nearest: layerB2 only, for masks and labels.
+        Linear: mean over the three depths, ignoring NaN, as the release computes its own surface
+        data (with cubic interpolation). Nearest: layerB2 only, for masks and labels.
 
     Returns
     -------
     float array of shape (n_vertices,)
-        NaN where nothing is known.
+        NaN where there are no data.
     """
     if len(transforms) != 3:
         raise ValueError(f"expected the transforms to three depths, got {len(transforms)}")

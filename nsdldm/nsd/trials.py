@@ -1,8 +1,8 @@
 """Which image was shown in which trial, and which images a subject saw.
 
-The release says it three times: in a subject's responses, in the design of the experiment and in
-the table of stimuli. The readers here make all numbers of images 0-based (``nsd_id``) and the
-three accounts must agree.
+The release records this three times: in a subject's responses, in the design of the experiment and
+in the table of stimuli. The readers here make all image ids 0-based (``nsd_id``), and the three
+sources must agree.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ logger = logging.getLogger(__name__)
 N_DESIGNED = 30_000
 N_SUBJECT_IMAGES = 10_000
 N_SHARED = 1000
-# Of MATLAB files: the type of compressed elements and the last one that there is, and far more
-# than nsd_expdesign.mat has.
+# Of MATLAB files: the type of compressed elements, the last type that exists, and a size far beyond
+# that of nsd_expdesign.mat.
 COMPRESSED, LAST_TYPE, MOST_BYTES = 15, 18, 2**26
 NUMERIC, IS_COMPLEX = range(6, 16), 0x800
-# Of variables of nsd_expdesign.mat, and the largest number in each.
+# Shape of the variables of nsd_expdesign.mat, and the largest number in each.
 DESIGNED = {
     "masterordering": ((1, N_DESIGNED), N_SUBJECT_IMAGES),
     "subjectim": ((len(SUBJECTS), N_SUBJECT_IMAGES), N_IMAGES),
     "sharedix": ((1, N_SHARED), N_IMAGES),
 }
-# Columns of the table of stimuli that are no numbers, and their values.
+# Columns of the table of stimuli that are not numbers, and their values.
 CHOICES = {"cocoSplit": COCO_SPLITS, "shared1000": (False, True)}
 REMEDY = "Use responses.tsv, nsd_expdesign.mat and nsd_stim_info_merged.csv of one release"
 
@@ -57,7 +57,7 @@ def read_responses(path: Path | str) -> pd.DataFrame:
     Raises
     ------
     InputError
-        The file is missing, lacks a column or has other than whole numbers in it.
+        The file is missing or lacks a column, or a column has other values than whole numbers.
     """
     columns = {"SUBJECT": "subject", "SESSION": "session", "73KID": "nsd_id"}
     with reading(path, f"tab-separated columns {', '.join(columns)}", small=True):
@@ -69,7 +69,7 @@ def read_responses(path: Path | str) -> pd.DataFrame:
 
 
 def read_design(path: Path | str, subject: str) -> tuple[np.ndarray, np.ndarray]:
-    """Read the order of images that the experiment planned for a subject.
+    """Read the order in which the experiment planned to show images to a subject.
 
     Parameters
     ----------
@@ -81,9 +81,9 @@ def read_design(path: Path | str, subject: str) -> tuple[np.ndarray, np.ndarray]
     Returns
     -------
     nsd_ids : int64 array of shape (30000,)
-        0-based image of each planned trial of 40 sessions.
+        0-based image of each planned trial in 40 sessions.
     shared : int64 array of shape (1000,)
-        0-based images that all subjects should see.
+        0-based images meant for all subjects.
 
     Raises
     ------
@@ -109,7 +109,8 @@ def read_design(path: Path | str, subject: str) -> tuple[np.ndarray, np.ndarray]
 
 
 def _check_elements(content):
-    """Stop at types of data that MATLAB does not have, at which scipy 1.17 ends the interpreter."""
+    """Refuse data types that MATLAB does not have, because they crash the interpreter in scipy
+    1.17."""
     order = {b"IM": "little", b"MI": "big"}.get(content[126:128])
     if order is None:
         raise Unexpected("a file of another version of MATLAB")
@@ -125,11 +126,11 @@ def _check_elements(content):
 
 
 def _list_elements(content, order):
-    """Yield type and content of each element of a MATLAB file, or of an element of it."""
+    """Yield type and content of each element of a MATLAB file, or of one of its elements."""
     place = 0
     while place + 8 <= len(content):
         kind, size = (int.from_bytes(content[place + i : place + i + 4], order) for i in (0, 4))
-        # Compressed elements alone are not padded.
+        # Only compressed elements are not padded.
         start, end = place + 8, place + 8 + size + (0 if kind == COMPRESSED else -size % 8)
         if kind >> 16:  # so few bytes that they stand in the tag itself
             kind, size, start, end = kind & 0xFFFF, kind >> 16, place + 4, place + 8
@@ -140,7 +141,7 @@ def _list_elements(content, order):
 
 
 def _count_from_one(name, values):
-    """A variable of the design as int64; its width on disk varies, as MATLAB chooses it."""
+    """A variable of the design as int64; MATLAB chooses its width on disk."""
     last = DESIGNED[name][1]
     if values.dtype.kind not in "iuf" or not ((values >= 1) & (values <= last)).all():
         raise Unexpected(f"other than numbers from 1 to {last} in {name}")
@@ -151,14 +152,14 @@ def _count_from_one(name, values):
 
 
 def _read_columns(path, separator, columns):
-    """Columns of a text table, each of which must be there once, in the order given."""
+    """Columns of a text table in the order given, each of which must be there exactly once."""
     with open(path, encoding="utf-8-sig", newline="") as stream:
         header = next(csv.reader(stream, delimiter=separator), [])
         for name in columns:
             if header.count(name) != 1:
                 raise Unexpected(f"the column {name} {header.count(name)} times")
         stream.seek(0)
-        # All columns: told which to use, pandas would not notice rows that are too long.
+        # Read all columns: with usecols, pandas would not notice rows that are too long.
         table = pd.read_csv(stream, sep=separator, low_memory=False)
     if not isinstance(table.index, pd.RangeIndex):
         raise Unexpected("rows with more fields than the header")
@@ -166,11 +167,11 @@ def _read_columns(path, separator, columns):
 
 
 def _whole_numbers(table, columns):
-    """The table with columns as int64, all of which must be whole numbers."""
+    """Convert columns to int64; all values must be whole numbers."""
     whole = {}
     for name in columns:
         values = pd.to_numeric(table[name], errors="coerce").to_numpy(np.float64, na_value=np.nan)
-        # Not a number equals nothing; no number of the release is as large as an int32 can be.
+        # NaN equals nothing; no number in the release is as large as the maximum of int32.
         good = (values == np.rint(values)) & (np.abs(values) < 2**31)
         wrong = np.flatnonzero(~good if table[name].dtype != bool else np.ones_like(good))
         if len(wrong):
@@ -181,7 +182,7 @@ def _whole_numbers(table, columns):
 
 
 def read_stim_info(path: Path | str, subject: str) -> pd.DataFrame:
-    """Read where the release's pictures come from and when a subject should see them.
+    """Read where the release's pictures come from and when a subject was meant to see them.
 
     Parameters
     ----------
@@ -193,13 +194,13 @@ def read_stim_info(path: Path | str, subject: str) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Index nsd_id (0-based); columns coco_id, coco_split, shared (bool) and rep0, rep1, rep2:
-        the planned trials (1 to 30000, also of sessions that were never acquired; 0 = none).
+        Index nsd_id (0-based); columns coco_id, coco_split, shared (bool) and rep0, rep1, rep2: the
+        planned trials (1 to 30000, including sessions that were never acquired; 0 = none).
 
     Raises
     ------
     InputError
-        The file is missing, lacks a column or does not number the images from 0.
+        The file is missing, lacks a column, or does not number the images from 0.
     """
     prefix = f"subject{SUBJECTS.index(subject) + 1}_"
     columns = {
@@ -277,7 +278,7 @@ def compare_accounts(
 
 
 def _selected(table, sessions):
-    """Rows of some sessions, in the order of the sessions."""
+    """Rows of the given sessions, in the order of the sessions."""
     return pd.concat([table[table["session"] == session] for session in sessions])
 
 
@@ -348,7 +349,7 @@ def tabulate_trials(
     Raises
     ------
     InputError
-        A file is unusable or the three disagree; all findings at once.
+        A file is unusable or the three disagree; all findings are reported at once.
     """
     table = read_responses(responses)
     planned, shared = read_design(design, subject)
@@ -382,5 +383,5 @@ def tabulate_trials(
 
 
 def _count_repetitions(planned):
-    """How often each planned trial's image has been planned so far, itself included."""
+    """For each planned trial, how often its image has been planned so far, including this trial."""
     return pd.Series(planned).groupby(planned).cumcount().to_numpy() + 1

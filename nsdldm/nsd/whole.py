@@ -1,4 +1,4 @@
-"""Numbers that count: labels, vertices. One place that says which are whole."""
+"""Read whole numbers such as labels and vertices; the only module that decides what is whole."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import numpy as np
 
 from nsdldm.support.errors import Unexpected
 
-# A slope in the header leaves 4.9999 for 5; what lies further away was interpolated.
+# A slope in the header turns 5 into 4.9999; values further away were interpolated.
 TOLERANCE = 1e-3
 LARGEST = 2**31
 
 
 def round_whole(values: np.ndarray, what: str) -> np.ndarray:
-    """Read numbers as whole ones.
+    """Round numbers that must be whole.
 
     Parameters
     ----------
     values : array
         Each within 1e-3 of a whole number.
     what : str
-        What they are, to say so.
+        What they are, for the message.
 
     Returns
     -------
@@ -28,7 +28,7 @@ def round_whole(values: np.ndarray, what: str) -> np.ndarray:
     Raises
     ------
     Unexpected
-        Another number is among them, which is shown.
+        A number is not whole; it is in the message.
     """
     values = np.asarray(values)
     with np.errstate(invalid="ignore"):
