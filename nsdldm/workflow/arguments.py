@@ -1,8 +1,8 @@
-"""Which setting each argument of the package is.
+"""The setting that each argument of the package corresponds to.
 
-Functions say what is wrong with their own arguments, which their messages have in backticks: they
-know no settings. Here is what a user of the workflow calls them, by the adapter in
-``workflow_scripts`` that hands them on. A rule is not enough: several share an adapter.
+Functions only know their own arguments, and name these in backticks in their messages. This table
+translates them into settings, by the adapter in ``workflow_scripts`` that passes them on (not by
+rule, since several rules share an adapter).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from nsdldm.support.errors import CALLED, write_arguments
 if TYPE_CHECKING:
     from nsdldm.support.errors import Finding
 
-# Of functions that several adapters, or the Snakefile itself, reach.
+# Of functions used by several adapters, or by the Snakefile itself.
 FUNCTIONS = {
     "nsdldm.support.devices.choose_device": {"device": "model.device"},
     "nsdldm.support.devices.choose_dtype": {"dtype": "model.dtype"},
@@ -106,12 +106,12 @@ _COMMON = {name: key for own in FUNCTIONS.values() for name, key in own.items()}
 
 
 def find_keys(adapter: str | None = None) -> dict[str, str]:
-    """Find the settings that the arguments of an adapter's function are.
+    """Find the settings that correspond to the arguments of an adapter's function.
 
     Parameters
     ----------
     adapter : str, optional
-        Its name; without one those of functions that the Snakefile calls.
+        Its name; by default, functions that the Snakefile calls.
 
     Returns
     -------
@@ -122,12 +122,13 @@ def find_keys(adapter: str | None = None) -> dict[str, str]:
 
 
 def tell_jobs() -> None:
-    """Have jobs say keys: puts all of them into the environment, which jobs inherit."""
+    """Let messages of jobs name settings: put the table into the environment, which jobs
+    inherit."""
     os.environ[CALLED] = json.dumps({"": _COMMON} | ADAPTERS)
 
 
 def name_keys(findings: Iterable[Finding]) -> list[Finding]:
-    """Have findings of functions that the Snakefile calls name settings.
+    """Let findings of functions that the Snakefile calls name settings.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
-"""Read a configuration by `nsdldm.workflow.settings`: what is not given is filled in.
+"""Read a configuration, and fill in what is not given from `nsdldm.workflow.settings`.
 
-From low to high lie the defaults, for the demo its preset, and what the user gives. No heavy
-imports, since every job does this.
+The layers, from low to high, are the defaults, the demo's preset (for the demo) and the user's
+settings. No heavy imports, since every job does this.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from nsdldm.trained.presets import OPTIONAL, PRESETS, RENAMED, STAGES
 from nsdldm.workflow.sentences import describe, name_path, show
 from nsdldm.workflow.settings import DEMO, Settings
 
-# More than any configuration means. YAML's references make much, or no end, of a few lines.
+# More than any sensible configuration has. A few lines of YAML references can be huge or endless.
 LARGEST = 1e15
 DEEPEST = 20
 MOST_VALUES = 100_000
 MOST_PROBLEMS = 10
-# Snakemake's --config hands over texts alone where values are nested.
+# In nested values, Snakemake's --config passes only texts.
 NOTHING = (None, "null", "~")
 NUMBER = re.compile(r"[-+]?(0|[1-9][0-9]*|(?=\.[0-9]))(\.[0-9]*)?([eE][-+]?[0-9]+)?")
-# What YAML 1.1 reads as another number than everybody else does: octal, and minutes and seconds.
+# Numbers that YAML 1.1 reads in an unexpected way: octal, and minutes and seconds.
 MISREAD = re.compile(r"[-+]?(0[0-7_]+|[1-9][0-9_]*(:[0-5]?[0-9])+)")
 
 
@@ -61,7 +61,7 @@ def load_settings(config: dict, files: Iterable[Path | str] = ()) -> dict:
     Returns
     -------
     dict
-        All settings, as plain values under the names of today. Loaded again, it stays as it is.
+        All settings, as plain values under their current names. Loading it again changes nothing.
 
     Raises
     ------
@@ -85,14 +85,14 @@ def load_settings(config: dict, files: Iterable[Path | str] = ()) -> dict:
 
 
 def _fit_demo(given):
-    """The demo's preset: of trained decoders that of the first subject, whoever that is."""
+    """The demo's preset; trained decoders are those of the first subject, whichever that is."""
     subjects = given.get("subjects", DEMO["subjects"])
     known = [name for name in SUBJECTS if isinstance(subjects, list) and name in subjects[:1]]
     return DEMO | {"trained": DEMO["trained"] | ({"subjects": known} if known else {})}
 
 
 def _find_unusable(config):
-    """Yield a sentence for each part that is no plain data, which no setting can be."""
+    """Yield a sentence for each part that is not plain data, which no setting can be."""
     waiting = [((), config)]
     for _ in range(MOST_VALUES):
         if not waiting:
@@ -120,7 +120,7 @@ def _find_unusable(config):
 
 
 def find_misread(files: Iterable[Path | str]) -> list[str]:
-    """Find whole numbers that YAML 1.1 reads as others: 010 is 8 to it, and 1:30 is 90.
+    """Find whole numbers that YAML 1.1 misreads: it takes 010 for 8, and 1:30 for 90.
 
     Parameters
     ----------
@@ -157,7 +157,7 @@ def _misread_in(file):
 
 
 def _rename(config, model, renamed, path=()):
-    """Copy a configuration with the names of today; yield what is given under two names."""
+    """Copy a configuration under current names; yield what is given under two names."""
     old = {
         (field.json_schema_extra or {}).get("old"): name
         for name, field in model.model_fields.items()
@@ -172,7 +172,7 @@ def _rename(config, model, renamed, path=()):
         field = model.model_fields.get(name)
         if field and _is_section(field.annotation):
             if not isinstance(value, list | dict) and value in NOTHING:
-                continue  # A section without keys says nothing.
+                continue  # An empty section changes nothing.
             if isinstance(value, dict):
                 renamed[name] = {}
                 yield from _rename(value, field.annotation, renamed[name], (*path, name))
@@ -185,7 +185,7 @@ def _is_section(kind):
 
 
 def _list_defaults(model):
-    """The defaults of a section and of those in it."""
+    """The defaults of a section and of its subsections."""
     return {
         name: _list_defaults(field.annotation)
         if _is_section(field.annotation)
@@ -195,9 +195,10 @@ def _list_defaults(model):
 
 
 def _lay(below, above, model, whole=False):
-    """Lay settings over others; entries of maps are added to those below, or removed by null.
+    """Apply settings on top of others; entries of maps are added to those below, or removed by
+    null.
 
-    Where the upper maps are `whole` only the settings beside them come from below.
+    If the upper maps are `whole`, only the other settings come from below.
     """
     laid = below | above
     for name, field in model.model_fields.items():
@@ -206,7 +207,7 @@ def _lay(below, above, model, whole=False):
             continue
         if _is_section(field.annotation):
             laid[name] = _lay(under, over, field.annotation, whole)
-            # Another model's commit is of no use.
+            # The commit of another model is useless.
             if "path" in over and "revision" in under:
                 laid[name]["revision"] = over.get("revision")
         elif get_origin(field.annotation) is dict:
@@ -223,11 +224,11 @@ def _merge(below, above):
 
 
 def _read(value, kind):
-    """A value as its setting means it, where YAML or the command line wrote it in another form.
+    """Convert a value to its setting's type, if YAML or the command line wrote it in another form.
 
-    Texts that are numbers, or true, false and null, are such where a setting is no text; whole
-    numbers may be written as fractions, 5.0e2, and numbers as whole ones. What has no such meaning
-    stays as it is, to be refused.
+    If a setting is not a text, texts of numbers, true, false and null are converted; whole numbers
+    may be written as 5.0e2, and numbers without a point. Anything else is left as it is, to be
+    refused.
     """
     origin, parts = get_origin(kind), get_args(kind)
     if origin is Annotated:
@@ -249,7 +250,7 @@ def _read(value, kind):
 
 
 def _read_stages(trained):
-    """Read the settings of trained decoders as their presets mean them."""
+    """Convert the settings of trained decoders to the types of their presets."""
     methods = trained.get("methods") if isinstance(trained, dict) else None
     for name, own in methods.items() if isinstance(methods, dict) else ():
         preset = PRESETS.get(str(own.get("preset", name))) if isinstance(own, dict) else None
@@ -259,16 +260,16 @@ def _read_stages(trained):
 
 
 def _read_stage(given, known):
-    """Names of today and values of the kind that a preset's stage has."""
+    """Current names, and values of the types that a preset's stage has."""
     for key, value in given.items():
         name = RENAMED.get(key, key)
         kind = type(OPTIONAL.get(name, known.get(name)))
-        # Under both names it is refused.
+        # Given under both names, it is refused.
         yield (key if name in given else name), _read(value, kind)
 
 
 def _read_one_of(value, kinds):
-    """The same of a setting that may be of several kinds: the first that makes sense of it."""
+    """The same for a setting that may have several types: the first that fits."""
     if NoneType in kinds and value in NOTHING:
         return None
     for kind in kinds:

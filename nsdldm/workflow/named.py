@@ -1,8 +1,8 @@
-"""Whether what settings name is there: models, modules, weights, metrics, functions, labels.
+"""Check that what settings name exists: models, modules, weights, metrics, functions, labels.
 
-Looked at before the first job, since Snakemake removes what a job made before it runs it again. Of
-a model in a hub only what was fetched can be looked at; the job that loads it looks again. Standard
-library only.
+Checked before the first job, because Snakemake removes the outputs of a job before it runs again.
+For a model in a hub only the downloaded files can be checked; the job that loads it checks again.
+Standard library only.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from nsdldm.workflow.arguments import name_keys
 
 CORRECT = "Correct it"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
-# How paths of modules of diffusers' U-Net end that no weights tell of.
+# Endings of module paths in diffusers' U-Net that have no weights.
 WITHOUT_WEIGHTS = ("act", "conv_act", "dropout", "nonlinearity", "time_proj", "net.1", "to_out.1")
 LARGEST_HEADER = 100_000_000
-# Of the demo model, what each of its networks reads.
+# The files of the demo model that each of its networks reads.
 DEMO_FILES = {
     "demo-clip": ("clip/config.json", "clip/model.safetensors"),
     "demo-alexnet": ("clip/config.json", "classifier/model.safetensors"),
@@ -39,14 +39,14 @@ OURS = "nsdldm.features.pictures.embed_pictures"
 
 
 def check_named(config: dict, functions: bool = True) -> list[Finding]:
-    """List what settings name and is not there.
+    """List what settings name but does not exist.
 
     Parameters
     ----------
     config : dict
         Complete, as `nsdldm.workflow.loading.load_settings` returns it.
     functions : bool
-        Whether jobs import what this process does, so that functions can be looked for.
+        Whether jobs have the same import path as this process, so that functions can be looked up.
 
     Returns
     -------
@@ -73,7 +73,7 @@ def check_named(config: dict, functions: bool = True) -> list[Finding]:
 
 
 def _list_chains(config):
-    """Key of the steps, sampler and steps of each reverse process."""
+    """Key of the steps, sampler and number of steps of each reverse process."""
     processes = {name: config[name] for name in ("denoising", "reconstruction")}
     processes["trained.sampling"] = config["trained"]["sampling"]
     key = "num_inference_steps"
@@ -81,12 +81,12 @@ def _list_chains(config):
 
 
 def _check_resolutions(config, path):
-    """Sides of pictures that the autoencoder does not divide evenly."""
+    """Sides of pictures that are not a multiple of the autoencoder's factor."""
     try:
         channels = json.loads(path.read_text(encoding="utf-8")).get("block_out_channels", [64])
         factor = 2 ** (len(channels) - 1)
     except (OSError, ValueError, TypeError, AttributeError):
-        return  # A model that is not there, or damaged, is said elsewhere.
+        return  # A missing or damaged model is reported elsewhere.
     for section in ("model", "reconstruction"):
         side = config[section]["resolution"]
         if side % factor:
@@ -104,12 +104,12 @@ def check_blocks(blocks: dict[str, str], folder: Path) -> list[Finding]:
     blocks : dict of str to str
         Names and module paths.
     folder : Path
-        Of the U-Net, with its weights as safetensors, whole or in pieces.
+        Folder of the U-Net, with its weights as safetensors, in one file or sharded.
 
     Returns
     -------
     list of Finding
-        Empty where the names cannot be read, which is said elsewhere.
+        Empty if the names cannot be read, which is reported elsewhere.
     """
     children = {}
     for name in _list_weights(folder):
@@ -157,7 +157,7 @@ def _check_networks(networks):
 
 
 def check_weights(name: str, own: dict, where: str) -> list[Finding]:
-    """List what a network lacks to be loaded.
+    """List what is missing to load a network.
 
     Parameters
     ----------
@@ -189,7 +189,7 @@ def check_weights(name: str, own: dict, where: str) -> list[Finding]:
 
 
 def check_clip(path: str, revision: str | None, where: str, key: str = "path") -> list[Finding]:
-    """List what a CLIP model lacks to be loaded.
+    """List what is missing to load a CLIP model.
 
     Parameters
     ----------
@@ -217,12 +217,12 @@ def check_clip(path: str, revision: str | None, where: str, key: str = "path") -
 
 
 def _find(path):
-    """What is at a path where a file should be."""
+    """What is at a path that should be a file."""
     return "a folder" if Path(path).is_dir() else "nothing"
 
 
 def _check_scores(evaluation):
-    """Scores that no network gives, and more classes than a network tells apart."""
+    """Scores that no network provides, and more classes than a network distinguishes."""
     given = [name for name, own in evaluation["networks"].items() if own.get("weights")]
     ways = evaluation["n_way"]
     known = [kind for kind in SAMPLED if kind in ("pixcorr", "ssim", "corr16")]
@@ -280,17 +280,17 @@ def check_function(where: str, function: str, settings: dict) -> list[Finding]:
 
 
 def _find_source(module):
-    """The file of a module: empty where it is not Python, None where there is no such module."""
+    """The file of a module: empty if it is not Python, None if there is no such module."""
     top, *rest = module.split(".")
     try:
         spec = find_spec(top)
-    except ValueError:  # of what is no module, such as __main__
+    except ValueError:  # not a module, such as __main__
         return None
     name = top
     for part in rest:
         within = spec and spec.submodule_search_locations
         name = f"{name}.{part}"
-        # Not by find_spec, which would run the packages around it.
+        # Not with find_spec, which would run the parent packages.
         spec = PathFinder.find_spec(name, within) if within is not None else None
     if spec is None:
         return None
@@ -298,7 +298,7 @@ def _find_source(module):
 
 
 def _list_defined(body):
-    """Names that a module's statements define, with the function where it is one."""
+    """Names that a module's statements define, with the function if it is one."""
     for node in body:
         if isinstance(node, ast.FunctionDef):
             yield node.name, node
@@ -340,7 +340,7 @@ def _check_keywords(where, function, node, settings):
 
 
 def _check_ours(where, settings):
-    """Network, layer and weights of the function that this project has."""
+    """Network, layer and weights of the project's own function."""
     name, layer = settings["network"], settings["layer"]
     key, layers = f"{where}.settings", []
     if name in VIEWS:

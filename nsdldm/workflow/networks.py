@@ -1,6 +1,6 @@
-"""Local files of the networks that a run uses, by the settings, as inputs of its jobs.
+"""Local files of the networks that a run uses, as inputs of its jobs.
 
-A hub id has none: its revision is among the params. No heavy imports, for the Snakefile.
+A hub id has none; its revision is among the params. No heavy imports, for the Snakefile.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def list_judges(settings: dict) -> list[str]:
 
 
 def list_space(settings: dict, space: str) -> list[str]:
-    """Weights of the network that computes an added feature space."""
+    """Weights of the network that computes a user-defined feature space."""
     return sorted(list_weights(settings["feature_spaces"][space]["settings"].get("weights")))
 
 

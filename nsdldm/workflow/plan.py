@@ -1,6 +1,6 @@
-"""What a run makes, as plain lists: feature spaces, runs of methods, training stages, targets.
+"""What a run makes, as plain lists: feature spaces, methods, training stages, targets.
 
-Every function takes all settings, as `nsdldm.workflow.loading.load_settings` returns them, and
+Every function takes all settings, as returned by `nsdldm.workflow.loading.load_settings`, and
 touches no files. No heavy imports, since every job does this.
 """
 
@@ -39,16 +39,16 @@ class Spaces:
         Along the reverse process: z_c by noise level, by step of one level, and activations of
         U-Net blocks at these steps.
     drawn_levels : list of str
-        Of the levels, those in figure 7.
+        The levels in figure 7.
     variants : list of str
         The steps with other noise or another seed.
     controlled, controls : list of str
-        Spaces that have controls, and what is collected for these: z_c with other texts. Other
-        seeds are compared with one another and need none.
+        Spaces that have controls, and the spaces collected for these: z_c with other texts. Other
+        seeds are compared with one another and need no controls.
     parts : list of str
-        All that is set beside the controlled spaces, parts of themselves included.
+        Everything compared with the controlled spaces, including their own parts.
     chains : list of str
-        Ways in which the steps are collected anew: names of variants, also with other texts.
+        Further passes over the steps: names of variants, also with other texts.
     """
 
     features: list
@@ -65,17 +65,17 @@ class Spaces:
 
     @property
     def path(self) -> list[str]:
-        """All that one pass along the reverse process collects."""
+        """All spaces that one pass along the reverse process collects."""
         return [*self.levels, *self.steps, *self.blocks]
 
     @property
     def latents(self) -> list[str]:
-        """Those of it that are kept as they are."""
+        """Those of them that are kept as latents."""
         return [*self.levels, *self.steps]
 
     @property
     def families(self) -> dict[str, list[str]]:
-        """Spaces that encoders are fitted to together, by the name of their file."""
+        """Spaces whose encoders are fitted together, by the name of their file."""
         families = {
             "features": self.features,
             "added": self.added,
@@ -89,7 +89,7 @@ class Spaces:
 
     @property
     def joint(self) -> list[str]:
-        """Families of which each space is fitted beside z."""
+        """Families whose spaces are fitted jointly with z."""
         wanted = ("levels", "steps", "controls", "variants")
         return [name for name in wanted if name in self.families]
 
@@ -128,14 +128,14 @@ def list_spaces(settings: dict) -> Spaces:
 
 
 def find_chain(settings: dict, name: str) -> tuple[dict, str]:
-    """How a chain of `Spaces.chains` is denoised, and with which text, by these names."""
+    """How a chain of `Spaces.chains` is denoised, and with which text, from its name."""
     variant, control = split_control(name)
     changed = settings["trajectories"]["variants"][variant]
     return settings["denoising"] | changed, control or "own"
 
 
 def list_runs(settings: dict, protocols: list[str] | None = None) -> list[tuple[str, str, str]]:
-    """The (subject, protocol, method) of all reconstructions by ridge, or of some protocols."""
+    """The (subject, protocol, method) of all ridge reconstructions, or of some protocols."""
     return [
         (subject, protocol, method)
         for protocol in protocols or settings["decoding"]["protocols"]
@@ -145,32 +145,33 @@ def list_runs(settings: dict, protocols: list[str] | None = None) -> list[tuple[
 
 
 def list_drawn_runs(settings: dict) -> list[tuple[str, str, str]]:
-    """The same of what figures show: the first protocol."""
+    """The same for the protocol that figures show, the first."""
     return list_runs(settings, settings["decoding"]["protocols"][:1])
 
 
 @dataclass(frozen=True)
 class Training:
-    """Decoders that are trained.
+    """Decoders that are trained end to end.
 
     Parameters
     ----------
     subjects : list of str
-        Whose pictures are made.
+        Subjects whose pictures are reconstructed.
     everyone : list of str
-        All subjects of the run, who are trained on together.
+        All subjects of the run, on whom the joint decoder is trained.
     methods : dict of str to dict
-        Settings of the stages of each.
+        Settings of each method's stages.
     presets : dict of str to str
-        The preset that each begins with.
+        The preset that each method is based on.
     encoders : dict of str to dict
         Settings of each encoder's pretraining.
     aligned : list of str
         Methods that have a second stage.
     ridge : tuple of str, list of str
-        The protocol and the methods of ridge decoders that they are set beside.
+        The protocol and methods of the ridge decoders that they are compared with.
     transferred : list of str
-        The first method, trained on the figure's subject and on all, which every subject tests.
+        The first method, trained on the figure's subject and on all subjects, and tested on every
+        subject.
     """
 
     subjects: list
@@ -189,7 +190,7 @@ class Training:
 
     @property
     def table3(self) -> list[str]:
-        """Methods of that table: what makes fCAE what it is is left out one by one."""
+        """Methods of that table: ablations of fCAE, one component at a time."""
         return [
             name
             for name, preset in self.presets.items()
@@ -198,18 +199,19 @@ class Training:
 
     @property
     def drawn(self) -> list[str]:
-        """Methods in the order of pictures: ridge's, others, and fCAE last."""
+        """Methods in the order of pictures: ridge first, fCAE last."""
         return ["zc", *self.table2[1:], *self.table2[:1]]
 
     @property
     def drawn_runs(self) -> list[tuple[str, str, str]]:
-        """Their runs, of any subject."""
+        """Their runs, for any subject."""
         protocols = ("trained" if name in self.methods else self.ridge[0] for name in self.drawn)
         return [("{subject}", *run) for run in zip(protocols, self.drawn, strict=True)]
 
     @property
     def pattern(self) -> str:
-        """What matches a method: of the subject itself, of all, or of another one."""
+        """Pattern of a method: trained on the subject itself, on all subjects, or on another
+        subject."""
         return f"({'|'.join(self.methods) or 'none'})(-{JOINT}|-subj0[1-8])?"
 
     @property
@@ -218,7 +220,7 @@ class Training:
         return any(own["adapter"] == "linear" for own in self.encoders.values())
 
     def list_runs(self, ridge: Iterable[str], methods: Iterable[str]) -> list[tuple[str, str, str]]:
-        """Runs of trained methods after those of ridge methods, as far as these are configured."""
+        """Runs of ridge methods, as far as configured, followed by those of trained methods."""
         protocol, configured = self.ridge
         runs = [(protocol, name) for name in ridge if name in configured]
         runs += [("trained", name) for name in methods]
@@ -229,18 +231,19 @@ class Training:
         return self.everyone if cohort == JOINT else [cohort]
 
     def find_encoder(self, cohort: str, method: str) -> str:
-        """The encoder that a method's second stage begins with."""
+        """The encoder that a method's second stage starts from."""
         encoder = self.methods[method]["encoder"]
         return f"results/{cohort}/trained/encoders/{encoder}.safetensors"
 
     def find_aligned(self, cohort: str, method: str) -> str:
-        """The encoder that its third stage begins with."""
+        """The encoder that its third stage starts from."""
         if method in self.aligned:
             return f"results/{cohort}/trained/aligned/{method}.safetensors"
         return self.find_encoder(cohort, method)
 
     def find_weights(self, subject: str, method: str) -> str:
-        """What a method reconstructs with: its own subject's, all subjects' or another's."""
+        """Weights that a method reconstructs with: its own subject's, all subjects' or
+        another's."""
         name, _, cohort = method.rpartition("-")
         if cohort != JOINT and cohort not in SUBJECTS:
             name, cohort = method, subject
@@ -255,12 +258,12 @@ class Training:
         return {name: self.methods[name]["stage2"]["align"] for name in methods}
 
     def list_stages(self, cohort: str) -> dict[str, str]:
-        """Stages that a cohort trains, by the names and files of their losses.
+        """Stages that a cohort trains, with the files of their losses.
 
         Parameters
         ----------
         cohort : str
-            A subject, or all together, which train the first method alone.
+            A subject, or all together, on whom only the first method is trained.
 
         Returns
         -------
@@ -302,9 +305,10 @@ def list_training(settings: dict) -> Training:
 
 
 def list_targets(settings: dict) -> list[str]:
-    """Files that a whole run makes: all figures, tables and pages but those of trained decoders."""
+    """Files that a full run makes: all figures, tables and pages except those of trained
+    decoders."""
     figures = ["fig3", "fig4", "fig6", "fig7", "fig8", "fig9", "group"]
-    # Figure 5 compares by networks alone.
+    # Figure 5 compares by networks only.
     if any(own.get("weights") for own in settings["evaluation"]["networks"].values()):
         figures.append("fig5")
     of_subjects = ["fig3", "fig6", "fig7", "fig8", "fig9"]
@@ -324,7 +328,7 @@ def list_targets(settings: dict) -> list[str]:
 
 
 def list_trained_targets(settings: dict) -> list[str]:
-    """Files that the decoders to be trained come to."""
+    """Files that trained decoders end in."""
     folders = [
         *(
             f"results/{subject}/figures/{name}"

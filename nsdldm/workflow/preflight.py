@@ -1,7 +1,7 @@
-"""Look for everything that a run needs before its first job. Standard library only.
+"""Check that everything a run needs is there before its first job. Standard library only.
 
-Imported by the Snakefile, so that one report names all that is missing, of all subjects. It looks
-at names and sizes and reads label tables; `nsdldm.nsd.check` looks inside the other files.
+Imported by the Snakefile, so that one report names everything that is missing, for all subjects. It
+looks at names and sizes and reads label tables; `nsdldm.nsd.check` looks inside the other files.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from nsdldm.nsd.places import Bucket, Folder
 
 BUCKET = "s3://natural-scenes-dataset"
-# What is missing where a subject has nothing in a space.
+# What is missing if a subject has nothing in a space.
 IN_SPACE = (layout.ROI, layout.TRANSFORM, layout.BETAS)
 
 
@@ -32,25 +32,25 @@ def preflight(
     find_numbers: Callable,
     others: Iterable[Path | str] = (),
 ) -> list[Finding]:
-    """List what a run on the release lacks, and time stamps ahead of the clock.
+    """List what is missing for a run on the release, and time stamps ahead of the clock.
 
     Parameters
     ----------
     config : dict
-        The configuration, valid and complete; read are nsd, rois, min_ncsnr and overrides.
+        The configuration, valid and complete; nsd, rois, min_ncsnr and overrides are read.
     root : str or Path
         The release's folder, or its address in a bucket, whose folders are then listed.
     subjects : iterable of str
     find_numbers : callable
-        Takes a subject and returns its sessions that the run uses, numbers from 1.
+        Takes a subject and returns the sessions that the run uses, numbered from 1.
     others : iterable of str or Path
-        Local files besides the release's whose time stamps matter.
+        Other local files whose time stamps matter.
 
     Returns
     -------
     list of Finding
-        Empty when nothing is missing. A missing folder, like many missing sessions, is one
-        finding, and so is a bucket that cannot be listed.
+        Empty if nothing is missing. A missing folder is one finding, as are many missing sessions,
+        or a bucket that cannot be listed.
     """
     storage = {key: config["nsd"][key] for key in ("endpoint", "signed")}
     place = find_place(root, storage)
@@ -67,13 +67,13 @@ def preflight(
             findings += _find_subject(config, place, subject, find_numbers(subject), atlases)
         findings += find_late([*place.files, *captions.files, *others])
     except InputError as error:
-        # A bucket that refuses or cannot be reached; nothing else can be said then.
+        # A bucket that denies access or cannot be reached; nothing else can be checked then.
         return name_keys(error.findings)
     return name_keys(findings)
 
 
 def _missing(place, template, **values):
-    """A finding if a file of the release is missing or empty, as a list."""
+    """A finding, as a list, if a file of the release is missing or empty."""
     name = template.format(**values)
     if place.has_file(name):
         return []
@@ -96,7 +96,7 @@ def _find_shared(place, captions):
 
 
 def _list_atlases(config, findings):
-    """The (label, region) pairs that the configured regions ask of each atlas."""
+    """The (label, region) pairs that the configured regions use from each atlas."""
     asked = {}
     for name, parts in config["rois"].items():
         for atlas, label in _catch(findings, parse_roi, name, parts) or []:
@@ -105,7 +105,7 @@ def _list_atlases(config, findings):
 
 
 def _find_subject(config, place, subject, numbers, atlases):
-    """Findings about one subject; what a missing folder would hold is not listed."""
+    """Findings about one subject; the contents of a missing folder are not listed."""
     nsd = config["nsd"]
     values = {"subject": subject, "space": nsd["space"], "version": nsd["betas"]}
     finders = {
@@ -126,7 +126,7 @@ def _find_subject(config, place, subject, numbers, atlases):
         kinds = _list_kinds(place, subject)
         findings += _wrong_kind(place, values, kinds)
         if kinds and nsd["space"] not in (space for space, _ in kinds):
-            # All that lies in a space is missing for one reason.
+            # Everything in a space is missing for one reason.
             finders = {key: find for key, find in finders.items() if key not in IN_SPACE}
         elif kinds:
             del finders[layout.BETAS]
@@ -153,7 +153,7 @@ def _list_kinds(place, subject):
 
 
 def _wrong_kind(place, values, kinds):
-    """A finding, as a list, if betas of other spaces or versions are there than those asked for."""
+    """A finding, as a list, if betas are of other spaces or versions than requested."""
     if not kinds:
         return []
     space, version = values["space"], values["version"]
@@ -169,7 +169,7 @@ def _wrong_kind(place, values, kinds):
 
 
 def _catch(findings, function, *arguments):
-    """Call a function; put what it finds wrong with the input into `findings`."""
+    """Call a function, and add what it finds wrong with the input to `findings`."""
     try:
         return function(*arguments)
     except InputError as error:
@@ -194,7 +194,8 @@ def _find_atlases(place, values, atlases):
 
 
 def find_table(place: Folder | Bucket, subject: str, atlas: str) -> str | None:
-    """Find the table of an atlas' names: the subject's, else the average brain's or a template's.
+    """Find the table of an atlas' names: the subject's, or else the average brain's or a
+    template's.
 
     Parameters
     ----------
@@ -211,14 +212,14 @@ def find_table(place: Folder | Bucket, subject: str, atlas: str) -> str | None:
 
 
 def find_sessions(place: Folder | Bucket, subject: str, nsd: dict) -> list[int]:
-    """Find the sessions of which a release has the betas.
+    """Find the sessions whose betas a release has.
 
     Parameters
     ----------
     place : nsdldm.nsd.places.Folder or Bucket
     subject : str
     nsd : dict
-        Settings of the release; read are space, betas and format.
+        Settings of the release; space, betas and format are read.
 
     Returns
     -------
@@ -228,7 +229,7 @@ def find_sessions(place: Folder | Bucket, subject: str, nsd: dict) -> list[int]:
     Raises
     ------
     InputError
-        A bucket that cannot be read.
+        A bucket cannot be read.
     """
     values = {"subject": subject, "space": nsd["space"], "version": nsd["betas"]}
     names = {
@@ -239,11 +240,11 @@ def find_sessions(place: Folder | Bucket, subject: str, nsd: dict) -> list[int]:
 
 
 def _find_labels(place, values, atlases):
-    """Findings about labels that the tables lack; only names need a table."""
+    """Findings about labels missing from the tables; only names need a table."""
     findings = []
     for atlas, asked in atlases.items():
         if not place.has_file(layout.ROI.format(atlas=atlas, **values)):
-            continue  # The atlas itself is missing, which is said already.
+            continue  # The atlas itself is missing, which has already been reported.
         table = find_table(place, values["subject"], atlas)
         if table is None:
             named = [label for label, _ in asked if is_named(label)]
@@ -256,7 +257,7 @@ def _find_labels(place, values, atlases):
 
 
 def _missing_table(place, subject, atlas, named):
-    """A finding, as a list, about an atlas of which regions ask labels by name."""
+    """A finding, as a list, about an atlas whose labels are used by name."""
     names = [name.format(subject=subject, atlas=atlas) for name in layout.LABEL_TABLES]
     expected = f"the names of the labels of {atlas}, there or in {names[1]}"
     remedy = f"Copy it from {BUCKET}/{names[0]}, or write numbers for {', '.join(named)} in rois"
@@ -271,7 +272,7 @@ def _read_table(place, name):
 
 
 def _find_transforms(place, values):
-    """Findings about the coordinates of three cortical depths of two hemispheres."""
+    """Findings about the transforms to three cortical depths in both hemispheres."""
     source = layout.TRANSFORM_SPACES[values["space"]]
     findings = []
     for hemi in layout.HEMISPHERES:
@@ -291,7 +292,7 @@ def _find_surfaces(place, values, atlases):
 
 
 def _find_betas(config, place, values, numbers):
-    """Findings about the betas of a subject's sessions, and its ncsnr where it is used."""
+    """Findings about the betas of a subject's sessions, and its ncsnr if used."""
     subject = values["subject"]
     available = layout.SESSIONS[subject]
     findings = []

@@ -1,4 +1,4 @@
-"""Where the files of a run's release are, by the settings. No heavy imports, for the Snakefile."""
+"""Where the files of a run's release are. No heavy imports, for the Snakefile."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nsdldm.workflow.preflight import find_sessions, find_table
 
 
 class Release:
-    """Paths or addresses of a release's files. Those of any subject have ``{subject}`` in them.
+    """Paths or addresses of a release's files. Those of a subject contain ``{subject}``.
 
     Parameters
     ----------
@@ -24,18 +24,18 @@ class Release:
         self.simulated = settings["dataset"] == "demo"
         root = "results/demo" if self.simulated else str(self.nsd["root"])
         self.root = root.rstrip("/")
-        # How buckets are read, and whether that is needed.
+        # How buckets are read, if that is needed.
         self.storage = {key: self.nsd[key] for key in ("endpoint", "signed")}
         self.remote = any(is_remote(path) for path in (root, self.nsd["captions"]))
-        # What is noted of it among the results.
+        # What is recorded about it among the results.
         self.source = {"dataset": settings["dataset"], "root": root}
         self.source |= {key: self.nsd[key] for key in ("space", "betas")}
         self._place = find_place(self.root, self.storage)
-        # A bucket takes its time to list them.
+        # Listing a bucket takes time.
         self._sessions, self._tables = {}, {}
 
     def locate(self, template: str, **values: Any) -> str:
-        """Path or address of a file by its template in `nsdldm.nsd.layout`."""
+        """Path or address of a file, from its template in `nsdldm.nsd.layout`."""
         known = {"subject": "{subject}", "space": self.nsd["space"], "version": self.nsd["betas"]}
         return f"{self.root}/{template.format(**known | values)}"
 
@@ -72,7 +72,7 @@ class Release:
         ]
 
     def list_simulated_betas(self) -> list[str]:
-        """What the demo writes for a subject, whatever sessions the run uses."""
+        """Betas that the demo writes for a subject, whatever sessions the run uses."""
         numbers = range(1, self.settings["demo"]["sessions"] + 1)
         return [self.locate(layout.BETAS, session=number, suffix="hdf5") for number in numbers]
 
@@ -85,7 +85,7 @@ class Release:
         return [self.locate(layout.ROI, atlas=atlas) for atlas in self.list_atlases(roi)]
 
     def list_tables(self, roi: str, subject: str) -> dict[str, str]:
-        """Their label tables, by atlas, as far as the release has any."""
+        """Their label tables, by atlas, as far as the release has them."""
         names = {atlas: self._find_table(subject, atlas) for atlas in self.list_atlases(roi)}
         return {atlas: self.locate(name) for atlas, name in names.items() if name}
 

@@ -1,4 +1,4 @@
-"""Say in one sentence each what is wrong with a configuration."""
+"""Say what is wrong with a configuration, in one sentence per problem."""
 
 from __future__ import annotations
 
@@ -37,20 +37,20 @@ LONGEST = 100
 
 @cache
 def find_schema() -> dict:
-    """The JSON schema of the settings, every part in its place.
+    """The JSON schema of the settings, with all references resolved.
 
     Returns
     -------
     dict
-        Beside JSON Schema's own keywords a part may have `unit`, `words` (its pattern in words) and
-        `old` (its key's name of before).
+        Besides JSON Schema's keywords, a part may have `unit`, `words` (its pattern in words) and
+        `old` (its key's former name).
     """
     schema = Settings.model_json_schema()
     return _inline(schema, schema.pop("$defs"))
 
 
 def _inline(part, defined):
-    """A part of a schema with what it refers to in place, without titles and sections' defaults."""
+    """Resolve references in a part of a schema, and drop titles and the defaults of sections."""
     if isinstance(part, list):
         return [_inline(each, defined) for each in part]
     if not isinstance(part, dict):
@@ -89,7 +89,7 @@ def name_path(path: Sequence[str | int]) -> str:
 
 
 def _name(key):
-    """A key for a sentence: as it is, or where it is odd as Python writes it."""
+    """A key in a sentence: as it is or, if it is odd, as Python writes it."""
     return key if re.fullmatch(r"[\w.-]{1,40}", key) else show(key)
 
 
@@ -109,7 +109,7 @@ def show(value: object) -> str:
 
 
 def say_allowed(part: dict) -> str:
-    """Describe the values that a part of the schema admits.
+    """Describe the values that a part of the schema allows.
 
     Parameters
     ----------
@@ -138,12 +138,12 @@ def say_allowed(part: dict) -> str:
 
 
 def _write(number):
-    """A bound: a whole number without a point."""
+    """A bound; whole numbers are written without a point."""
     return int(number) if number == int(number) else number
 
 
 def describe(error: ValidationError, config: dict) -> list[str]:
-    """Say what pydantic found, once for each problem.
+    """Describe what pydantic found, once for each problem.
 
     Parameters
     ----------
@@ -169,7 +169,7 @@ def describe(error: ValidationError, config: dict) -> list[str]:
             sentence = _say_key(path, part)
         else:
             value = _find(config, path)
-            # The same value is as wrong in each place of a list.
+            # The same value is equally wrong in every position of a list.
             if isinstance(path[-1], int) and (path[:-1], repr(value)) in told:
                 continue
             told.add((path[:-1], repr(value)))
@@ -181,7 +181,7 @@ def describe(error: ValidationError, config: dict) -> list[str]:
 def _follow(place):
     """Path of an error in the configuration, and the part of the schema there.
 
-    Pydantic goes on from a setting of several kinds into each of them.
+    For a setting with several types, pydantic's path continues into each of them.
     """
     part, path, above = find_schema(), (), {}
     for step in place:
@@ -221,7 +221,7 @@ def _find(config, path):
 
 
 def _say_unknown(path, config):
-    """Name the keys that a section does not have, and which of its keys was meant."""
+    """Name unknown keys of a section, and the key that was probably meant."""
     part, keys = find_schema(), {}
     for step in path:
         part = part.get("properties", {}).get(step) or _find_values(part)
@@ -240,7 +240,7 @@ def _say_unknown(path, config):
 
 
 def _find_near(key, keys):
-    """The key that was meant, as a list: one that begins so, or is written much like it."""
+    """The key probably meant, as a list: one that begins the same, or is spelled similarly."""
     starting = [name for name in keys if key and name.startswith(key)]
     return (starting or difflib.get_close_matches(key, keys, n=1))[:1]
 
@@ -258,7 +258,7 @@ def _list_keys():
 
 
 def _say_key(path, part):
-    """A name in a map that it cannot have."""
+    """A name that is not allowed in a map."""
     near = _find_near(path[-1], part.get("enum", ()))
     meant = f"did you mean {near[0]}? It" if near else "it"
     where = name_path(path[:-1])
@@ -266,7 +266,7 @@ def _say_key(path, part):
 
 
 def _say_value(path, part, value, kind):
-    """A value that a setting cannot have."""
+    """A value that is not allowed for a setting."""
     allowed = say_allowed(part)
     if kind in ("repeats", "too_short") and isinstance(value, list):
         least = part.get("minItems", 0)
@@ -280,7 +280,7 @@ def _say_value(path, part, value, kind):
 
 
 def _hint(value, part):
-    """Why a value is not what was written, where YAML makes something else of it."""
+    """Why a value differs from what was written, if YAML reads it as something else."""
     kinds = [own.get("type") for own in part.get("anyOf", (part,))]
     if isinstance(value, bool) and "boolean" not in kinds:
         words = "true, yes and on" if value else "false, no and off"

@@ -1,9 +1,9 @@
-"""Every setting of the workflow: name, default, unit, meaning, bounds, and what it must agree with.
+"""Every setting of the workflow: name, default, unit, meaning, bounds and cross-checks.
 
-The only place where a key stands: ``schemas/config.schema.yaml`` and ``docs/config.md`` are
-written from here (``make config-docs``), and `nsdldm.workflow.loading` reads a configuration by it.
-Defaults are those of NSD and Stable Diffusion 1.4; what differs in the demo is `DEMO`. pydantic and
-the standard library alone, since every job imports it.
+This is the only place that defines keys: ``schemas/config.schema.yaml`` and ``docs/config.md`` are
+generated from here (``make config-docs``), and `nsdldm.workflow.loading` reads configurations with
+it. Defaults are those for NSD and Stable Diffusion 1.4; `DEMO` holds what differs in the demo.
+Imports only pydantic and the standard library, since every job imports it.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ from nsdldm.trained.presets import check_methods
 from nsdldm.workflow.arguments import find_keys, name_keys
 
 LARGEST_SEED = 2**32 - 1
-# What the simulated release is written as.
+# Formats of the simulated release.
 DEMO_WRITES = {"betas": layout.BETA_VERSIONS[2], "format": "hdf5", "space": "func1pt8mm"}
 # Networks of the published metrics.
 PUBLISHED = ("alexnet", "clip", "clip-b32", "inception", "efficientnet-v1", "swav", "vit-h-14")
-# How the release's users call the versions of the betas.
+# What users of the release call the versions of the betas.
 SHORT_BETAS = dict(zip(("b1", "b2", "b3"), layout.BETA_VERSIONS, strict=True))
 
 
 def _key(default, meaning, unit=None, old=None, **bounds):
-    """A setting: default, what it means in a sentence, unit, and the name that it had before."""
+    """A setting: default, meaning in one sentence, unit, and its former name."""
     extra = {name: said for name, said in (("unit", unit), ("old", old)) if said}
     if extra:
         bounds["json_schema_extra"] = extra
@@ -55,7 +55,7 @@ def _refuse_repeats(values):
 
 
 def _expand(value):
-    """A path with ~ and $VARIABLES as what they stand for."""
+    """A path with ~ and $VARIABLES expanded."""
     if not isinstance(value, str):
         return value
     path = os.path.expandvars(os.path.expanduser(value))
@@ -66,7 +66,7 @@ def _expand(value):
 
 
 def _expand_weights(settings):
-    """The same of the one setting of a function that is known to be a path."""
+    """The same for the only setting of a function that is known to be a path."""
     return (
         settings | {"weights": _expand(settings["weights"])} if "weights" in settings else settings
     )
@@ -124,13 +124,13 @@ def _seed(meaning):
 
 
 class Section(BaseModel):
-    """Settings that belong together; a key that is not listed is refused."""
+    """Settings that belong together; unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", strict=True, populate_by_name=True)
 
 
 class Entry(Section):
-    """An entry of a map of named things: only what is set of it counts."""
+    """An entry of a map of named things; only the settings given count."""
 
     @model_serializer(mode="wrap")
     def _leave_out_unset(self, write):
@@ -142,35 +142,38 @@ class Nsd(Section):
 
     root: Place | None = _key(
         None,
-        "Folder that holds nsddata, nsddata_betas and nsddata_stimuli, or its address in a bucket "
+        "Folder with nsddata, nsddata_betas and nsddata_stimuli, or its address in a bucket "
         "(s3://bucket or s3://bucket/folder).",
     )
     captions: Place | None = _key(
         None,
-        "Folder of COCO's captions_train2017.json and captions_val2017.json, or its address in a "
-        "bucket; null for nsddata_stimuli/stimuli/nsd/annotations under the root.",
+        "Folder with COCO's captions_train2017.json and captions_val2017.json, or its address in "
+        "a bucket; null means nsddata_stimuli/stimuli/nsd/annotations under the root.",
     )
-    endpoint: Url | None = _key(None, "URL of the service that has the bucket; null for Amazon's.")
+    endpoint: Url | None = _key(
+        None, "URL of the service that hosts the bucket; null means Amazon's."
+    )
     signed: bool = _key(
         False, "Sign requests to the bucket with your credentials; a public bucket needs none."
     )
     betas: Betas = _key(
         layout.BETA_VERSIONS[2],
-        "Version of the single-trial betas; b1, b2 and b3 are short for the others, in this order.",
+        "Version of the single-trial betas; b1, b2 and b3 are short for the other three, in this "
+        "order.",
     )
     format: Literal["hdf5", "nifti"] = _key(
-        "hdf5", "Which of the two files of a session to read; their numbers are the same."
+        "hdf5", "Which of the two files of a session to read; both contain the same values."
     )
     space: Literal[layout.SPACES] = _key("func1pt8mm", "Volume space of betas and regions.")
     reorient: bool = _key(
         False,
-        "Turn volumes (regions, ncsnr) whose axes run another way than the release's (right, "
-        "front, top); nothing is resampled. Otherwise they are refused.",
+        "Reorient volumes (regions, ncsnr) whose axes differ from the release's (right, front, "
+        "top), without resampling. Otherwise they are refused.",
     )
     sessions: Sessions = _key(
         37,
-        "All sessions of a subject, those whose betas are there (available), the first n, or a "
-        "list of numbers from 1. The published split is the first 37.",
+        "All sessions of a subject, those whose betas are present (available), the first n, or a "
+        "list of session numbers from 1. The published split uses the first 37.",
         "sessions",
     )
 
@@ -181,31 +184,31 @@ class Model(Section):
     path: Path = _key("CompVis/stable-diffusion-v1-4", "A folder or a hub id.")
     revision: str | None = _key(
         "133a221b8aa7292a167afc5127cb63fb5005638b",
-        "Commit of the hub repository; null for a folder, and where path alone is set.",
+        "Commit of the hub repository; null for a folder, and if only path is set.",
     )
     resolution: int = _key(320, "Side of the picture given to the autoencoder.", "pixels", ge=8)
     device: Literal["auto", "cpu", "cuda"] = _key(
-        "auto", "Where the networks and the ridge run; auto is a GPU where there is one."
+        "auto", "Where networks and ridge regressions run; auto uses a GPU if there is one."
     )
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = _key(
-        "auto", "Precision of the networks; auto is float16 on a GPU and float32 on a CPU."
+        "auto", "Precision of the networks; auto means float16 on a GPU and float32 on a CPU."
     )
-    batch_size: int = _key(32, "Images at once; halved when memory runs out.", "images", ge=1)
+    batch_size: int = _key(32, "Images per batch; halved when memory runs out.", "images", ge=1)
 
 
 class Denoising(Section):
     """How z_c is made of z and c: z is noised, then denoised with c."""
 
     num_inference_steps: int = _key(
-        50, "Steps of the whole chain.", "steps", ge=1, le=1000, old="steps"
+        50, "Steps of the full chain.", "steps", ge=1, le=1000, old="steps"
     )
-    strength: Share = _key(0.8, "Share of the chain that is run: 0.8 of 50 steps runs 40.")
+    strength: Share = _key(0.8, "Fraction of the chain that is run: 0.8 of 50 steps runs 40.")
     guidance_scale: float = _key(
         5.0, "Classifier-free guidance scale; 1 turns it off.", ge=1, old="guidance"
     )
     scheduler: Literal["ddim", "dpmsolver++"] = _key("ddim", "Sampler.")
     noise: Literal["per-image", "shared"] = _key(
-        "per-image", "Noise keyed by the image, or one noise for all."
+        "per-image", "Different noise for each image, or the same noise for all."
     )
     seed: int = _seed("Seed of the noise.")
 
@@ -214,7 +217,7 @@ class Variant(Entry):
     """What differs from denoising."""
 
     noise: Literal["per-image", "shared"] = _key(
-        "per-image", "Noise keyed by the image, or one noise for all."
+        "per-image", "Different noise for each image, or the same noise for all."
     )
     seed: int = _seed("Seed of the noise.")
 
@@ -224,19 +227,20 @@ class Trajectories(Section):
 
     noise_levels: Shares = _key(
         [0.2, 0.4, 0.6, 0.8, 1.0],
-        "Shares of the chain that are run; z_c is kept at the end of each.",
+        "Fractions of the chain that are run; z_c is kept at the end of each.",
         min_length=2,
     )
     drawn_levels: Shares = _key(
-        [0.2, 0.6, 1.0], "Those of them that figure 7 draws: low, middle, high."
+        [0.2, 0.6, 1.0], "The noise levels drawn in figure 7: low, middle, high."
     )
     step_shares: Shares = _key(
         [0.25, 0.5, 1.0],
-        "Shares of the steps of denoising.strength after which latent and activations are kept: "
-        "early, middle, late (figures 8 and 9).",
+        "Fractions of the steps run with denoising.strength after which latents and activations "
+        "are kept: early, middle, late (figures 8 and 9).",
     )
     latent: Literal["x_t", "x0"] = _key(
-        "x_t", "Latent kept at a step: the noisy one (x_t), or the clean one predicted there (x0)."
+        "x_t",
+        "Latent kept at a step: the noisy latent (x_t), or the clean latent predicted there (x0).",
     )
     blocks: dict[Variable, Module] = _key(
         {
@@ -246,34 +250,35 @@ class Trajectories(Section):
             "up1": "up_blocks.0",
             "up2": "up_blocks.1",
         },
-        "Name and path of the U-Net's modules whose output is kept, in the order of the network.",
+        "Names and paths of the U-Net modules whose output is kept, in the order of the network.",
         min_length=2,
     )
     reduction: Literal["exact", "projection", "pooling"] = _key(
         "exact",
-        "Whether Gram matrices are of whole activations, or of what a projection or pooling to "
-        "width leaves.",
+        "Whether Gram matrices use the full activations (exact), or a projection or pooling to "
+        "width.",
     )
     width: int = _key(
-        6400, "Most numbers kept of a block and step by projection or pooling.", "numbers", ge=1
+        6400, "Maximum width per block and step after projection or pooling.", "numbers", ge=1
     )
     variants: dict[Variable, Variant] = _key(
         {"shared": {"noise": "shared"}, "seed43": {"seed": 43}, "seed44": {"seed": 44}},
-        "Other noise for comparison over the steps, each with what differs from denoising.",
+        "Other noise, for comparison over the steps; each has the settings that differ from "
+        "denoising.",
     )
     controls: Annotated[list[Literal[CONTROLS]], *_LISTED] = _key(
         ["empty", "other-caption"],
-        "Texts that z_c is denoised with for comparison, none or another image's: what it then "
-        "adds to z is no information from c. Its linear part is always compared.",
+        "Control texts that z_c is denoised with: none, or another image's. What z_c then adds to "
+        "z cannot come from c. The part of z_c that is linear in z is always a control.",
     )
-    chunks: int = _key(8, "Jobs among which a subject's images are divided.", "jobs", ge=1)
+    chunks: int = _key(8, "Jobs that share the images of a subject.", "jobs", ge=1)
 
 
 class FeatureSpace(Entry):
-    """A feature space of one's own."""
+    """A user-defined feature space."""
 
     function: Function = Field(
-        description="Dotted name of a function as nsdldm.features.pictures.embed_pictures."
+        description="Dotted name of a function like nsdldm.features.pictures.embed_pictures."
     )
     settings: Annotated[dict[str, Any], AfterValidator(_expand_weights)] = Field(
         description="Its keyword arguments; weights is a path or a hub id."
@@ -285,13 +290,13 @@ class Decoding(Section):
 
     targets: dict[Literal["z", "c", "zc"], Region] = _key(
         {"z": "early", "c": "ventral"},
-        "The region, a key of rois and matrices, that each feature is decoded from.",
+        "The region (a key of rois and matrices) that each feature is decoded from.",
         min_length=1,
     )
     protocols: Annotated[list[Literal["corrected", "takagi2023"]], *_FILLED] = _key(
         ["corrected", "takagi2023"],
-        "Ways of decoding that are run to the end; the first is drawn. takagi2023 is the published "
-        "decoders' arithmetic, not their way to pictures (docs/choices.md).",
+        "Decoding protocols to run; figures show the first. takagi2023 is the arithmetic of the "
+        "published decoders, not of their reconstruction (docs/choices.md).",
     )
     alphas: Alphas = _key(
         [1.0e0, 1.0e1, 1.0e2, 1.0e3, 1.0e4, 1.0e5, 1.0e6],
@@ -301,7 +306,9 @@ class Decoding(Section):
         5, "Cross-validation folds of the corrected protocol, grouped by image.", "folds", ge=2
     )
     weights: bool = _key(False, "Keep the decoders' weights (voxels x dimensions).")
-    memory_gb: Positive = _key(48.0, "Memory a fit may use; sets the targets of one fit.", "GB")
+    memory_gb: Positive = _key(
+        48.0, "Memory that a fit may use; determines how many targets are fitted at once.", "GB"
+    )
     seed: int = _seed("Seed of the folds, and of sampled latents in takagi2023.")
 
 
@@ -310,23 +317,23 @@ class Reconstruction(Section):
 
     methods: Annotated[list[Literal["z", "z-coarse", "c", "zc", "true-zc"]], *_FILLED] = _key(
         ["z", "z-coarse", "c", "zc", "true-zc"],
-        "What pictures are made from; z-coarse is without diffusion, true-zc starts from the "
-        "images' own features (the ceiling). zc must be among them.",
+        "What to reconstruct from; z-coarse omits diffusion, true-zc uses the true features of "
+        "the images (the ceiling). zc must be included.",
     )
-    resolution: int = _key(512, "Side of the pictures made.", "pixels", ge=8)
+    resolution: int = _key(512, "Side of the reconstructions.", "pixels", ge=8)
     samples: int = _key(5, "Pictures per image and method.", "pictures", ge=1)
     num_inference_steps: int = _key(
-        50, "Steps of the whole chain.", "steps", ge=1, le=1000, old="steps"
+        50, "Steps of the full chain.", "steps", ge=1, le=1000, old="steps"
     )
-    strength: Share = _key(0.8, "Share of the chain that is run from z; c alone runs all of it.")
+    strength: Share = _key(
+        0.8, "Fraction of the chain that is run from z; c alone runs the full chain."
+    )
     guidance_scale: float = _key(
         5.0, "Classifier-free guidance scale; 1 turns it off.", ge=1, old="guidance"
     )
     scheduler: Literal["ddim", "dpmsolver++"] = _key("ddim", "Sampler.")
-    compile: bool = _key(False, "Compile the U-Net; pays on a GPU.")
-    chunks: int = _key(
-        8, "Jobs among which the images of a subject and method are divided.", "jobs", ge=1
-    )
+    compile: bool = _key(False, "Compile the U-Net; worthwhile on a GPU.")
+    chunks: int = _key(8, "Jobs that share the images of a subject and method.", "jobs", ge=1)
     seed: int = _seed("Seed of the noise.")
 
 
@@ -335,8 +342,9 @@ class Network(Entry):
 
     weights: Path | None = _key(
         None,
-        "The demo model's folder; for clip and clip-b32 a folder or hub id; else a file or an "
-        "https address. Without weights the network's metrics are listed as not computed.",
+        "For the demo's networks the demo model's folder; for clip and clip-b32 a folder or hub "
+        "id; otherwise a file or an https address. Without weights, the network's metrics are "
+        "listed as not computed.",
     )
     revision: str | None = _key(None, "Commit of a hub id.")
     sha256: Sha256 | None = _key(None, "Hash of the weights of a published network.")
@@ -347,34 +355,40 @@ class Evaluation(Section):
 
     networks: dict[Literal[tuple(VIEWS)], Network] = _key(
         {name: {} for name in PUBLISHED},
-        "Networks whose features are compared, and where their weights are; {} is a network "
-        "without weights, null removes one.",
+        "Networks whose features are compared, with their weights; {} is a network without "
+        "weights, null removes a network.",
     )
     best_by: Metric = _key(
         "corr16",
-        "Score of a sample by which figures 3 and 4 draw the best one: pixcorr, ssim, corr16, or "
+        "Score by which figures 3 and 4 choose the best sample: pixcorr, ssim, corr16, or a score "
         "of a network with weights, such as psm:clip:image_embeds.",
     )
     shown_images: int = _key(8, "Images in figures 3 and 4.", "images", ge=1)
     nsd_ids: list[Annotated[int, Field(ge=0, lt=layout.N_IMAGES)]] | None = _key(
-        None, "Draw these images instead (NSD numbers from 0); null chooses by rank."
+        None, "Draw these images instead (NSD ids from 0); null chooses by rank."
     )
     n_way: Classes | Annotated[list[Classes], *_FILLED] = _key(
         50,
-        "Classes among which that of the image has to win, or a list of such numbers.",
+        "Number of classes in n-way accuracy, or a list of such numbers.",
         "classes",
     )
-    bootstrap: int = _key(1000, "Draws of images for confidence intervals.", "draws", ge=100)
+    bootstrap: int = _key(
+        1000, "Bootstrap samples of images for confidence intervals.", "draws", ge=100
+    )
     seed: int = _seed("Seed of chance levels and intervals.")
 
 
 class Method(Entry):
-    """A decoder that is trained."""
+    """A trained decoder."""
 
-    preset: MethodName = _key("", "Name of a preset; the decoder's own name where it is not set.")
-    stage1: dict[str, Any] = _key({}, "What differs from the preset in the masked autoencoder.")
-    stage2: dict[str, Any] = _key({}, "What differs in the alignment.")
-    stage3: dict[str, Any] = _key({}, "What differs in the fine-tuning of the diffusion model.")
+    preset: MethodName = _key("", "Name of a preset; the decoder's own name by default.")
+    stage1: dict[str, Any] = _key(
+        {}, "Settings of the masked autoencoder that differ from the preset."
+    )
+    stage2: dict[str, Any] = _key({}, "Settings of the alignment that differ.")
+    stage3: dict[str, Any] = _key(
+        {}, "Settings of the fine-tuning of the diffusion model that differ."
+    )
 
 
 class Clip(Section):
@@ -384,31 +398,31 @@ class Clip(Section):
         "openai/clip-vit-base-patch32", "A folder in the layout of transformers, or a hub id."
     )
     revision: str | None = _key(
-        None, "Commit of the hub repository, one that has model.safetensors; null for a folder."
+        None, "Commit of the hub repository that has model.safetensors; null for a folder."
     )
 
 
 class Sampling(Section):
-    """How pictures are made of what trained decoders give."""
+    """How trained decoders make pictures."""
 
     num_inference_steps: int = _key(
-        250, "Steps of the whole chain.", "steps", ge=1, le=1000, old="steps"
+        250, "Steps of the full chain.", "steps", ge=1, le=1000, old="steps"
     )
     scheduler: Literal["ddim", "dpmsolver++", "plms"] = _key("plms", "Sampler.")
     samples: int = _key(5, "Pictures per image.", "pictures", ge=1)
 
 
 class Trained(Section):
-    """Decoders that are trained; only when asked for (docs/trained.md)."""
+    """Decoders trained end to end; made only on request (docs/trained.md)."""
 
     subjects: Annotated[list[Subject], *_FILLED] | None = _key(
-        None, "Whose decoders are tabulated; null for all of subjects."
+        None, "Subjects whose decoders are tabulated; null means all subjects."
     )
     regions: Annotated[list[Region], *_FILLED] = _key(
-        ["nsdgeneral"], "Regions, keys of matrices, whose voxels they see."
+        ["nsdgeneral"], "Regions (keys of matrices) whose voxels the decoders use."
     )
     size: Literal["full", "demo"] = _key(
-        "full", "Sizes of the presets, or small ones laid over them."
+        "full", "Sizes of the presets, or small sizes that replace them."
     )
     methods: dict[MethodName, Method] = _key(
         {
@@ -421,22 +435,23 @@ class Trained(Section):
             "mind-vis": {},
             "vis-dec": {},
         },
-        "Decoders by name, each with its preset and what differs from that in a stage.",
+        "Decoders by name, each with its preset and the settings of each stage that differ from "
+        "it.",
     )
     train_on: Literal["averages", "trials"] = _key(
-        "averages", "What they are trained on: averages of an image's trials, or single trials."
+        "averages", "Train on averages over the trials of an image, or on single trials."
     )
     validation: float = _key(
         0.1,
-        "Share of training images that are kept out of training for validation. Their loss is "
-        "drawn, and chooses the weights of a stage with keep: best.",
+        "Fraction of training images used for validation instead of training. Their loss is "
+        "drawn, and selects the weights of stages with keep: best.",
         gt=0,
         le=0.5,
         old="held_back",
     )
     clip: Clip = Field(default_factory=Clip)
     precision: Literal["auto", "float32", "bf16", "fp16"] = _key(
-        "auto", "Precision of training; auto is bf16 on a GPU and float32 on a CPU."
+        "auto", "Precision of training; auto means bf16 on a GPU and float32 on a CPU."
     )
     sampling: Sampling = Field(default_factory=Sampling)
     seed: int = _seed("Seed of validation images, weights, order, masks and noise.")
@@ -446,11 +461,14 @@ class Gallery(Section):
     """The page with all reconstructions, results/report/gallery.html."""
 
     samples: int | None = _key(
-        None, "Most samples shown per image and method; null shows all that fit.", "samples", ge=1
+        None,
+        "Maximum number of samples per image and method; null shows as many as fit.",
+        "samples",
+        ge=1,
     )
     pixels: int = _key(96, "Side of a small picture.", "pixels", ge=32)
     quality: int = _key(60, "Quality of WebP.", ge=1, le=100)
-    max_megabytes: Positive = _key(60.0, "Bound of the file.", "MB")
+    max_megabytes: Positive = _key(60.0, "Maximum size of the file.", "MB")
 
 
 class Encoding(Section):
@@ -464,48 +482,51 @@ class Encoding(Section):
     n_folds: int = _key(5, "Cross-validation folds, grouped by image.", "folds", ge=2)
     weights: Annotated[list[Annotated[float, Field(ge=0, le=1)]], *_FILLED] = _key(
         [0.0, 0.03, 0.1, 0.3, 0.5, 0.7, 0.9, 0.97, 1.0],
-        "Shares of the first of two spaces that a joint model tries; 0 and 1 are the single "
-        "models. A coarse grid hides small shares.",
+        "Kernel weights of the first of two spaces that a joint model tries; 0 and 1 are the "
+        "single models. A coarse grid misses small contributions.",
     )
     flips: int = _key(
-        10000, "Sign flips of the tests of unique variance and of best blocks.", "flips", ge=99
+        10000, "Sign flips in the tests of unique variance and of best blocks.", "flips", ge=99
     )
     drawn: Literal["unique", "joint"] = _key(
         "unique",
-        "Voxels coloured in figures 7 and 8: those of significant unique variance, or all that "
-        "both spaces predict.",
+        "Voxels coloured in figures 7 and 8: those with significant unique variance, or all that "
+        "both spaces together predict.",
     )
     max_components: int = _key(
-        6400, "Principal components kept of a feature space.", "components", ge=1
+        6400, "Maximum number of principal components kept per feature space.", "components", ge=1
     )
     train_on: Literal["averages", "trials"] = _key(
-        "averages", "Fit to the average of an image's trials, or to single trials."
+        "averages", "Fit to averages over the trials of an image, or to single trials."
     )
-    zscore: bool = _key(True, "z-score each session with the statistics of its training trials.")
-    fdr: Share = _key(0.05, "False discovery rate over the cortex voxels of a space and subject.")
+    zscore: bool = _key(True, "z-score each session, using its training trials.")
+    fdr: Share = _key(0.05, "False discovery rate over the cortical voxels, per space and subject.")
     table_ncsnr: Annotated[list[Annotated[float, Field(ge=0)]], *_FILLED] = _key(
         [0.0, 0.2],
-        "Summaries are made over voxels with at least this ncsnr, one row each.",
+        "Summaries by region include voxels with at least this ncsnr; one row for each value.",
         "ncsnr",
     )
     controls_every: int = _key(
         4,
-        "Controls of unique variance are fitted in every so many voxels (1 fits all): means over "
-        "regions need no more.",
+        "Controls of unique variance are fitted in every n-th voxel only (1 fits all), which "
+        "suffices for means over regions.",
         "voxels",
         ge=1,
     )
     group_ncsnr: float = _key(
         0.0,
-        "Least ncsnr of the voxels that the comparison of subjects averages; 0 takes all.",
+        "Minimum ncsnr of the voxels averaged in the comparison of subjects; 0 takes all.",
         "ncsnr",
         ge=0,
     )
     bootstrap: int = _key(
-        1000, "Draws of images and of parts of a region for confidence intervals.", "draws", ge=100
+        1000,
+        "Bootstrap samples of images and parts of regions for confidence intervals.",
+        "draws",
+        ge=100,
     )
-    memory_gb: Positive = _key(24.0, "Memory a fit may use; sets its batches.", "GB")
-    seed: int = _seed("Seed of folds, flips and draws.")
+    memory_gb: Positive = _key(24.0, "Memory that a fit may use; determines its batches.", "GB")
+    seed: int = _seed("Seed of folds, sign flips and bootstrap.")
 
 
 class Demo(Section):
@@ -515,12 +536,12 @@ class Demo(Section):
     sessions: int = _key(3, "Sessions of 750 trials per subject.", "sessions", ge=1, le=39)
     shared_images: int = _key(150, "Images that all subjects see (test).", "images", ge=3, le=1000)
     unique_images: int = _key(
-        792, "Images of one subject only (training).", "images", ge=10, le=9000
+        792, "Images that only one subject sees (training).", "images", ge=10, le=9000
     )
 
 
 class Override(Entry):
-    """Settings of a single subject; changing them reruns that subject only."""
+    """Settings of a single subject; changing them reruns only that subject."""
 
     sessions: Sessions = _key("all", "As nsd.sessions.", "sessions")
     min_ncsnr: float | None = _key(None, "As min_ncsnr.", "ncsnr", ge=0)
@@ -536,11 +557,11 @@ class Settings(Section):
     )
     subjects: Annotated[list[Subject], *_FILLED] = _key(
         ["subj01", "subj02", "subj05", "subj07"],
-        "Subjects to run. Removing one reruns only the group products.",
+        "Subjects to run. Removing one reruns only the results over subjects.",
     )
     figure_subject: Subject | None = _key(
         None,
-        "Whose figures become results/figures/fig6.png and the like; null for the first of "
+        "Subject whose figures become results/figures/fig6.png and so on; null means the first of "
         "subjects.",
     )
     nsd: Nsd = Field(default_factory=Nsd)
@@ -554,9 +575,9 @@ class Settings(Section):
             "frontal": ["HCP_MMP1:72", "HCP_MMP1:87"],
             "nsdgeneral": ["nsdgeneral:all"],
         },
-        "Regions, each a union of atlas:label (name or number) of any atlas volume of the release; "
-        "the label ribbon is the atlas' whole cortical ribbon, the label all every voxel with a "
-        "label. Outlines of all but cortex are drawn.",
+        "Regions, each a union of atlas:label (name or number) from any atlas volume of the "
+        "release; the label ribbon means the atlas' whole cortical ribbon, the label all every "
+        "voxel with a label. All except cortex are outlined in figures.",
     )
     matrices: Annotated[list[Region], *_FILLED] = _key(
         ["cortex", "early", "ventral", "nsdgeneral"],
@@ -564,7 +585,7 @@ class Settings(Section):
     )
     min_ncsnr: float | None = _key(
         None,
-        "Least noise-ceiling signal-to-noise ratio of a voxel to be kept; null keeps all.",
+        "Minimum noise-ceiling signal-to-noise ratio (ncsnr) of a voxel; null keeps all voxels.",
         "ncsnr",
         ge=0,
     )
@@ -572,7 +593,7 @@ class Settings(Section):
     denoising: Denoising = Field(default_factory=Denoising)
     trajectories: Trajectories = Field(default_factory=Trajectories)
     feature_spaces: dict[SpaceName, FeatureSpace] = _key(
-        {}, "More feature spaces for the encoders, by name (docs/feature_spaces.md)."
+        {}, "Additional feature spaces for the encoders, by name (docs/feature_spaces.md)."
     )
     decoding: Decoding = Field(default_factory=Decoding)
     reconstruction: Reconstruction = Field(default_factory=Reconstruction)
@@ -584,13 +605,13 @@ class Settings(Section):
     overrides: dict[Subject, Override] = _key({}, "Settings of single subjects.")
     complete: bool = _key(
         False,
-        "Maps such as rois hold all their entries: none of the defaults, or of the demo's preset, "
-        "is added to those that are given. The configuration that rules read says true.",
+        "Maps such as rois are complete as given: no entries of the defaults or of the demo's "
+        "preset are added. This is true in the configuration that rules read.",
     )
 
     @model_validator(mode="after")
     def _agree(self):
-        """Fill in whose figures and decoders are drawn; refuse settings that contradict others."""
+        """Fill in the subjects to draw; refuse settings that contradict each other."""
         self.figure_subject = self.figure_subject or self.subjects[0]
         self.trained.subjects = self.trained.subjects or self.subjects
         self.complete = True
@@ -611,7 +632,7 @@ def _check_regions(settings):
         )
     if settings.dataset == "nsd" and not settings.nsd.root:
         yield "nsd.root must be the release's folder when dataset is nsd, not empty."
-    # That cortex is missing is said below.
+    # A missing cortex is reported below.
     unknown = sorted(set(matrices) - set(rois) - {"cortex"})
     if unknown:
         yield f"matrices must name keys of rois ({', '.join(rois)}), not {', '.join(unknown)}."
@@ -724,7 +745,7 @@ def _check_trained(settings):
 
 
 def _check_demo(settings):
-    """Contradictions among what the demo writes and what is read."""
+    """Contradictions between what the demo writes and what is read."""
     if settings.dataset != "demo":
         return
     demo, nsd = settings.demo, settings.nsd
@@ -752,17 +773,17 @@ def _check_demo(settings):
 
 
 DEMO_MODEL = "resources/demo_model"
-# What the demo does otherwise: laid over the defaults and under what the user sets.
+# What differs in the demo: applied on top of the defaults and below the user's settings.
 DEMO = {
     "subjects": ["subj01", "subj02"],
     "nsd": {"sessions": "all"},
-    # The simulated release has an atlas of its own for the control without visual responses.
+    # The simulated release has an extra atlas for the control region without visual responses.
     "rois": {"frontal": ["control:frontal"], "nsdgeneral": None},
     "matrices": ["cortex", "early", "ventral"],
     "model": {"path": DEMO_MODEL, "revision": None, "resolution": 96, "batch_size": 16},
     "denoising": {"num_inference_steps": 5},
     "trajectories": {
-        # With 5 steps 0.2 is z itself.
+        # With 5 steps, 0.2 is z itself.
         "noise_levels": [0.4, 0.6, 0.8, 1.0],
         "drawn_levels": [0.4, 0.6, 1.0],
         "width": 2000,
