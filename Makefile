@@ -4,14 +4,14 @@ PYTHON ?= python3.11
 CORES ?= 2
 STAGE ?= all
 RUN = .venv/bin/snakemake --cores $(CORES)
-# Another build of the pinned torch: the address of an index that has it. See docs/gpu.md.
+# For another build of the pinned torch, the address of an index that has it. See docs/gpu.md.
 TORCH_INDEX ?=
 PIP = .venv/bin/python -m pip install --quiet
 INSTALL_TORCH = $(PIP) $(if $(TORCH_INDEX),--index-url "$(TORCH_INDEX)") \
     $(shell grep "^torch==" envs/requirements.txt)
 SUDO = $(if $(filter-out 0,$(shell id -u)),sudo)
 
-# Where HOME cannot be written, caches (Snakemake's, matplotlib's, models') go into the project.
+# If HOME is not writable, caches (of Snakemake, matplotlib, models) go into the project.
 CACHES = $${XDG_CACHE_HOME:-$$HOME/.cache}/snakemake
 ifneq ($(shell mkdir -p "$(CACHES)" 2> /dev/null && test -w "$(CACHES)" && echo writable),writable)
 export XDG_CACHE_HOME := $(CURDIR)/.cache
@@ -26,7 +26,7 @@ help:
 	@echo "make demo        both simulated subjects, all figures, tables and pages (CORES=8 uses eight cores)"
 	@echo "make trained     the trained decoders, their tables and figures"
 	@echo "make plan        what a run would do and why, by subject"
-	@echo "make test        all tests but two of full-size networks"
+	@echo "make test        all tests except two of full-size networks"
 	@echo "make check-gpu   whether torch can use a GPU here (make torch installs another build)"
 	@echo "make lint, test-slurm, test-kills, benchmark, bad-input, config-docs, envs, lock, demo-model, clean"
 	@echo
@@ -39,8 +39,8 @@ help:
 install: .venv/installed
 	@echo "Next: . .venv/bin/activate"
 
-# Two jobs at a time, each on half of the cores: these jobs are so small that starting them is much of
-# their time.
+# Two jobs at a time, each on half of the cores: these jobs are so small that starting them takes much of
+# the time.
 demo: .venv/installed
 	$(RUN) --max-threads $$((($(CORES) + 1) / 2)) --resources gpu=2
 	$(RUN) --report results/report/report.html
@@ -52,7 +52,7 @@ demo: .venv/installed
 	@echo "Pages:"
 	@ls -1 results/report/*.html | sed 's/^/  /'
 
-# The decoders that are trained, with their tables and figures; see docs/trained.md.
+# The trained decoders, with their tables and figures; see docs/trained.md.
 trained: .venv/installed
 	$(RUN) --max-threads $$((($(CORES) + 1) / 2)) --resources gpu=2 -- trained
 
@@ -67,15 +67,15 @@ test-finished: .venv/installed
 test-others: .venv/installed
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -m "not finished"
 
-# The workflow on a Slurm of one node; Debian, as root. Nothing of it stays but the packages.
+# The workflow on a one-node Slurm; Debian, as root. Only the packages stay installed.
 test-slurm: .venv/installed
 	which sbatch slurmctld munged > /dev/null || \
 	    { $(SUDO) apt-get update -q && \
 	    $(SUDO) apt-get install -q -y --no-install-recommends slurm-wlm munge; }
 	$(SUDO) .venv/bin/python -B -m pytest -p no:cacheprovider tests/slurm
 
-# Kill a whole run once in every rule, half an hour; with KILLS=3 in three rules of figure 6, a few
-# minutes. See docs/faults.md.
+# Kill a complete run once in every rule (half an hour), or with KILLS=3 in three rules of figure 6 (a
+# few minutes). See docs/faults.md.
 test-kills: .venv/installed
 	rm -rf build/kills
 	.venv/bin/python tests/faults/kill_runs.py --folder build/kills \
@@ -106,9 +106,9 @@ bad-input: .venv/installed
 config-docs: .venv/installed
 	PYTHONPATH=. .venv/bin/python -m nsdldm.workflow.config_docs
 
-# Train resources/demo_model from nothing: hours on two cores, minutes on a GPU. Goes on where it was
-# interrupted; STAGE=unet (see --help) does one stage and what it needs.
-# Without these settings glibc gives memory back after every step and training takes several times as long.
+# Train resources/demo_model from scratch: hours on two cores, minutes on a GPU. Continues where it was
+# interrupted; STAGE=unet (see --help) runs one stage and the stages that it needs.
+# Without these settings, glibc returns memory after every step and training takes several times as long.
 demo-model: .venv/installed
 	MALLOC_MMAP_THRESHOLD_=1000000000 MALLOC_TRIM_THRESHOLD_=10000000000 \
 	    MALLOC_TOP_PAD_=100000000 .venv/bin/python -m nsdldm.demo.training --folder build/demo_model \
@@ -118,7 +118,7 @@ demo-model: .venv/installed
 check-gpu: .venv/installed
 	@.venv/bin/python -m nsdldm.support.devices
 
-# Another build of torch into an environment that is there: itself first, then what it lacks.
+# Install another build of torch into the existing environment: first torch itself, then what it needs.
 torch: .venv/installed
 	$(INSTALL_TORCH) --force-reinstall --no-deps
 	$(INSTALL_TORCH)
