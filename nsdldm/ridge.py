@@ -3,9 +3,13 @@
 himalaya keeps its backend in a global variable; only `set_device` sets it.
 """
 
+from __future__ import annotations
+
 import logging
 import math
 import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,7 +40,7 @@ NEAR = 1.4
 UNRESOLVED = -1e4
 
 
-def set_device(device):
+def set_device(device: str) -> str:
     """Choose the device that himalaya computes on, for the whole process.
 
     Parameters
@@ -58,7 +62,7 @@ def set_device(device):
     return device
 
 
-def group_folds(groups, n_folds, seed):
+def group_folds(groups: np.ndarray, n_folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
     """Split samples into folds such that no group is on both sides of a fold.
 
     Parameters
@@ -88,7 +92,7 @@ def group_folds(groups, n_folds, seed):
     return list(folds.split(groups, groups=groups))
 
 
-def list_penalties(alphas, weights):
+def list_penalties(alphas: Sequence[float], weights: Sequence[float]) -> list[float]:
     """Penalties that a model of a single space must try to be comparable with joint models.
 
     A joint model that gives a space the weight w penalises it by alpha / w. If the single model did
@@ -133,7 +137,15 @@ def _count_work(n_train, n_folds, n_targets, n_alphas):
     return held + max(decomposition, matrices + targets)
 
 
-def plan_batches(n_train, n_test, n_voxels, n_alphas, n_folds, memory_gb, device_gb=None):
+def plan_batches(
+    n_train: int,
+    n_test: int,
+    n_voxels: int,
+    n_alphas: int,
+    n_folds: int,
+    memory_gb: float,
+    device_gb: float | None = None,
+) -> dict[str, int]:
     """Choose batches so that a fit stays within memory, and predict its peak.
 
     If memory allows, all voxels go into one call of `fit_ridge`, because every call repeats the
@@ -193,14 +205,14 @@ def plan_batches(n_train, n_test, n_voxels, n_alphas, n_folds, memory_gb, device
     }
 
 
-def free_device_memory():
+def free_device_memory() -> float | None:
     """Free memory of the GPU in units of 1e9 bytes, or None where himalaya computes on the CPU."""
     if get_backend().name != "torch_cuda":
         return None
     return torch.cuda.mem_get_info()[0] / 1e9
 
 
-def fit_batched(fit, batches):
+def fit_batched(fit: Callable[[dict[str, int]], Any], batches: dict[str, int]) -> Any:
     """Call a fit, and repeat it with smaller batches whenever the GPU runs out of memory.
 
     Parameters
@@ -236,7 +248,14 @@ def fit_batched(fit, batches):
         logger.warning(message, batches["targets"], batches["alphas"])
 
 
-def fit_ridge(kernel_train, kernel_test, Y, alphas, folds, batches):
+def fit_ridge(
+    kernel_train: np.ndarray,
+    kernel_test: np.ndarray,
+    Y: np.ndarray,
+    alphas: Sequence[float],
+    folds: list[tuple[np.ndarray, np.ndarray]],
+    batches: dict[str, int],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Fit kernel ridge with an intercept and one penalty per target, and predict the test samples.
 
     The penalty with the best R², averaged over folds, is chosen for each target; kernels and
@@ -305,7 +324,15 @@ def fit_ridge(kernel_train, kernel_test, Y, alphas, folds, batches):
     return to_numpy(predictions), grid[distances.argmin(axis=0)], cv_scores
 
 
-def fit_decoder(X, Y, X_test, alphas, folds, intercept, targets=None):
+def fit_decoder(
+    X: np.ndarray,
+    Y: np.ndarray,
+    X_test: np.ndarray,
+    alphas: Sequence[float],
+    folds: list[tuple[np.ndarray, np.ndarray]] | int,
+    intercept: bool,
+    targets: int | None = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Fit ridge with one penalty per target, and predict the test samples.
 
     Parameters

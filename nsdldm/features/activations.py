@@ -1,9 +1,12 @@
 """Activations of U-Net modules along the reverse process: hooks, and reduction of their size."""
 
+from __future__ import annotations
+
 import difflib
 import functools
 import logging
 from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import SimpleNamespace
 
@@ -11,7 +14,7 @@ import numpy as np
 import torch
 from sklearn.random_projection import SparseRandomProjection
 
-from nsdldm.diffusion.denoising import denoise
+from nsdldm.diffusion.denoising import Denoiser, denoise
 from nsdldm.features.spaces import LATENTS
 from nsdldm.support.devices import check_choice
 from nsdldm.support.errors import Finding, InputError
@@ -23,7 +26,7 @@ REDUCTIONS = ("exact", "projection", "pooling")
 PROJECTION_SEED = 0
 
 
-def find_module(unet, name, path):
+def find_module(unet: torch.nn.Module, name: str, path: str) -> torch.nn.Module:
     """Find a module of the U-Net by its path.
 
     Parameters
@@ -53,7 +56,9 @@ def find_module(unet, name, path):
 
 
 @contextmanager
-def watching(unet, blocks, take):
+def watching(
+    unet: torch.nn.Module, blocks: dict[str, str], take: Callable[[str, torch.Tensor], None]
+) -> Iterator[None]:
     """Within the block, pass on the hidden states of modules as they are computed.
 
     Parameters
@@ -86,7 +91,9 @@ def watching(unet, blocks, take):
 
 
 @torch.inference_mode()
-def probe_blocks(denoiser, blocks, latent_shape):
+def probe_blocks(
+    denoiser: Denoiser, blocks: dict[str, str], latent_shape: Sequence[int]
+) -> dict[str, tuple[int, ...]]:
     """Shapes of the activations of modules, from a pass over dummy inputs.
 
     Parameters
@@ -127,7 +134,13 @@ def probe_blocks(denoiser, blocks, latent_shape):
     return {path: shapes[path][1:] for path in blocks}
 
 
-def plan_reductions(denoiser, blocks, latent_shape, reduction, width):
+def plan_reductions(
+    denoiser: Denoiser,
+    blocks: dict[str, str],
+    latent_shape: Sequence[int],
+    reduction: str,
+    width: int,
+) -> dict[str, tuple[Callable, int]]:
     """Plan how to reduce the activations of some modules.
 
     Parameters
@@ -160,7 +173,13 @@ def plan_reductions(denoiser, blocks, latent_shape, reduction, width):
     return reductions
 
 
-def plan_reduction(shape, reduction, width, projection, where):
+def plan_reduction(
+    shape: Sequence[int],
+    reduction: str,
+    width: int,
+    projection: Callable[[int], torch.Tensor],
+    where: str,
+) -> tuple[Callable, int]:
     """Choose how to reduce the activations of a block to a width.
 
     Parameters
@@ -211,7 +230,7 @@ def _pool(grid, activations):
     return torch.nn.functional.adaptive_avg_pool2d(activations, grid).flatten(1)
 
 
-def make_projection(n_features, width, device):
+def make_projection(n_features: int, width: int, device: torch.device) -> torch.Tensor:
     """Draw a very sparse random projection.
 
     One in sqrt(n_features) entries is non-zero (Li, Hastie & Church 2006) and equals
@@ -236,12 +255,20 @@ def make_projection(n_features, width, device):
     return sparse.coalesce().to(device)
 
 
-def project(matrix, activations):
+def project(matrix: torch.Tensor, activations: torch.Tensor) -> torch.Tensor:
     """Project activations of shape (n, ...) by a sparse matrix of shape (width, features)."""
     return torch.sparse.mm(matrix, activations.flatten(1).T.contiguous()).T
 
 
-def trace(denoiser, latents, timesteps, c, guidance_scale, sources, reductions):
+def trace(
+    denoiser: Denoiser,
+    latents: torch.Tensor,
+    timesteps: torch.Tensor,
+    c: torch.Tensor,
+    guidance_scale: float,
+    sources: dict[int, set[str]],
+    reductions: dict[str, tuple[Callable, int]],
+) -> dict[tuple[int, str], np.ndarray]:
     """Run the reverse process and keep what is requested along the way.
 
     Parameters

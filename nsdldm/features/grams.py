@@ -1,6 +1,9 @@
 """Gram matrices: inner products of all pairs of a subject's images in a centred feature space."""
 
+from __future__ import annotations
+
 import logging
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,7 +22,9 @@ STRIP = int(0.25e9)
 COLUMNS_AT_ONCE = 2048
 
 
-def compute_gram(paths, train, device):
+def compute_gram(
+    paths: list[Path | str], train: np.ndarray, device: str | torch.device
+) -> torch.Tensor:
     """Gram matrix of features that are centred by the mean of the training images.
 
     Parameters
@@ -64,7 +69,9 @@ def _read_columns(paths, columns):
     return np.concatenate(parts).astype(np.float64)
 
 
-def compute_grams(*, chunks, images, grams, device):
+def compute_grams(
+    *, chunks: list[Path | str], images: Path | str, grams: dict[str, Path | str], device: str
+) -> None:
     """Compute the exact Gram matrix of U-Net activations that are on scratch in chunks of images.
 
     This matrix is all that is needed of the activations, however large they are.

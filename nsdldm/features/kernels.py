@@ -1,7 +1,11 @@
 """Linear kernels: scaled Gram matrices of a subject's images, computed once per feature space."""
 
+from __future__ import annotations
+
 import logging
+from collections.abc import Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -42,7 +46,15 @@ def _open_gram(path, train, device, known):
     return compute_gram([path], train, device), min(n_columns, train.sum() - 1)
 
 
-def compute_kernels(*, images, output, max_components, features=None, grams=None, device="auto"):
+def compute_kernels(
+    *,
+    images: Path | str,
+    output: Path | str,
+    max_components: int,
+    features: dict[str, Path | str] | None = None,
+    grams: dict[str, Path | str] | None = None,
+    device: str = "auto",
+) -> None:
     """Compute the linear kernel of each feature space over a subject's images.
 
     Features are centred by their training mean and not scaled; if a space has more dimensions than
@@ -107,7 +119,7 @@ class Kernels:
         A file is missing, damaged or of another kind.
     """
 
-    def __init__(self, paths):
+    def __init__(self, paths: list[Path | str]) -> None:
         self.shapes, self._paths = {}, {}
         for path in paths:
             with self._open(path) as file:
@@ -120,7 +132,7 @@ class Kernels:
         with reading(path, "kernels of feature spaces", REMAKE), open_hdf5(path) as file:
             yield file
 
-    def find(self, space):
+    def find(self, space: str) -> Path | str:
         """Path of the file that holds a space."""
         if space not in self._paths:
             found = ", ".join(self.shapes) or "none"
@@ -128,12 +140,12 @@ class Kernels:
             raise InputError(Finding("kernels", expected, f"those of {found}", "Name its file"))
         return self._paths[space]
 
-    def read(self, space):
+    def read(self, space: str) -> np.ndarray:
         """Kernel of a space over all images, float32 of shape (n_images, n_images)."""
         with self._open(self.find(space)) as file:
             return file[space][:]
 
-    def read_parts(self, space, rows):
+    def read_parts(self, space: str, rows: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Read those parts of a kernel that a fit needs, a block of rows at a time.
 
         Parameters
@@ -156,7 +168,14 @@ class Kernels:
         return parts
 
 
-def split_kernel(kernel, given, train, alphas, folds, device="cpu"):
+def split_kernel(
+    kernel: np.ndarray,
+    given: np.ndarray,
+    train: np.ndarray,
+    alphas: Sequence[float],
+    folds: list[tuple[np.ndarray, np.ndarray]],
+    device: str | torch.device = "cpu",
+) -> tuple[np.ndarray, np.ndarray, float]:
     """Split a feature space into the part that is linear in another space and the remainder, by
     kernels.
 

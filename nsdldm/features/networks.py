@@ -5,9 +5,12 @@ alone, CLIP with transformers. The others need torchvision, which is only import
 is loaded, because a broken installation of it breaks other libraries.
 """
 
+from __future__ import annotations
+
 import importlib
 import json
 import logging
+from collections.abc import Callable
 from functools import partial
 from hashlib import file_digest
 from pathlib import Path
@@ -20,7 +23,7 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import CLIPModel
 
-from nsdldm.features.views import VIEWS
+from nsdldm.features.views import VIEWS, View
 from nsdldm.support.errors import Finding, InputError, reading
 
 logger = logging.getLogger(__name__)
@@ -51,7 +54,7 @@ class Unavailable(Exception):
     """A network that is not available; the message says why."""
 
 
-def load_extractors(name, settings, device):
+def load_extractors(name: str, settings: dict, device: torch.device) -> list[tuple[View, Callable]]:
     """Load a network, with one feature extractor for each of its views.
 
     Parameters
@@ -149,7 +152,7 @@ def _load_clip(path, revision, digest=None):
     return network
 
 
-def build_alexnet():
+def build_alexnet() -> torch.nn.Module:
     """Build AlexNet with the layers, sizes and weight names of torchvision.
 
     Returns
@@ -192,7 +195,7 @@ def _find_builder(name):
     return partial(getattr(models, builder), weights=None, **options)
 
 
-def check_digest(path, digest):
+def check_digest(path: Path | str, digest: str | None) -> None:
     """Refuse a file whose SHA-256 is not as given.
 
     Parameters
@@ -275,7 +278,9 @@ def _make_extractor(network, view, side, device):
     return extract
 
 
-def normalise_pictures(pictures, pixels, resample, colours):
+def normalise_pictures(
+    pictures: list[np.ndarray], pixels: int, resample: Image.Resampling, colours: tuple
+) -> torch.Tensor:
     """Convert pictures to a network's input.
 
     Equal to torchvision's Resize and CenterCrop of PIL pictures to one side, ToTensor and

@@ -1,6 +1,10 @@
 """Read, write and join files of feature spaces by rows. Imports are light: no networks."""
 
+from __future__ import annotations
+
 import logging
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
@@ -14,7 +18,7 @@ logger = logging.getLogger(__name__)
 ROWS = 64
 
 
-def plan_bytes(n_images, kinds):
+def plan_bytes(n_images: int, kinds: dict[str, tuple[tuple[int, ...], np.dtype]]) -> dict[str, int]:
     """Size of the feature spaces on disk, without the 128 bytes of a file's header.
 
     Parameters
@@ -34,7 +38,7 @@ def plan_bytes(n_images, kinds):
     }
 
 
-def read_rows(path, rows):
+def read_rows(path: Path | str, rows: np.ndarray) -> np.ndarray:
     """Copy rows of a ``.npy`` file as float32.
 
     The file is remapped every time, because pages of a map that stays open pile up in memory.
@@ -42,19 +46,19 @@ def read_rows(path, rows):
     return np.array(load_array(path)[rows], np.float32)
 
 
-def write_rows(path, rows, values):
+def write_rows(path: Path | str, rows: slice, values: np.ndarray) -> None:
     """Overwrite rows of a ``.npy`` file, remapped as in `read_rows`."""
     array = np.load(path, mmap_mode="r+", allow_pickle=False)
     array[rows] = values
     array.flush()
 
 
-def row_blocks(n, size=ROWS):
+def row_blocks(n: int, size: int = ROWS) -> Iterator[slice]:
     """Consecutive slices of at most `size` of n rows."""
     return [slice(start, min(start + size, n)) for start in range(0, n, size)]
 
 
-def group_chunks(spaces, paths):
+def group_chunks(spaces: list[str], paths: list[Path | str]) -> dict[str, list[Path | str]]:
     """Group the files of chunks by feature space.
 
     Parameters
@@ -78,7 +82,9 @@ def group_chunks(spaces, paths):
     return {space: list(paths[n * k : n * (k + 1)]) for k, space in enumerate(spaces)}
 
 
-def gather_features(*, chunks, images, outputs):
+def gather_features(
+    *, chunks: dict[str, list[Path | str]], images: Path | str, outputs: dict[str, Path | str]
+) -> None:
     """Join the chunks of feature spaces, a few rows at a time.
 
     Parameters
@@ -109,7 +115,9 @@ def gather_features(*, chunks, images, outputs):
         logger.info("%s: %d chunks, shape %s", space, len(paths), (n, *shape))
 
 
-def check_chunks(paths, n, dtypes=(np.float32,)):
+def check_chunks(
+    paths: list[Path | str], n: int, dtypes: tuple[type, ...] = (np.float32,)
+) -> tuple[int, ...]:
     """Check that the chunks of one space are complete, in order and consistent.
 
     Parameters

@@ -1,11 +1,16 @@
 """User-defined feature spaces: a function of pictures and captions, named in the configuration."""
 
+from __future__ import annotations
+
 import importlib
 import inspect
 import logging
+from collections.abc import Callable
 from itertools import chain
+from pathlib import Path
 
 import numpy as np
+import torch
 
 from nsdldm.features.networks import Unavailable, load_extractors
 from nsdldm.features.views import VIEWS
@@ -20,8 +25,17 @@ logger = logging.getLogger(__name__)
 
 
 def compute_features(
-    *, space, function, settings, images, stimuli, captions, device, batch_size, output
-):
+    *,
+    space: str,
+    function: str,
+    settings: dict,
+    images: Path | str,
+    stimuli: Path | str,
+    captions: Path | str,
+    device: str,
+    batch_size: int,
+    output: Path | str,
+) -> None:
     """Compute a feature space of the images a subject saw.
 
     Parameters
@@ -111,7 +125,15 @@ def _prepare(where, function, device, settings):
     return make(device, **settings)
 
 
-def embed_pictures(device, *, network, layer, weights, revision=None, sha256=None):
+def embed_pictures(
+    device: str | torch.device,
+    *,
+    network: str,
+    layer: str,
+    weights: Path | str,
+    revision: str | None = None,
+    sha256: str | None = None,
+) -> Callable:
     """Make a function that returns the output of a layer of a network for pictures.
 
     Parameters

@@ -3,7 +3,10 @@
 Standard library only, since the Snakefile imports it.
 """
 
+from __future__ import annotations
+
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from nsdldm.diffusion.steps import count_steps
@@ -39,7 +42,7 @@ class Space(NamedTuple):
     source: str
 
 
-def split_control(space):
+def split_control(space: str) -> tuple[str, str]:
     """Split the name of a feature space into that of z_c and that of its control.
 
     Parameters
@@ -58,7 +61,14 @@ def split_control(space):
     return space, ""
 
 
-def plan_spaces(steps, noise_levels, strength, step_shares, latent, blocks):
+def plan_spaces(
+    steps: int,
+    noise_levels: Sequence[float],
+    strength: float,
+    step_shares: Sequence[float],
+    latent: str,
+    blocks: dict[str, str],
+) -> dict[str, Space]:
     """Name the feature spaces that one pass per image and noise level yields.
 
     The paper shows noise levels from low to high, and early, middle and late steps, without
@@ -121,7 +131,7 @@ def _percents(where, steps, shares):
     return [round(100 * share) for share in shares]
 
 
-def parse_space(space):
+def parse_space(space: str) -> tuple:
     """Parse the name of a feature space in a series.
 
     Parameters
@@ -152,7 +162,7 @@ def parse_space(space):
     return base, kind, int(percent) / 100, variant or ""
 
 
-def parse_pair(pair):
+def parse_pair(pair: str) -> tuple[str, str]:
     """Split the name of a joint model.
 
     Parameters

@@ -1,6 +1,8 @@
 """Latents and U-Net activations along the reverse process, from z noised and then denoised with
 c."""
 
+from __future__ import annotations
+
 import logging
 import shutil
 from contextlib import ExitStack
@@ -253,7 +255,7 @@ def _plan_disk(n_images, part, sizes, folder):
         logger.warning(message, folder)
 
 
-def check_finite(path, nsd_ids, rows):
+def check_finite(path: Path | str, nsd_ids: np.ndarray, rows: np.ndarray) -> None:
     """Check that rows of a feature, whose images are `nsd_ids`, are finite."""
     for block in row_blocks(len(rows)):
         values = read_rows(path, rows[block])

@@ -3,6 +3,9 @@
 Standard library only, since the Snakefile looks up the names in a configuration here.
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
 from typing import NamedTuple
 
 # Values of PIL.Image.Resampling; importing PIL takes time.
@@ -120,7 +123,7 @@ VIEWS = {
 }
 
 
-def list_metrics(name, n_ways=()):
+def list_metrics(name: str, n_ways: Sequence[int] = ()) -> list[str]:
     """List the metrics that a network serves.
 
     Parameters
@@ -137,7 +140,7 @@ def list_metrics(name, n_ways=()):
     return [metric for view in VIEWS[name] for metric in name_metrics(name, view, n_ways)]
 
 
-def name_metrics(name, view, n_ways):
+def name_metrics(name: str, view: View, n_ways: Sequence[int]) -> list[str]:
     """List the metrics that one view of a network serves."""
     kinds = ("psm", "2way", "2way-reconstruction")
     return [
@@ -147,7 +150,7 @@ def name_metrics(name, view, n_ways):
     ]
 
 
-def name_ways(kind, n_ways):
+def name_ways(kind: str, n_ways: Sequence[int]) -> dict[str, int | None]:
     """Names of a score of pairs, with the numbers of classes that n-way accuracy has.
 
     Parameters
