@@ -1,6 +1,9 @@
 """Which block of the U-Net predicts a region best on average, with intervals over test images."""
 
+from __future__ import annotations
+
 import logging
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -36,7 +39,9 @@ class RegionErrors:
         self.scores = {roi: np.zeros(len(blocks)) for roi in members}
         self.counts = dict.fromkeys(members, 0)
 
-    def add(self, voxels, observed, predictions, cv_scores):
+    def add(
+        self, voxels: slice, observed: np.ndarray, predictions: np.ndarray, cv_scores: np.ndarray
+    ) -> None:
         """Add a block of voxels.
 
         Parameters
@@ -57,7 +62,7 @@ class RegionErrors:
                 errors = np.square(observed[:, chosen] - predicted[:, chosen]) / variance[chosen]
                 self.errors[roi][:, number] += errors.sum(axis=1, dtype=np.float64)
 
-    def save(self, path):
+    def save(self, path: Path | str) -> None:
         """Write a table that `read_regions` reads.
 
         A row per region that has such voxels and test image: roi, n_voxels, nsd_id,
@@ -77,7 +82,7 @@ class RegionErrors:
         save_table(path, pd.concat(parts, ignore_index=True) if parts else empty)
 
 
-def read_regions(path, blocks):
+def read_regions(path: Path | str, blocks: list[str]) -> dict[str, dict]:
     """Read what `RegionErrors` wrote.
 
     Parameters
@@ -111,7 +116,9 @@ def read_regions(path, blocks):
     return regions
 
 
-def summarise_regions(subjects, blocks, repeats, seed):
+def summarise_regions(
+    subjects: dict[str, dict], blocks: list[str], repeats: int, seed: int
+) -> pd.DataFrame:
     """Name the block that predicts each region best, and how clearly.
 
     The best block and the second best are chosen by training cross-validation, averaged over a
@@ -168,7 +175,9 @@ def _compare(regions, blocks, repeats, seed):
     return row | {"n_images": len(set().union(*(own.index for own in errors)))}
 
 
-def tabulate_blocks(*, errors, blocks, output, repeats, seed):
+def tabulate_blocks(
+    *, errors: dict[str, Path | str], blocks: list[str], output: Path | str, repeats: int, seed: int
+) -> None:
     """Tabulate the block that predicts each region best, for all subjects and steps.
 
     Parameters

@@ -1,6 +1,11 @@
 """Find the U-Net block that predicts each voxel of a subject best."""
 
+from __future__ import annotations
+
 import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -13,10 +18,13 @@ from nsdldm.encoding.predictions import Predictions
 from nsdldm.support.errors import Finding, InputError
 from nsdldm.support.files import load_mask
 
+if TYPE_CHECKING:
+    from nsdldm.encoding.flips import FlipTest
+
 logger = logging.getLogger(__name__)
 
 
-def list_columns(blocks):
+def list_columns(blocks: Sequence[str]) -> list[str]:
     """Columns of a table of blocks besides i, j and k, the volumes of its map in order.
 
     Parameters
@@ -36,7 +44,7 @@ def list_columns(blocks):
     return [*judged, *scores, "ceiling", "ncsnr"]
 
 
-def rank_blocks(cv_scores):
+def rank_blocks(cv_scores: np.ndarray) -> np.ndarray:
     """Indices of the best and second-best block of each voxel.
 
     Parameters
@@ -51,7 +59,9 @@ def rank_blocks(cv_scores):
     return np.argsort(-cv_scores, axis=0, kind="stable")[:2]
 
 
-def compare_best(observed, predictions, ranks, signs):
+def compare_best(
+    observed: np.ndarray, predictions: np.ndarray, ranks: np.ndarray, signs: np.ndarray
+) -> np.ndarray:
     """Test whether each voxel's best block predicts better than its second best, one-sided.
 
     Parameters
@@ -104,7 +114,7 @@ def _finish(table, blocks, n_test, q):
     return table[list_columns(blocks)]
 
 
-def count_winners(winner, blocks):
+def count_winners(winner: pd.Series | np.ndarray, blocks: Sequence[str]) -> dict[str, int]:
     """Count the voxels that each block wins.
 
     Parameters
@@ -123,7 +133,18 @@ def count_winners(winner, blocks):
     return counts | {"none": int(np.isnan(winner).sum())}
 
 
-def choose_blocks(*, predictions, models, responses, mask, regions, map, table, errors, test):
+def choose_blocks(
+    *,
+    predictions: Path | str,
+    models: dict[str, str],
+    responses: Path | str,
+    mask: Path | str,
+    regions: dict[str, Path | str],
+    map: Path | str,
+    table: Path | str,
+    errors: Path | str,
+    test: FlipTest,
+) -> None:
     """Find the block whose model predicts each voxel of a subject best.
 
     The winner has the best R² averaged over the folds of the training images. The test images play

@@ -5,6 +5,9 @@ many voxels to keep, so scoring keeps sums over small parts: the voxels of a cub
 same regions.
 """
 
+from __future__ import annotations
+
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -60,7 +63,7 @@ class CellSums(NamedTuple):
     regions: tuple
 
 
-def find_cells(mask, regions, every=1):
+def find_cells(mask: Path | str, regions: dict[str, Path | str], every: int = 1) -> Cells:
     """Divide a cortex into cells.
 
     Parameters
@@ -102,7 +105,9 @@ class Collector:
         self.cells, self.nsd_ids, self.min_ncsnr = cells, np.asarray(nsd_ids), min_ncsnr
         self.sums, self.counts = {}, {}
 
-    def add(self, name, voxels, contributions, ncsnr):
+    def add(
+        self, name: str, voxels: slice | np.ndarray, contributions: np.ndarray, ncsnr: np.ndarray
+    ) -> None:
         """Add the voxels of a block.
 
         Parameters
@@ -129,7 +134,7 @@ class Collector:
         self.counts.setdefault(name, np.zeros(n_cells, np.int32))
         self.counts[name] += np.bincount(where, minlength=n_cells).astype(np.int32)
 
-    def save(self, path):
+    def save(self, path: Path | str) -> None:
         """Write what was collected; `load_sums` reads it."""
         arrays = {
             "names": np.array(list(self.sums)),
@@ -142,7 +147,7 @@ class Collector:
             np.savez_compressed(file, **arrays, cubes=self.cells.cubes, inside=self.cells.inside)
 
 
-def load_sums(path):
+def load_sums(path: Path | str) -> CellSums:
     """Read what a `Collector` wrote.
 
     Parameters

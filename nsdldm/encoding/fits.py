@@ -1,8 +1,11 @@
 """Fit encoders of one subject's voxels. Fits only predict the test images; scoring is elsewhere."""
 
+from __future__ import annotations
+
 import logging
 import math
 import time
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -53,7 +56,7 @@ class FitSettings(NamedTuple):
     device: str
 
 
-def find_rows(responses, images):
+def find_rows(responses: Responses, images: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """Row of the kernels that belongs to each training and each test response.
 
     Parameters
@@ -69,7 +72,7 @@ def find_rows(responses, images):
     return tuple(position[ids].to_numpy() for ids in (responses.train_ids, responses.test_ids))
 
 
-def check_inputs(kernels, responses, images):
+def check_inputs(kernels: Kernels, responses: Responses, images: Path | str) -> pd.DataFrame:
     """Compare the images of all inputs, and report every contradiction.
 
     Parameters
@@ -125,7 +128,13 @@ def _plan_beside(rows, beside, held, memory_gb, *sizes):
         raise InputError(*error.findings, more) from None
 
 
-def plan_fits(rows, n_voxels, settings, n_kernels=1, beside=0):
+def plan_fits(
+    rows: tuple[np.ndarray, np.ndarray],
+    n_voxels: int,
+    settings: FitSettings,
+    n_kernels: int = 1,
+    beside: int = 0,
+) -> dict[str, int]:
     """Plan the fits of a subject, and log the memory they need.
 
     Parameters
@@ -180,8 +189,17 @@ def _open_base(path, responses):
 
 
 def fit_encoders(
-    *, spaces, kernels, responses, form, images, predictions, settings, base=None, every=1
-):
+    *,
+    spaces: list[str],
+    kernels: list[Path | str],
+    responses: Path | str,
+    form: str,
+    images: Path | str,
+    predictions: Path | str,
+    settings: FitSettings,
+    base: Path | str | None = None,
+    every: int = 1,
+) -> None:
     """Predict every voxel of a subject from each feature space, alone or jointly with a base space.
 
     Each voxel and space has a kernel ridge regression with an intercept and a penalty chosen by

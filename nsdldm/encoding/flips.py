@@ -1,5 +1,7 @@
 """Sign-flip test of whether one model predicts the test images better than another."""
 
+from __future__ import annotations
+
 from typing import NamedTuple
 
 import numpy as np
@@ -26,7 +28,7 @@ class FlipTest(NamedTuple):
     seed: int
 
 
-def draw_signs(n_draws, n_images, seed):
+def draw_signs(n_draws: int, n_images: int, seed: int) -> np.ndarray:
     """Draw the signs of a sign-flip test; the first row flips nothing.
 
     Parameters
@@ -42,7 +44,9 @@ def draw_signs(n_draws, n_images, seed):
     return np.concatenate([np.ones((1, n_images), np.float32), 1 - 2 * flips.astype(np.float32)])
 
 
-def flip_signs(observed, worse, better, signs):
+def flip_signs(
+    observed: np.ndarray, worse: np.ndarray, better: np.ndarray, signs: np.ndarray
+) -> np.ndarray:
     """Test whether one model predicts better than another, one-sided.
 
     If the models do not differ, the difference of their squared errors is equally likely to be

@@ -5,7 +5,10 @@ the region like these, in the same subjects. Both matter, because voxels share t
 neighbours share noise.
 """
 
+from __future__ import annotations
+
 import logging
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -54,7 +57,7 @@ class Spread(NamedTuple):
     by_cube: np.ndarray
     shared: float
 
-    def interval(self, value):
+    def interval(self, value: float | np.ndarray) -> np.ndarray:
         """The middle 95 % of draws of the mean, with images and cubes drawn together."""
         variances = self.by_image.var(), self.by_cube.var()
         both = sum(variances)
@@ -64,7 +67,9 @@ class Spread(NamedTuple):
         return take_interval(value + scale * (self.by_image + self.by_cube))
 
 
-def tabulate_group(*, sums, output, repeats, seed):
+def tabulate_group(
+    *, sums: dict[str, list[Path | str]], output: Path | str, repeats: int, seed: int
+) -> None:
     """Compare subjects: r of each space, unique variance by level, and its slope, by region.
 
     Values are means over the voxels of a region. Their 95 % intervals come from a bootstrap over
@@ -260,7 +265,7 @@ def _average(keys, own, spreads):
     return row | {"n_agree": same.sum(), "n_clear": (same & away).sum()}
 
 
-def tabulate_noise(*, table, output):
+def tabulate_noise(*, table: Path | str, output: Path | str) -> None:
     """Tabulate unique variance under different noise side by side.
 
     Parameters

@@ -1,8 +1,12 @@
 """Joint encoding models of two feature spaces, and the parts of one space relative to the other."""
 
+from __future__ import annotations
+
 import functools
 import logging
 import warnings
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from himalaya.backend import get_backend
@@ -14,6 +18,12 @@ from nsdldm.encoding.predictions import Model
 from nsdldm.features.kernels import split_kernel
 from nsdldm.features.spaces import PARTS, split_control
 from nsdldm.support.errors import Finding, InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from nsdldm.encoding.fits import FitSettings
+    from nsdldm.features.kernels import Kernels
 
 logger = logging.getLogger(__name__)
 
@@ -31,20 +41,25 @@ SPLITS = np.logspace(-8, 8, 33)
 LEAST_PART = 1e-3
 
 
-def check_weights(weights):
+def check_weights(weights: list[float]) -> None:
     """Refuse weights that are not between 0 and 1, or that include no actual mix."""
     if not any(0 < weight < 1 for weight in weights) or not all(0 <= w <= 1 for w in weights):
         expected = "shares of the first space from 0 to 1, at least one of them between"
         raise InputError(Finding("`weights`", expected, str(list(weights)), "Correct them"))
 
 
-def count_dividing(spaces, n_images):
+def count_dividing(spaces: Iterable[str], n_images: int) -> int:
     """Bytes needed to split a space, if any of `spaces` are parts of one."""
     divided = any(split_control(space)[1] in PARTS for space in spaces)
     return DIVIDING * n_images**2 if divided else 0
 
 
-def read_kernels(kernels, images, rows, settings):
+def read_kernels(
+    kernels: Kernels,
+    images: pd.DataFrame,
+    rows: tuple[np.ndarray, np.ndarray],
+    settings: FitSettings,
+) -> Callable:
     """Make the function that reads those parts of a space's kernel that a fit needs.
 
     ``{space}-linear`` and ``{space}-residual`` are derived from the kernel of {space} by
@@ -86,7 +101,15 @@ def read_kernels(kernels, images, rows, settings):
     return read
 
 
-def fit_joint(kernels_train, kernels_test, Y, weights, alphas, folds, batches):
+def fit_joint(
+    kernels_train: np.ndarray,
+    kernels_test: np.ndarray,
+    Y: np.ndarray,
+    weights: Sequence[float],
+    alphas: list[float],
+    folds: list[tuple[np.ndarray, np.ndarray]],
+    batches: dict[str, int],
+) -> Model:
     """Fit kernel ridge to a weighted sum of two kernels, with an intercept, and predict.
 
     For each target, the weights and the penalty with the best R², averaged over folds, are chosen.
@@ -175,7 +198,9 @@ def _join(mixed, singles, weights):
     return Model(predictions, alphas, best, shares)
 
 
-def fit_beside(kernels, singles, settings, fit):
+def fit_beside(
+    kernels: tuple[list, list], singles: tuple[Model, Model], settings: FitSettings, fit: tuple
+) -> Model:
     """Fit the joint model of two spaces whose single models exist.
 
     Parameters

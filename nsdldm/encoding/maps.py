@@ -1,6 +1,9 @@
 """What all scoring of encoders shares: scores of voxels, warnings, and maps with their tables."""
 
+from __future__ import annotations
+
 import logging
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,7 +18,7 @@ logger = logging.getLogger(__name__)
 EDGE_SHARE = 0.05
 
 
-def score(observed, predicted):
+def score(observed: np.ndarray, predicted: np.ndarray) -> dict[str, np.ndarray]:
     """Compute r and R² of each column.
 
     Parameters
@@ -30,7 +33,7 @@ def score(observed, predicted):
     return {"r": stats.correlate(observed, predicted), "r2": stats.r2(observed, predicted)}
 
 
-def warn_edges(name, chosen, penalties):
+def warn_edges(name: str, chosen: pd.Series, penalties: list[float]) -> None:
     """Warn if many voxels chose the smallest or largest of the penalties tried.
 
     Parameters
@@ -49,7 +52,13 @@ def warn_edges(name, chosen, penalties):
             logger.warning(message, name, 100 * share, where, edge)
 
 
-def write_maps(table, mask, map_path, table_path, every=1):
+def write_maps(
+    table: pd.DataFrame,
+    mask: Path | str,
+    map_path: Path | str,
+    table_path: Path | str,
+    every: int = 1,
+) -> None:
     """Write a table of voxels, and its columns as volumes of a 4-D map.
 
     Parameters

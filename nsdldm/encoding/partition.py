@@ -5,7 +5,11 @@ alone, on averaged test trials. This is variance partitioning for two spaces (Le
 Frontiers in Computational Neuroscience 9, 135).
 """
 
+from __future__ import annotations
+
 import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -16,13 +20,16 @@ from nsdldm.encoding.flips import draw_signs, flip_signs
 from nsdldm.encoding.maps import score, warn_edges, write_maps
 from nsdldm.encoding.predictions import Predictions, name_pair
 
+if TYPE_CHECKING:
+    from nsdldm.encoding.flips import FlipTest
+
 logger = logging.getLogger(__name__)
 
 # With a noise ceiling below this (1 % of the variance), a normalised value is mere noise.
 LEAST_CEILING = 0.1
 
 
-def list_columns(pair):
+def list_columns(pair: tuple[str, str]) -> list[str]:
     """Columns of a pair's table besides i, j and k, which are the volumes of its map in order.
 
     Parameters
@@ -64,7 +71,7 @@ def _score_pair(pair, observed, joint, singles, signs):
     return pd.DataFrame(columns), shares
 
 
-def judge_unique(table, pair, q):
+def judge_unique(table: pd.DataFrame, pair: tuple[str, str], q: float) -> pd.DataFrame:
     """Test the unique variance of both spaces where the joint model can be expected to predict.
 
     Most cortical voxels do not respond to pictures, and with few test images a correction over all
@@ -119,8 +126,19 @@ def _finish(pair, table, n_test, penalties, q):
 
 
 def partition_variance(
-    *, predictions, base, responses, mask, regions, maps, tables, sums, test, min_ncsnr=0, every=1
-):
+    *,
+    predictions: Path | str,
+    base: Path | str,
+    responses: Path | str,
+    mask: Path | str,
+    regions: dict[str, Path | str],
+    maps: dict[str, Path | str],
+    tables: dict[str, Path | str],
+    sums: Path | str,
+    test: FlipTest,
+    min_ncsnr: float | None = 0,
+    every: int = 1,
+) -> None:
     """Partition the variance of every voxel of a subject between z and each space of a family.
 
     Unique variance is tested one-sided by flipping the signs of the images' differences of squared

@@ -3,14 +3,21 @@
 Nothing in it depends on a threshold, a null distribution or an interval.
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from nsdldm.responses import Responses, read_columns
 from nsdldm.support.errors import Finding, InputError, reading
 from nsdldm.support.files import REMAKE, create_hdf5, open_hdf5
+
+if TYPE_CHECKING:
+    import h5py
 
 # Voxels scored at once.
 JUDGED_AT_ONCE = 4096
@@ -36,13 +43,20 @@ class Model(NamedTuple):
     weights: np.ndarray | None = None
 
 
-def name_pair(pair):
+def name_pair(pair: tuple[str, str]) -> str:
     """Name of a joint model of two spaces, in files and elsewhere: ``a+b``."""
     return "+".join(pair)
 
 
 @contextmanager
-def create_predictions(path, names, n_voxels, responses, penalties, every):
+def create_predictions(
+    path: Path | str,
+    names: list[str],
+    n_voxels: int,
+    responses: Responses,
+    penalties: list[float],
+    every: int,
+) -> Iterator[h5py.File]:
     """Yield a new file of predictions that appears when the block succeeds.
 
     Parameters
@@ -77,7 +91,7 @@ def create_predictions(path, names, n_voxels, responses, penalties, every):
         yield file
 
 
-def write_model(file, name, block, model):
+def write_model(file: h5py.File, name: str, block: slice, model: Model) -> None:
     """Write a model of a block of voxels.
 
     Parameters
@@ -135,14 +149,14 @@ class Predictions:
         with reading(self.path, "predictions of encoders", REMAKE), open_hdf5(self.path) as file:
             yield file
 
-    def read(self, name, columns=slice(None)):
+    def read(self, name: str, columns: slice = slice(None)) -> Model:
         """Read the model of some voxels, counted among those fitted; a `Model`."""
         with self._open() as file:
             group = file[name]
             values = [group[key][columns] for key in Model._fields[1:] if key in group]
             return Model(read_columns(group["predictions"], columns), *values)
 
-    def open_responses(self, path):
+    def open_responses(self, path: Path | str) -> Responses:
         """Open the responses that the models were fitted to.
 
         Parameters
@@ -166,7 +180,7 @@ class Predictions:
             raise InputError(Finding(str(self.path), expected, "others", "Fit the encoders again"))
         return responses
 
-    def blocks(self):
+    def blocks(self) -> Iterator[tuple[slice, slice]]:
         """Yield slices of the voxels fitted, and of their positions among all voxels."""
         for start in range(0, self.n_voxels, JUDGED_AT_ONCE):
             block = slice(start, min(start + JUDGED_AT_ONCE, self.n_voxels))

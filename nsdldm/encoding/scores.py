@@ -1,6 +1,9 @@
 """Score encoders by their predictions of the test images."""
 
+from __future__ import annotations
+
 import logging
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,8 +18,19 @@ logger = logging.getLogger(__name__)
 
 
 def score_encoders(
-    *, predictions, space, responses, mask, regions, map, table, sums, fdr, min_ncsnr=0, every=1
-):
+    *,
+    predictions: Path | str,
+    space: str,
+    responses: Path | str,
+    mask: Path | str,
+    regions: dict[str, Path | str],
+    map: Path | str,
+    table: Path | str,
+    sums: Path | str,
+    fdr: float,
+    min_ncsnr: float = 0,
+    every: int = 1,
+) -> None:
     """Score how well a feature space predicts the test images in every voxel of a subject.
 
     Predictions are compared with responses averaged over test trials. r is tested one-sided against

@@ -1,5 +1,10 @@
 """Summaries of encoders by region. Imports are light, since tables and figures need no networks."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
 import pandas as pd
 
 from nsdldm.nsd.grids import load_masks
@@ -9,7 +14,13 @@ from nsdldm.support.files import load_table, save_table
 MAPS = ("r", "r2", "p", "significant", "ceiling", "ncsnr", "alpha")
 
 
-def summarize_encoding(*, subject, tables, masks, min_ncsnr=(0,)):
+def summarize_encoding(
+    *,
+    subject: str,
+    tables: dict[str, Path | str],
+    masks: dict[str, Path | str],
+    min_ncsnr: Sequence[float] = (0,),
+) -> pd.DataFrame:
     """Summarise one subject's encoding models by region.
 
     Parameters
@@ -45,7 +56,13 @@ def summarize_encoding(*, subject, tables, masks, min_ncsnr=(0,)):
     return pd.DataFrame(rows)
 
 
-def tabulate_encoding(*, tables, masks, output, min_ncsnr):
+def tabulate_encoding(
+    *,
+    tables: dict[tuple[str, str], Path | str],
+    masks: dict[tuple[str, str], Path | str],
+    output: Path | str,
+    min_ncsnr: list[float],
+) -> None:
     """Summarise all subjects' encoding models by region.
 
     Parameters

@@ -117,6 +117,28 @@ def test_public_functions_take_at_most_twelve_arguments():
             assert n <= 12, f"{path}: {node.name} takes {n}"
 
 
+def list_public(body, inside=""):
+    """Public functions of a module, and public methods of its public classes."""
+    for node in body:
+        if not isinstance(node, ast.FunctionDef | ast.ClassDef) or node.name.startswith("_"):
+            continue
+        if isinstance(node, ast.ClassDef):
+            yield from list_public(node.body, f"{node.name}.")
+        else:
+            yield inside + node.name, node
+
+
+@pytest.mark.parametrize("path", sorted(IMPORTS), ids=str)
+def test_public_functions_have_type_hints(path):
+    tree = ast.parse((PROJECT / "nsdldm" / path).read_text())
+    for name, node in list_public(tree.body):
+        taken = node.args.posonlyargs + node.args.args + node.args.kwonlyargs
+        taken += [each for each in (node.args.vararg, node.args.kwarg) if each]
+        plain = [each.arg for each in taken if not each.annotation and each.arg != "self"]
+        assert not plain, f"{name} does not say what {', '.join(plain)} are"
+        assert node.returns, f"{name} does not say what it returns"
+
+
 def test_functions_are_at_most_fifty_lines():
     """Without signature and docstring, which say what a function does rather than do it."""
     for path, node in list_functions():
