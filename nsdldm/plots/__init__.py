@@ -1,4 +1,4 @@
-"""Draw the figures of the paper, one module a figure family."""
+"""Draw the figures of the paper, with one module per family of figures."""
 
 import os
 import sys
@@ -8,8 +8,8 @@ from pkgutil import iter_modules
 __all__ = [module.name for module in iter_modules(__path__)]
 
 if "matplotlib" not in sys.modules:
-    # A notebook names its backend to all programs that it starts, and matplotlib cannot be imported
-    # where that backend is not installed. Nothing here needs it: figures are drawn by Agg.
+    # A notebook passes its backend on to all programs that it starts, and matplotlib cannot be
+    # imported if that backend is not installed. Nothing here needs it: figures are drawn by Agg.
     inherited = os.environ.pop("MPLBACKEND", None)
     import matplotlib
 

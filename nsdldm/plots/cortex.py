@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 # Every pixel of the figure is the mean of this many by this many pixels.
 SUPERSAMPLING = 3
-# Where the light comes from, in the frame of the viewer: right, up, towards the viewer.
+# Direction of the light, in the viewer's frame: right, up, towards the viewer.
 LIGHT = np.array([0.0, 0.45, 0.9]) / np.hypot(0.45, 0.9)
 SMOOTHING_MM = 2.0
 SMALLEST_MM2 = 100.0
-# Flattening distorts by less than this.
+# Flattening stretches edges by less than this factor.
 STRETCH = 5.0
 
 
@@ -62,7 +62,7 @@ class Hemisphere:
         As returned by `orient_flat`.
     flat_faces : int array of shape (m, 3)
     flat_vertices : int array of shape (n,)
-        Vertices of the hemisphere that the flat map shows.
+        Vertices of the hemisphere that are on the flat map.
     """
 
     name: str
@@ -85,7 +85,7 @@ class Raster:
         Height and width of the panel in pixels of the figure, before `SUPERSAMPLING`.
     seen : bool array of shape (height * SUPERSAMPLING, width * SUPERSAMPLING)
     corners : int array of shape (n_pixels, 3)
-        Vertices of the hemisphere around each pixel that is seen.
+        Vertices of the hemisphere around each visible pixel.
     weights : float array of shape (n_pixels, 3)
     light : float array of shape (n_pixels,)
         Brightness of a white surface, 0 to 1.
@@ -99,7 +99,7 @@ class Raster:
 
 
 def read_hemisphere(name: str, surfaces: dict[str, Path | str]) -> Hemisphere:
-    """Read what the panels of a hemisphere need.
+    """Read the surfaces that the panels of a hemisphere need.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ def read_hemisphere(name: str, surfaces: dict[str, Path | str]) -> Hemisphere:
     Raises
     ------
     InputError
-        When the files have different numbers of vertices.
+        The files have different numbers of vertices.
     """
     white, faces = read_surface(surfaces["white"])
     inflated, _ = read_surface(surfaces["inflated"])
@@ -130,7 +130,7 @@ def read_hemisphere(name: str, surfaces: dict[str, Path | str]) -> Hemisphere:
 
 
 def _check_counts(surfaces, n_vertices, **counts):
-    """Raise unless all surfaces can belong to the same vertices."""
+    """Check that all surfaces can have the same vertices."""
     findings = [
         Finding(
             str(surfaces[name]),
@@ -146,10 +146,10 @@ def _check_counts(surfaces, n_vertices, **counts):
 
 
 def drop_bridges(flat: np.ndarray, faces: np.ndarray, white: np.ndarray) -> np.ndarray:
-    """Leave out triangles that join the two sides of a cut, which would be drawn over the map.
+    """Leave out triangles that join the two sides of a cut; they would be drawn across the map.
 
-    A patch lists vertices only. Where a cut ran along edges, the triangles on it have all their
-    vertices in the patch, and the flattening has torn them apart.
+    A patch only lists vertices. If a cut runs along edges, the triangles on it have all their
+    vertices in the patch, but the flattening has torn them apart.
 
     Parameters
     ----------
@@ -172,11 +172,12 @@ def _longest_edges(points, faces):
 
 
 def orient_flat(flat: np.ndarray, faces: np.ndarray, white: np.ndarray, hemi: str) -> np.ndarray:
-    """Turn a flattened cortex so that its posterior end points to the other hemisphere.
+    """Rotate a flattened cortex so that its posterior end points to the other hemisphere.
 
     Patches come in any rotation, and some programs mirror them. The map is shown as seen from
-    outside the brain, as the triangles tell, and turned (never stretched) to where its horizontal
-    axis follows posterior-anterior and its vertical axis inferior-superior best (least squares).
+    outside the brain, according to its triangles, and rotated (never stretched) so that its
+    horizontal axis best follows posterior-anterior and its vertical axis inferior-superior (least
+    squares).
 
     Parameters
     ----------
@@ -205,7 +206,7 @@ def orient_flat(flat: np.ndarray, faces: np.ndarray, white: np.ndarray, hemi: st
 
 
 def face_inflated(inflated: np.ndarray, hemi: str, side: str) -> np.ndarray:
-    """Turn an inflated hemisphere to the viewer.
+    """Rotate an inflated hemisphere to face the viewer.
 
     Parameters
     ----------
@@ -226,7 +227,7 @@ def face_inflated(inflated: np.ndarray, hemi: str, side: str) -> np.ndarray:
 
 
 def look(hemisphere: Hemisphere, panel: str, shape: tuple[int, ...], scale: float) -> Raster:
-    """Look at a hemisphere.
+    """Project a hemisphere onto a panel.
 
     Parameters
     ----------
@@ -254,7 +255,7 @@ def look(hemisphere: Hemisphere, panel: str, shape: tuple[int, ...], scale: floa
 
 
 def _look(points, faces, vertices, light, shape, scale):
-    """Look at a mesh whose coordinates are right, up, towards the viewer."""
+    """Project a mesh whose coordinates are right, up and towards the viewer."""
     fine = np.array(shape) * SUPERSAMPLING
     used = points[np.unique(faces), :2]
     centre = (used.min(axis=0) + used.max(axis=0)) / 2
@@ -277,30 +278,30 @@ def _normals(points, faces):
 
 
 def _blend(values, corners, weights):
-    """Interpolate values of vertices at the pixels seen."""
+    """Interpolate values of vertices at the visible pixels."""
     return np.einsum("ij,ij->i", values.astype(np.float32)[corners], weights)
 
 
 def paint(
     view: Raster, sulc: np.ndarray, values: np.ndarray, colours: ScalarMappable
 ) -> np.ndarray:
-    """Colour a view: vertices with a value by it, the others in grey by their sulcal depth.
+    """Colour a view: vertices with a value by that value, the others in grey by sulcal depth.
 
-    A pixel has a colour when more than half of its weight is on vertices with a value; they alone
-    then count.
+    A pixel is coloured if more than half of its weight is on vertices with a value; then only these
+    count.
 
     Parameters
     ----------
     view : Raster
     sulc : float array of shape (n_vertices,)
     values : float array of shape (n_vertices,)
-        NaN where nothing shall be shown.
+        NaN where nothing is shown.
     colours : matplotlib ScalarMappable
 
     Returns
     -------
     uint8 array of shape (height, width, 4)
-        RGBA; transparent off the cortex.
+        RGBA; transparent outside the cortex.
     """
     shown = np.isfinite(values)
     weight = _blend(shown, view.corners, view.weights)
@@ -308,7 +309,7 @@ def paint(
     coloured = weight > 0.5
     grey = _blend(sulcal_grey(sulc), view.corners, view.weights) * (0.6 + 0.4 * view.light)
     rgb = np.repeat(grey[:, None], 3, axis=1)
-    # Colours are dimmed little: they must still be found on the colour bar.
+    # Colours are only dimmed a little, so that they can still be found on the colour bar.
     dimming = 0.88 + 0.12 * view.light[coloured, None]
     rgb[coloured] = colours.to_rgba(total[coloured] / weight[coloured])[:, :3] * dimming
     image = np.zeros((*view.seen.shape, 4), dtype=np.float32)
@@ -317,7 +318,7 @@ def paint(
 
 
 def sulcal_grey(sulc: np.ndarray) -> np.ndarray:
-    """Turn sulcal depth of any unit into light gyri and darker sulci with a soft edge.
+    """Turn sulcal depth, in any unit, into light gyri and darker sulci with a soft edge.
 
     Parameters
     ----------
@@ -342,10 +343,11 @@ def _shrink(image):
 
 
 def smooth_regions(hemisphere: Hemisphere, regions: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Make regions from voxels drawable as outlines.
+    """Smooth regions made of voxels so that they can be drawn as outlines.
 
-    Voxels leave stairs and crumbs on the surface. Regions are smoothed along it by about
-    `SMOOTHING_MM` (standard deviation); pieces and holes below `SMALLEST_MM2` go. Only for drawing.
+    On the surface, voxels leave staircases and specks. Regions are smoothed along it by about
+    `SMOOTHING_MM` (standard deviation); pieces and holes below `SMALLEST_MM2` are removed. Only for
+    drawing.
 
     Parameters
     ----------
@@ -358,8 +360,8 @@ def smooth_regions(hemisphere: Hemisphere, regions: dict[str, np.ndarray]) -> di
         A region is where its array is above 0.5.
     """
     links, spacing = _links(hemisphere)
-    # Averaging over oneself and six neighbours moves values by 3/7 of the squared spacing along
-    # each axis of the surface.
+    # Averaging over a vertex and its six neighbours has a variance of 3/7 of the squared spacing
+    # along each axis of the surface.
     steps = max(1, round(SMOOTHING_MM**2 / (3 / 7 * spacing**2)))
     area = spacing**2 * np.sqrt(3) / 2
     average = diags_array(1 / links.sum(axis=1)) @ links
@@ -374,7 +376,7 @@ def smooth_regions(hemisphere: Hemisphere, regions: dict[str, np.ndarray]) -> di
 
 
 def _links(hemisphere):
-    """Neighbourhood of the vertices, each its own neighbour, and the mean length of an edge."""
+    """Adjacency of the vertices (each its own neighbour) and the mean length of an edge."""
     faces, n_vertices = hemisphere.faces, len(hemisphere.white)
     edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
     lengths = np.linalg.norm(hemisphere.white[edges[:, 0]] - hemisphere.white[edges[:, 1]], axis=1)
@@ -408,7 +410,7 @@ def show_field(view: Raster, field: np.ndarray) -> np.ndarray:
     Returns
     -------
     float array of shape (height, width)
-        NaN off the cortex.
+        NaN outside the cortex.
     """
     image = np.full(view.seen.shape, np.nan, dtype=np.float32)
     image[view.seen] = _blend(field, view.corners, view.weights)

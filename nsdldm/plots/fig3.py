@@ -1,4 +1,4 @@
-"""Figure 3: what a subject saw, and what z, c and z_c give back."""
+"""Figure 3: images shown to a subject, and their reconstructions from z, c and z_c."""
 
 import logging
 from pathlib import Path
@@ -49,8 +49,8 @@ def plot_fig3(
 ) -> None:
     """Draw the images one subject saw above their reconstructions, one column per image.
 
-    Of each image and method the best sample is shown, as in the paper's figure, and the figure
-    says so. The images are chosen by `nsdldm.plots.pictures.choose_images`.
+    For each image and method the best sample is shown, as in the paper, and the figure says so. The
+    images are chosen by `nsdldm.plots.pictures.choose_images`.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def plot_fig3(
     reconstructions : dict of path
         For each method, top to bottom, the pictures as HDF5.
     samples : dict of path
-        For each of these methods the scores of every sample.
+        For each of these methods, the scores of every sample.
     showing : Showing
     demo : bool
         Say on the figure that the data are simulated.
@@ -70,9 +70,9 @@ def plot_fig3(
         Outputs: the figure, and what it shows with the columns subject, nsd_id, rank, group,
         method, sample, samples, metric, value.
     ranked_by : str
-        The method by whose best sample images are ranked.
+        The method whose best samples rank the images.
     words : dict of str, optional
-        Small print of methods in place of their usual one.
+        Small print of methods, instead of the usual one.
 
     Raises
     ------
@@ -99,7 +99,7 @@ def plot_fig3(
     ]
     rows = [(PRESENTED, "image")]
     for method in reconstructions:
-        # Whom it was trained on is in the small print.
+        # The small print says on whom it was trained.
         small = (words or {}).get(method) or describe_method(method)
         rows.append((name_method(split_method(method)[0]), small))
     with journal_style():

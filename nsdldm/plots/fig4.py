@@ -1,4 +1,4 @@
-"""Figure 4: the same image, given back from the brain of every subject."""
+"""Figure 4: the same images, reconstructed from the brain of every subject."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ def plot_fig4(
     tsv: Path,
     method: str = "zc",
 ) -> None:
-    """Draw images that all subjects saw beside each subject's reconstruction.
+    """Draw images that all subjects saw next to each subject's reconstruction.
 
     Images are ranked by the mean over subjects of the best sample's score and chosen by
-    `nsdldm.plots.pictures.choose_images`. They run down the page, or along it where there are more
-    of them than of subjects and the presented image together.
+    `nsdldm.plots.pictures.choose_images`. They run down the page, or across it if there are more
+    images than subjects plus one.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ def find_shared_images(images: dict[str, Path | str]) -> list[int]:
     Returns
     -------
     list of int
-        NSD numbers, in the first subject's order.
+        NSD ids, in the first subject's order.
 
     Raises
     ------
@@ -128,7 +128,7 @@ def find_shared_images(images: dict[str, Path | str]) -> list[int]:
 
 
 def _make_cells(stimuli, numbers, reconstructions, shown):
-    """For each image its cells: presented, then each subject's reconstruction."""
+    """For each image its cells: the presented image, then each subject's reconstruction."""
     seen = read_images(stimuli, numbers)
     cells = [[Cell(picture, f"NSD {n}", True)] for picture, n in zip(seen, numbers, strict=True)]
     for name, table in shown.items():

@@ -1,4 +1,4 @@
-"""Figure 5: how often the reconstruction of an image is recognised as this image's."""
+"""Figure 5: how often an image is identified from its reconstruction."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-HEADING = "Recognising the seen image from its reconstruction"
+HEADING = "Identifying an image from its reconstruction"
 CHANCE = 0.5
 MEAN = "mean"
 KIND = "2way"
@@ -52,7 +52,7 @@ BASELINES = {
     "chance_shuffled": "shuffled reconstructions",
 }
 SUMMARY = ("metric", "value", "ci_low", "ci_high", *BASELINES, "n_images", "n_samples")
-# Okabe and Ito's colours, which the colour-blind can tell apart, and shapes for print in grey.
+# Colours of Okabe and Ito, which are safe for colour-blind readers, and shapes for greyscale print.
 LOOKS = {
     "z-coarse": ("#56b4e9", "D"),
     "z": ("#0072b2", "s"),
@@ -63,10 +63,10 @@ CEILING_LOOK = (INK, "p")
 OTHERS = (("#cc79a7", "v"), ("#e69f00", "P"), ("#7f6000", "X"))
 BASELINE_LINE = {"color": "0.5", "linewidth": 0.8}
 LOWEST = 0.4  # of the axis, unless values lie below
-# The intervals of more subjects than this would hide each other.
+# With more subjects than this, intervals would overlap too much.
 MOST_WHISKERS = 4
 CHANCE_LINE = {"color": INK, "linewidth": 0.6, "linestyle": (0, (4, 3))}
-# Millimetres: plot, space at its left, between networks, above and below.
+# Millimetres: plot, space to its left, between networks, above and below.
 PLOT, LEFT, BETWEEN, RIGHT, TITLE, NAMES, TICKS, LEGEND = 52, 11, 3, 2, 6, 4.5, 5, 5
 
 
@@ -85,9 +85,9 @@ def plot_fig5(
 ) -> None:
     """Draw the identification accuracy of every method, by network and layer.
 
-    Subjects are small symbols, their mean a large one with a 95 % confidence interval: images are
-    drawn with replacement, the same ones for all subjects, since subjects saw the same images.
-    What needs no signal reaches is drawn as ticks: three baselines, averaged over subjects.
+    Subjects are small symbols; their mean is a large symbol with a 95 % confidence interval from a
+    bootstrap over images, drawn jointly for all subjects, since subjects saw the same images. Ticks
+    show three baselines without any signal, averaged over subjects.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def plot_fig5(
     demo : bool
         Say on the figure that the data are simulated.
     png, pdf, tsv : path
-        Outputs: the figure, and its numbers with the columns subject (``mean`` among them), method,
+        Outputs: the figure, and its numbers with the columns subject (including ``mean``), method,
         metric, value, ci_low, ci_high, chance_random, chance_mean, chance_shuffled, n_images,
         n_samples.
     metrics : sequence of str, optional
@@ -131,7 +131,7 @@ def collect_numbers(
     bootstrap: int,
     seed: int,
 ) -> pd.DataFrame:
-    """Gather what figure 5 shows.
+    """Gather the numbers that figure 5 shows.
 
     Parameters
     ----------
@@ -141,7 +141,7 @@ def collect_numbers(
     Returns
     -------
     DataFrame
-        As the table that `plot_fig5` writes; metrics that no file has a value of are left out.
+        As the table that `plot_fig5` writes; metrics without a value in any file are left out.
     """
     wanted = metrics or _list_metrics(summaries)
     rows = []
@@ -191,9 +191,9 @@ def bootstrap_mean(values: np.ndarray, bootstrap: int, seed: int) -> tuple[float
     Parameters
     ----------
     values : float array of shape (n_images, n_subjects)
-        NaN where a subject has no value of an image.
+        NaN if a subject has no value for an image.
     bootstrap, seed : int
-        Draws of n_images images with replacement, the same ones for all subjects.
+        Bootstrap samples of images, the same for all subjects.
 
     Returns
     -------
@@ -261,7 +261,7 @@ def find_lower_end(numbers: pd.DataFrame) -> float:
 
 
 def choose_looks(methods: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """Colour and shape of each method in the order they are drawn; the ceiling comes last."""
+    """Colour and shape of each method, in drawing order; the ceiling comes last."""
     names = [name for name in dict.fromkeys(methods) if name != CEILING]
     known = [name for name in LOOKS if name in names]
     others = [name for name in names if name not in LOOKS]
@@ -336,14 +336,14 @@ def _draw_legend(figure, looks, middle):
 
 
 def _notes(numbers, missing, protocol, demo):
-    """Say what is drawn."""
+    """Describe what is drawn."""
     subjects = [name for name in dict.fromkeys(numbers["subject"]) if name != MEAN]
     images = sorted({int(n) for n in numbers["n_images"]})
     samples = sorted({int(n) for n in numbers["n_samples"]})
     several = len(subjects) > 1
     whose = f"mean of {len(subjects)} subjects" if several else subjects[0]
     notes = [
-        "Accuracy: how often a seen image is closer to its own reconstruction than to that of "
+        "Accuracy: how often an image is closer to its own reconstruction than to that of "
         "another image, in the features of a layer (below) of a network (above).",
         f"{'Large symbols' if several else 'Symbols'}: {whose}, with 95 % confidence intervals "
         f"over images (bootstrap{'; the same draws for all subjects' if several else ''}).",
@@ -361,7 +361,7 @@ def _notes(numbers, missing, protocol, demo):
 
 
 def _note_baselines(numbers):
-    """Say what the baselines are, and where the axis hides one or starts lower than usual."""
+    """Describe the baselines, and say if the axis hides one or starts lower than usual."""
     start, means = find_lower_end(numbers), numbers[numbers["subject"] == MEAN]
     notes = [f"No signal: {', '.join(BASELINES.values())}."]
     lowest = {words: means[name].min() for name, words in BASELINES.items()}

@@ -1,4 +1,4 @@
-"""Figure 6: how well z, c and z_c predict each point of the cortex."""
+"""Figure 6: how well z, c and z_c predict the response at each point of the cortex."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# What each feature is, and its symbol in matplotlib's mathematics and in plain text.
+# Name of each feature, and its symbol in matplotlib's mathtext and in plain text.
 TITLES = {
     "z": ("Image latent", "$z$", "z"),
     "c": ("Caption embedding", "$c$", "c"),
@@ -73,14 +73,14 @@ def plot_fig6(
 ) -> None:
     """Draw one subject's maps of prediction accuracy, one row per feature space.
 
-    Vertices are coloured where the nearest voxel at mid-depth is significant; their value is the
-    mean over three depths of linear interpolation. All maps share one scale that starts at 0.
+    Vertices are coloured if the nearest voxel at mid-depth is significant; their value is linearly
+    interpolated and averaged over three depths. All maps share one scale that starts at 0.
 
     Parameters
     ----------
     subject : str
     heading : str
-        Begins the title of the HTML, such as "Figure 6".
+        Start of the HTML title, such as "Figure 6".
     maps : dict of path
         For each feature, top to bottom, a volume as `nsdldm.encoding.scores.score_encoders` writes
         it.
@@ -118,7 +118,7 @@ def plot_fig6(
 
 
 def _project_map(path, transforms):
-    """Bring r of one feature to the vertices of each hemisphere, NaN where not significant."""
+    """Project r of one feature onto the vertices of each hemisphere; NaN where not significant."""
     volumes, _ = load_volume(path)
     r, significant = (volumes[..., MAPS.index(name)] for name in ("r", "significant"))
     return {hemi: project_values(r, significant, layers) for hemi, layers in transforms.items()}
@@ -131,7 +131,7 @@ def _count(table):
 
 
 def _plain(feature):
-    """Title of a feature in plain text; its name where it has none."""
+    """Title of a feature in plain text, or its name."""
     words, _, symbol = TITLES.get(feature, (feature, "", ""))
     return f"{words} {symbol}".strip()
 
@@ -178,7 +178,7 @@ def draw_fig6(
 
 
 def _write_titles(figure, title, counts, tops):
-    """Write the figure's title and those of the rows, with the rows' small print at the right."""
+    """Write the titles of the figure and of its rows, with the rows' small print on the right."""
     left, right = pixels(MARGIN), pixels(WIDTH_MM - MARGIN)
     write(figure, left, pixels(1.5), title, size=LARGE, weight="bold", va="top")
     for letter, (feature, count), top in zip(ascii_lowercase, counts.items(), tops, strict=False):

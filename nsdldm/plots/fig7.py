@@ -1,4 +1,4 @@
-"""Figures 7 and 8: what z and z_c each predict of the cortex that the other does not."""
+"""Figures 7 and 8: the variance that z and z_c each explain uniquely."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MEASURE = "Unique variance ({r} of both minus {r} without the space, held-out images)"
-# The kinds of feature spaces that come in a series, and titles of their rows.
+# Series of feature spaces, and titles of their rows.
 KINDS = {
     "n": "Noise strength {share:g}",
     "s": "After {percent:.0f} % of the denoising steps",
@@ -72,10 +72,10 @@ RANKS = {"n": ("Low", "Middle", "High"), "s": ("Early", "Middle", "Late")}
 FIGURES = {"n": 7, "s": 8}
 # Strips around the maps, gaps, the margin and the pictures, in millimetres.
 HEAD, ROW_TITLE, FOOT, GAP, MARGIN, PICTURE = 11.5, 6, 19.5, 3, 2, 15
-# Lines of regions below the maps: all of it, the plots, and what is left of and below them.
+# Line plots of regions below the maps: total, plots, and space to the left of and below them.
 LINES, PLOT, LEFT, LEGEND = 38, 16.5, 13, 8
 MOST_PICTURES = 3
-# Which vertices are coloured, by the setting.
+# Which vertices are coloured, for each setting.
 DRAWN = {
     "unique": "Colour: significant unique variance",
     "joint": "Colour: unique variance above 0 where both together predict held-out images",
@@ -91,7 +91,7 @@ def name_rows(pairs: Sequence[str]) -> list[str]:
     Parameters
     ----------
     pairs : sequence of str
-        In the order of the rows; three are also called low, middle and high, or early to late.
+        In the order of the rows; three rows are also called low, middle and high, or early to late.
 
     Returns
     -------
@@ -139,9 +139,9 @@ def plot_unique_variance(
         Pairs such as z+zc-n060-empty and z+zc-n060-linear are controls, which have no maps.
     anatomy : nsdldm.plots.cortex.Anatomy
     drawn : {"unique", "joint"}
-        Colour vertices where the nearest voxel at mid-depth has significant unique variance of that
-        space, or wherever both spaces together predict it and unique variance is above 0; with few
-        test images the second shows what is there although single voxels cannot be told from
+        Colour vertices if the nearest voxel at mid-depth has significant unique variance of that
+        space, or if both spaces together predict it and unique variance is above 0. With few test
+        images the latter shows the pattern, although single voxels cannot be distinguished from
         chance.
     demo : bool
         Say on the figure that the data are simulated.
@@ -222,7 +222,7 @@ def _project_pair(table, pair, shape, transforms, drawn):
 
 
 def _count(table, pair):
-    """Say for each space in how many of the voxels tested it has significant unique variance."""
+    """Count, for each space, the tested voxels with significant unique variance."""
     counts = [int((table[f"significant_{space}"] == 1).sum()) for space in parse_pair(pair)]
     return [f"{count:,} of {table['tested'].sum():,} tested voxels significant" for count in counts]
 
@@ -245,7 +245,7 @@ def summarize_unique(
     ----------
     subject : str
     tables : dict of DataFrame
-        For each pair, controls among them, the table of its joint model.
+        For each pair, including controls, the table of its joint model.
     masks : dict of path
         The mask of each region, on the grid of the tables.
 
@@ -293,7 +293,7 @@ def draw_unique(
     ----------
     title : str
     counts : dict of list of str
-        For each pair the small print of both maps.
+        For each pair, the small print of both maps.
     hemispheres : dict of Hemisphere
         lh and rh.
     maps : dict of dict of dict of float array of shape (n_vertices,)
@@ -344,7 +344,7 @@ def _list_lines(summary):
     ]
     lines = pd.DataFrame({"roi": summary["roi"], "space": named, "value": summary["mean_unique"]})
     lines["level"] = [parse_space(parse_pair(pair)[1])[2] for pair in pairs]
-    # z beside a control is no news.
+    # z relative to a control adds nothing new.
     again = summary["space"].map(lambda name: not split_control(name)[1])
     again &= summary["pair"].map(lambda name: bool(split_control(name)[1]))
     return lines[~again & (lines["roi"] != "cortex")]
@@ -399,14 +399,14 @@ def _write_heads(figure, title, pairs, lefts, layout, decoded):
         text = f"Unique to {symbol(space)}"
         write(figure, left + layout.width // 2, middle, text, **style)
     if decoded:
-        # Along the way the latent is not yet z_c.
+        # Before the last step, the latent is not yet z_c.
         series = parse_space(spaces[1])[1]
         text = f"Decoded {symbol(spaces[1]) if series == 'n' else 'latent'}"
         write(figure, pixels(MARGIN), middle, text, **style | {"ha": "left"})
 
 
 def _write_rows(figure, counts, tops, lefts, layout):
-    """Write the rows' titles at the left and the small print at the right of each map."""
+    """Write the rows' titles on the left, and the small print on the right of each map."""
     titles = name_rows(list(counts))
     for letter, text, small, top in zip(
         ascii_lowercase, titles, counts.values(), tops, strict=False

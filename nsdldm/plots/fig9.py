@@ -47,16 +47,16 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Uniform in lightness, so that the order of the blocks shows in grey and to the colour-blind.
+# Uniform in lightness, so that the order of blocks is visible in greyscale and to the colour-blind.
 BLOCKS, BRIGHTEST = "viridis", 0.97
-# Share of white in the colour of a winner that is not clear.
+# Fraction of white in the colour of a winner that is not clear.
 PALENESS = 0.5
 STEP = "After {percent:.0f} % of the denoising steps"
 NOTE = (
     "Colour: block with the best cross-validated prediction, where it predicts held-out images "
     "significantly; pale where it is not clearly better there than the second best."
 )
-# Beside the bars.
+# Next to the bars.
 NOTE_REGIONS = (
     "With a region's name: its best block on average, and the lead of that in R² over the second "
     "best on held-out images, with a 95 % interval over these."
@@ -88,13 +88,13 @@ def plot_fig9(
     ----------
     subject : str
     blocks : list of str
-        Names of the blocks in the order of the network, which is that of their numbers.
+        Names of the blocks in the order of the network, which defines their indices.
     tables : dict of path
         For each share of the denoising steps (0 to 1), a table with a row per voxel: i, j, k,
         winner (index of the block, from 0), significant (whether it predicts the voxel) and clear
         (whether it is better than the second best).
     errors : dict of path
-        For each share the errors that `nsdldm.encoding.blocks.choose_blocks` writes.
+        For each share, the errors that `nsdldm.encoding.blocks.choose_blocks` writes.
     anatomy : nsdldm.plots.cortex.Anatomy
     repeats, seed : int
         Of the bootstrap over images.
@@ -193,7 +193,7 @@ def count_winners(
 
 
 def choose_colours(n_blocks: int) -> ScalarMappable:
-    """One colour a block, dark to bright, and a pale one of each.
+    """One colour per block, from dark to bright, and a pale version of each.
 
     Parameters
     ----------
@@ -202,8 +202,8 @@ def choose_colours(n_blocks: int) -> ScalarMappable:
     Returns
     -------
     matplotlib ScalarMappable
-        Of the numbers 0 to n_blocks - 1, where a block is clearly best, and from n_blocks on where
-        it is best but not clearly.
+        Maps 0 to n_blocks - 1 to blocks that are clearly best, and n_blocks onwards to blocks that
+        are best, but not clearly.
     """
     full = mpl.colormaps[BLOCKS](np.linspace(0, BRIGHTEST, n_blocks))
     pale = PALENESS + (1 - PALENESS) * full
@@ -256,7 +256,7 @@ def draw_fig9(
     totals = counts[counts["roi"] == "cortex"].groupby("share")[["n_clear", "n_voxels"]].sum()
     for letter, (share, top) in zip(ascii_lowercase, zip(maps, tops, strict=True), strict=False):
         _write_row(figure, top, letter, share, *totals.loc[share])
-        # The last number of the axis may stand out to the right by half its width.
+        # The last tick label may extend to the right by half its width.
         box = (
             width - margin - pixels(BARS),
             top + pixels(ROW_TITLE),
@@ -272,7 +272,7 @@ def draw_fig9(
 
 
 def _write_row(figure, top, letter, share, n_clear, n_found):
-    """Write the title of a row and, at the right, how many voxels have a clearly best block."""
+    """Write the title of a row and, on the right, how many voxels have a clearly best block."""
     left, middle = pixels(MARGIN), top + pixels(ROW_TITLE) // 2
     write(figure, left, middle, letter, size=LARGE, weight="bold", va="center")
     write(
@@ -284,7 +284,7 @@ def _write_row(figure, top, letter, share, n_clear, n_found):
 
 
 def _draw_bars(axes, counts, colours, highest):
-    """Draw a stacked bar a region: of each block what is clear, then the rest."""
+    """Draw a stacked bar per region: for each block the clear voxels, then the others."""
     regions = list(dict.fromkeys(counts["roi"]))
     blocks = list(dict.fromkeys(counts["block"]))
     starts = np.zeros(len(regions))
@@ -307,12 +307,12 @@ def _draw_bars(axes, counts, colours, highest):
 
 
 def _name_region(roi, counts):
-    """Name of a region, and its best block on average where there is one."""
+    """Name of a region, and its best block on average if there is one."""
     best = counts.dropna(subset="lead")
     if best.empty:
         return roi
     row = best.iloc[0]
-    # Adding 0 leaves no minus before what is rounded to 0.
+    # Adding 0 avoids a minus sign before a rounded 0.
     lead, low, high = (round(row[name], 3) + 0.0 for name in ("lead", "ci_low", "ci_high"))
     text = f"{lead:+.3f} [{low:.3f}, {high:.3f}]".replace("0.", ".").replace("-", "\N{MINUS SIGN}")
     return f"{roi}: {row['block']}\n{text}"
@@ -383,7 +383,7 @@ def write_classes(
 
 
 def _view(coords, faces, values, grey, colours):
-    """Page of one map; the legend stands above all maps instead of a colour bar."""
+    """Page of one map; a legend above all maps replaces the colour bar."""
     return view_surf(
         (coords, faces),
         values,

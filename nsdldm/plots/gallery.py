@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 TEMPLATE = Path(__file__).with_name("gallery_template.html")
 PICTURES = "<!-- pictures -->"
 MEGABYTE = 1_000_000
-# Bytes kept for the sentences about the page.
+# Bytes reserved for the sentences about the page.
 SLACK = 4_000
 
 
@@ -48,13 +48,13 @@ class Page(NamedTuple):
     Parameters
     ----------
     samples : int, optional
-        The most samples of a method; all by default.
+        Maximum number of samples per method; all by default.
     pixels : int
         Side of the small pictures.
     quality : int
         Of WebP, 0 to 100.
     max_megabytes : float
-        Bound of the file, in units of 10^6 bytes.
+        Maximum size of the file, in units of 10^6 bytes.
     title : str
     """
 
@@ -82,9 +82,9 @@ def write_gallery(
 ) -> None:
     """Write one HTML file with the test images, their reconstructions, scores and captions.
 
-    The page needs no network. Pictures are small WebP files in it as base64, decoded when shown.
-    First the best sample of every image, subject and method goes in, then all second best ones,
-    and so on as long as the file stays within `max_megabytes`; the page says how many it has.
+    The page needs no network. It contains pictures as small base64 WebP files, decoded when shown.
+    The best sample of every image, subject and method goes in first, then all second best ones, and
+    so on as long as the file stays within `max_megabytes`; the page says how many there are.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def write_gallery(
     captions : sequence of path
         COCO's caption files.
     best_by : str
-        The metric of samples by which they are ordered; larger is better.
+        The metric that orders the samples; larger is better.
     demo : bool
         Say on the page that the data are simulated.
     html : path
@@ -109,7 +109,7 @@ def write_gallery(
     Raises
     ------
     InputError
-        Files do not fit together, or the best samples alone do not fit into the bound.
+        Files do not fit together, or even the best samples alone exceed the maximum size.
     """
     data, orders = collect_page(
         subjects, methods, samples, tables, images, captions, best_by, page.pixels
@@ -147,7 +147,7 @@ def collect_page(
     best_by: str,
     pixels: int,
 ) -> tuple[dict, dict[str, dict[str, list[int]]]]:
-    """Gather all that the page holds besides pictures.
+    """Gather everything on the page except pictures.
 
     Parameters
     ----------
@@ -157,11 +157,11 @@ def collect_page(
     Returns
     -------
     data : dict
-        What the page's script reads. Each image has for each subject None, if it is no test image
-        of the subject, or for each method the samples, best first (``order``), their scores
+        Data for the page's script. For each subject, an image has None if it is not one of the
+        subject's test images, or for each method the samples, best first (``order``), their scores
         (``sample``, a list per sample) and those of the image (``image``).
     orders : dict of dict of list of int
-        Keys (subject, method), then NSD number: samples, best first.
+        Keys (subject, method), then NSD id: samples, best first.
     """
     keys = [(subject, method) for subject in subjects for method in methods]
     tests = {subject: read_test_images(images[subject]) for subject in subjects}
@@ -214,7 +214,7 @@ def _order_samples(path, metric, nsd_ids):
 
 
 def _read_scores(path, index):
-    """Scores of a table by metric and then by its index, without those that are undefined."""
+    """Scores of a table by metric and then by index, without undefined ones."""
     table = read_columns(path, (*index, "metric", "value"))
     table = table[np.isfinite(table["value"])]
     if table.duplicated([*index, "metric"]).any():
@@ -229,7 +229,7 @@ def _read_scores(path, index):
 
 
 def _join_metrics(scores):
-    """All metrics of several tables, in the order of their first appearance."""
+    """All metrics of several tables, in order of first appearance."""
     return list(dict.fromkeys(metric for own in scores.values() for metric in own))
 
 
@@ -239,7 +239,7 @@ def _pick(scores, place, metrics):
 
 
 def _describe_method(method, subjects, orders):
-    """What the page says of a method."""
+    """What the page says about a method."""
     counts = [len(order) for subject in subjects for order in orders[subject, method].values()]
     return {
         "id": method,
@@ -251,7 +251,7 @@ def _describe_method(method, subjects, orders):
 
 
 def _describe_metrics(names):
-    """What the page says of each metric, and where its values are."""
+    """What the page says about each metric, and where its values are."""
     return [
         {"id": f"{kind}:{name}", "kind": kind, "index": index, "label": name_metric(name)}
         for kind, own in names.items()
@@ -260,7 +260,7 @@ def _describe_metrics(names):
 
 
 def _fill(text, **values):
-    """Put values into the places {{name}} of a text, each once read and never again."""
+    """Replace each {{name}} in a text by its value, in a single pass."""
     parts = text.split("{{")
     for index, part in enumerate(parts[1:], 1):
         name, closed, rest = part.partition("}}")
@@ -269,11 +269,11 @@ def _fill(text, **values):
 
 
 def _fill_template(title, demo, pixels):
-    """Read the page's template and fill in what is known before the pictures are."""
+    """Read the page's template, and fill in what is known before the pictures."""
     with reading(TEMPLATE, "the template of the gallery"):
         text = TEMPLATE.read_text(encoding="utf-8")
     note = f'<p class="demo">{escape(DEMO_NOTE)}</p>' if demo else ""
-    # What is left is filled in later, and a title must not ask for it.
+    # The rest is filled in later; a title must not contain such a place.
     title = escape(title).replace("{", "&#123;")
     return _fill(text, title=title, demo=note, pixels=pixels)
 
@@ -307,13 +307,13 @@ def _wrap(name, lines):
 
 
 def _write_seen(stream, seen, pixels, quality):
-    """Write what was presented, a block an image."""
+    """Write the presented images, one block per image."""
     for index, picture in enumerate(seen):
         stream.write(_wrap(f"s{index}", [f"seen {_encode(picture, pixels, quality)}"]))
 
 
 def _make_block(data, orders, opened, index, rank, pixels, quality):
-    """Block of an image: one line for each subject and method that has a sample of this rank."""
+    """Block of an image: one line for each subject and method with a sample of this rank."""
     number, lines = data["images"][index]["id"], []
     for s, subject in enumerate(data["subjects"]):
         for m, method in enumerate(data["methods"]):
@@ -329,7 +329,7 @@ def _make_block(data, orders, opened, index, rank, pixels, quality):
 
 
 def _write_layers(stream, make_block, n_images, keep, limit):
-    """Write the best sample of all images, then the next best ones while they fit.
+    """Write the best sample of all images, then the next best ones as long as they fit.
 
     Returns
     -------
@@ -351,7 +351,7 @@ def _write_layers(stream, make_block, n_images, keep, limit):
 
 
 def _too_small(index, n_images):
-    """Describe a bound that not even the best samples fit into."""
+    """Describe a maximum size that even the best samples exceed."""
     return Finding(
         "`max_megabytes`",
         "room for the best sample of every image, subject and method",
@@ -361,7 +361,7 @@ def _too_small(index, n_images):
 
 
 def _describe_page(data, kept, most, best_by, size, quality, max_megabytes):
-    """Paragraphs that say what the page holds."""
+    """Paragraphs that describe the page."""
     by = escape(name_metric(best_by))
     samples = f"all {most}" if kept == most else f"the best {kept} of {most}"
     left_out = ""

@@ -42,11 +42,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# What a variant's name says to readers.
+# Names of variants for readers.
 VARIANTS = {"shared": "the same noise for all images"}
-# Regions that no space predicts this well, in mean r, are drawn small.
+# Regions that no space predicts with at least this mean r are drawn small.
 LEAST_R, NARROW = 0.05, 0.4
-# Millimetres: margin, title, headings, plots and what lies below and between them.
+# Millimetres: margin, title, headings, plots and the space below and between them.
 LEFT, RIGHT, TITLE, HEADING, PLOT, TICKS, BETWEEN, LEGEND = 15, 2, 7, 6.5, 34, 10, 2.5, 10
 NAMES = 12  # heading, regions and slopes above a plot of trends
 
@@ -65,9 +65,9 @@ def plot_group(
     Parameters
     ----------
     table : path
-        As `tabulate_group` writes it; the region cortex, which holds all others, is not drawn.
+        As `tabulate_group` writes it; the region cortex, which contains all others, is not drawn.
     left_out : list of str
-        Variants of series that are not drawn either.
+        Variants of series that are not drawn.
     demo : bool
         Say on the figure that the data are simulated.
     png, pdf, tsv : path
@@ -131,7 +131,7 @@ def draw_group(numbers: pd.DataFrame, demo: bool) -> Figure:
 
 
 def _share_width(numbers):
-    """Share of a row's width for each region: little where no space predicts anything."""
+    """Fraction of a row's width for each region: little if no space predicts anything."""
     r = numbers[(numbers["measure"] == "r") & (numbers["subject"] == MEAN)]
     best = r.groupby("roi", sort=False)["value"].max()
     widths = {roi: 1.0 if value >= LEAST_R else NARROW for roi, value in best.items()}
@@ -148,7 +148,7 @@ def _head(figure, top, letter, text):
 
 
 def _draw_accuracy(figure, numbers, looks, shares, top):
-    """Draw r of each space and region, subjects beside their mean."""
+    """Draw r of each space and region, with subjects next to their mean."""
     _head(figure, top, "a", "Prediction accuracy")
     width = pixels(WIDTH_MM) - pixels(LEFT) - pixels(RIGHT)
     box = pixels(LEFT), top + pixels(HEADING), width, pixels(PLOT)
@@ -170,7 +170,7 @@ def _draw_accuracy(figure, numbers, looks, shares, top):
 
 
 def _draw_points(axes, at, slot, own, look):
-    """Draw one space in one region, and above it how many subjects share the mean's sign."""
+    """Draw one space in one region, and above it how many subjects share the sign of the mean."""
     colour, shape = look
     mean, subjects = own[own["subject"] == MEAN], own[own["subject"] != MEAN]
     style = {"color": colour, "elinewidth": 1, "capsize": 1.6, "capthick": 1}
@@ -240,7 +240,7 @@ def _draw_trends(axes, own, looks, small):
 
 
 def _notes(numbers, demo):
-    """Say what is drawn."""
+    """Describe what is drawn."""
     subjects = [name for name in dict.fromkeys(numbers["subject"]) if name != MEAN]
     notes = [
         f"Large symbols and thick lines: mean of {', '.join(subjects)}, with 95 % confidence "

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 LINE, RIM = 0.6, 1.5  # points
-# In pixels of the figure: room around a name, and steps in which places are tried.
+# In pixels of the figure: space around a name, and step size of candidate positions.
 CLEARANCE, STEP = 9, 5
 SHORTEST = 25
-# How much longer a line may be to avoid a stretch through another region.
+# How much longer a line may be to avoid crossing another region.
 DETOUR = 4
 
 
@@ -29,14 +29,14 @@ def trace(image: np.ndarray) -> list[np.ndarray]:
     Parameters
     ----------
     image : float array of shape (height, width)
-        As returned by `nsdldm.plots.cortex.show_field`: above 0.5 inside, NaN off the cortex, where
-        outlines end.
+        As returned by `nsdldm.plots.cortex.show_field`: above 0.5 inside, NaN outside the cortex,
+        where outlines end.
 
     Returns
     -------
     list of float array of shape (n, 2)
-        Column and row along each line. Those shorter than `SHORTEST` are left out: a region that
-        reaches just over the horizon of a view would leave dots there.
+        Column and row along each line. Lines shorter than `SHORTEST` are left out; a region that
+        just reaches over the horizon of a view would leave dots there.
     """
     lines = contour_generator(z=np.ma.masked_invalid(image)).lines(0.5)
     return [
@@ -45,12 +45,12 @@ def trace(image: np.ndarray) -> list[np.ndarray]:
 
 
 def draw_outlines(axes: Axes, lines: list[np.ndarray]) -> None:
-    """Draw thin dark lines with a white rim, legible on colours and greys.
+    """Draw thin dark lines with a white rim, visible on colours and greys.
 
     Parameters
     ----------
     axes : matplotlib Axes
-        Shows the view, one unit a pixel.
+        Shows the view, one unit per pixel.
     lines : list of float array of shape (n, 2)
         As returned by `trace`.
     """
@@ -61,23 +61,23 @@ def draw_outlines(axes: Axes, lines: list[np.ndarray]) -> None:
 def name_regions(
     axes: Axes, images: dict[str, np.ndarray], names: set[str], taken: np.ndarray
 ) -> set[str]:
-    """Name regions where there is room, each with a thin line to where it is widest.
+    """Name regions where there is space, each with a thin line to its widest part.
 
     Parameters
     ----------
     axes : matplotlib Axes
-        Shows the view, one unit a pixel.
+        Shows the view, one unit per pixel.
     images : dict of float array of shape (height, width)
         Regions as for `trace`.
     names : set of str
         Regions to name.
     taken : bool array of shape (height, width)
-        Pixels that names must leave alone, beside those of the regions.
+        Pixels that names must avoid, in addition to those of the regions.
 
     Returns
     -------
     set of str
-        The names written: those of the regions that are seen.
+        The names written: those of visible regions.
     """
     inside = {name: image > 0.5 for name, image in images.items()}
     seen = {name for name in names if inside[name].any()}
@@ -122,7 +122,7 @@ def innermost(inside: np.ndarray) -> tuple[int, ...]:
 def find_room(
     free: np.ndarray, size: tuple[int, int], anchor: tuple[int, int], crossed: np.ndarray
 ) -> tuple[int, int]:
-    """Find where a box fits into free pixels near a point and without detours.
+    """Find where a box fits into free pixels near a point, with a direct connecting line.
 
     Parameters
     ----------
@@ -132,12 +132,12 @@ def find_room(
     anchor : pair of int
         Row and column of the point.
     crossed : bool array of shape (height, width)
-        Pixels that the line between box and point should rather not cross.
+        Pixels that the line between box and point should avoid.
 
     Returns
     -------
     row, column : int
-        Centre of the box; on `anchor` when nothing is free.
+        Centre of the box; `anchor` if there is no free space.
     """
     fits = uniform_filter(free.astype(np.float64), tuple(size), mode="constant") > 1 - 1e-6
     places = np.argwhere(fits[::STEP, ::STEP]) * STEP

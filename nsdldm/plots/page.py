@@ -1,4 +1,4 @@
-"""One self-contained page with maps to turn by hand."""
+"""One self-contained page with interactive maps."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def write_page(
     hemispheres : dict of Hemisphere
         lh and rh.
     maps : dict of dict of float array of shape (n_vertices,)
-        For each title, for lh and rh; NaN where nothing shall be shown.
+        For each title, for lh and rh; NaN where nothing is shown.
     limit : float
         Upper end of the colour scale, which starts at 0.
     shades : str or matplotlib Colormap
@@ -64,7 +64,7 @@ def write_page(
 
 
 def write_views(path: Path | str, title: str, introduction: str, views: dict[str, str]) -> None:
-    """Write pages of single maps as one page.
+    """Combine pages of single maps into one page.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ def join_hemispheres(
         chosen[hemi], kept = thin_mesh(hemisphere.inflated, hemisphere.faces, SPACING_MM)
         faces.append(kept + sum(map(len, coords)))
         points = hemisphere.inflated[chosen[hemi]].astype(np.float64)
-        # Native inflated surfaces all lie around 0.
+        # Native inflated surfaces are all centred at 0.
         inner = points[:, 0].max() if hemi == "lh" else points[:, 0].min()
         points[:, 0] += (-0.5 if hemi == "lh" else 0.5) * BETWEEN_MM - inner
         coords.append(points)
@@ -120,7 +120,7 @@ def join_hemispheres(
 def thin_mesh(
     coords: np.ndarray, faces: np.ndarray, spacing: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Keep one vertex of each cube of a grid, and the triangles that remain.
+    """Keep one vertex per cube of a grid, and the triangles that remain.
 
     Parameters
     ----------
@@ -141,7 +141,8 @@ def thin_mesh(
     corners = cube.reshape(-1)[faces]
     a, b, c = corners.T
     corners = corners[(a != b) & (b != c) & (c != a)]
-    # The same triangle can remain of several; its turn must stay, so only the start is aligned.
+    # Several triangles can become the same one. Its orientation must stay, so only the start is
+    # aligned.
     start = corners.argmin(axis=1)[:, None]
     turned = np.take_along_axis(corners, (start + np.arange(3)) % 3, axis=1)
     return kept, np.unique(turned, axis=0)

@@ -1,4 +1,4 @@
-"""Maps of both hemispheres, inflated and flat, arranged in a figure: what figures 6 to 9 share."""
+"""Arrange maps of both hemispheres, inflated and flat, in a figure; shared by figures 6 to 9."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from nsdldm.plots.cortex import Hemisphere, Raster
 
 GAP = 2  # millimetres between panels
-# Lower panels have their names below, where the cortex cannot come in their way.
+# Lower panels have their names below, where the cortex cannot overlap them.
 ROOMY = 18
 BELOW = 2.6
 NOTE = "Colour: significant after correction for the false discovery rate. Grey: sulcal depth."
@@ -32,7 +32,7 @@ NOTE = "Colour: significant after correction for the false discovery rate. Grey:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the six panels of one map lie.
+    """The arrangement of the six panels of one map.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def _extents(hemispheres):
 
 
 def lay_out_row(hemispheres: dict[str, Hemisphere], width: int) -> Layout:
-    """Lay out a map whose flat panels lie between the inflated ones, as high as two of these.
+    """Lay out a map with the flat panels between the inflated ones, as high as two of these.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def lay_out_row(hemispheres: dict[str, Hemisphere], width: int) -> Layout:
 
 
 def lay_out_block(hemispheres: dict[str, Hemisphere], width: int) -> Layout:
-    """Lay out a map whose four inflated panels stand in a line above the flat ones.
+    """Lay out a map with the four inflated panels in a row above the flat ones.
 
     Parameters
     ----------
@@ -155,7 +155,7 @@ def draw_maps(
         Values of each hemisphere, NaN where the cortex stays grey.
     colours : matplotlib ScalarMappable
     classes : bool
-        Values are classes: pixels take that of the vertex they are nearest to, never a mean.
+        Values are classes: pixels take that of the nearest vertex, never a mean.
     """
     unnamed = set().union(*regions.values())
     for hemi, hemisphere in hemispheres.items():
@@ -178,7 +178,7 @@ def draw_maps(
 
 
 def snap(view: Raster, values: np.ndarray) -> Raster:
-    """Let each pixel that `paint` would colour show one vertex alone, the nearest with a value.
+    """Make each pixel that `paint` would colour show a single vertex, the nearest with a value.
 
     Parameters
     ----------
@@ -189,7 +189,7 @@ def snap(view: Raster, values: np.ndarray) -> Raster:
     Returns
     -------
     Raster
-        Pixels that stay grey are as before.
+        Pixels that stay grey are unchanged.
     """
     known = np.isfinite(values)[view.corners]
     coloured = (known * view.weights).sum(axis=1) > 0.5
@@ -199,7 +199,7 @@ def snap(view: Raster, values: np.ndarray) -> Raster:
 
 
 def _label_panel(axes, hemi, panel):
-    """Say which hemisphere or side a panel shows, in or below the corner that is free."""
+    """Label the hemisphere or side of a panel, in or below its free corner."""
     outer = 0.02 if hemi == "lh" else 0.98
     align = "left" if hemi == "lh" else "right"
     if panel == "flat":
@@ -212,14 +212,14 @@ def _label_panel(axes, hemi, panel):
 
 
 def write_directions(figure: Figure, layout: Layout, left: int, top: int) -> None:
-    """Write under the flat panels of a map where its ends lie in the brain.
+    """Write anatomical directions below the flat panels of a map.
 
     Parameters
     ----------
     figure : matplotlib Figure
     layout : Layout
     left, top : int
-        Left edge of the map, and the middle of the writing, in pixels.
+        Left edge of the map and middle of the text, in pixels.
     """
     middle, reach = left + layout.width // 2, layout.sizes["flat"][1]
     style = {"size": SMALL, "color": FAINT, "va": "center"}
@@ -237,7 +237,7 @@ def draw_bar(
     width: float = 56,
     height: float = 2.4,
 ) -> None:
-    """Draw a horizontal colour bar whose scale goes on beyond its upper end.
+    """Draw a horizontal colour bar that extends beyond its upper end.
 
     Parameters
     ----------
@@ -257,12 +257,12 @@ def draw_bar(
 
 
 def project_masks(masks: dict[str, Path | str], layers: list[Path | str]) -> dict[str, np.ndarray]:
-    """Bring regions to the vertices of one hemisphere.
+    """Project regions onto the vertices of one hemisphere.
 
     Parameters
     ----------
     masks : dict of path
-        NIfTI masks; cortex, which holds all voxels, is left out.
+        NIfTI masks; cortex, which contains all voxels, is left out.
     layers : list of path
         Transforms to layerB1, layerB2, layerB3.
 
@@ -298,7 +298,7 @@ def fill_volume(table: pd.DataFrame, column: str, shape: tuple[int, ...]) -> np.
 def project_values(
     volume: np.ndarray, significant: np.ndarray, layers: list[Path | str]
 ) -> np.ndarray:
-    """Bring values to the vertices of one hemisphere.
+    """Project values onto the vertices of one hemisphere.
 
     Parameters
     ----------
@@ -309,7 +309,7 @@ def project_values(
     Returns
     -------
     float array of shape (n_vertices,)
-        Mean over three depths of linear interpolation; NaN where the nearest voxel at mid-depth is
+        Linear interpolation, averaged over three depths; NaN if the nearest voxel at mid-depth is
         not significant (1).
     """
     shown = project(significant, layers, "nearest") == 1

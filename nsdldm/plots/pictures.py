@@ -1,4 +1,4 @@
-"""What figures of pictures share: which picture is shown, why, and how it is laid out."""
+"""Shared by figures of pictures: which picture is shown, why, and how pictures are laid out."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.text import Text
 
-# Each method's symbol in matplotlib's mathematics and in plain text, and what it is made of.
+# Symbol of each method in matplotlib's mathtext and in plain text, and its source.
 METHODS = {
     "z": ("$z$", "z", "image latent"),
     "z-coarse": ("$z$ coarse", "z coarse", "no diffusion"),
     "c": ("$c$", "c", "text"),
     "zc": ("$z_c$", "z_c", "both"),
     "true-zc": ("true $z_c$", "true z_c", "ceiling"),
-    # Trained, with what their encoders learn from: F (responses), I (images), T (captions).
+    # Trained methods, and what their encoders learn from: F (responses), I (images), T (captions).
     "fcae": ("fCAE", "fCAE", "full model"),
     "fcae-base": ("fCAE base", "fCAE base", "full model"),
     "fcae-f": ("fCAE F", "fCAE F", "no alignment"),
@@ -52,7 +52,7 @@ METHODS = {
     "mind-vis": ("MinD-Vis", "MinD-Vis", "MAE"),
     "vis-dec": ("Vis-Dec", "Vis-Dec", "contrast"),
 }
-# What follows the name of a method that was trained on others than the subject alone.
+# Suffix of methods that were not trained on the subject alone.
 COHORT = re.compile(r"-(joint|subj\d\d)$")
 DEMO = "simulated NSD (demo)"
 DEMO_NOTE = "Demo: simulated brain and a small model; nothing about real brains follows from it."
@@ -64,7 +64,8 @@ SAMPLES = ("nsd_id", "sample", "metric", "value")
 SHOWN = ("subject", "nsd_id", "rank", "group", "method", "sample", "samples", "metric", "value")
 GROUPS = ("best", "spread", "named")
 
-# Millimetres. A picture with less than 15 pixels a millimetre in print is not enlarged beyond MOST.
+# Millimetres. A picture with less than 15 pixels per millimetre in print is not enlarged beyond
+# MOST.
 MOST, LEAST_WIDTH = 30, 86
 MARGIN, LABELS, GAP, SECTION_GAP = 1.5, 17, 1.0, 4.0
 TITLE, HEADING, HEADER, CAPTION, BLOCK_GAP, LINE = 6, 5, 3.6, 3.4, 1.2, 2.9
@@ -77,7 +78,7 @@ class Showing(NamedTuple):
     Parameters
     ----------
     best_by : str
-        Score by which samples are compared, such as ``psm:clip:image_embeds``; larger is better.
+        Score that compares samples, such as ``psm:clip:image_embeds``; larger is better.
     shown_images : int
         Images, chosen by `choose_images`.
     nsd_ids : sequence of int, optional
@@ -90,7 +91,7 @@ class Showing(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """A picture of a grid (uint8 (h, w, 3) or None), what is written below, and if it is framed."""
+    """A picture in a grid (uint8 (h, w, 3) or None), the text below, and whether it is framed."""
 
     picture: np.ndarray | None
     caption: str
@@ -98,7 +99,7 @@ class Cell(NamedTuple):
 
 
 class Column(NamedTuple):
-    """A column of a grid: what is written above, and a cell a row."""
+    """A column of a grid: the text above, and one cell per row."""
 
     header: str
     cells: list
@@ -112,7 +113,7 @@ class Section(NamedTuple):
 
 
 def read_columns(path: Path | str, columns: Sequence[str]) -> pd.DataFrame:
-    """Read a table that must have some columns.
+    """Read a table that must have certain columns.
 
     Parameters
     ----------
@@ -147,7 +148,7 @@ def read_test_images(path: Path | str) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Its rows of the split test.
+        Its rows of the test split.
     """
     table = read_columns(path, ("nsd_id", "coco_id", "split"))
     return table[table["split"] == "test"].reset_index(drop=True)
@@ -161,14 +162,14 @@ def rank_samples(path: Path | str, metric: str, nsd_ids: Sequence[int]) -> pd.Da
     path : str or Path
         Table with a row per image, sample and metric: nsd_id, sample, metric, value.
     metric : str
-        One whose larger values are better.
+        A metric whose larger values are better.
     nsd_ids : sequence of int
 
     Returns
     -------
     DataFrame
         Columns nsd_id, sample, value, place (0 is the best). Samples without a value (a constant
-        picture has no correlation) come last, ties in the order of the samples.
+        picture has no correlation) come last; ties keep the order of samples.
 
     Raises
     ------
@@ -207,8 +208,8 @@ def best_samples(path: Path | str, metric: str, nsd_ids: Sequence[int]) -> pd.Da
     Returns
     -------
     DataFrame
-        Indexed by nsd_id in the order given, columns sample, value (NaN where no sample of the
-        image has one; then the first is taken) and of (samples of the image).
+        Indexed by nsd_id in the order given; columns sample, value (NaN if no sample of the image
+        has one; then the first sample is taken) and of (number of samples of the image).
     """
     ranked = rank_samples(path, metric, nsd_ids)
     best = ranked[ranked["place"] == 0].set_index("nsd_id")[["sample", "value"]]
@@ -218,11 +219,11 @@ def best_samples(path: Path | str, metric: str, nsd_ids: Sequence[int]) -> pd.Da
 def choose_images(
     scores: pd.Series, shown_images: int, nsd_ids: Sequence[int] | None = None
 ) -> pd.DataFrame:
-    """Choose which images a figure shows, by a rule that leaves nothing to taste.
+    """Choose which images a figure shows, by a fixed rule.
 
     All images are ranked by their score. The first half of those shown (rounded up) are the best
-    ones. The rest are cut into as many equal parts of the ranking as pictures are left, and the
-    middle one of each part is shown, so that bad reconstructions are shown as often as they occur.
+    ones. The rest of the ranking is cut into as many equal parts as there are pictures left, and
+    the middle image of each part is shown, so bad reconstructions are shown as often as they occur.
 
     Parameters
     ----------
@@ -240,9 +241,9 @@ def choose_images(
     Raises
     ------
     InputError
-        There are fewer images than wanted, or one named is not among them.
+        There are fewer images than requested, or a requested image is not among them.
     """
-    # Ties in the order of the numbers, so that the choice does not depend on the order of rows.
+    # Break ties by id, so that the choice does not depend on the order of rows.
     ranked = scores.sort_index().sort_values(ascending=False, kind="stable", na_position="last")
     ranks = pd.Series(np.arange(1, len(ranked) + 1), index=ranked.index)
     if nsd_ids:
@@ -280,12 +281,12 @@ def open_pictures(path: Path | str) -> Iterator[tuple[h5py.Dataset, dict[int, in
     ------
     images : h5py.Dataset
     rows : dict of int to int
-        Row of each NSD number.
+        Row of each NSD id.
 
     Raises
     ------
     InputError
-        It is not such a file.
+        The file is of another kind.
     """
     with open_reconstructions(path) as made:
         yield made.images, {int(number): row for row, number in enumerate(made.nsd_ids)}
@@ -299,7 +300,7 @@ def read_pictures(path: Path | str, wanted: Iterable[tuple[int, int]]) -> list[n
     path : str or Path
         As `open_pictures`.
     wanted : iterable of (int, int)
-        NSD number and sample.
+        NSD id and sample.
 
     Returns
     -------
@@ -326,7 +327,7 @@ def check_picture(
 
 
 def fit_picture(picture: np.ndarray, side: int) -> np.ndarray:
-    """Bring a picture to a square of some pixels.
+    """Resize a picture to a square.
 
     Parameters
     ----------
@@ -338,7 +339,7 @@ def fit_picture(picture: np.ndarray, side: int) -> np.ndarray:
     uint8 array of shape (side, side, 3)
     """
     smaller = side < len(picture)
-    # Lanczos rings at the edges of what it enlarges.
+    # Lanczos would ring at edges when enlarging.
     method = Image.Resampling.LANCZOS if smaller else Image.Resampling.BICUBIC
     return np.asarray(Image.fromarray(picture).resize((side, side), method))
 
@@ -375,7 +376,7 @@ def tabulate_shown(
 
 
 def split_method(method: str) -> tuple[str, str]:
-    """Split the name of a method into its own and whom it was trained on.
+    """Split the name of a method into its own name and the subjects it was trained on.
 
     Parameters
     ----------
@@ -386,14 +387,14 @@ def split_method(method: str) -> tuple[str, str]:
     -------
     base : str
     cohort : str
-        ``joint``, a subject, or empty where each subject has a model of its own.
+        ``joint``, a subject, or empty if each subject has its own model.
     """
     found = COHORT.search(method)
     return (method[: found.start()], found.group(1)) if found else (method, "")
 
 
 def name_method(method: str, mathematics: bool = True) -> str:
-    """Symbol of a method; its name where it has none."""
+    """Symbol of a method, or its name."""
     base, cohort = split_method(method)
     symbol, plain, _ = METHODS.get(base, (base, base, ""))
     name = symbol if mathematics else plain
@@ -401,7 +402,7 @@ def name_method(method: str, mathematics: bool = True) -> str:
 
 
 def describe_method(method: str) -> str:
-    """What a method's pictures are made of, or whom it was trained on, in a word or two."""
+    """What a method's pictures are made from, or whom it was trained on, in a word or two."""
     base, cohort = split_method(method)
     words = METHODS.get(base, ("", "", ""))[2]
     return {"": words, "joint": "all subjects"}.get(cohort, f"of {cohort}")
@@ -436,7 +437,7 @@ def describe_best(metric: str, counts: dict[str, int]) -> str:
     ----------
     metric : str
     counts : dict of str to int
-        Samples of each method, or subject, by what it is called.
+        Number of samples of each method or subject, by name.
 
     Returns
     -------
@@ -463,7 +464,7 @@ def describe_choice(chosen: pd.DataFrame, n_images: int, by: str) -> str:
     chosen : DataFrame
         As `choose_images` returns it.
     n_images : int
-        That were to choose from.
+        Number of images to choose from.
     by : str
         What they were ranked by, such as "the value of z_c".
 
@@ -498,14 +499,14 @@ def split_sections(
     chosen : DataFrame
         As `choose_images` returns it.
     columns : list of Column
-        One an image.
+        One per image.
     n_images : int
-        Images that were to choose from.
+        Number of images to choose from.
 
     Returns
     -------
     list of list of Section
-        Blocks, one below the other. Both groups are in one where they fit.
+        Blocks, one below the other. Both groups share a block if they fit.
     """
     headings = {
         "best": f"{(chosen['group'] == 'best').sum()} best of {n_images}",
@@ -543,7 +544,7 @@ def draw_pictures(
     Returns
     -------
     matplotlib Figure
-        Of `WIDTH_MM`, narrower where the pictures would get larger than they should.
+        `WIDTH_MM`, or narrower if the pictures would become too large.
     """
     side = min(_side(sections) for sections in blocks)
     width = max(max(_width(sections, side) for sections in blocks), pixels(LEAST_WIDTH))
@@ -571,7 +572,7 @@ def _count(sections):
 
 
 def _gaps(sections):
-    """Pixels of a block's width that are no picture."""
+    """Pixels of a block's width that are not pictures."""
     inner = (_count(sections) - len(sections)) * pixels(GAP)
     outer = (len(sections) - 1) * pixels(SECTION_GAP)
     return pixels(LABELS) + pixels(MARGIN) + inner + outer
@@ -620,7 +621,7 @@ def _draw_block(figure, top, rows, sections, side):
 
 
 def _label_row(figure, middle, label, small):
-    """Write a row's label at the left of its pictures, with its small print below."""
+    """Write a row's label to the left of its pictures, with its small print below."""
     right, shift = pixels(LABELS - 1.5), pixels(1.7) if small else 0
     style = {"ha": "right", "va": "center"}
     write(figure, right, middle - shift, label, size=NORMAL, **style)
@@ -676,7 +677,7 @@ def write(figure: Figure, left: float, top: float, text: str, **style: Any) -> T
 
 
 def wrap_text(text: str, width: int, size: float = SMALL) -> list[str]:
-    """Break text into lines that fit a width as drawn.
+    """Break text into lines that fit a width when drawn.
 
     Parameters
     ----------

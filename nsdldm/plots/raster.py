@@ -1,7 +1,7 @@
 """Turn triangle meshes into pixels.
 
-matplotlib draws a mesh triangle by triangle: at 460,000 triangles a hemisphere that leaves seams or
-blurred edges, does not hide what lies behind, and costs the same for every map. Here the pixels of
+matplotlib draws a mesh triangle by triangle. At 460,000 triangles per hemisphere this leaves seams
+or blurred edges, does not hide what is behind, and costs the same for every map. Here the pixels of
 a view are looked up once, and every map of that view is then plain array arithmetic.
 """
 
@@ -11,21 +11,21 @@ from itertools import pairwise
 
 import numpy as np
 
-# Bounds the memory of one pass, in pixels tested against triangles.
+# Limits the memory of one pass, in pixels tested against triangles.
 CANDIDATES = 2_000_000
 
 
 def rasterise(
     points: np.ndarray, depth: np.ndarray, faces: np.ndarray, shape: tuple[int, ...]
 ) -> np.ndarray:
-    """Find the triangle that is seen at each pixel.
+    """Find the triangle visible at each pixel.
 
     Parameters
     ----------
     points : float array of shape (n_vertices, 2)
         Column and row of each vertex in pixels; the centre of the first pixel is (0, 0).
     depth : float array of shape (n_vertices,)
-        Nearness to the viewer; of overlapping triangles the nearest is seen.
+        Nearness to the viewer; of overlapping triangles, the nearest is visible.
     faces : int array of shape (n_faces, 3)
     shape : tuple of int
         Height and width of the raster.
@@ -102,7 +102,7 @@ def _pixels(low, counts):
 
 
 def _barycentric(triangles, columns, rows):
-    """Barycentric coordinates of one pixel a triangle; -1 for triangles without an area."""
+    """Barycentric coordinates of one pixel per triangle; -1 for triangles without area."""
     (ax, ay), (bx, by), (cx, cy) = (triangles[:, corner].T for corner in range(3))
     area = (bx - ax) * (cy - ay) - (cx - ax) * (by - ay)
     weights = np.stack(

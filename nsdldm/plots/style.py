@@ -29,12 +29,12 @@ def shades(name: str, start: float = 0, stop: float = 1) -> ListedColormap:
     ----------
     name : str
     start, stop : float
-        Shares of its range.
+        Fractions of its range.
 
     Returns
     -------
     matplotlib ListedColormap
-        Of 256 colours, whatever ``image.lut`` of a matplotlibrc has made of the map.
+        With 256 colours, whatever ``image.lut`` a matplotlibrc sets.
     """
     colours = mpl.colormaps[name].resampled(256)
     return ListedColormap(colours(np.linspace(start, stop, 256)))
@@ -42,13 +42,13 @@ def shades(name: str, start: float = 0, stop: float = 1) -> ListedColormap:
 
 # Sequential and perceptually uniform, without the black in which outlines would vanish.
 ACCURACY = shades("inferno", 0.3)
-# From the grey of the cortex to dark, so that small values are hardly seen and large ones are.
+# From the grey of the cortex to dark, so that small values are faint and large ones stand out.
 UNIQUE = LinearSegmentedColormap.from_list(
     "unique", [str((GYRUS + SULCUS) / 2), *shades("YlOrRd", 0.3)(np.linspace(0, 1, 7))], 256
 )
 
 RC = {
-    # Comes with matplotlib, so that a figure is the same on every machine.
+    # Ships with matplotlib, so figures are the same on every machine.
     "font.family": "DejaVu Sans",
     "mathtext.fontset": "dejavusans",
     "font.size": NORMAL,
@@ -64,7 +64,7 @@ RC = {
     "figure.facecolor": "white",
     "pdf.fonttype": 42,  # text that can be selected and edited
 }
-# Without dates and versions, so that the same figure gives the same bytes.
+# Without dates and versions, so that the same figure gives identical bytes.
 METADATA = {
     ".png": {"Software": None},
     ".pdf": {"Creator": None, "Producer": None, "CreationDate": None},
@@ -73,7 +73,7 @@ METADATA = {
 
 @contextmanager
 def journal_style() -> Iterator[None]:
-    """Draw with the project's look inside the block, whatever a user's matplotlibrc says."""
+    """Use the project's style inside the block, whatever a user's matplotlibrc says."""
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(RC)
@@ -83,7 +83,7 @@ def journal_style() -> Iterator[None]:
 def new_figure(width: int, height: int) -> Figure:
     """Make an empty figure.
 
-    It is not one of pyplot's, so that drawing needs no display, changes nothing in a notebook, and
+    It is not registered with pyplot, so drawing needs no display, does not affect notebooks, and
     leaves no figure open.
 
     Parameters
@@ -101,12 +101,12 @@ def new_figure(width: int, height: int) -> Figure:
 
 
 def pixels(mm: float) -> int:
-    """Whole pixels of a length in millimetres on the printed page."""
+    """Pixels, rounded, of a length in millimetres on the printed page."""
     return round(mm / 25.4 * DPI)
 
 
 def halo(width: float, colour: str = "white") -> list:
-    """Surround text or lines by a rim of `width` points so that they read on any colour."""
+    """Surround text or lines by a rim of `width` points, so that they are legible on any colour."""
     return [withStroke(linewidth=width, foreground=colour)]
 
 
@@ -118,14 +118,14 @@ def upper_limit(values: np.ndarray, percentile: float = 99.0, step: float = 0.05
     values : array
         NaN is left out.
     percentile : float
-        Of the values; a few above it may saturate.
+        Percentile of the values; a few above it may saturate.
     step : float
         The end is the next multiple of it.
 
     Returns
     -------
     float
-        At least `step`, also when there are no values.
+        At least `step`, even if there are no values.
     """
     known = np.asarray(values, dtype=np.float64)
     known = known[np.isfinite(known)]
@@ -134,12 +134,12 @@ def upper_limit(values: np.ndarray, percentile: float = 99.0, step: float = 0.05
 
 
 def save_figure(paths: Sequence[Path | str], figure: Figure) -> None:
-    """Write a figure at its own size; the same figure gives the same bytes.
+    """Write a figure at its own size; the same figure gives identical bytes.
 
     Parameters
     ----------
     paths : sequence of path
-        Each ends in ``.png``, for pixels at `DPI`, or in ``.pdf``, for text and lines as such and
+        Each ends in ``.png``, for pixels at `DPI`, or in ``.pdf``, for vector text and lines with
         pictures at `DPI`.
     figure : matplotlib Figure
     """

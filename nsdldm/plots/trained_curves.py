@@ -1,4 +1,4 @@
-"""How the losses of the trained stages fell."""
+"""Training curves of the trained stages."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 COLUMNS = ("step", "epoch", "learning_rate", "loss", "validation")
-# Okabe and Ito's, for the parts of a loss; the whole is black and validation images are red.
+# Colours of Okabe and Ito for the parts of a loss; the total is black, validation is red.
 PARTS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#7f6000")
 HELD_BACK = "#d01c1c"
 ACROSS = 3
-# A loss that falls to less than this share of its first value has a logarithmic axis.
+# A loss that falls below this fraction of its first value gets a logarithmic axis.
 DEEP = 0.05
-# This share of the training may lie above the plot.
+# This fraction of the training may lie above the plot.
 EARLY = 0.1
 # Millimetres.
 TITLE, LEFT, BETWEEN, RIGHT, HEADING, PLOT, TICKS, MARGIN = 6, 10, 11, 3, 7, 25, 8.5, 1.5
@@ -61,7 +61,7 @@ def plot_training_curves(
         since the row before), validation (the loss of those images; NaN where it was not computed),
         seconds if known, and one for each part of the loss.
     cohort : str
-        Whose responses they were trained on, for the title.
+        Subjects they were trained on, for the title.
     demo : bool
         Say on the figure that the data are simulated.
     png, pdf : path
@@ -121,9 +121,9 @@ def draw_curves(tables: dict[str, pd.DataFrame], cohort: str, demo: bool) -> Fig
 def _draw_training(axes, table):
     """Draw the loss, its parts and that of validation images over epochs."""
     others = (*COLUMNS, "seconds")
-    # What is only logged is no part of the loss.
+    # What is only logged is not part of the loss.
     parts = [name for name in table if name not in others and not name.startswith("logged_")]
-    # One part alone is the loss itself.
+    # A single part is the loss itself.
     for name, colour in zip(parts if len(parts) > 1 else [], PARTS, strict=False):
         axes.plot(
             table["epoch"], table[name], color=colour, linewidth=0.7, label=name.replace("_", " ")
@@ -145,7 +145,7 @@ def _draw_training(axes, table):
     late = [line.get_ydata()[line.get_xdata() > EARLY * axes.get_xlim()[1]] for line in axes.lines]
     late = np.concatenate(late)
     if len(late) and np.ptp(late) > 0 and axes.get_yscale() == "linear":
-        # The drop at first would flatten all that follows; room for the legend above.
+        # The initial drop would flatten everything after it; leave space for the legend above.
         axes.set_ylim(late.min() - 0.08 * np.ptp(late), late.max() + 0.4 * np.ptp(late))
     axes.set_xlabel("Epoch", labelpad=1)
     axes.grid(axis="y", color="0.92", linewidth=0.4)
@@ -157,7 +157,7 @@ def _draw_training(axes, table):
 
 
 def _describe(table):
-    """Say how long a training was and how far the learning rate went."""
+    """Describe the length of a training and its learning rates."""
     last = table.iloc[-1]
     words = [f"{int(last['step']):,} steps"]
     if "seconds" in table:
@@ -167,7 +167,7 @@ def _describe(table):
 
 
 def _notes(demo):
-    """Say what is drawn."""
+    """Describe what is drawn."""
     notes = [
         "Black: the loss that is minimised, mean since the point before; thin: its parts, before "
         "the weights with which they are added. Red: the loss of training images that are held "

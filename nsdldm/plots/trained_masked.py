@@ -1,4 +1,4 @@
-"""Figure 2 of Yang et al. 2025: responses of which a part is hidden, and what fills them in."""
+"""Figure 2 of Yang et al. 2025: partly hidden responses, and their completion."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# What fills in hidden voxels: an encoder, or what stands beside it.
+# Predictors of hidden voxels: an encoder, or a baseline.
 PREDICTORS = {"model": "", "mean": "training mean", "neighbour": "nearest voxel"}
 MODEL, BASELINE = "#009e73", "#d55e00"
 ERRORS = ("encoder", "predictor", "n_images", "mse", "ci_low", "ci_high")
 GAINS = ("gain", "gain_low", "gain_high")
 RESPONSES, COUNTS = shades("RdBu_r"), shades("Greys")
 HIDDEN = "0.88"
-# Millimetres: strips and what is around them, and the plots at their right.
+# Millimetres: strips and their surroundings, and the plots to their right.
 LEFT, STRIPS, STRIP, STRIP_GAP, RESPONSE_GAP = 15, 99, 4.2, 0.5, 4.2
 TITLE, HEADING, BAR, RIGHT_LEFT, SQUARE, MARGIN = 6, 4, 11, 138, 38, 1.5
 ROW, AXIS = 5, 9
@@ -70,10 +70,10 @@ def plot_masked_responses(
     tsv: Path | str,
     nsd_ids: Sequence[int] | None = None,
 ) -> None:
-    """Draw test responses, what the encoder saw of them, and what it made of the rest.
+    """Draw test responses, the part that the encoder saw, and its completion of the rest.
 
-    At the right every hidden voxel of every test image, measured against filled in, and the mean
-    squared error beside those of predictors that know no context.
+    On the right, every hidden voxel of every test image, measured against filled in, and the mean
+    squared error next to those of predictors that ignore the context.
 
     Parameters
     ----------
@@ -84,14 +84,14 @@ def plot_masked_responses(
     errors : path
         Table with the columns encoder, predictor (model, mean: the voxel's training mean,
         neighbour: regression on the nearest visible voxel), n_images, mse, ci_low, ci_high, and
-        gain, gain_low, gain_high: by how much the model's error is smaller, image by image.
+        gain, gain_low, gain_high: by how much the model's error is smaller, paired by image.
     encoder : str
-        Of the table, that of `reconstructions`; drawn first.
+        The encoder of `reconstructions`; drawn first.
     n_images : int
         Responses drawn, chosen by `nsdldm.plots.pictures.choose_images` from their correlation with
         the measured response over hidden voxels.
     n_voxels : int
-        The most voxels of each that are drawn, from the first.
+        Maximum number of voxels drawn per response, starting with the first.
     demo : bool
         Say on the figure that the data are simulated.
     png, pdf, tsv : path
@@ -103,7 +103,7 @@ def plot_masked_responses(
     Raises
     ------
     InputError
-        A file is of another form, or images are asked for that are not there.
+        A file is malformed, or a requested image is not there.
     """
     filled = read_filled(reconstructions)
     table = read_columns(errors, (*ERRORS, *GAINS))
@@ -132,7 +132,7 @@ def read_filled(path: Path | str) -> dict[str, np.ndarray]:
     Raises
     ------
     InputError
-        Something is missing or of another shape.
+        A dataset is missing or of another shape.
     """
     expected = "responses true, visible, model, mean and neighbour of one shape, and nsd_id"
     with reading(path, expected, "Make it again"), open_hdf5(path) as file:
@@ -157,7 +157,7 @@ def score_filled(filled: dict[str, np.ndarray]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Columns nsd_id, predictor, r (Pearson; NaN of a constant one) and mse.
+        Columns nsd_id, predictor, r (Pearson; NaN for a constant prediction) and mse.
     """
     rows = []
     for index, number in enumerate(filled["nsd_id"]):
@@ -235,9 +235,9 @@ def draw_masked(
 
 
 def find_factor(filled: dict[str, np.ndarray]) -> int:
-    """How many times stronger than it is what was filled in has to be drawn to be seen.
+    """Factor by which filled-in responses must be amplified to be visible.
 
-    What is expected of a noisy response varies less than the response.
+    The expectation of a noisy response varies less than the response itself.
 
     Parameters
     ----------
@@ -255,7 +255,7 @@ def find_factor(filled: dict[str, np.ndarray]) -> int:
 
 
 def _draw_response(figure, top, filled, index, n_voxels, bound, factor, heading):
-    """Draw one response as strips: measured, seen, and the hidden rest as filled in."""
+    """Draw one response as strips: measured, visible, and the hidden rest as filled in."""
     visible = filled["visible"][index, :n_voxels]
     true, model = filled["true"][index, :n_voxels], filled["model"][index, :n_voxels]
     shown = (true, np.where(visible, true, np.nan), np.where(visible, np.nan, factor * model))
@@ -306,7 +306,7 @@ def _draw_scatter(figure, filled, bound, top):
 
 
 def _draw_errors(figure, errors, encoders, top):
-    """Draw the mean squared error of each encoder, and of what stands beside the first."""
+    """Draw the mean squared error of each encoder, and of the baselines of the first."""
     heading = top - pixels(HEADING) + pixels(1.4)
     write(figure, pixels(RIGHT_LEFT), heading, "Mean squared error there", size=NORMAL)
     wanted = [(name, "model", name_method(name)) for name in encoders]
@@ -333,7 +333,7 @@ def _draw_errors(figure, errors, encoders, top):
 
 
 def _notes(filled, errors, encoder, chosen, n_voxels, factor, demo):
-    """Say what is drawn."""
+    """Describe what is drawn."""
     own = errors[errors["encoder"] == encoder].set_index("predictor")
     gains = [
         "{} {:+.3f} ({:.3f} to {:.3f})".format(label, *own.loc[name, list(GAINS)])

@@ -59,9 +59,10 @@ def plot_trained_subjects(
     pdf: Path,
     tsv: Path,
 ) -> None:
-    """Draw images that all subjects saw beside what each training makes of each subject.
+    """Draw images that all subjects saw, and their reconstruction by each decoder from each
+    subject.
 
-    Images are ranked by the mean over subjects of the best sample's score of the last training and
+    Images are ranked by the best sample's score of the last decoder, averaged over subjects, and
     chosen by `nsdldm.plots.pictures.choose_images`. Below, the mean score over all shared test
     images and samples is given for every training and subject.
 
@@ -77,7 +78,7 @@ def plot_trained_subjects(
         subjects of `images`.
     showing : Showing
     adapters : bool
-        The joint model has a map of its own for each subject.
+        The joint model has its own linear map for each subject.
     demo : bool
         Say on the figure that the data are simulated.
     png, pdf, tsv : path
@@ -126,13 +127,13 @@ def plot_trained_subjects(
 
 
 def describe_training(method: str) -> str:
-    """Say whom a method was trained on."""
+    """Say on whom a method was trained."""
     cohort = split_method(method)[1]
     return {"joint": "all subjects", "": "its own subject"}.get(cohort, f"{cohort} alone")
 
 
 def _make_sections(stimuli, chosen, methods, subjects, reconstructions, shown):
-    """One section a training: presented images above what it makes of each subject."""
+    """One section per decoder: presented images above the reconstructions from each subject."""
     numbers = chosen["nsd_id"].tolist()
     seen = list(read_images(stimuli, numbers))
     sections = []
@@ -154,7 +155,7 @@ def _make_sections(stimuli, chosen, methods, subjects, reconstructions, shown):
 
 
 def _describe_means(means, methods, subjects, metric, n_images):
-    """Say what each training reaches on all images of each subject."""
+    """Give the mean score of each decoder over all images of each subject."""
     parts = [
         f"{subject} {' / '.join(format_score(means[method, subject]) for method in methods)}"
         for subject in subjects

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 SYMBOLS = {"z": ("$z$", "z"), "c": ("$c$", "c"), "zc": ("$z_c$", "z_c")}
-# Shades, dashes and names of the controls; the rest of z_c is what it adds to a function of z.
+# Shades, dashes and names of the controls; the remainder of z_c is what is not linear in z.
 CONTROL_LOOKS = {
     "empty": ("0.25", (0, (1, 1.2)), "with the empty text"),
     "other-caption": ("0.25", (0, (4, 1.2, 1, 1.2)), "with another image's caption"),
@@ -30,13 +30,13 @@ AXES = {
 
 
 def symbol(space: str, mathematics: bool = True) -> str:
-    """Symbol of a feature space, without its place in a series; its name where it has none."""
+    """Symbol of a feature space, without its position in a series; or its name."""
     base = space.split("-")[0] if split_control(space)[1] == "" else space
     return SYMBOLS.get(base, (base, base))[0 if mathematics else 1]
 
 
 def is_control(space: str) -> bool:
-    """Whether a space is set beside another one: a control, a part, or what is beyond them."""
+    """Whether a space is relative to another one: a control, a part, or beyond controls."""
     return bool(split_control(space)[1]) or space.endswith(f"-{BEYOND}")
 
 
@@ -57,7 +57,7 @@ def draw_controls(axes: Axes, lines: pd.DataFrame) -> None:
 
 
 def dress(axes: Axes, levels: Sequence[float] = ()) -> None:
-    """Grid, frame, the line of nothing, and the levels at the bottom."""
+    """Add grid, frame, zero line, and the levels at the bottom."""
     axes.axhline(0, color=INK, linewidth=0.5, zorder=1)
     axes.grid(axis="y", color="0.92", linewidth=0.4)
     axes.set_axisbelow(True)
@@ -68,7 +68,7 @@ def dress(axes: Axes, levels: Sequence[float] = ()) -> None:
 
 
 def choose_limits(values: Iterable[float]) -> tuple[float, float]:
-    """Ends of a scale for unique variance that holds 0 and all values."""
+    """Limits of a scale for unique variance that includes 0 and all values."""
     known = np.asarray(values, float)
     ends = np.append(known[np.isfinite(known)], 0.0)
     room = 0.06 * max(np.ptp(ends), 1e-3)
@@ -83,11 +83,11 @@ def draw_legend(
     Parameters
     ----------
     axes : matplotlib Axes
-        Holds nothing else.
+        Contains nothing else.
     looks : dict of (str, str)
         Colour and marker of each space.
     spaces : iterable of str
-        All that is drawn, controls among them.
+        All spaces drawn, including controls.
     ncols : int
     """
     axes.set_axis_off()
