@@ -1,4 +1,4 @@
-"""Decoders that are trained: masked autoencoders of responses that condition a diffusion model."""
+"""Trained decoders: masked autoencoders of responses that condition a diffusion model."""
 
 from pkgutil import iter_modules
 

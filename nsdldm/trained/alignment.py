@@ -1,8 +1,8 @@
-"""Stage 2: bring the encoder's states of responses to CLIP's of the picture and its captions.
+"""Stage 2: align the encoder's states of responses with CLIP's states of pictures and captions.
 
-After Yang et al. 2025, section 2.1.2 and equations 2 and 3. How tokens of responses correspond to
-tokens of pictures is not said there; here they are mixed by learned weights (or pooled by place),
-or only whole samples are aligned.
+After Yang et al. 2025, section 2.1.2 and equations 2 and 3. The paper does not say how tokens of
+responses correspond to tokens of pictures; here they are mixed by learned weights (or pooled by
+position), or only whole samples are aligned.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from nsdldm.trained.pretraining import build_regressor
 logger = logging.getLogger(__name__)
 
 CODE = "nsdldm/trained/alignment.py"
-# CLIP's own bound of 1 / temperature.
+# CLIP's own limit for 1 / temperature.
 STEEPEST = 100.0
 
 
@@ -53,10 +53,10 @@ class Head(nn.Module):
 
 
 class Alignment(nn.Module):
-    """The encoder and what compares its states with CLIP's.
+    """The encoder, and the layers that compare its states with CLIP's.
 
-    Of the contextual kind all tokens have states: the visible ones the encoder's, the masked ones
-    the regressor's. Of the plain kind only the visible ones have.
+    In the contextual kind all tokens have states: visible tokens those of the encoder, masked
+    tokens those of the regressor. In the plain kind only visible tokens have states.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ class Alignment(nn.Module):
     regressor : nsdldm.trained.networks.Regressor or None
         Frozen unless settings say otherwise; gradients pass through it.
     n_image_tokens, n_dimensions : int
-        Of CLIP's picture: class token and patches; and of its space.
+        Number of CLIP's picture tokens (class token and patches), and width of its space.
     """
 
     def __init__(self, settings, encoder, regressor, n_image_tokens, n_dimensions):
@@ -96,13 +96,13 @@ class Alignment(nn.Module):
         subject: torch.Tensor | None = None,
         adapted: bool = False,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """States of all tokens in their order.
+        """States of all tokens, in their order.
 
         Parameters
         ----------
         responses : tensor of shape (n, length)
         kept, masked : int64 tensors of shape (n, k) and (n, m), optional
-            None shows the encoder all tokens.
+            If None, the encoder sees all tokens.
         subject, adapted
             As `nsdldm.trained.networks.Encoder.forward`.
 
@@ -131,15 +131,16 @@ class Alignment(nn.Module):
         return networks.take_tokens(states, order), networks.take_tokens(present, order)
 
     def pool(self, states: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
-        """Mean of the states that are there, (n, width)."""
+        """Mean of the states present, (n, width)."""
         return (states * present).sum(1) / present.sum(1)
 
     def predict_image(self, states: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
-        """CLIP's tokens of the picture, (n, n_image_tokens, d), or its embedding (n, 1, d)."""
+        """Predict CLIP's tokens of the picture, (n, n_image_tokens, d), or its embedding (n, 1,
+        d)."""
         if self.settings["level"] == "global":
             return self.image_head(self.pool(states, present))[:, None]
         if self.settings["mixer"] == "learned":
-            # What is missing counts as 0, and the others for it.
+            # Missing states count as 0, and the others are scaled up for them.
             share = present.mean(dim=1, keepdim=True)
             return self.image_head(self.mixer(states * present / share))
         pooled = [
@@ -149,7 +150,7 @@ class Alignment(nn.Module):
         return self.image_head((pooled[0] / pooled[1].clamp_min(networks.EPSILON)).transpose(1, 2))
 
     def predict_text(self, states: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
-        """The captions' embedding, (n, d)."""
+        """Predict the embedding of the captions, (n, d)."""
         return self.text_head(self.pool(states, present))
 
     def forward(self, batch: dict, generator: torch.Generator) -> dict[str, torch.Tensor]:
@@ -158,15 +159,15 @@ class Alignment(nn.Module):
         Parameters
         ----------
         batch : dict
-            responses (n, length), subject (n,); clip_image (n, n_image_tokens, d), clip_text
-            (n, d) where they are aligned.
+            responses (n, length), subject (n,); clip_image (n, n_image_tokens, d), clip_text (n,
+            d), if aligned.
         generator : torch.Generator
             On the CPU.
 
         Returns
         -------
         dict of scalar tensor
-            loss; image (cosine distance) and text (contrast), where they are aligned.
+            loss; image (cosine distance) and text (contrast), if aligned.
         """
         settings = self.settings
         responses = self.encoder.adapt(batch["responses"], batch["subject"])
@@ -186,7 +187,8 @@ class Alignment(nn.Module):
         if self.with_text:
             predicted = self.predict_text(*found)
             with torch.no_grad():
-                # The parameter itself, as CLIP's: beyond the bound there would be no way back.
+                # Clamp the parameter itself, as in CLIP: beyond the limit it would have no
+                # gradient.
                 self.steepness.clamp_(max=math.log(STEEPEST))
             temperature = 1 / self.steepness.exp()
             losses["text"] = info_nce(predicted, batch["clip_text"], temperature, symmetric=True)
@@ -222,18 +224,18 @@ def align_encoder(
     clip_image, clip_text
         For each subject, as `nsdldm.trained.clip.embed_clip` writes them.
     stimuli
-        Pictures; read for ``cross_mae`` alone.
+        Pictures; only read for ``cross_mae``.
     settings : dict
         Of stage 2, `nsdldm.trained.presets`.
     seed, device, precision
         As `nsdldm.trained.pretraining.pretrain_encoder`.
     files : nsdldm.trained.loop.Files
-        The weights are those of the encoder and of what compares it.
+        The weights are those of the encoder and the layers that compare its states.
 
     Raises
     ------
     InputError
-        Inputs that do not fit together, or a training that diverges.
+        Inputs do not fit together, or training diverges.
     """
     device = choose_device(device)
     state, metadata = load_weights(encoder)
@@ -247,7 +249,7 @@ def align_encoder(
     )
     counts = log_parameters("stage 2", network)
     named = {"responses": responses, "rows": rows, "images": images} | features
-    # Pictures are known by their numbers: those of the release are 37 GB.
+    # Pictures are identified by their ids: those of the release are 37 GB.
     paths = [encoder, *(path for group in named.values() for path in group.values())]
     table = train(
         network,
@@ -264,13 +266,13 @@ def align_encoder(
     about = metadata | {"stage": 2, "alignment": settings, "parameters": counts, "seed": seed}
     if not across:
         about["clip"] = list(samples.features("clip_image", samples.train[:1]).shape[1:])
-    # Vis-Dec's autoencoder of pictures has done its work, and is larger than the encoder.
+    # Vis-Dec's autoencoder of pictures is no longer needed, and larger than the encoder.
     kept = [name for name in network.state_dict() if not across or name.startswith("encoder.")]
     finish_stage(network, table, about, files, kept)
 
 
 def _restore(state, metadata, path):
-    """Encoder and, of the contextual kind, regressor of stage 1."""
+    """Encoder of stage 1 and, for the contextual kind, its regressor."""
     settings = metadata["encoder"]
     encoder = networks.build_encoder(settings, metadata["length"], metadata["n_voxels"])
     insert_weights(encoder, state, path, "encoder.")
@@ -282,7 +284,7 @@ def _restore(state, metadata, path):
 
 
 def _join_clip(settings, state, metadata, path, samples, stimuli):
-    """The network that is compared with CLIP, and what fetches its batches."""
+    """The network that is compared with CLIP, and the function that fetches its batches."""
     shape = samples.features("clip_image", samples.train[:1]).shape[1:]
     network = Alignment(settings, *_restore(state, metadata, path), *shape)
 
@@ -295,7 +297,8 @@ def _join_clip(settings, state, metadata, path, samples, stimuli):
 
 
 def _join_pictures(settings, state, metadata, path, samples, stimuli):
-    """The network that completes pictures and responses, and what fetches its batches."""
+    """The network that completes pictures and responses, and the function that fetches its
+    batches."""
     encoder, _ = _restore(state, metadata, path)
     image = load_image_mae(
         settings["image_path"], settings["image_revision"], settings["image_config"]
@@ -310,7 +313,7 @@ def _join_pictures(settings, state, metadata, path, samples, stimuli):
 
 
 def load_alignment(path: Path | str) -> tuple[Alignment, dict]:
-    """Load all of stage 2 but the cross-modal kind.
+    """Load stage 2, except the cross-modal kind.
 
     Parameters
     ----------

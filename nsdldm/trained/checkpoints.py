@@ -1,4 +1,4 @@
-"""Weights on disk: safetensors, with what they are of as JSON in the header. Never pickles."""
+"""Weights on disk: safetensors with a JSON description in the header. Never pickles."""
 
 from __future__ import annotations
 
@@ -35,25 +35,25 @@ def save_weights(path: Path | str, state: dict[str, torch.Tensor], metadata: dic
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     with replacing(path) as part:
-        # Unsorted: the order of a curve's columns must survive.
+        # Unsorted, to keep the order of the columns of curves.
         save_file(tensors, part, {"nsdldm": json.dumps(metadata)})
 
 
 def read_metadata(path: Path | str) -> dict:
-    """Read what `save_weights` said of weights, without them."""
+    """Read the description of weights, without the weights."""
     with reading(path, "weights of a trained decoder", REMEDY), safe_open(path, "pt") as file:
         return json.loads(file.metadata()["nsdldm"])
 
 
 def check_subjects(path: Path | str, known: list[str], given: Iterable[str]) -> None:
-    """Stop unless an encoder was trained on these subjects, in this order."""
+    """Check that an encoder was trained on these subjects, in this order."""
     if known != given:
         expected, found = f"an encoder trained on {', '.join(given)}", f"one of {', '.join(known)}"
         raise InputError(Finding(str(path), expected, found, REMEDY))
 
 
 def load_weights(path: Path | str) -> tuple[dict[str, torch.Tensor], dict]:
-    """Read weights and what they are of.
+    """Read weights and their description.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def load_weights(path: Path | str) -> tuple[dict[str, torch.Tensor], dict]:
     Raises
     ------
     InputError
-        No such file, or none of ours.
+        There is no such file, or it is of another kind.
     """
     metadata = read_metadata(path)
     with reading(path, "weights of a trained decoder", REMEDY), safe_open(path, "pt") as file:
@@ -77,14 +77,14 @@ def load_weights(path: Path | str) -> tuple[dict[str, torch.Tensor], dict]:
 def insert_weights(
     module: torch.nn.Module, state: dict[str, torch.Tensor], path: Path | str, prefix: str = ""
 ) -> None:
-    """Load the weights whose names begin with a prefix into a module that has no others.
+    """Load the weights whose names start with a prefix into a module, which must need no others.
 
     Parameters
     ----------
     module : nn.Module
     state : dict of tensor
     path : str or Path
-        Where they are from, for the message.
+        Where they come from, for the message.
     prefix : str
 
     Raises

@@ -1,4 +1,4 @@
-"""What CLIP makes of pictures and captions: the aims of stage 2."""
+"""CLIP embeddings of pictures and captions: the targets of stage 2."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 def load_clip(
     path: str, revision: str | None
 ) -> tuple[CLIPModel, CLIPTokenizer, CLIPImageProcessorPil]:
-    """Load CLIP's two towers and what prepares their inputs.
+    """Load CLIP's two encoders and their preprocessing.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def load_clip(
     Raises
     ------
     InputError
-        No such model, a hub id without a revision, or missing weights.
+        There is no such model, a hub id has no revision, or weights are missing.
     """
     local = Path(path).is_dir()
     if not local and not revision:
@@ -69,7 +69,7 @@ def load_clip(
 
 @torch.inference_mode()
 def embed_tokens(model: CLIPModel, pixels: torch.Tensor) -> torch.Tensor:
-    """Embed pictures token by token, as CAE v2 does for its aims.
+    """Embed pictures token by token, as CAE v2 does for its targets.
 
     Parameters
     ----------
@@ -79,8 +79,8 @@ def embed_tokens(model: CLIPModel, pixels: torch.Tensor) -> torch.Tensor:
     Returns
     -------
     float32 tensor of shape (n, 1 + patches, d)
-        Every token of the last layer through the final norm and the projection, of length 1. The
-        first, the class token's, is CLIP's embedding of the picture.
+        Every token of the last layer after the final norm and the projection, normalised. The first
+        (the class token) is CLIP's embedding of the picture.
     """
     tower = model.vision_model
     states = tower(pixels).last_hidden_state
@@ -92,7 +92,7 @@ def embed_tokens(model: CLIPModel, pixels: torch.Tensor) -> torch.Tensor:
 def embed_sentences(
     model: CLIPModel, tokenizer: CLIPTokenizer, groups: list[list[str]]
 ) -> torch.Tensor:
-    """Embed each image's captions: the mean of their embeddings of length 1, of length 1 again.
+    """Embed each image's captions: the mean of their normalised embeddings, normalised again.
 
     Parameters
     ----------
@@ -134,17 +134,17 @@ def embed_clip(
     stimuli : path
         ``nsd_stimuli.hdf5``.
     captions : list of path
-        COCO's caption files; all captions of an image count.
+        COCO's caption files; all captions of an image are used.
     path, revision : str
         As `load_clip`.
     device : {"auto", "cpu", "cuda"}
     batch_size : int
         Images at once; halved when memory runs out.
     clip_image : path
-        Output: float32 (n_images, 1 + patches, d) of `embed_tokens`; 1 GB of 10,000 images with
+        Output: float32 (n_images, 1 + patches, d) from `embed_tokens`; 1 GB for 10,000 images with
         ViT-B/32.
     clip_text : path
-        Output: float32 (n_images, d) of `embed_sentences`.
+        Output: float32 (n_images, d) from `embed_sentences`.
 
     Raises
     ------

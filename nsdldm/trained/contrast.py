@@ -1,6 +1,6 @@
-"""Losses that compare vectors by their cosine, shared by the stages.
+"""Losses based on cosines between vectors, shared by the stages.
 
-Cosines and logarithms are taken in float32, whatever the precision of the networks.
+Cosines and logarithms are computed in float32, whatever the precision of the networks.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ def info_nce(
     temperature: float | torch.Tensor = 0.1,
     symmetric: bool = False,
 ) -> torch.Tensor:
-    """Compute how well each vector picks its partner among the partners of all samples.
+    """Compute how well each vector identifies its partner among the partners of all samples.
 
-    InfoNCE (van den Oord et al., 2018) on cosines: the mean over samples i of
-    -log(exp(cos(a_i, b_i) / T) / sum_j exp(cos(a_i, b_j) / T)). Where training has more than one
-    process, j runs over the samples of all of them. The mean of the processes' losses, weighted by
-    their samples, is the loss of one process with all samples, gradients included.
+    InfoNCE (van den Oord et al., 2018) on cosines: the mean over samples i of -log(exp(cos(a_i,
+    b_i) / T) / sum_j exp(cos(a_i, b_j) / T)). If training has several processes, j runs over the
+    samples of all of them. The mean of the processes' losses, weighted by their numbers of samples,
+    equals the loss of one process with all samples, including its gradients.
 
     Parameters
     ----------
@@ -31,12 +31,12 @@ def info_nce(
     temperature : float or scalar tensor
         T.
     symmetric : bool
-        Take the mean with the loss of b picking a, as CLIP does.
+        Average with the loss of b identifying a, as in CLIP.
 
     Returns
     -------
     scalar float32 tensor
-        log(n) where vectors say nothing; 0 for a single sample, which has no other.
+        log(n) if vectors are uninformative; 0 for a single sample, which has no others.
     """
     a, b = (functional.normalize(vectors.float(), dim=1) for vectors in (a, b))
     loss = _pick(a, b, temperature)
@@ -52,13 +52,14 @@ def _pick(queries, keys, temperature):
 
 
 def _gather(rows):
-    """Rows of all processes, in their order, and where the own ones begin."""
+    """Rows of all processes, in order, and where the process' own rows begin."""
     if not (distributed.is_initialized() and distributed.get_world_size() > 1):
         return rows, 0
     count = torch.tensor([len(rows)], device=rows.device)
     counts = torch.cat(all_gather(count)).tolist()
     padded = functional.pad(rows, (0, 0, 0, max(counts) - len(rows)))
-    # This one passes gradients back to the process that a row is of; distributed.all_gather none.
+    # This passes gradients back to the process that a row comes from; distributed.all_gather does
+    # not.
     parts = all_gather(padded)
     gathered = torch.cat([part[:n] for part, n in zip(parts, counts, strict=True)])
     return gathered, sum(counts[: distributed.get_rank()])
@@ -69,15 +70,15 @@ def self_contrast(
 ) -> torch.Tensor:
     """Compute Vis-Dec's self-contrast: a prediction must resemble its own sample, not others.
 
-    As in its published code (`MAEforFMRIContrast`) the prediction is the query, the samples of the
+    As in its published code (`MAEforFMRIContrast`), the prediction is the query, the samples of the
     batch are the keys, and both are whole response vectors, not only their masked part.
 
     Parameters
     ----------
     predicted : tensor of shape (n, length) or (n, n_tokens, patch)
-        What the decoder makes of every token, in the order of the tokens.
+        The decoder's output for every token, in order.
     responses : tensor of shape (n, length)
-        What it should make.
+        Its target.
     temperature : float
 
     Returns
@@ -90,14 +91,14 @@ def self_contrast(
 def cross_contrast(
     predicted: torch.Tensor, other: torch.Tensor, temperature: float = 0.1
 ) -> torch.Tensor:
-    """Compute Vis-Dec's cross-contrast: two maskings of a sample must lead to one prediction.
+    """Compute Vis-Dec's cross-contrast: two maskings of a sample must lead to the same prediction.
 
-    As in its published code gradients flow through both predictions.
+    As in its published code, gradients flow through both predictions.
 
     Parameters
     ----------
     predicted, other : tensors of shape (n, length) or (n, n_tokens, patch)
-        As `self_contrast`, each from a masking of its own.
+        As `self_contrast`, each from its own masking.
     temperature : float
 
     Returns
@@ -110,7 +111,7 @@ def cross_contrast(
 def align_cosine(predicted: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """Compute the cosine distance of equation 3 of the fCAE paper.
 
-    The paper prints cos(y - y'); its next line defines the cosine of y and y', which is taken here,
+    The paper prints cos(y - y'); its next line defines the cosine of y and y', which is used here,
     as in CAE v2.
 
     Parameters

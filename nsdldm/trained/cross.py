@@ -1,7 +1,7 @@
-"""Stage 2 of Vis-Dec: responses and pictures, each masked, are completed with the other's help.
+"""Stage 2 of Vis-Dec: masked responses and masked pictures are completed with each other's help.
 
 After phase 2 of Sun et al. (NeurIPS 2023) and its published code (`MAEforFMRICross`); where that
-does otherwise than is usual, docs/trained.md says what is done here.
+code is unusual, docs/trained.md says what is done here.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ logger = logging.getLogger(__name__)
 
 
 class CrossModal(nn.Module):
-    """Two masked autoencoders, of responses and of pictures, that look at each other.
+    """Two masked autoencoders, of responses and of pictures, that attend to each other.
 
-    The masked response is encoded, looks at all tokens of its picture and is completed; the masked
-    picture is encoded, looks at all tokens of the response and is completed. The second way is what
-    teaches the encoder of responses about pictures; only that encoder is of use afterwards.
+    The masked response is encoded, attends to all tokens of its picture and is completed; the
+    masked picture is encoded, attends to all tokens of the response and is completed. The latter
+    teaches the encoder of responses about pictures; only that encoder is used afterwards.
 
     Parameters
     ----------
     encoder : nsdldm.trained.networks.Encoder
-        Of stage 1. Its adapters, if any, are not trained here, since what they make is a target.
+        Of stage 1. Its adapters, if any, are not trained here, because their output is a target.
     settings : dict
         Of stage 2, `nsdldm.trained.presets`: sparsification, mask_ratio, image_mask_ratio,
         response_weight, image_weight, cross_depth, decoder_width, decoder_depth, decoder_heads,
@@ -50,7 +50,7 @@ class CrossModal(nn.Module):
     image : ViTMAEForPreTraining
         As `load_image_mae` returns it.
     state : dict of tensor, optional
-        Weights of stage 1, of which the decoder starts with those that fit.
+        Weights of stage 1; the decoder starts from those that fit.
     """
 
     def __init__(self, encoder, settings, image, state=None):
@@ -70,7 +70,7 @@ class CrossModal(nn.Module):
             own_maps=settings["own_maps"],
         )
         insert_fitting(self.decoder, state or {}, "decoder.")
-        # Attention across is as wide as the tokens of pictures.
+        # Cross-attention is as wide as the tokens of pictures.
         width, depth = image.config.hidden_size, settings["cross_depth"]
         self.response_enter = nn.Linear(encoder.width, width)
         self.response_layers = make_cross_layers(image.config, depth)
@@ -87,7 +87,7 @@ class CrossModal(nn.Module):
         ----------
         batch : dict
             responses (n, length), picture uint8 (n, 3, side, side) with the side of the image
-            autoencoder; subject (n,) where subjects have adapters.
+            autoencoder; subject (n,) if subjects have adapters.
         generator : torch.Generator
             On the CPU.
 
@@ -134,7 +134,7 @@ class CrossModal(nn.Module):
             Adapted.
         kept, masked : int64 tensors of shape (n, k) and (n, m)
         picture_tokens : tensor of shape (n, 1 + patches, width)
-            As `encode_pictures` makes them.
+            As returned by `encode_pictures`.
 
         Returns
         -------
@@ -155,10 +155,10 @@ class CrossModal(nn.Module):
         Parameters
         ----------
         pixels : tensor of shape (n, 3, side, side)
-            As `normalise_pictures` makes them.
+            As returned by `normalise_pictures`.
         kept, masked : int64 tensors of shape (n, k) and (n, m)
         latents : tensor of shape (n, 1 + n_tokens, encoder_width)
-            Of whole responses.
+            Of complete responses.
 
         Returns
         -------
@@ -174,7 +174,7 @@ class CrossModal(nn.Module):
         kept: torch.Tensor | None = None,
         latents: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Encode pictures: some patches or all, with a look at responses or without.
+        """Encode pictures: some patches or all, with or without attending to responses.
 
         Returns
         -------
@@ -195,7 +195,8 @@ class CrossModal(nn.Module):
         return self.image.vit.layernorm(states)
 
     def make_image_target(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Patches of pictures (n, patches, 3 x patch x patch), as the image autoencoder's loss."""
+        """Patches of pictures (n, patches, 3 x patch x patch), as in the image autoencoder's
+        loss."""
         patches = self.image.patchify(pixels)
         if not self.image.config.norm_pix_loss:
             return patches
@@ -209,7 +210,7 @@ def make_cross_layers(config: ViTMAEConfig, depth: int) -> torch.nn.ModuleList:
     Parameters
     ----------
     config : ViTMAEConfig
-        Whose width, heads and hidden layer they have.
+        Configuration that defines width, heads and hidden layer.
     depth : int
 
     Returns
@@ -239,13 +240,13 @@ def load_image_mae(path: str | None, revision: str | None, config: dict) -> ViTM
     ----------
     path : str or None
         Folder, or hub id such as facebook/vit-mae-base, with weights as safetensors. Its encoder is
-        frozen, its decoder trained further. None makes one that knows nothing and is trained along
-        with the rest, for the demo: what it teaches comes from the training pictures alone.
+        frozen, its decoder trained further. None makes an untrained one that is trained together
+        with the rest, for the demo: it learns only from the training pictures.
     revision : str or None
         Commit of the hub repository; needed for a hub id, ignored for a folder.
     config : dict
         Fields of transformers' ViTMAEConfig. With a path they replace those of the model, as
-        ``{"decoder_num_hidden_layers": 6}``, which leaves out the last layers of a longer decoder.
+        ``{"decoder_num_hidden_layers": 6}``, which drops the last layers of a longer decoder.
 
     Returns
     -------
@@ -254,7 +255,7 @@ def load_image_mae(path: str | None, revision: str | None, config: dict) -> ViTM
     Raises
     ------
     InputError
-        No such model, a hub id without a revision, or weights that are damaged or too few.
+        There is no such model, a hub id has no revision, or weights are damaged or incomplete.
     """
     if path is None:
         return _make_image_mae(config)
@@ -280,15 +281,16 @@ def load_image_mae(path: str | None, revision: str | None, config: dict) -> ViTM
 
 
 def _make_image_mae(config):
-    """An autoencoder of masked pictures with initial weights."""
+    """Make an autoencoder of masked pictures with initial weights."""
     image = ViTMAEForPreTraining(ViTMAEConfig(**config))
-    # transformers 5.23 sets the decoder's fixed places and mask token, and then fills both with 0.
+    # transformers 5.23 initialises the decoder's position embeddings and mask token, and then fills
+    # both with 0.
     image.decoder.initialize_weights(image.vit.embeddings.patch_embeddings.num_patches)
     return image
 
 
 def insert_fitting(module: torch.nn.Module, state: dict[str, torch.Tensor], prefix: str) -> None:
-    """Load those weights into a module that it has by this name and shape.
+    """Load those weights into a module that match by name and shape.
 
     Parameters
     ----------
@@ -317,7 +319,7 @@ def normalise_pictures(pictures: torch.Tensor) -> torch.Tensor:
 
 
 def correlate_pixels(predicted: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
-    """Correlate predicted pixels with true ones.
+    """Correlate predicted with true pixels.
 
     Parameters
     ----------
@@ -327,8 +329,8 @@ def correlate_pixels(predicted: torch.Tensor, hidden: torch.Tensor) -> torch.Ten
     Returns
     -------
     scalar tensor
-        Pearson's r over all masked pixels of a sample, mean over samples; 0 for a sample of one
-        value.
+        Pearson's r over all masked pixels of a sample, averaged over samples; 0 for a constant
+        sample.
     """
     predicted, hidden = (
         values.flatten(1) - values.flatten(1).mean(dim=1, keepdim=True)
@@ -338,7 +340,7 @@ def correlate_pixels(predicted: torch.Tensor, hidden: torch.Tensor) -> torch.Ten
 
 
 class Pictures:
-    """Pictures in memory, read once, at the size that a network takes.
+    """Pictures in memory, read once, at a network's input size.
 
     9,000 pictures of 224 x 224 pixels are 1.35 GB.
 
@@ -347,7 +349,7 @@ class Pictures:
     stimuli : path or list of path
         As `nsdldm.nsd.stimuli.read_images`.
     nsd_ids : int array
-        Those that will be asked for; repeats are read once.
+        Ids of the pictures that will be needed; repeats are read once.
     side : int
         Pixels; pictures are resized with Pillow's antialiased bilinear filter, as the feature
         extractor of ViT-MAE does.

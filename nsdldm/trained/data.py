@@ -1,7 +1,7 @@
-"""Responses as the trained decoders take them, with training and test rows in different files.
+"""Responses as trained decoders take them, with training and test rows in separate files.
 
-What trains opens the files of training rows and nothing else: `TrainingSet` has no way to test
-rows. Statistics of all kinds, such as a voxel's mean, come from training rows.
+Training only opens the files of training rows: `TrainingSet` has no access to test rows. All
+statistics, such as a voxel's mean, come from training rows.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ def join_responses(
     test: Path | str,
     test_rows: Path | str,
 ) -> None:
-    """Bring a subject's responses into the form that networks take.
+    """Convert a subject's responses to the networks' input.
 
-    Voxels of all regions stand side by side. They are z-scored by session; then each is brought to
-    mean 0 and standard deviation 1 over the training rows. Missing values are 0, the mean.
+    The voxels of all regions are concatenated. They are z-scored per session, and then standardised
+    over the training rows. Missing values are 0, the mean.
 
     Parameters
     ----------
@@ -49,18 +49,18 @@ def join_responses(
         Rows of the training file: averages of an image's trials, or single trials. Test rows are
         always averages.
     validation : float
-        Share of the training images on which losses are watched, chosen by `seed`.
+        Fraction of training images used for validation, chosen with `seed`.
     seed : int
     train, test : path
         Outputs: float32 of shape (n_rows, n_voxels).
     train_rows, test_rows : path
-        Outputs: nsd_id of each row; of training rows also validation, 0 or 1, the same for all rows
-        of an image.
+        Outputs: nsd_id of each row; for training rows also validation, 0 or 1, the same for all
+        rows of an image.
 
     Raises
     ------
     InputError
-        Regions of different images, or too few training images.
+        Regions have different images, or there are too few training images.
     """
     regions = [Responses(path, f"zscored/{train_on}") for path in responses]
     train_ids, test_ids = regions[0].train_ids, regions[0].test_ids
@@ -94,7 +94,7 @@ def join_responses(
 
 
 def choose_validation(nsd_ids: np.ndarray, share: float, seed: int) -> np.ndarray:
-    """Choose the training images on which losses are watched.
+    """Choose the training images used for validation.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ def choose_validation(nsd_ids: np.ndarray, share: float, seed: int) -> np.ndarra
     Raises
     ------
     InputError
-        Fewer than two training images.
+        There are fewer than two training images.
     """
     if len(nsd_ids) < 2:
         expected, remedy = "at least two training images", "Use more sessions"
@@ -121,12 +121,12 @@ def choose_validation(nsd_ids: np.ndarray, share: float, seed: int) -> np.ndarra
 
 
 def pad_length(n_voxels: int, patch: int) -> int:
-    """Length of a response vector that whole patches fill: nothing is added to a multiple."""
+    """Length of a response vector, rounded up to a multiple of the patch."""
     return n_voxels + -n_voxels % patch
 
 
 def wrap_responses(responses: np.ndarray, length: int) -> np.ndarray:
-    """Bring responses to a length: shorter ones are repeated from their start, longer ones cut.
+    """Adjust responses to a length: shorter ones are repeated from their start, longer ones cut.
 
     Parameters
     ----------
@@ -147,11 +147,11 @@ class Sizes(NamedTuple):
     Parameters
     ----------
     vector : int
-        As they are read: of the subject with most voxels, and whole patches.
+        As read: that of the subject with most voxels, in whole patches.
     encoder : int
-        As the encoder sees them: the same, or what adapters make of them.
+        As the encoder sees them: the same, or the output length of adapters.
     n_voxels : list of int or None
-        Of each subject, where they have adapters.
+        Of each subject, if there are adapters.
     """
 
     vector: int
@@ -160,7 +160,7 @@ class Sizes(NamedTuple):
 
 
 def measure_responses(responses: dict[str, Path | str], settings: dict) -> Sizes:
-    """Find the lengths that subjects' responses lead to.
+    """Find the lengths that result from the subjects' responses.
 
     Parameters
     ----------
@@ -181,7 +181,7 @@ def measure_responses(responses: dict[str, Path | str], settings: dict) -> Sizes
 
 
 class _Responses:
-    """Rows of one or several subjects' response files."""
+    """Rows of the response files of one or several subjects."""
 
     def __init__(self, responses, rows, length):
         self.subjects, self.length = list(responses), length
@@ -208,7 +208,7 @@ class _Responses:
         return torch.from_numpy(values)
 
     def batch(self, rows):
-        """Responses of some rows and whose they are, as networks take them."""
+        """Responses of some rows and their subjects, as networks take them."""
         subject = torch.from_numpy(self.subject[np.asarray(rows)])
         return {"responses": self.responses(rows), "subject": subject}
 
@@ -219,9 +219,9 @@ class TrainingSet(_Responses):
     Parameters
     ----------
     responses, rows : dict of path
-        For each subject, what `join_responses` made of training rows.
+        For each subject, the training rows that `join_responses` wrote.
     length : int
-        To which responses are wrapped.
+        Length to which responses are wrapped.
     images : dict of path, optional
         Of each subject, ``images.tsv``.
     features : dict of dict of path, optional
@@ -230,7 +230,7 @@ class TrainingSet(_Responses):
     Attributes
     ----------
     train, validation : int array
-        Rows to train on, and rows of other training images on which losses are watched.
+        Rows to train on, and rows of the validation images.
     nsd_ids, subject : int array of shape (n_rows,)
     """
 
@@ -283,9 +283,9 @@ class TestSet(_Responses):
     Parameters
     ----------
     responses, rows : path
-        What `join_responses` made of test rows.
+        The test rows that `join_responses` wrote.
     length : int
-        That the weights were trained with.
+        Lengths that the weights were trained with.
     """
 
     __test__ = False  # not a test of pytest's

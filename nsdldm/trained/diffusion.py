@@ -1,8 +1,8 @@
-"""Stage 3: a latent diffusion model conditioned on responses, as MinD-Vis does it.
+"""Stage 3: a latent diffusion model conditioned on responses, as in MinD-Vis.
 
-The encoder, without masks, sees all voxels; what it makes of them becomes the context of the
-U-Net's cross-attention, and is added to its time embedding. Trained are the encoder, the layers
-between, and the cross-attention of the U-Net; all else stays as it was.
+The encoder sees all voxels, without masks. Its output becomes the context of the U-Net's
+cross-attention and is added to its time embedding. The encoder, the layers in between and the
+cross-attention of the U-Net are trained; everything else is frozen.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ CODE = "nsdldm/trained/diffusion.py"
 
 
 class Mapper(nn.Module):
-    """What the encoder makes of responses to what the U-Net takes, without non-linearities.
+    """Linear layers from the encoder's states to the U-Net's conditioning.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ class Mapper(nn.Module):
     tokens, context_width : int
         Of the context for cross-attention.
     time_width : int or None
-        Of the time embedding; None to leave it as it is.
+        Of the time embedding; None to leave it unchanged.
     """
 
     def __init__(self, n_tokens, width, tokens, context_width, time_width):
@@ -79,16 +79,16 @@ class Mapper(nn.Module):
 
 
 def _mix_tokens(n_tokens, n_between, n_mixed):
-    """Two linear maps along the axis of tokens."""
+    """Two linear maps along the token axis."""
     return nn.Sequential(nn.Conv1d(n_tokens, n_between, 1), nn.Conv1d(n_between, n_mixed, 1))
 
 
 class ConditionedDiffusion(nn.Module):
     """A latent diffusion model conditioned on responses.
 
-    Its parameters and weights are those that are trained: `encoder`, `mapper` and, under their
-    paths in the U-Net, the `trained` parts of that. The rest of the U-Net is held apart, so that
-    neither checkpoints nor results repeat what the pretrained model holds.
+    Its parameters and weights are the trained ones: `encoder`, `mapper` and, under their paths in
+    the U-Net, the `trained` parts of that. The rest of the U-Net is kept separately, so neither
+    checkpoints nor results duplicate the pretrained model.
 
     Parameters
     ----------
@@ -96,16 +96,16 @@ class ConditionedDiffusion(nn.Module):
     unet : UNet2DConditionModel
         Pretrained; changed in place.
     scheduler : DDIMScheduler
-        Of the model: noise levels and what the U-Net predicts.
+        Scheduler of the model: noise levels and prediction type.
     settings : dict
-        tokens (of the context), time_condition (whether the time embedding is conditioned, too)
-        and trained: the children of the U-Net's transformer blocks that are trained, ``attn2``
-        and ``norm2`` in MinD-Vis, which are the cross-attention and the norm before it.
+        tokens (of the context), time_condition (whether the time embedding is conditioned too) and
+        trained: the children of the U-Net's transformer blocks that are trained, ``attn2`` and
+        ``norm2`` in MinD-Vis, which are the cross-attention and the norm before it.
 
     Raises
     ------
     InputError
-        A U-Net that is conditioned in another way than by text, or parts it does not have.
+        The U-Net is not conditioned on text alone, or does not have these parts.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class ConditionedDiffusion(nn.Module):
             unet.time_embedding.linear_2.out_features if settings["time_condition"] else None,
         )
         if settings["time_condition"]:
-            # diffusers adds the embedding of classes to that of time.
+            # diffusers adds the class embedding to the time embedding.
             unet.class_embedding = nn.Identity()
         unet.requires_grad_(False)
         self.unet_parts = _share_parts(unet, _find_parts(unet, settings["trained"]))
@@ -132,7 +132,7 @@ class ConditionedDiffusion(nn.Module):
 
     @property
     def unet(self) -> UNet2DConditionModel:
-        """The whole U-Net, of which `unet_parts` are parts."""
+        """The whole U-Net, which includes `unet_parts`."""
         return self._held[0]
 
     def condition(
@@ -143,14 +143,14 @@ class ConditionedDiffusion(nn.Module):
         return self.mapper(self.encoder(responses, subject=subject)[:, 1:])
 
     def forward(self, batch: dict[str, torch.Tensor], generator: torch.Generator) -> dict:
-        """Loss of a batch: mean squared error of what the U-Net predicts of noised latents.
+        """Loss of a batch: mean squared error of the U-Net's prediction for noised latents.
 
         Parameters
         ----------
         batch : dict of tensors
             responses (n, length), z (n, channels, height, width) and subject (n,).
         generator : torch.Generator
-            On the CPU; gives noise levels and noise.
+            On the CPU; for noise levels and noise.
 
         Returns
         -------
@@ -159,7 +159,7 @@ class ConditionedDiffusion(nn.Module):
         """
         unet, scheduler = self._held
         z = batch["z"]
-        # Each process of a parallel training has a GPU of its own.
+        # Each process of a parallel training has its own GPU.
         unet.to(z.device)
         levels = scheduler.config.num_train_timesteps
         timesteps = torch.randint(levels, (len(z),), generator=generator).to(z.device)
@@ -176,7 +176,7 @@ class ConditionedDiffusion(nn.Module):
 
 
 def _check_unet(unet, scheduler):
-    """Stop at a model that cannot be conditioned as MinD-Vis does it."""
+    """Refuse a model that cannot be conditioned as in MinD-Vis."""
     config = unet.config
     kinds, kind = ("epsilon", "v_prediction", "sample"), scheduler.config.prediction_type
     plain = not (config.class_embed_type or config.num_class_embeds or config.addition_embed_type)
@@ -195,8 +195,8 @@ def _check_unet(unet, scheduler):
 
 
 def _find_parts(unet, parts):
-    """Paths of the children, of these names, of the U-Net's transformer blocks."""
-    # By their block, since norm2 is also a name in residual blocks, which stay as they are.
+    """Paths of the children with these names in the U-Net's transformer blocks."""
+    # By block, since residual blocks, which stay frozen, also have a norm2.
     blocks = {
         path: {name for name, child in module.named_children() if child is not None}
         for path, module in unet.named_modules()
@@ -211,7 +211,7 @@ def _find_parts(unet, parts):
 
 
 def _share_parts(root, paths):
-    """A module that shares the modules at these paths with `root` and has nothing else of it."""
+    """A module that shares only the modules at these paths with `root`."""
     shared = nn.Module()
     for path in paths:
         *parents, name = path.split(".")
@@ -247,17 +247,17 @@ def fine_tune_diffusion(
         Weights of stage 1 or 2.
     responses, rows, images, z
         For each subject, ``train.npy``, ``train.tsv``, ``images.tsv`` and ``z.npy``. Latents are
-        posterior means times the scaling factor, as the U-Net sees them.
+        scaled posterior means, as the U-Net sees them.
     model : str or path
         Folder of a checkpoint in the layout of diffusers, or hub id.
     revision : str or None
     settings : dict
-        Of stage 3, `nsdldm.trained.presets`; tokens None for as many as the model's texts have.
+        Of stage 3, `nsdldm.trained.presets`; tokens None means as many as in the model's texts.
     device : {"auto", "cpu", "cuda"}
     precision : {"auto", "float32", "bf16", "fp16"}
         "auto" is bf16 on a GPU.
     seed : int
-        Of new weights, of noise and of the order of rows.
+        Of new weights, noise and the order of rows.
     files : nsdldm.trained.loop.Files
         The weights are those of the encoder, the mapper and the trained parts of the U-Net, with
         the model in their metadata.
@@ -265,14 +265,13 @@ def fine_tune_diffusion(
     Raises
     ------
     InputError
-        Inputs that do not fit each other, a model that cannot be conditioned, or a loss that
-        diverges.
+        Inputs do not fit together, the model cannot be conditioned, or the loss diverges.
     """
     device = choose_device(device)
     conditioner, about = load_encoder(encoder)
     check_subjects(encoder, about["subjects"], list(responses))
     settings = settings | {"tokens": settings["tokens"] or count_tokens(model, revision)}
-    # Several processes would all begin on the first GPU.
+    # Several processes would all start on the first GPU.
     unet, scheduler = load_denoiser(model, revision, torch.device("cpu"), torch.float32, "ddim")
     torch.manual_seed(seed)
     network = ConditionedDiffusion(conditioner, unet, scheduler, settings)
@@ -323,7 +322,7 @@ def load_diffusion(
     weights : path
         As `fine_tune_diffusion` writes them.
     model, revision
-        That they were trained from.
+        The model that they were trained from.
     device : torch.device
     dtype : torch.dtype
         Of the U-Net; encoder and mapper are float32.
@@ -340,7 +339,7 @@ def load_diffusion(
     Raises
     ------
     InputError
-        Weights of another stage or model.
+        The weights are of another stage or model.
     """
     state, about = load_weights(weights)
     if about["stage"] != 3:

@@ -1,8 +1,8 @@
-"""Train a network with checkpoints, so that a killed training ends as an undisturbed one.
+"""Train a network with checkpoints, such that a killed training ends like an undisturbed one.
 
-Everything that is random in a step belongs to the seed and the number of the step, and the
-learning rate to that number alone: a training that goes on from a checkpoint does what it would
-have done.
+All randomness of a step depends on the seed and the number of the step, and the learning rate on
+that number alone, so a training that continues from a checkpoint does exactly what it would have
+done.
 """
 
 from __future__ import annotations
@@ -31,23 +31,24 @@ from nsdldm.trained.networks import count_parameters
 
 logger = logging.getLogger(__name__)
 
-# A training writes about this many rows of its curve, watches validation rows and saves its state.
+# About this many times per training: write a row of the curve, compute validation losses, save
+# state.
 ENTRIES, EVALUATIONS = 100, 10
 SAVE_SECONDS = 300
-# How many times its first value a loss must reach to count as diverged.
+# A loss of this many times its first value counts as diverged.
 DIVERGED = 3.0
 PRECISIONS = ("auto", "float32", "bf16", "fp16")
 
 
 class Files(NamedTuple):
-    """What a training writes.
+    """The files that a training writes.
 
     Parameters
     ----------
     partial : str or Path
-        Checkpoint of a training that goes on after a kill; removed at the end.
+        Checkpoint from which a killed training continues; removed at the end.
     weights : str or Path
-        Safetensors with the settings and the counts of parameters as metadata.
+        Safetensors with settings and parameter counts as metadata.
     curve : str or Path
         Table of losses, as `train` returns it.
     """
@@ -63,22 +64,22 @@ class Schedule(NamedTuple):
     Parameters
     ----------
     batch_size : int
-        Rows of a step, of all processes together.
+        Rows per step, over all processes.
     epochs : float
-        Times that every row is used.
+        Number of times that every row is used.
     learning_rate, min_learning_rate : float
         After the warm-up, and at the end of the cosine that follows.
     factors : dict of float
-        Of both rates, by the child of the network whose parameters they are for; 1 for others.
+        Factors of both rates, by child of the network; 1 for others.
     warmup : float
-        Share of the steps over which the rate rises from 0.
+        Fraction of steps over which the rate rises from 0.
     decay : float
-        Weight decay of AdamW, of matrices alone: not of biases, norms and single tokens.
+        Weight decay of AdamW, for matrices only, not for biases, norms and single tokens.
     betas : tuple of 2 float
     max_grad_norm : float or None
-        Largest norm of all gradients together.
+        Maximum norm of all gradients together.
     keep : {"last", "best"}
-        The weights that are kept: the last, or those with the smallest loss of validation rows.
+        The weights to keep: the last, or those with the smallest validation loss.
     seed : int
     """
 
@@ -103,7 +104,7 @@ def make_schedule(settings: dict, seed: int) -> Schedule:
 
 
 def count_steps(schedule: Schedule, n_rows: int) -> int:
-    """Number of steps of a schedule with so many training rows."""
+    """Number of steps of a schedule for a number of training rows."""
     return max(round(schedule.epochs * n_rows / min(schedule.batch_size, n_rows)), 1)
 
 
@@ -129,7 +130,7 @@ def draw_rows(rows: np.ndarray, step: int, schedule: Schedule) -> np.ndarray:
     Returns
     -------
     int array of shape (batch_size,)
-        Or of all rows, where they are fewer.
+        Or all rows, if there are fewer.
     """
     size = min(schedule.batch_size, len(rows))
     places = np.arange(step * size, (step + 1) * size)
@@ -143,7 +144,7 @@ def draw_rows(rows: np.ndarray, step: int, schedule: Schedule) -> np.ndarray:
 
 
 def make_key(module: str, settings: dict, paths: Iterable[Path | str]) -> str:
-    """Identify all that a training depends on: its code, settings and the content of its files.
+    """Identify everything that a training depends on: code, settings and contents of its files.
 
     Parameters
     ----------
@@ -166,12 +167,12 @@ def make_key(module: str, settings: dict, paths: Iterable[Path | str]) -> str:
 
 
 def trained_state(network: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
-    """Parameters of a network that are trained, by name."""
+    """Trained parameters of a network, by name."""
     return {name: p for name, p in network.named_parameters() if p.requires_grad}
 
 
 def choose_precision(precision: str, device: torch.device) -> str:
-    """Choose what networks compute in.
+    """Choose the precision of training.
 
     Parameters
     ----------
@@ -201,7 +202,7 @@ def log_parameters(label: str, network: torch.nn.Module) -> dict[str, int]:
     Returns
     -------
     dict of int
-        By part, and trained: those that are not frozen.
+        By part; trained counts those that are not frozen.
     """
     counts = {name: count_parameters(part) for name, part in network.named_children()}
     counts = {name: count for name, count in counts.items() if count}
@@ -219,7 +220,7 @@ def finish_stage(
     files: Files,
     names: Container[str] | None = None,
 ) -> None:
-    """Write what a stage has made, and remove its checkpoint; in one process of several.
+    """Write the results of a stage, and remove its checkpoint; in only one of several processes.
 
     Parameters
     ----------
@@ -229,7 +230,7 @@ def finish_stage(
     metadata : dict
     files : Files
     names : container of str, optional
-        The weights that are kept; all by default.
+        The weights to keep; all by default.
     """
     if not PartialState().is_main_process:
         return
@@ -240,7 +241,7 @@ def finish_stage(
 
 
 def group_parameters(parameters: dict[str, torch.nn.Parameter], schedule: Schedule) -> list[dict]:
-    """Group parameters by the weight decay and factor of the learning rate that a schedule gives.
+    """Group parameters by their weight decay and learning-rate factor in a schedule.
 
     Parameters
     ----------
@@ -255,7 +256,7 @@ def group_parameters(parameters: dict[str, torch.nn.Parameter], schedule: Schedu
     """
     groups = {}
     for name, parameter in parameters.items():
-        # A bias of its own for every token is a matrix, too.
+        # Separate biases for every token also form a matrix.
         bias = name.endswith("bias") or parameter.squeeze().ndim < 2
         decay = 0.0 if bias else schedule.decay
         factor = schedule.factors.get(name.partition(".")[0], 1.0)
@@ -267,7 +268,7 @@ def group_parameters(parameters: dict[str, torch.nn.Parameter], schedule: Schedu
 
 
 class _Training:
-    """A network, its optimiser and how far they are."""
+    """A network, its optimiser and their progress."""
 
     def __init__(self, network, schedule, device, precision):
         parallel = DistributedDataParallelKwargs(broadcast_buffers=False)
@@ -298,27 +299,29 @@ class _Training:
         return {name: value.detach().float() for name, value in losses.items()}
 
     def _lose(self, network, fetch, rows, key):
-        """Losses of this process' share of some rows; those of all have the mean of them all."""
+        """Losses of this process' share of some rows; their mean over processes is the loss of all
+        rows."""
         rank, n = self.accelerator.process_index, self.accelerator.num_processes
         own = rows[rank::n]
         batch = {name: v.to(self.accelerator.device) for name, v in fetch(own).items()}
         drawn = int(np.random.default_rng([*key, rank]).integers(2**62))
-        # For what draws by itself, such as dropout.
+        # For modules that draw random numbers themselves, such as dropout.
         torch.manual_seed(drawn)
         losses = network(batch, torch.Generator().manual_seed(drawn))
         return {name: loss * (n * len(own) / len(rows)) for name, loss in losses.items()}
 
     def average(self, losses):
-        """Mean losses of some steps, of all processes: each stops where another has diverged."""
+        """Mean losses of some steps over all processes, so that each stops if another has
+        diverged."""
         means = {name: torch.stack([each[name] for each in losses]).mean() for name in losses[0]}
         return {name: v.item() for name, v in self.accelerator.reduce(means, "mean").items()}
 
     @torch.no_grad()
     def watch(self, fetch, rows):
-        """Mean losses of validation rows, with the same masks and noise every time."""
+        """Mean validation losses, with the same masks and noise every time."""
         network = self.accelerator.unwrap_model(self.network).eval()
         sums, total = {}, 0
-        # Of one size as far as can be: a contrast is the harder, the more there are in a batch.
+        # Batches of equal size if possible: the more samples in a batch, the harder a contrast.
         batches = np.array_split(rows, -(-len(rows) // self.schedule.batch_size))
         for number, batch in enumerate(batches):
             if len(batch) < self.accelerator.num_processes:
@@ -333,7 +336,7 @@ class _Training:
         return {name: value / total for name, value in sums.items()}
 
     def remember(self, loss):
-        """Copy the weights if the loss of validation rows is the smallest so far."""
+        """Copy the weights if the validation loss is the smallest so far."""
         if self.schedule.keep == "best" and loss < self.lowest:
             self.lowest = loss
             self.best = {name: p.detach().cpu().clone() for name, p in self.parameters.items()}
@@ -354,7 +357,7 @@ class _Training:
         save_weights(path, state, about)
 
     def resume(self, path, key):
-        """Go on from a checkpoint of the same key; return the number of steps done."""
+        """Continue from a checkpoint with the same key; return the number of steps done."""
         try:
             state, about = load_weights(path)
         except InputError as error:
@@ -384,7 +387,7 @@ class _Training:
         return about["step"]
 
     def check(self, losses, step, label):
-        """Stop a training that has diverged, before more hours go into it."""
+        """Stop a training that has diverged, before it wastes more hours."""
         loss = losses["loss"]
         self.first = loss if self.first is None else self.first
         if math.isfinite(loss) and loss <= DIVERGED * max(self.first, 1e-3):
@@ -398,7 +401,7 @@ class _Training:
 def check_shares(
     n_processes: int, schedule: Schedule, rows: np.ndarray, validation: np.ndarray
 ) -> None:
-    """Stop where a process of a parallel training would have no row of a batch."""
+    """Check that every process of a parallel training has a row in each batch."""
     fewest = min(schedule.batch_size, len(rows), len(validation) or len(rows))
     if fewest < n_processes:
         expected = f"at least {n_processes} rows in a batch and for validation, one per process"
@@ -419,7 +422,7 @@ def train(
     precision: str,
     label: str,
 ) -> pd.DataFrame:
-    """Train a network, or go on with a training that was interrupted.
+    """Train a network, or continue an interrupted training.
 
     Runs in every process of a parallel training; each takes its share of a batch.
 
@@ -427,17 +430,17 @@ def train(
     ----------
     network : nn.Module
         Freshly made. `forward(batch, generator)` returns a dict of scalar losses: ``loss`` is
-        minimised, others are logged beside it. It draws whatever is random from the generator, a
+        minimised, the others are only logged. All randomness comes from the generator, a
         `torch.Generator` on the CPU. Parameters that need no gradient stay as they are.
     fetch : callable
         Takes an int array of rows, returns a dict of CPU tensors with a row each.
     rows, validation : int array
-        Rows to train on, and rows whose loss is watched, by which `keep` may choose weights.
+        Rows to train on, and rows whose loss is computed, by which `keep` may choose weights.
     schedule : Schedule
     partial : str or Path
-        File of the checkpoint, for the caller to remove when the weights are safe.
+        File of the checkpoint; the caller removes it once the weights are saved.
     key : str
-        Identifies settings and inputs (`make_key`). A checkpoint of another key is discarded.
+        Identifies settings and inputs (`make_key`). A checkpoint with another key is discarded.
     device : torch.device
     precision : {"no", "bf16", "fp16"}
     label : str
@@ -446,14 +449,14 @@ def train(
     Returns
     -------
     DataFrame
-        The curve: step, epoch, learning_rate, each mean loss since the row before (loss first), and
-        validation, the loss of validation rows, NaN where they were not watched. The network has
-        the weights that the schedule keeps and is in evaluation mode.
+        The curve: step, epoch, learning_rate, each loss averaged since the previous row (loss
+        first), and validation, the validation loss, NaN where it was not computed. The network then
+        has the weights that the schedule keeps, and is in evaluation mode.
 
     Raises
     ------
     InputError
-        The loss is not finite, or three times what it was at first.
+        The loss is not finite, or three times its first value.
     """
     training = _Training(network.train(), schedule, device, precision)
     check_shares(training.accelerator.num_processes, schedule, rows, validation)

@@ -1,7 +1,7 @@
 """Networks over responses: a vision transformer whose tokens are patches of voxels.
 
-The blocks are those of transformers' ViT; what it lacks, the cross-attention of the contextual
-autoencoder's regressor, follows CAE (Chen et al., IJCV 2024).
+The blocks are those of transformers' ViT; the cross-attention of the contextual autoencoder's
+regressor, which it lacks, follows CAE (Chen et al., IJCV 2024).
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ SPREAD = 0.02  # standard deviation of initial weights
 def draw_mask(
     generator: torch.Generator, n: int, n_tokens: int, ratio: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Choose for each sample the tokens that are kept and those that are masked.
+    """Choose for each sample which tokens are kept and which are masked.
 
     Parameters
     ----------
     generator : torch.Generator
-        On the CPU, so that every device draws the same.
+        On the CPU, so that all devices draw the same.
     n, n_tokens : int
     ratio : float
-        Share that is masked.
+        Fraction that is masked.
 
     Returns
     -------
     kept : int64 tensor of shape (n, k)
-        Ascending; k is round((1 - ratio) n_tokens), and at least one.
+        Ascending; k is round((1 - ratio) n_tokens), but at least one.
     masked : int64 tensor of shape (n, n_tokens - k)
         The others, ascending.
     """
@@ -44,13 +44,13 @@ def draw_mask(
 
 
 def _split_places(generator, n, total, k):
-    """Draw k of so many places, and the others, n times; both ascending."""
+    """Draw k positions, and the others, n times; both ascending."""
     order = torch.rand(n, total, generator=generator).argsort(dim=1)
     return order[:, :k].sort(dim=1).values, order[:, k:].sort(dim=1).values
 
 
 def sparsify(generator: torch.Generator, responses: torch.Tensor, share: float) -> torch.Tensor:
-    """Set a share of each sample's voxels to 0 (random sparsification).
+    """Set a fraction of each sample's voxels to 0 (random sparsification).
 
     Parameters
     ----------
@@ -58,8 +58,8 @@ def sparsify(generator: torch.Generator, responses: torch.Tensor, share: float) 
         On the CPU.
     responses : tensor of shape (n, length)
     share : float
-        Exactly round(share x length) voxels of a sample. In MinD-Vis' and Vis-Dec's published code
-        the share is taken of the wrong axis, of length 1, so that nothing is set to 0.
+        Exactly round(share x length) voxels per sample. In the published code of MinD-Vis and
+        Vis-Dec, the fraction is taken of the wrong axis, of length 1, so nothing is set to 0.
 
     Returns
     -------
@@ -73,7 +73,7 @@ def sparsify(generator: torch.Generator, responses: torch.Tensor, share: float) 
 
 
 def take_tokens(tokens: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-    """Take tokens (n, k, width) of a sequence (n or 1, n_tokens, width) by their places (n, k)."""
+    """Take tokens (n, k, width) from a sequence (n or 1, n_tokens, width) by position (n, k)."""
     places = places.to(tokens.device)[..., None].expand(-1, -1, tokens.shape[-1])
     return tokens.expand(len(places), -1, -1).gather(1, places)
 
@@ -84,7 +84,7 @@ def cut_patches(responses: torch.Tensor, patch: int) -> torch.Tensor:
 
 
 def make_positions(n_tokens: int, width: int) -> torch.Tensor:
-    """Make the fixed sine and cosine code of a token's place.
+    """Make the fixed sine-cosine position embeddings of tokens.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ def make_positions(n_tokens: int, width: int) -> torch.Tensor:
     Returns
     -------
     float32 tensor of shape (1, 1 + n_tokens, width)
-        Place 0 is the class token's and all zeros, as in MAE's code.
+        Position 0 is the class token, with all zeros, as in MAE's code.
     """
     rates = 10000.0 ** (-np.arange(width // 2) / (width / 2))
     angles = np.outer(np.arange(n_tokens), rates)
@@ -128,14 +128,14 @@ def make_blocks(width: int, depth: int, heads: int, mlp_ratio: float) -> torch.n
 
 
 def check_heads(width: int, heads: int) -> None:
-    """Stop at a width that the heads of attention do not divide, or an odd one."""
+    """Refuse a width that the attention heads do not divide, or an odd width."""
     if width % heads or width % 2:
         expected = f"an even width that {heads} heads divide"
         raise InputError(Finding("trained: width", expected, str(width), "Correct width or heads"))
 
 
 def initialise(module: torch.nn.Module) -> None:
-    """Give linear layers, convolutions and norms the initial weights of MAE."""
+    """Initialise linear layers, convolutions and norms as in MAE."""
     if isinstance(module, nn.Linear):
         nn.init.xavier_uniform_(module.weight)
         if module.bias is not None:
@@ -166,10 +166,10 @@ class Tokenizer(nn.Module):
 
 
 class OwnLinear(nn.Module):
-    """A linear layer of its own for every place of a sequence.
+    """A separate linear layer for every position in a sequence.
 
-    The k-th voxels of two patches have nothing in common, so that one map for all patches has to
-    be told apart by place in the layers above. With few images that costs more than it saves.
+    The k-th voxels of two patches have nothing in common, so with a shared map the layers above
+    have to distinguish patches by position. With few images, that costs more than it saves.
 
     Parameters
     ----------
@@ -184,11 +184,12 @@ class OwnLinear(nn.Module):
         nn.init.uniform_(self.weight, -bound, bound)
 
     def forward(self, states: torch.Tensor, places: torch.Tensor | None = None) -> torch.Tensor:
-        """Map states (n, k, n_inputs) at places (n, k), by default all of the sequence."""
+        """Map states (n, k, n_inputs) at positions (n, k), by default the whole sequence."""
         weight, bias = self.weight, self.bias
         if places is None:
             return torch.einsum("nti,tio->nto", states, weight) + bias
-        # By place rather than by sample: weights of a place are used once, not copied n times.
+        # By position rather than by sample: weights of a position are used once, not copied n
+        # times.
         n, width = len(states), states.shape[-1]
         spread = states.new_zeros(n, len(weight), width)
         spread = spread.scatter(1, places[..., None].expand(-1, -1, width), states)
@@ -197,7 +198,7 @@ class OwnLinear(nn.Module):
 
 
 class OwnTokenizer(OwnLinear):
-    """Patches of voxels to tokens, each patch by weights of its own."""
+    """Patches of voxels to tokens, with separate weights for each patch."""
 
     def __init__(self, n_tokens, patch, width):
         super().__init__(n_tokens, patch, width)
@@ -211,9 +212,9 @@ class OwnTokenizer(OwnLinear):
 class Adapters(nn.Module):
     """A linear map for each subject from its voxels to a response vector of common length.
 
-    It starts as a random projection that keeps lengths on average, drawn from the seed. Trained in
-    the first stage, whose target is what it makes, it could fall to zero, so that it is frozen
-    there and trained in the later ones.
+    It starts as a random projection that preserves norms on average, drawn with the seed. In the
+    first stage its own output is the target, so training it could make it collapse to zero; it is
+    therefore frozen there and trained in later stages.
 
     Parameters
     ----------
@@ -229,7 +230,7 @@ class Adapters(nn.Module):
             nn.init.normal_(each.weight, std=each.in_features**-0.5)
 
     def forward(self, responses: torch.Tensor, subject: torch.Tensor) -> torch.Tensor:
-        """Map responses (n, longest) of the subjects (n,); what pads a shorter one is not read."""
+        """Map responses (n, longest) of the subjects (n,); padding of shorter ones is not read."""
         adapted = responses.new_zeros(len(responses), self.maps[0].out_features)
         for index, each in enumerate(self.maps):
             rows = (subject == index).nonzero()[:, 0]
@@ -240,20 +241,20 @@ class Adapters(nn.Module):
 
 
 class Encoder(nn.Module):
-    """The encoder of responses: sees some tokens of a sample, or all.
+    """The encoder of responses, which sees some or all tokens of a sample.
 
     Parameters
     ----------
     length : int
-        Numbers in a response vector, a multiple of `patch`.
+        Length of a response vector, a multiple of `patch`.
     patch, width, depth, heads : int
     mlp_ratio : float
     tokenizer_width : int or None
         Of a `Tokenizer`.
     own_maps : bool
-        An `OwnTokenizer` instead.
+        Use an `OwnTokenizer` instead.
     n_voxels : sequence of int, optional
-        Voxels of each subject where they have `Adapters`.
+        Number of voxels of each subject, if there are `Adapters`.
     """
 
     def __init__(
@@ -286,7 +287,7 @@ class Encoder(nn.Module):
         nn.init.normal_(self.start, std=SPREAD)
 
     def adapt(self, responses: torch.Tensor, subject: torch.Tensor | None = None) -> torch.Tensor:
-        """Bring responses to the common length; as they are where there are no adapters."""
+        """Map responses to the common length; without adapters, return them unchanged."""
         return responses if self.adapters is None else self.adapters(responses, subject)
 
     def forward(
@@ -302,9 +303,9 @@ class Encoder(nn.Module):
         ----------
         responses : tensor of shape (n, length)
         kept : int64 tensor of shape (n, k), optional
-            Places of the tokens seen; all of them by default. Nothing of the others is used.
+            Positions of the visible tokens; all by default. The others are not used at all.
         subject : int64 tensor of shape (n,), optional
-            Whose responses; for adapters.
+            The subject of each sample; for adapters.
         adapted : bool
             `adapt` was called before.
 
@@ -346,7 +347,8 @@ def build_encoder(settings: dict, length: int, n_voxels: Sequence[int] | None = 
 
 
 class RegressorBlock(nn.Module):
-    """One step of the regressor: masked places look at what is known (CAE's `RegressorBlock`)."""
+    """One block of the regressor: masked positions attend to what is known (CAE's
+    `RegressorBlock`)."""
 
     def __init__(self, width, heads, mlp_ratio):
         super().__init__()
@@ -364,7 +366,7 @@ class RegressorBlock(nn.Module):
         context: torch.Tensor,
         context_places: torch.Tensor,
     ) -> torch.Tensor:
-        """Update the states (n, m, width) of masked places from a context (n, k, width)."""
+        """Update the states (n, m, width) of masked positions from a context (n, k, width)."""
         query = self.norm_query(states + places)
         key = self.norm_key(context + context_places)
         found, _ = self.attention(query, key, self.norm_value(context), need_weights=False)
@@ -373,22 +375,22 @@ class RegressorBlock(nn.Module):
 
 
 class Regressor(nn.Module):
-    """The latent regressor: predicts what the encoder would make of the masked tokens.
+    """The latent regressor: predicts the encoder's states of the masked tokens.
 
     Parameters
     ----------
     n_tokens, encoder_width, width, depth, heads : int
     mlp_ratio : float
     context : {"all", "visible"}
-        What masked places look at: the visible states and the masked places' own ones, as in CAE's
-        code, or the visible states alone.
+        What masked positions attend to: the visible states and their own states, as in CAE's code,
+        or the visible states only.
     """
 
     def __init__(self, n_tokens, encoder_width, *, width, depth, heads, mlp_ratio, context="all"):
         super().__init__()
         check_heads(width, heads)
         self.width, self.context = width, context
-        # As in CAE where widths differ; what is predicted goes through it, too.
+        # As in CAE if widths differ; targets go through it too.
         self.enter = nn.Identity()
         if encoder_width != width:
             self.enter = nn.Sequential(
@@ -409,7 +411,7 @@ class Regressor(nn.Module):
         Parameters
         ----------
         visible : tensor of shape (n, 1 + k, encoder_width)
-            What the encoder made of the visible tokens.
+            The encoder's states of the visible tokens.
         kept, masked : int64 tensors of shape (n, k) and (n, m)
 
         Returns
@@ -431,19 +433,19 @@ class Regressor(nn.Module):
 
 
 class Decoder(nn.Module):
-    """The decoder: states of tokens to what is predicted of each.
+    """The decoder: from states of tokens to predictions for each.
 
     Parameters
     ----------
     n_tokens, entry_width, width, depth, heads : int
     mlp_ratio : float
     n_outputs : int
-        Numbers predicted of a token.
+        Number of outputs per token.
     mask_token : bool
-        Fill masked places with a learned token, as MAE's decoder does; CAE's is given predicted
-        states of the masked places alone.
+        Fill masked positions with a learned token, as MAE's decoder does; CAE's decoder only gets
+        predicted states of the masked positions.
     own_maps : bool
-        Predict each place by weights of its own.
+        Predict each position with separate weights.
     """
 
     def __init__(
@@ -486,11 +488,11 @@ class Decoder(nn.Module):
         Parameters
         ----------
         states : tensor
-            With a mask token (n, 1 + k, entry_width) of the class token and visible ones; without
-            (n, m, entry_width) of the masked ones.
+            With a mask token, (n, 1 + k, entry_width) of the class token and the visible tokens;
+            without, (n, m, entry_width) of the masked tokens.
         masked : int64 tensor of shape (n, m)
         kept : int64 tensor of shape (n, k), optional
-            Places of the visible tokens; with a mask token.
+            Positions of the visible tokens; with a mask token.
         everywhere : bool
             Predict all tokens, in their order; with a mask token.
 
@@ -505,7 +507,7 @@ class Decoder(nn.Module):
         else:
             start = self.positions[:, :1].expand(len(states), -1, -1)
             known = torch.cat([start, take_tokens(self.positions[:, 1:], kept)], dim=1)
-            # Attention does not mind the order of tokens, only their places.
+            # Attention ignores the order of tokens; only their position embeddings matter.
             states = torch.cat([states + known, self.mask + places], dim=1)
         for block in self.blocks:
             states = block(states)

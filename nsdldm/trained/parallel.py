@@ -1,4 +1,4 @@
-"""Train on all the GPUs that a job can see."""
+"""Train on all GPUs visible to a job."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 def run_on_all_gpus(function: Callable, *, device: str, **arguments: Any) -> None:
-    """Call a function that trains in one process, or in one per GPU where there are several.
+    """Call a function that trains in one process, or in one process per GPU if there are several.
 
     Parameters
     ----------
@@ -32,19 +32,19 @@ def run_on_all_gpus(function: Callable, *, device: str, **arguments: Any) -> Non
     Raises
     ------
     InputError
-        As the function, whichever process it was in.
+        As the function, whichever process raises it.
     """
-    # Counts without starting CUDA, which the processes could not do after that.
+    # Count without initialising CUDA, which would prevent the processes from doing so.
     n = 0 if device == "cpu" else torch.cuda.device_count()
     if n < 2:
         function(device=device, **arguments)
         return
-    # The launcher's own report would bury what is wrong in its traces.
+    # The launcher's own report would bury the error in its traces.
     problems = torch.multiprocessing.get_context("fork").SimpleQueue()
 
     def call():
         if int(os.environ["RANK"]):
-            # Every line of the log once; what goes wrong comes through all the same.
+            # Log every line only once; errors still come through.
             logging.getLogger().setLevel(logging.WARNING)
         try:
             function(device=device, **arguments)
@@ -62,7 +62,7 @@ def run_on_all_gpus(function: Callable, *, device: str, **arguments: Any) -> Non
 
 
 def _find_port():
-    """A port that no other job on this machine uses; accelerate's is the same for all."""
+    """A port that no other job on this machine uses; accelerate's default is the same for all."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return str(free.getsockname()[1])

@@ -1,8 +1,8 @@
 """Settings of the trained decoders: published systems, our base sizes, and small ones for the demo.
 
-A preset names its encoder, so that methods which differ after the first stage share it, and has
-the settings of three stages. Sources are named in ``docs/trained.md``. Light imports: the
-Snakefile's.
+A preset names its encoder, so methods that only differ after the first stage share it, and has the
+settings of three stages. Sources are given in ``docs/trained.md``. Imports are light, for the
+Snakefile.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ STAGES = ("stage1", "stage2", "stage3")
 ALIGNMENTS = ("none", "image", "text", "image+text", "cross_mae")
 
 _MAE = {
-    # Network; a regressor only in the contextual kind.
+    # Network; only the contextual kind has a regressor.
     "encoder": "mae",
     "adapter": "wrap",
     "adapter_width": 4096,
@@ -76,7 +76,7 @@ _ALIGN = {
     "keep": "best",
 }
 _UNREAD = ("level", "mixer", "train_regressor", "text_weight", "temperature")
-# Vis-Dec's second stage, beside what it shares with the others.
+# Vis-Dec's second stage, in addition to what it shares with the others.
 _CROSS = {key: value for key, value in _ALIGN.items() if key not in _UNREAD} | {
     "align": "cross_mae",
     "sparsification": 0.0,
@@ -114,7 +114,7 @@ _DIFFUSE = {
     "max_grad_norm": 0.5,
     "keep": "last",
 }
-# Chen et al. 2023, with the mlp_ratio that gives the 303 M parameters that are quoted.
+# Chen et al. 2023, with the mlp_ratio that gives the 303 M parameters quoted.
 _MIND_VIS = _MAE | {
     "width": 1024,
     "depth": 24,
@@ -144,13 +144,14 @@ def _method(encoder, stage1, align=None, stage2=None, stage3=None):
 
 
 PRESETS = {
-    # What Yang et al. 2025 print, to the learning rate, which is CAE's for batches of 2,048.
+    # As printed in Yang et al. 2025, including the learning rate, which is CAE's for batches of
+    # 2,048.
     "fcae": _method(
         "cae-paper",
         _CAE | {"batch_size": 8, "learning_rate": 1.7e-3, "min_learning_rate": 1e-4},
         stage2=_ALIGN | {"align": "image+text", "batch_size": 16, "min_learning_rate": 0.0},
     ),
-    # Table 3: the full model and what is left of it without its parts.
+    # Table 3: the full model and its ablations.
     "fcae-base": _method("cae", _CAE, "image+text"),
     "fcae-f": _method("cae", _CAE),
     "fcae-fi": _method("cae", _CAE, "image"),
@@ -161,13 +162,13 @@ PRESETS = {
     "vis-dec": _method("vis-dec", _VIS_DEC, stage2=_CROSS),
 }
 
-# Laid over a preset: two cores, minutes, some hundred images of some hundred voxels.
+# Applied on top of a preset: two cores, minutes, a few hundred images and voxels.
 _SMALL = {
     "width": 64,
     "depth": 2,
     "heads": 2,
     "tokenizer_width": None,
-    # A map for each patch: too few images to tell patches apart by their place.
+    # One map per patch: there are too few images to learn to distinguish patches by position.
     "own_maps": True,
     "regressor_width": 64,
     "regressor_depth": 1,
@@ -219,11 +220,11 @@ DEMO = {
         "learning_rate": 5e-4,
         "min_learning_rate": 1e-5,
         "warmup": 0.1,
-        # Few steps: the new layers between have to be quick, the encoder must not forget.
+        # Few steps: the new layers in between must learn quickly, and the encoder must not forget.
         "factors": {"encoder": 0.2, "mapper": 30.0, "unet_parts": 1.0},
     },
 }
-# A step of pictures and responses together takes four times as long.
+# A step with pictures and responses takes four times as long.
 DEMO_CROSS = {"epochs": 15}
 SIZES = ("full", "demo")
 
@@ -235,15 +236,15 @@ def resolve(name: str, own: dict, size: str) -> dict:
     ----------
     name : str
     own : dict
-        What the configuration says of it: preset (by default the method's name) and, by stage,
-        settings that differ from the preset's.
+        Its configuration: preset (by default the method's name) and, by stage, the settings that
+        differ from the preset's.
     size : {"full", "demo"}
 
     Returns
     -------
     dict
-        encoder (name of the first stage's weights: the method's own where its first stage differs
-        from the preset's), stage1, stage2, stage3.
+        encoder (name of the first stage's weights: the method's own if its first stage differs from
+        the preset's), stage1, stage2, stage3.
     """
     chosen = deepcopy(PRESETS[own.get("preset", name)])
     for stage in STAGES:
@@ -256,17 +257,17 @@ def resolve(name: str, own: dict, size: str) -> dict:
 
 
 def _shrink(stage, settings):
-    """Lay the demo's sizes over a preset's settings of a stage."""
+    """Apply the demo's sizes to a preset's settings of a stage."""
     settings |= {k: v for k, v in deepcopy(DEMO[stage]).items() if k in settings}
     if settings.get("align") == "cross_mae":
         settings |= DEMO_CROSS
     if settings.get("target") == "kmeans":
-        # Above or below a voxel's median: noise hides what code a whole patch has.
+        # Above or below a voxel's median: noise hides which code a whole patch has.
         settings["target"] = "quantile"
 
 
 def check_methods(methods: dict[str, dict], size: str) -> list[str]:
-    """List what is said of methods that no preset has.
+    """List what is wrong with the configuration of methods.
 
     Parameters
     ----------
@@ -276,12 +277,12 @@ def check_methods(methods: dict[str, dict], size: str) -> list[str]:
     Returns
     -------
     list of str
-        One sentence a problem.
+        One sentence per problem.
     """
     problems, encoders = [], {}
     for name, own in methods.items():
         where = f"`methods`.{name}"
-        # Files of a method lie beside those of a cohort, and are named after both.
+        # Files of methods and cohorts share folders and are named after both.
         if re.search("(^|-)(joint|subj0[1-8])$", name):
             problems.append(
                 f"{where} must have another name: joint and subj01 to subj08, alone or after a "
@@ -302,7 +303,7 @@ def check_methods(methods: dict[str, dict], size: str) -> list[str]:
 
 
 def _check_keys(where, preset, own):
-    """Keys that a preset does not have, or values of another kind than its own."""
+    """Keys that a preset does not have, or values of another type."""
     if preset not in PRESETS:
         return [f"{where} must name a preset ({', '.join(PRESETS)}), not {preset}."]
     problems = []
@@ -324,15 +325,15 @@ def _check_keys(where, preset, own):
     return problems
 
 
-# Names that settings had once.
+# Former names of settings.
 RENAMED = {"rate": "learning_rate", "min_rate": "min_learning_rate", "clip": "max_grad_norm"}
-# Settings that may be null, with what they may be instead.
+# Settings that may be null, and their type otherwise.
 OPTIONAL = {"max_grad_norm": 1.0, "tokenizer_width": 512, "tokens": 77}
 OPTIONAL |= {"image_path": "facebook/vit-mae-base", "image_revision": "0dfb9b7ed42dcfd1"}
 
 
 def _alike(value, known, optional=False):
-    """Whether a value can stand for a preset's."""
+    """Whether a value can replace that of a preset."""
     if value is None:
         return optional
     if isinstance(known, list):
@@ -400,7 +401,7 @@ def _check_values(where, settings):
 
 
 def _check_factors(place, factors):
-    """Learning-rate factors of parts that there are not, or that are no factors."""
+    """Learning-rate factors of parts that do not exist, or that are not factors."""
     known = PRESETS["fcae"]["stage3"]["factors"]
     problems = [
         f"{place} must be of {', '.join(known)}, not of {part}."
@@ -415,7 +416,7 @@ def _check_factors(place, factors):
 
 
 def _check_pairs(where, settings):
-    """Values that do not go together."""
+    """Values that are incompatible."""
     problems, first = [], settings["stage1"]
     for stage in STAGES:
         for name in PARTS:
