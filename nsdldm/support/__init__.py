@@ -1,4 +1,4 @@
-"""What every stage needs: errors, logs, files, devices, hubs, resuming."""
+"""Shared by all stages: errors, logs, files, devices, hubs, resuming."""
 
 from pkgutil import iter_modules
 

@@ -1,4 +1,4 @@
-"""Run networks over many images in batches that fit, with noise that does not depend on them."""
+"""Run networks over many images in batches that fit, with noise that is independent of batches."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ logger = logging.getLogger(__name__)
 def run_batched(
     function: Callable, n: int, batch_size: int, device: torch.device
 ) -> Iterator[tuple[slice, Any]]:
-    """Call a function on consecutive slices and halve them when memory runs out.
+    """Call a function on consecutive slices, and halve them when memory runs out.
 
     Parameters
     ----------
     function : callable
-        Takes a slice of the images, returns their result. Called again on a part of a slice that
-        did not fit, so it must not change anything.
+        Takes a slice of the images and returns their result. It is called again on part of a slice
+        that did not fit, so it must not have side effects.
     n : int
         Number of images.
     batch_size : int
-        Images of the first slices; once halved, slices stay small.
+        Images per slice at first; once halved, slices stay small.
     device : torch.device
-        Where the function computes; its cache is emptied before the next try.
+        Device that the function uses; its cache is emptied before the next attempt.
 
     Yields
     ------
@@ -41,7 +41,7 @@ def run_batched(
     Raises
     ------
     InputError
-        A single image does not fit.
+        Not even a single image fits into memory.
     """
     start = 0
     while start < n:
@@ -50,7 +50,7 @@ def run_batched(
         try:
             result = function(batch)
         except torch.OutOfMemoryError as error:
-            # Only the message: the traceback keeps the failed call's tensors alive.
+            # Keep only the message: the traceback would keep the tensors of the failed call alive.
             failure = str(error).partition("\n")[0]
         if failure is not None:
             batch_size = _halve(batch.stop - batch.start, device, failure)
@@ -60,7 +60,7 @@ def run_batched(
 
 
 def _halve(batch_size, device, failure):
-    """The next batch size to try, with the memory of the failed one given back."""
+    """Free the memory of the failed batch, and return the next size to try."""
     if batch_size == 1:
         remedy = "Use a GPU with more memory, set `device` to cpu, or make pictures smaller"
         raise InputError(Finding("`device`", "memory for one image", failure, remedy))
@@ -74,17 +74,17 @@ def _halve(batch_size, device, failure):
 def run_images(
     function: Callable, n: int, batch_size: int, device: torch.device, label: str
 ) -> Iterator[tuple[int, Any]]:
-    """Iterate over the images' results, computed in batches, and report progress.
+    """Iterate over the results of images, computed in batches, and report progress.
 
     Parameters
     ----------
     function : callable
-        Takes a slice of the images, returns a sequence with one float array, or tuple of arrays of
-        one shape, an image.
+        Takes a slice of the images and returns a sequence with one float array, or tuple of arrays
+        of the same shape, per image.
     n, batch_size, device
         As `run_batched`.
     label : str
-        What is computed.
+        What is computed, for messages.
 
     Yields
     ------
@@ -113,20 +113,20 @@ def run_images(
 def draw_noise(
     seed: int, nsd_ids: Sequence[int], shape: tuple[int, ...], sample: int = 0
 ) -> np.ndarray:
-    """Draw standard normal noise that belongs to the images.
+    """Draw standard normal noise keyed by image.
 
-    The noise of an image depends on the arguments `seed` and `sample`, on its number and on
-    `shape` only: not on the subject, the batch, the order or the device.
+    The noise of an image depends only on `seed`, `sample`, its id and `shape`, not on the subject,
+    the batch, the order or the device.
 
     Parameters
     ----------
     seed : int
     nsd_ids : sequence of int
-        0-based numbers of the images, repeats allowed.
+        0-based ids of the images; repeats are allowed.
     shape : tuple of int
-        Of one image's noise.
+        Shape of the noise of one image.
     sample : int
-        Number of the draw, for several pictures of one image.
+        Index of the draw, for several pictures of the same image.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Contiguous parts of the images, each made by a job of its own. Light imports."""
+"""Contiguous parts of the images, each processed by a separate job. Light imports."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from nsdldm.support.errors import Finding, InputError
 
 
 def chunk_rows(n: int, chunk: int, n_chunks: int) -> slice:
-    """Rows of one of several contiguous parts whose sizes differ by one at most.
+    """Rows of one of several contiguous parts whose sizes differ by at most one.
 
     Parameters
     ----------
     n : int
         Number of images.
     chunk, n_chunks : int
-        0-based number of the part, and number of parts.
+        Index of the part, from 0, and number of parts.
 
     Returns
     -------
@@ -22,7 +22,7 @@ def chunk_rows(n: int, chunk: int, n_chunks: int) -> slice:
     Raises
     ------
     InputError
-        More parts than images.
+        There are more parts than images.
     """
     if n_chunks > n:
         remedy = "Lower the number of chunks"

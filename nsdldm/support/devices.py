@@ -1,4 +1,5 @@
-"""Where to compute, and how precisely. ``python -m nsdldm.support.devices`` tries the GPU."""
+"""Choose the device and precision to compute with. ``python -m nsdldm.support.devices`` tries the
+GPU."""
 
 from __future__ import annotations
 
@@ -16,9 +17,9 @@ from nsdldm.support.errors import Finding, InputError
 logger = logging.getLogger(__name__)
 
 DEVICES = ("auto", "cpu", "cuda")
-# Like auto where much is to be computed.
+# Like auto, but warns if there is no GPU.
 PREFER = "prefer-cuda"
-# What torch says where it finds no GPU, and how a user would say it.
+# What torch says if it finds no GPU, and what that means.
 REFUSALS = {
     "Found no NVIDIA driver": "there is no NVIDIA driver",
     "driver on your system is too old": "the NVIDIA driver is too old",
@@ -30,7 +31,7 @@ DTYPES = ("auto", "float32", "float16", "bfloat16")
 
 
 def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
-    """Stop if an argument is none of its choices.
+    """Refuse an argument that is not one of its choices.
 
     Parameters
     ----------
@@ -49,12 +50,13 @@ def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
 
 
 def choose_device(device: str) -> torch.device:
-    """Choose where to compute, and log it with torch's build and the memory that is free.
+    """Choose a device, and log it with torch's build and the free memory.
 
     Parameters
     ----------
     device : {"auto", "prefer-cuda", "cpu", "cuda"}
-        "auto" is the GPU if there is one; "prefer-cuda" the same with a warning if there is none.
+        "auto" is the GPU if there is one; "prefer-cuda" is the same, with a warning if there is
+        none.
 
     Returns
     -------
@@ -63,7 +65,7 @@ def choose_device(device: str) -> torch.device:
     Raises
     ------
     InputError
-        "cuda" without a GPU.
+        "cuda" was requested and there is no GPU.
     """
     if device != PREFER:
         check_choice("device", device, DEVICES)
@@ -104,12 +106,12 @@ def explain_missing() -> str | None:
 
 @cache
 def _announce(device):
-    """Log, once a process, where it computes."""
+    """Log the device, once per process."""
     logger.info("%s", describe_device(device))
 
 
 def describe_device(device: torch.device) -> str:
-    """Name a device, torch's build, and the memory that is free there.
+    """Describe a device, torch's build, and the free memory.
 
     Parameters
     ----------
@@ -139,7 +141,7 @@ def check_gpu() -> str:
     Returns
     -------
     str
-        The device, as `describe_device` has it.
+        The device, as described by `describe_device`.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""One form for everything that is wrong with an input."""
+"""One form for everything that can be wrong with an input."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-# The variable of the environment that says what a script's caller calls the arguments of functions:
-# JSON, by name of the script, or of no name for all of them.
+# Environment variable with the caller's names for the arguments of functions: JSON by name of the
+# script, or without a name for all scripts.
 CALLED = "NSDLDM_ARGUMENTS"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What is wrong with one input, and what to do about it.
+    """What is wrong with an input, and what to do about it.
 
     Arguments of functions are named in backticks.
 
@@ -26,7 +26,7 @@ class Finding:
     where : str
         The file, folder or argument at fault.
     expected, found : str
-        What should be there, and what is.
+        What should be there, and what was found.
     remedy : str
         What the user can do, as an imperative sentence without a full stop.
     """
@@ -41,7 +41,7 @@ class Finding:
 
 
 class InputError(ValueError):
-    """Inputs that cannot be used; the message lists every finding, one per line."""
+    """Unusable inputs; the message lists every finding, one per line."""
 
     def __init__(self, *findings):
         self.findings = findings
@@ -49,14 +49,14 @@ class InputError(ValueError):
 
 
 def write_arguments(text: str, names: dict[str, str]) -> str:
-    """Write the arguments that a message names as whoever reads it calls them.
+    """Replace the arguments in a message by the reader's names for them.
 
     Parameters
     ----------
     text : str
         With arguments in backticks.
     names : dict of str to str
-        Other names; arguments that are not there keep their own.
+        New names; arguments without one keep their own.
 
     Returns
     -------
@@ -67,17 +67,17 @@ def write_arguments(text: str, names: dict[str, str]) -> str:
 
 
 class Unexpected(ValueError):
-    """Raised while a file is read: its message is what was found there."""
+    """Raised while a file is read; the message says what was found."""
 
 
 class Damaged(Unexpected):
-    """The same where part of an intact file is lost or changed."""
+    """The same, if part of an intact file is lost or changed."""
 
 
 INTACT = "Replace it by an intact copy"
 OTHER_FILE = "Put the right file there"
 REMAKE = "Delete it and give the same command again, which makes it anew"
-# What libraries say of damaged files, and how a user would say it; {0} is the pattern's group.
+# What libraries say about damaged files, and what it means; {0} is the pattern's group.
 SAYINGS = (
     (r"eof = (\d+),.*stored_eof = (\d+)", "truncated after {0} of {1} bytes"),
     (r"unable to lock file", "its file system refuses the lock that was asked for"),
@@ -99,13 +99,13 @@ SAYINGS = (
         "{0} of shape ({2}) instead of ({1})",
     ),
 )
-# Of them, what an intact file of another kind says.
+# Those of them that an intact file of another kind causes.
 OTHERS = re.compile(
     r"signature not found|object '.*?' doesn't exist|too many (soft )?links|can't open file"
     r"|matlab v7.3",
     re.IGNORECASE,
 )
-# The same for kinds of errors whose own words say less.
+# The same for types of errors whose own message says less.
 KINDS = (
     (UnicodeDecodeError, "not text in UTF-8"),
     (RecursionError, "nested too deeply"),
@@ -122,7 +122,7 @@ def explain(error: Exception) -> str:
     Parameters
     ----------
     error : Exception
-        What a library raised.
+        The exception that a library raised.
 
     Returns
     -------
@@ -144,14 +144,15 @@ def explain(error: Exception) -> str:
 
 
 def _advise(error, remedy):
-    """What to do about a file that could not be read; an intact copy helps a damaged one only."""
+    """What to do about a file that could not be read; an intact copy only helps if it is
+    damaged."""
     if "unable to lock file" in str(error):
         return "Unset HDF5_USE_FILE_LOCKING, which asks for locks"
     if isinstance(error, PermissionError):
         return "Make it readable for you"
     if isinstance(error, IsADirectoryError):
         return "Correct the path"
-    # Libraries that dislike the content of a file give no number.
+    # Libraries that object to the content of a file give no errno.
     if isinstance(error, OSError) and error.errno is not None:
         return "See whether its file system is in order, then give the same command again"
     if remedy is None:
@@ -164,11 +165,11 @@ def _advise(error, remedy):
 def reading(
     path: Path | str, expected: str, remedy: str | None = None, small: bool = False
 ) -> Iterator[None]:
-    """Report whatever goes wrong while a file is read as an `InputError` about that file.
+    """Report whatever goes wrong while reading a file as an `InputError` about that file.
 
-    Only for blocks that do nothing but read `path`, since a damaged file makes the libraries raise
-    anything from KeyError to zlib.error. Errors that the block raises as `InputError` pass; of an
-    `Unexpected` the message tells what was found.
+    Only for blocks that do nothing except read `path`, since a damaged file makes libraries raise
+    anything from KeyError to zlib.error. An `InputError` raised in the block passes through; the
+    message of an `Unexpected` says what was found.
 
     Parameters
     ----------
@@ -178,7 +179,8 @@ def reading(
     remedy : str, optional
         What to do about a file with other content, instead of replacing it.
     small : bool
-        An intact file is so small that lack of memory is its fault. Otherwise `MemoryError` passes.
+        An intact file is so small that a lack of memory must be the file's fault. Otherwise,
+        `MemoryError` passes through.
     """
     try:
         yield

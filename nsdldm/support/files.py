@@ -1,4 +1,4 @@
-"""Read and write the project's own files; nothing half-written ever bears a final name."""
+"""Read and write the project's own files; no incomplete file ever has its final name."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ import pandas as pd
 
 from nsdldm.support.errors import REMAKE, Finding, InputError, reading
 
-# Less free space after a failed write means that the disk is full, whatever the error says.
+# Less free space than this after a failed write means that the disk is full, whatever the error.
 FULL = int(1e6)
-# Bytes for what an HDF5 file holds besides its data.
+# Bytes for the overhead of an HDF5 file.
 HDF5_OVERHEAD = int(1e6)
 
 
 @contextmanager
 def writing(path: Path | str) -> Iterator[None]:
-    """Report a disk that is full or cannot be written as an `InputError` about a file.
+    """Report a full or read-only disk as an `InputError` about a file.
 
     Parameters
     ----------
     path : str or Path
-        What is written in the block.
+        The file written in the block.
     """
     path = Path(path)
     try:
@@ -48,15 +48,15 @@ def writing(path: Path | str) -> Iterator[None]:
 
 
 def _explain_write(path, error):
-    """What a failed write says about the disk, or None if it says nothing about it."""
-    # What the block writes elsewhere, or reads, is not said of `path`.
+    """What a failed write says about the disk, or None if it is unrelated."""
+    # Do not blame `path` for what the block writes elsewhere, or reads.
     named = getattr(error, "filename", None)
     place = Path(named).absolute() if isinstance(named, str | Path) else path.absolute()
     beside = place.parent == path.absolute().parent or place in path.absolute().parents
     folder = next(parent for parent in place.parents if parent.is_dir())
     disk = next(parent for parent in (folder, *folder.parents) if os.path.ismount(parent))
     number = getattr(error, "errno", None)
-    # numpy and h5py lose the number; h5py also raises RuntimeError where closing a file fails.
+    # numpy and h5py lose the errno; h5py also raises RuntimeError if closing a file fails.
     failed = isinstance(error, OSError | RuntimeError) and number is None
     full = failed and (shutil.disk_usage(folder).free < FULL or "No space left" in str(error))
     if full or number in (errno.ENOSPC, errno.EDQUOT):
@@ -74,11 +74,11 @@ def _explain_write(path, error):
 
 @contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary path beside `path` that takes its name when the block succeeds.
+    """Yield a temporary path next to `path`, renamed to it when the block succeeds.
 
-    The suffixes stay at the end of the temporary name, since nibabel and others read the
-    format from them. A block that fails leaves `path` as it was and no temporary file; what a
-    killed process left is removed, since nobody else writes the same file.
+    The temporary name keeps the suffixes, since nibabel and others infer the format from them. A
+    failing block leaves `path` unchanged and no temporary file behind; leftovers of a killed
+    process are removed, since nobody else writes the same file.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
     Raises
     ------
     InputError
-        The disk is full or cannot be written.
+        The disk is full or read-only.
     """
     path = Path(path)
     part = path.with_name(f".part-{os.getpid()}-{path.name}")
@@ -102,7 +102,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
                 if re.fullmatch(rf"\.part-\d+-{re.escape(path.name)}", left.name):
                     left.unlink(missing_ok=True)
             yield part
-            # Network file systems report a full disk only here.
+            # Network file systems only report a full disk here.
             with part.open("rb") as file:
                 os.fsync(file.fileno())
             os.replace(part, path)
@@ -113,7 +113,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
 
 @contextmanager
 def create_array(path: Path | str, shape: tuple[int, ...], dtype: Any) -> Iterator[np.memmap]:
-    """Yield a writable memory map of a new ``.npy`` file that appears when the block succeeds.
+    """Yield a writable memory map of a new ``.npy`` file, which appears when the block succeeds.
 
     Parameters
     ----------
@@ -132,14 +132,14 @@ def create_array(path: Path | str, shape: tuple[int, ...], dtype: Any) -> Iterat
     """
     with replacing(path) as part:
         array = np.lib.format.open_memmap(part, "w+", dtype, tuple(shape))
-        # Writing to a map on a full disk is no error but a signal that ends the process.
+        # Writing to a map on a full disk does not raise an error; it kills the process by a signal.
         _reserve(part, part.stat().st_size)
         yield array
         array.flush()
 
 
 def _reserve(path, n_bytes):
-    """Take space on the disk for the first bytes of an existing file, which grows to that size."""
+    """Reserve disk space for the first bytes of an existing file, which grows to that size."""
     with path.open("r+b") as file:
         os.posix_fallocate(file.fileno(), 0, n_bytes)
 
@@ -147,8 +147,8 @@ def _reserve(path, n_bytes):
 def open_hdf5(path: Path | str | BinaryIO, mode: str = "r", **options: Any) -> h5py.File:
     """Open an HDF5 file without a lock.
 
-    Many network file systems refuse locks, and none is needed: what is being written has a name of
-    its own (`replacing`), and what is read is finished.
+    Many network file systems refuse locks, and none is needed: files being written have a temporary
+    name (`replacing`), and files being read are complete.
 
     Parameters
     ----------
@@ -166,13 +166,13 @@ def open_hdf5(path: Path | str | BinaryIO, mode: str = "r", **options: Any) -> h
 
 @contextmanager
 def create_hdf5(path: Path | str, n_bytes: int, **options: Any) -> Iterator[h5py.File]:
-    """Yield a new HDF5 file that appears when the block succeeds.
+    """Yield a new HDF5 file, which appears when the block succeeds.
 
     Parameters
     ----------
     path : str or Path
     n_bytes : int
-        Most bytes that the data in it will take, which are reserved.
+        Maximum size of its data in bytes, which is reserved.
     **options
         Of `h5py.File`.
 
@@ -187,7 +187,7 @@ def create_hdf5(path: Path | str, n_bytes: int, **options: Any) -> Iterator[h5py
     """
     with replacing(path) as part:
         with open_hdf5(part, "w", **options) as file:
-            # HDF5 that cannot write can bring down the process when the file is closed.
+            # If HDF5 cannot write, closing the file can crash the process.
             _reserve(part, n_bytes + n_bytes // 100 + HDF5_OVERHEAD)
             yield file
             file.flush()
@@ -213,7 +213,7 @@ def load_array(path: Path | str) -> np.ndarray:
     Raises
     ------
     InputError
-        The file is missing, cut off or none of this kind.
+        The file is missing, truncated or of another kind.
     """
     with reading(path, "a whole .npy file", REMAKE):
         return np.load(path, mmap_mode="r", allow_pickle=False)
@@ -231,7 +231,7 @@ def load_table(path: Path | str) -> pd.DataFrame:
     Raises
     ------
     InputError
-        The file is missing, cut off or no table.
+        The file is missing, truncated or not a table.
     """
     with reading(path, "a whole table of tab-separated values", REMAKE):
         text = Path(path).read_text(encoding="utf-8")
@@ -251,9 +251,9 @@ def save_volume(
     data : array of shape (X, Y, Z) or (X, Y, Z, n)
         Booleans become uint8.
     affine : array of shape (4, 4) or None
-        None leaves the header's codes at 0, which say that it is unknown.
+        None leaves the header's codes at 0, which means unknown.
     zooms : sequence of three float, optional
-        Sides of a voxel in millimetres, where there is no affine to say them.
+        Voxel sizes in millimetres, if there is no affine that gives them.
     """
     data = np.asarray(data)
     image = nib.Nifti1Image(data.astype(np.uint8) if data.dtype == bool else data, affine)
@@ -264,7 +264,7 @@ def save_volume(
 
 
 def find_nifti_class(start: bytes) -> type:
-    """The class of nibabel for a NIfTI file, of version 1 or 2, by its first four bytes."""
+    """The nibabel class for a NIfTI file, of version 1 or 2, from its first four bytes."""
     sizes = {int.from_bytes(start[:4], order) for order in ("little", "big")}
     return nib.Nifti2Image if nib.Nifti2Header.sizeof_hdr in sizes else nib.Nifti1Image
 
@@ -286,15 +286,15 @@ def load_image(path: Path | str, remedy: str = REMAKE) -> nib.Nifti1Image | nib.
     Raises
     ------
     InputError
-        The file is missing, cut off, damaged or none of this kind.
+        The file is missing, truncated, damaged or of another kind.
     """
     with reading(path, "a NIfTI volume", remedy):
         content = Path(path).read_bytes()
-        # nibabel stops before gzip's checksum, so that damage would pass.
+        # nibabel stops reading before gzip's checksum, so damage would go unnoticed.
         if str(path).endswith(".gz"):
             content = gzip.decompress(content)
         image = find_nifti_class(content).from_bytes(content)
-        # Values that are not there would be missed only when they are asked for.
+        # Missing values would otherwise only be noticed when they are accessed.
         np.asanyarray(image.dataobj)
     return image
 

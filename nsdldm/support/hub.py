@@ -1,4 +1,4 @@
-"""Where huggingface-hub keeps models, and whether it may fetch them. Standard library only."""
+"""Where huggingface-hub keeps models, and whether it may download them. Standard library only."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from nsdldm.support.errors import Finding
 
 FETCH = "Fetch it once where there is a network (docs/offline.md), or unset HF_HUB_OFFLINE"
 CONNECT = "Fetch it once where there is a network (docs/offline.md), or give a folder as `path`"
-# For the hub to answer at all; its library would try again and again for half a minute.
+# Time for the hub to answer at all; its library would retry for half a minute.
 PATIENCE_SECONDS = 5
 
 
 def is_offline() -> bool:
-    """Whether huggingface-hub is told to use no network, as it reads its own settings."""
+    """Whether huggingface-hub is told not to use the network, according to its own settings."""
     setting = os.environ.get("HF_HUB_OFFLINE") or os.environ.get("TRANSFORMERS_OFFLINE") or ""
     return setting.upper() in ("1", "ON", "YES", "TRUE")
 
 
 def find_snapshot(name: str, revision: str) -> Path:
-    """Where huggingface-hub keeps a revision of a model that was fetched.
+    """Where huggingface-hub keeps a downloaded revision of a model.
 
     Parameters
     ----------
     name : str
         Hub id (owner/name).
     revision : str
-        Commit, or a branch or tag that was fetched by that name.
+        Commit, or a branch or tag that was downloaded under that name.
 
     Returns
     -------
@@ -48,21 +48,21 @@ def find_snapshot(name: str, revision: str) -> Path:
 
 
 def check_connection(name: str, revision: str) -> list[Finding]:
-    """Look whether the hub can be reached, within a few seconds.
+    """Check whether the hub can be reached, within a few seconds.
 
     Parameters
     ----------
     name, revision : str
-        What is to be fetched, for the message.
+        What is to be downloaded, for the message.
 
     Returns
     -------
     list of Finding
-        Empty where anything answers, be it with a refusal.
+        Empty if anything answers, even if it refuses.
     """
     endpoint = os.environ.get("HF_ENDPOINT") or "https://huggingface.co"
     answers = []
-    # In a thread, since looking up a name obeys no time limit.
+    # In a thread, since name lookup has no timeout.
     asking = Thread(target=lambda: answers.append(_find_obstacle(endpoint)), daemon=True)
     asking.start()
     asking.join(PATIENCE_SECONDS)
@@ -75,7 +75,7 @@ def check_connection(name: str, revision: str) -> list[Finding]:
 
 
 def _find_obstacle(endpoint):
-    """Why an address does not answer, or None; by way of a proxy, if there is one."""
+    """Why an address does not answer, or None; uses a proxy if there is one."""
     try:
         with urlopen(Request(endpoint, method="HEAD"), timeout=PATIENCE_SECONDS):
             return None

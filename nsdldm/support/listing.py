@@ -1,17 +1,18 @@
-"""List the files of a folder without what systems leave there. Standard library only."""
+"""List the files of a folder, without stray system files. Standard library only."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
 
-# What macOS and Windows put into folders; hidden names (._x, .DS_Store, .nfs0001) are never ours.
+# Files that macOS and Windows put into folders; hidden files (._x, .DS_Store, .nfs0001) are never
+# ours.
 STRAYS = {"Icon\r", "Icon", "__MACOSX", "Thumbs.db", "ehthumbs.db", "desktop.ini"}
 MODEL_FILES = (".json", ".txt", ".safetensors")
 
 
 def is_stray(name: str) -> bool:
-    """Whether a file or folder of this name is none of ours.
+    """Whether a file or folder with this name is a stray.
 
     Parameters
     ----------
@@ -26,7 +27,7 @@ def is_stray(name: str) -> bool:
 
 
 def list_files(folder: Path | str, pattern: str = "*") -> list[Path]:
-    """List a folder's files, but for strays and what lies in folders of such names.
+    """List a folder's files, except strays and anything in folders with such names.
 
     Parameters
     ----------
@@ -54,9 +55,9 @@ def list_model_files(model: Path | str, parts: Iterable[str]) -> list[Path]:
     Parameters
     ----------
     model : str or Path
-        A folder in the layout of diffusers, or a hub id, which has none.
+        A folder in the layout of diffusers, or a hub id, which has no files.
     parts : iterable of str
-        Folders of the model, in the order wanted.
+        Folders of the model, in the order of the result.
 
     Returns
     -------
@@ -67,7 +68,7 @@ def list_model_files(model: Path | str, parts: Iterable[str]) -> list[Path]:
 
 
 def list_weights(path: str | None) -> list[str]:
-    """List the weights at a path, as far as it is local.
+    """List the weights at a path, if it is local.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Log lines for files and people."""
+"""Logging to files and to the terminal."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 class _Formatter(logging.Formatter):
-    """Lines that begin with the time, and name arguments as the caller of the script does."""
+    """Lines that start with the time, and name arguments as the caller of the script does."""
 
     def __init__(self):
         super().__init__("%(asctime)s %(message)s", "%H:%M:%S")
@@ -37,11 +37,10 @@ class _Formatter(logging.Formatter):
 def logged(path: Path | str) -> Iterator[None]:
     """Send the log of everything inside to a file and to stderr; a failure ends the process.
 
-    Arguments that messages name in backticks are written as NSDLDM_ARGUMENTS in the environment
-    says that the script's caller calls them.
+    Arguments in backticks are replaced by the names in the environment variable NSDLDM_ARGUMENTS.
 
-    Inputs that cannot be used are logged as what was found, anything else as one line that names a
-    file with the traceback. With NSDLDM_VERBOSE=1 in the environment tracebacks are logged too.
+    Unusable inputs are logged as findings, any other error as one line that names a file with the
+    traceback. With NSDLDM_VERBOSE=1 in the environment, tracebacks are logged too.
 
     Parameters
     ----------
@@ -51,11 +50,11 @@ def logged(path: Path | str) -> Iterator[None]:
     Raises
     ------
     SystemExit
-        With status 1, in place of an exception from the block.
+        With status 1, instead of an exception in the block.
     """
     traceback_file = Path(path).with_suffix(".traceback")
     root = logging.getLogger()
-    # A full disk would add a traceback to stderr for every line of the log.
+    # On a full disk, every log line would print a traceback to stderr.
     logging.raiseExceptions = False
     handlers = [logging.StreamHandler(sys.stderr)]
     with suppress(OSError):
@@ -66,7 +65,7 @@ def logged(path: Path | str) -> Iterator[None]:
         handler.setFormatter(_Formatter())
         root.addHandler(handler)
     root.setLevel(logging.INFO)
-    # These libraries report routine work at INFO, once a model file or figure.
+    # These libraries log routine work at INFO, for every model file or figure.
     for chatty in ("httpx", "matplotlib", "PIL", "fontTools", "nibabel"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     try:
@@ -83,7 +82,7 @@ def logged(path: Path | str) -> Iterator[None]:
 
 
 def _describe_failure(error, path):
-    """Say what a user needs to know; the traceback of what nobody foresaw goes to a file."""
+    """Log what a user needs to know; tracebacks of unforeseen errors go to a file."""
     if isinstance(error, InputError):
         return str(error)
     message = str(error).partition("\n")[0]
@@ -94,7 +93,7 @@ def _describe_failure(error, path):
 
 
 def progress(items: Iterable, total: int, label: str, every: float = 30.0) -> Iterator[object]:
-    """Iterate with a progress bar on a terminal and a plain log line now and then elsewhere.
+    """Iterate with a progress bar on a terminal, and occasional plain log lines elsewhere.
 
     Parameters
     ----------
@@ -103,7 +102,7 @@ def progress(items: Iterable, total: int, label: str, every: float = 30.0) -> It
         Number of items.
     label : str
     every : float
-        Least time between two log lines, in seconds.
+        Minimum time between two log lines, in seconds.
 
     Yields
     ------

@@ -18,9 +18,9 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parents[2]
 LOGGERS = {"logger", "logging", "root"}
 LOGGING = {"debug", "info", "warning", "error", "exception", "critical", "log"}
-# What is called to word an error, and which of its arguments do more.
+# Functions that only word errors, and those of their arguments that do more.
 WORDING = {"Finding": (), "reading": ("small",)}
-# All that this module does is to say what is wrong with a file.
+# This module only words what is wrong with a file.
 WORDS = "nsdldm/support/errors.py"
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 ASSIGNMENTS = (ast.Assign, ast.AnnAssign, ast.AugAssign)
@@ -58,7 +58,7 @@ class _DropHints(ast.NodeTransformer):
 
 
 def _worded(node):
-    """The call that a node makes only to word a message, or None."""
+    """The call in a node that only words a message, or None."""
     match node:
         case ast.Raise(exc=ast.Call() as call):
             return call
@@ -71,7 +71,7 @@ def _worded(node):
 
 def _drop_words(tree, nodes):
     """Drop what only words messages, so that a better message reruns nothing."""
-    # The module itself last, for the calls alone: others may read its variables.
+    # The module itself comes last, and only its calls: others may read its variables.
     for scope in [*(node for node in nodes if isinstance(node, FUNCTIONS)), tree]:
         inside = nodes if scope is tree else list(ast.walk(scope))
         calls = [call for call in map(_worded, inside) if call]
@@ -80,13 +80,13 @@ def _drop_words(tree, nodes):
             more = WORDING.get(getattr(call.func, "id", None), ())
             call.args = []
             call.keywords = [keyword for keyword in call.keywords if keyword.arg in more]
-        # A text that is dropped may have been all that read another one.
+        # A dropped text may have been the only one that read another.
         while before and _drop_texts(scope, before - _read_names(ast.walk(scope))):
             pass
 
 
 def _read_names(nodes):
-    """Names of the variables that are read among some nodes, or belong to another function."""
+    """Names of variables that are read in some nodes, or belong to another function."""
     names = set()
     for node in nodes:
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
@@ -97,7 +97,7 @@ def _read_names(nodes):
 
 
 def _drop_texts(function, names):
-    """Drop texts, but no calls, in what a function assigns to these names and to no others."""
+    """Drop texts, but not calls, in what a function assigns to these names and no others."""
     dropped = False
     for node in ast.walk(function):
         if not isinstance(node, ASSIGNMENTS) or node.value is None:
@@ -150,7 +150,7 @@ def _module_file(name):
 
 @cache
 def _read(path):
-    """Hash of what a file says, and the project's files it imports; read once for all scripts."""
+    """Hash of a file's meaning, and the project's files it imports; read once for all scripts."""
     tree = _DropHints().visit(ast.parse(path.read_text(encoding="utf-8")))
     nodes = list(ast.walk(tree))
     imported = map(_module_file, _imported_names(nodes))
@@ -186,9 +186,9 @@ def reached_files(script: Path | str) -> list[Path]:
 
 @cache
 def digest(script: str) -> str:
-    """Hash what a script and all the first-party modules it reaches say.
+    """Hash the meaning of a script and of all first-party modules that it reaches.
 
-    Comments, docstrings, formatting, modification times and the wording of messages do not count.
+    Comments, docstrings, type hints, formatting, modification times and messages do not count.
 
     Parameters
     ----------
@@ -224,7 +224,7 @@ def digest_file(path: str) -> str:
 
 
 def digest_function(name: str) -> str:
-    """Hash what a function's module and all the first-party modules it reaches say.
+    """Hash the meaning of a function's module and of all first-party modules that it reaches.
 
     Parameters
     ----------
@@ -234,7 +234,7 @@ def digest_function(name: str) -> str:
     Returns
     -------
     str
-        As `digest`; empty for a function of a library, whose version the environment pins.
+        As `digest`; empty for a library function, whose version the environment pins.
     """
     path = _module_file(name.rpartition(".")[0])
     return digest(path.relative_to(PROJECT).as_posix()) if path else ""

@@ -1,4 +1,4 @@
-"""Arrays that a job fills piece by piece, and goes on with after it was killed. Light imports."""
+"""Arrays that a job fills piece by piece, and continues after it was killed. Light imports."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LEDGER = "ledger.json"
 
 
 def record_done(folder: Path | str, key: str, done: int) -> None:
-    """Note how much of a partial run is complete; call after flushing it."""
+    """Record how much of a partial run is complete; call after flushing it."""
     with replacing(Path(folder) / LEDGER) as part, part.open("w") as file:
         json.dump({"key": key, "done": int(done)}, file)
         file.flush()
@@ -28,7 +28,7 @@ def record_done(folder: Path | str, key: str, done: int) -> None:
 
 
 def read_done(folder: Path | str, key: str) -> int | None:
-    """Read what `record_done` noted.
+    """Read what `record_done` recorded.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def read_done(folder: Path | str, key: str) -> int | None:
     Returns
     -------
     int or None
-        None if nothing was noted, it cannot be read, or it was noted under another key.
+        None if nothing was recorded, it cannot be read, or it was recorded under another key.
     """
     try:
         ledger = json.loads((Path(folder) / LEDGER).read_text())
@@ -57,25 +57,25 @@ def read_done(folder: Path | str, key: str) -> int | None:
 def open_parts(
     folder: Path | str, shapes: dict[str, tuple[int, ...]], key: str
 ) -> tuple[dict[str, Path], int]:
-    """Open the arrays that an interrupted run left, or begin anew.
+    """Open the arrays that an interrupted run left, or start new ones.
 
-    `record_done` notes how far they are filled.
+    `record_done` records how far they are filled.
 
     Parameters
     ----------
     folder : str or Path
-        Made if missing; holds nothing else.
+        Made if missing; contains nothing else.
     shapes : dict of str to tuple of int
-        Whole shape of every array; what `record_done` counts comes first.
+        Full shape of every array; the first axis is what `record_done` counts.
     key : str
-        Identifies settings and inputs. Work under another key is discarded.
+        Identifies settings and inputs. Work with another key is discarded.
 
     Returns
     -------
     files : dict of str to Path
         The arrays, float32.
     done : int
-        What was noted last; 0 at first.
+        The last record; 0 at first.
     """
     folder = Path(folder)
     files = {name: folder / f"{name}.npy" for name in shapes}
@@ -92,7 +92,7 @@ def open_parts(
 
 
 def _fit(files, shapes):
-    """Whether all arrays can be read and have their shapes."""
+    """Whether all arrays can be read and have the right shapes."""
     try:
         arrays = {name: load_array(path) for name, path in files.items()}
         return all(array.shape == tuple(shapes[name]) for name, array in arrays.items())
@@ -102,12 +102,12 @@ def _fit(files, shapes):
 
 
 def remove_parts(folder: Path | str) -> None:
-    """Remove what `open_parts` made, and the folder if that was all it held."""
+    """Remove what `open_parts` made, and the folder if it is then empty."""
     folder = Path(folder)
-    # The ledger first: arrays without one are never taken up.
+    # Remove the record first: arrays without one are never continued.
     for path in (folder / LEDGER, *list_files(folder, "*.npy"), *folder.glob(".part-*")):
         path.unlink(missing_ok=True)
-    # What a system left there keeps the folder, which then holds nothing of ours.
+    # Stray system files keep the folder, which then holds nothing of ours.
     with suppress(OSError):
         folder.rmdir()
 
@@ -115,7 +115,7 @@ def remove_parts(folder: Path | str) -> None:
 def finish_parts(
     folder: Path | str, files: dict[str, Path], outputs: dict[str, Path | str]
 ) -> None:
-    """Give complete arrays their final names and remove the folder of the work in progress.
+    """Give complete arrays their final names, and remove the folder of work in progress.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """Stage 1: an autoencoder of masked responses, plain (MAE) or contextual (CAE).
 
-After Yang et al. 2025 (fCAE), section 2.1.1 and equation 1, with what they leave open from the
-code of CAE (Chen et al., IJCV 2024) and MinD-Vis (Chen et al., CVPR 2023).
+After Yang et al. 2025 (fCAE), section 2.1.1 and equation 1; what they leave open follows the code
+of CAE (Chen et al., IJCV 2024) and MinD-Vis (Chen et al., CVPR 2023).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ CODE = "nsdldm/trained/pretraining.py"
 
 
 class Pretraining(nn.Module):
-    """Encoder, regressor (of the contextual kind) and decoder with their loss.
+    """Encoder, regressor (contextual kind only) and decoder, with their loss.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ class Pretraining(nn.Module):
         super().__init__()
         self.settings, self.encoder, self.target = settings, encoder, target
         if self.encoder.adapters is not None:
-            # What it makes is the target, which a trained map could make easy: all zeros.
+            # Its output is the target, which a trained map could make trivial: all zeros.
             self.encoder.adapters.requires_grad_(False)
         self.regressor = None
         if settings["encoder"] == "cae":
@@ -80,13 +80,14 @@ class Pretraining(nn.Module):
         masked: torch.Tensor,
         everywhere: bool = False,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Predict masked tokens of adapted responses (n, length), or all with a plain decoder.
+        """Predict masked tokens of adapted responses (n, length), or all tokens with a plain
+        decoder.
 
         Returns
         -------
         outputs : tensor of shape (n, m, n_outputs), or (n, n_tokens, n_outputs)
         states : tensor of shape (n, m, width) or None
-            What the regressor predicts of the masked tokens.
+            The regressor's prediction of the masked tokens' states.
         """
         visible = self.encoder(responses, kept, adapted=True)
         if self.regressor is None:
@@ -96,9 +97,9 @@ class Pretraining(nn.Module):
 
     @torch.no_grad()
     def encode_masked(self, responses: torch.Tensor, masked: torch.Tensor) -> torch.Tensor:
-        """Encode the masked tokens alone, without gradients: what the regressor shall predict.
+        """Encode the masked tokens alone, without gradients: the targets of the regressor.
 
-        As in CAE's code the weights are the encoder's own of this step, not a slower copy.
+        As in CAE's code, the weights are the encoder's own at this step, not a moving average.
         """
         return self.regressor.enter(self.encoder(responses, masked, adapted=True)[:, 1:])
 
@@ -115,7 +116,7 @@ class Pretraining(nn.Module):
         Returns
         -------
         dict of scalar tensor
-            loss; reconstruction; of the contextual kind also alignment; contrast if there is one.
+            loss; reconstruction; for the contextual kind also alignment; contrast if there is one.
         """
         settings = self.settings
         clean = self.encoder.adapt(batch["responses"], batch["subject"])
@@ -141,7 +142,7 @@ class Pretraining(nn.Module):
         return {"loss": sum(weights[name] * loss for name, loss in losses.items()), **losses}
 
     def _contrast(self, clean, responses, outputs, generator):
-        """Vis-Dec's contrasts of what is predicted of all tokens."""
+        """Vis-Dec's contrasts of the predictions for all tokens."""
         settings, n_tokens = self.settings, self.encoder.n_tokens
         places = torch.arange(n_tokens).expand(len(clean), -1)
         predicted = self.target.decode(outputs, places)
@@ -170,14 +171,14 @@ def build_regressor(settings: dict, encoder: Encoder) -> Regressor:
 
 
 def check_contrast(settings: dict) -> None:
-    """Stop at contrasts of the contextual kind, whose decoder never sees visible tokens."""
+    """Refuse contrasts for the contextual kind, whose decoder never sees visible tokens."""
     if settings["encoder"] == "cae" and (settings["self_contrast"] or settings["cross_contrast"]):
         expected, remedy = "no self_contrast or cross_contrast", "Set encoder to mae, or both to 0"
         raise InputError(Finding("trained: stage1 of encoder cae", expected, "one", remedy))
 
 
 def check_mask(settings: dict, n_tokens: int) -> None:
-    """Stop where no patch would be masked, so that there is nothing to predict."""
+    """Refuse settings that mask no patch and so leave nothing to predict."""
     _, masked = networks.draw_mask(None, 1, n_tokens, settings["mask_ratio"])
     if not masked.numel():
         expected = f"a share of which at least one of {n_tokens} patches is masked"
@@ -206,7 +207,7 @@ def pretrain_encoder(
     settings : dict
         Of stage 1, `nsdldm.trained.presets`.
     seed : int
-        Of initial weights, the target's fit, order, masks.
+        Of initial weights, fitting the target, order and masks.
     device : {"auto", "cpu", "cuda"}
     precision : {"auto", "float32", "bf16", "fp16"}
         "auto" is bf16 on a GPU.
@@ -216,7 +217,7 @@ def pretrain_encoder(
     Raises
     ------
     InputError
-        Settings that no network can have, or a training that diverges.
+        Settings are impossible, or training diverges.
     """
     check_contrast(settings)
     device = choose_device(device)
@@ -255,14 +256,14 @@ def pretrain_encoder(
 
 @torch.no_grad()
 def _cut(samples, encoder):
-    """Patches of the rows that are trained on."""
+    """Patches of the training rows."""
     subject = torch.from_numpy(samples.subject[samples.train])
     responses = encoder.adapt(samples.responses(samples.train), subject)
     return networks.cut_patches(responses, encoder.patch).numpy()
 
 
 def load_pretraining(path: Path | str) -> tuple[Pretraining, dict]:
-    """Load all of stage 1.
+    """Load stage 1.
 
     Parameters
     ----------

@@ -1,6 +1,7 @@
-"""What the stages have learned: masked responses completed, and test images found by their brain.
+"""What the stages have learned: completing masked responses, and finding test images from
+responses.
 
-Everything here is fitted on training rows and scored on test rows, after the training is over.
+Everything here is fitted on training rows and scored on test rows, after training.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Masks that a test row is completed under.
+# Number of masks per test row.
 DRAWS = 8
 AT_ONCE = 64
 ALPHAS = tuple(10.0**k for k in range(-2, 7))
@@ -44,19 +45,19 @@ def _batches(n):
 
 
 def predict_neighbour(train: np.ndarray, responses: np.ndarray, visible: np.ndarray) -> np.ndarray:
-    """Predict hidden voxels from their nearest visible one.
+    """Predict each hidden voxel from the nearest visible one.
 
     Parameters
     ----------
     train : float32 array of shape (n_rows, n_voxels)
-        Standardised training rows, from which each pair's slope is taken.
+        Standardised training rows, which give the slope for each pair.
     responses : float32 array of shape (n, n_voxels)
     visible : bool array of shape (n_voxels,)
 
     Returns
     -------
     float32 array of shape (n, n_hidden)
-        By simple linear regression; nearest in the order of the voxels, the lower of two as near.
+        By simple linear regression; nearest in the order of voxels, and the lower one in a tie.
     """
     known, hidden = np.flatnonzero(visible), np.flatnonzero(~visible)
     right = np.searchsorted(known, hidden).clip(1, len(known) - 1)
@@ -74,7 +75,7 @@ def complete_responses(
     masks: tuple[torch.Tensor, torch.Tensor],
     device: torch.device,
 ) -> np.ndarray:
-    """Complete responses of which some patches are masked.
+    """Complete responses with masked patches.
 
     Parameters
     ----------
@@ -88,7 +89,7 @@ def complete_responses(
     Returns
     -------
     float32 array of shape (n, length)
-        Visible voxels are as they were.
+        Visible voxels are unchanged.
     """
     made = []
     for rows in _batches(len(responses)):
@@ -105,7 +106,7 @@ def complete_responses(
 def score_completion(
     network: Pretraining, train: TrainingSet, test: TestSet, seed: int, device: torch.device
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Complete test rows under several masks by a network and by two simple rules.
+    """Complete test rows under several masks, with a network and with two simple rules.
 
     Parameters
     ----------
@@ -119,10 +120,10 @@ def score_completion(
     Returns
     -------
     errors : float array of shape (n_test, 3)
-        Mean squared error of hidden voxels, in the order of `PREDICTORS`. Voxels that padding
-        repeats are left out.
+        Mean squared error of hidden voxels, in the order of `PREDICTORS`. Voxels repeated as
+        padding are left out.
     shown : dict of array
-        Under the first mask: true, model, mean, neighbour (n_test, n_voxels) and visible, the same.
+        Under the first mask: true, model, mean, neighbour and visible, each (n_test, n_voxels).
     """
     network = network.to(device)
     rows = np.arange(len(test.nsd_ids))
@@ -167,7 +168,7 @@ def _subject(rows, device):
 def pool_states(
     encoder: Encoder, samples: TrainingSet | TestSet, rows: np.ndarray, device: torch.device
 ) -> np.ndarray:
-    """Mean of the tokens' states and the class token's, float32 (n, 2 x width)."""
+    """Mean state of the tokens and state of the class token, float32 (n, 2 x width)."""
     encoder, pooled = encoder.to(device).eval(), []
     for part in _batches(len(rows)):
         batch = samples.batch(rows[part])
@@ -177,17 +178,17 @@ def pool_states(
 
 
 def find_images(predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
-    """Say which images are nearest to what was predicted of them.
+    """Find which images are nearest to their own prediction.
 
     Parameters
     ----------
     predicted, true : float arrays of shape (n, ..., d)
-        Vectors whose cosines are compared, averaged over the axes between.
+        Vectors whose cosines are compared, averaged over the middle axes.
 
     Returns
     -------
     bool array of shape (n,)
-        Whether an image's own vector is nearer than every other's.
+        Whether an image's own vector is nearer than all others.
     """
     units = [v / np.linalg.norm(v, axis=-1, keepdims=True).clip(1e-12) for v in (predicted, true)]
     cosines = np.tensordot(*units, axes=[tuple(range(1, predicted.ndim))] * 2)
@@ -199,7 +200,7 @@ def find_images(predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
 def probe(
     X: np.ndarray, X_test: np.ndarray, train: np.ndarray, aims: np.ndarray, aims_test: np.ndarray
 ) -> np.ndarray:
-    """Find test images by a linear read-out that is fitted on training rows.
+    """Find test images with a linear readout fitted on training rows.
 
     Parameters
     ----------
@@ -226,7 +227,7 @@ def probe(
 def predict_by_heads(
     network: Alignment, samples: TestSet | TrainingSet, rows: np.ndarray, device: torch.device
 ) -> dict[str, np.ndarray]:
-    """What stage 2's own heads predict of rows.
+    """Predictions of stage 2's own heads for some rows.
 
     Parameters
     ----------
@@ -238,8 +239,8 @@ def predict_by_heads(
     Returns
     -------
     dict of float32 array
-        As far as there are heads: image, CLIP's tokens of the picture or its embedding, (n, k, d);
-        and text, the captions' embedding, (n, d).
+        Depending on the heads: image, CLIP's tokens of the picture or its embedding, (n, k, d); and
+        text, the captions' embedding, (n, d).
     """
     network = network.to(device)
     heads = {"image": network.with_image and network.predict_image}
@@ -254,7 +255,7 @@ def predict_by_heads(
 
 
 class SubjectFiles(NamedTuple):
-    """What is known of one subject.
+    """Files of one subject.
 
     Parameters
     ----------
@@ -288,7 +289,7 @@ def evaluate_encoders(
     completed: Path,
     retrieval: Path,
 ) -> None:
-    """Score the first and second stages of a subject's decoders on its test images.
+    """Score the first and second stages of a subject's decoders on the test images.
 
     Parameters
     ----------
@@ -310,12 +311,12 @@ def evaluate_encoders(
         Output: HDF5 of the first encoder with true, model, mean, neighbour (float32) and visible
         (bool) of shape (n_test, n_voxels), and nsd_id.
     retrieval : path
-        Output: name (encoder or method), stage, readout, n_images, top1, the share of test images
-        that are nearest of all to what was predicted of them, with ci_low and ci_high, chance,
-        and of probes gain with gain_low and gain_high over stage 1 of the same encoder. Readouts:
-        ``probe``, ridge from pooled states to CLIP's embedding of the picture, fitted on training
-        rows; ``image`` and ``text``, stage 2's own heads, compared with what they were trained to
-        meet. ``responses`` is the probe of the responses themselves.
+        Output: name (encoder or method), stage, readout, n_images, top1, the fraction of test
+        images that are the nearest of all to their own prediction, with ci_low and ci_high; chance;
+        and, for probes, gain with gain_low and gain_high over stage 1 of the same encoder.
+        Readouts: ``probe``, ridge from pooled states to CLIP's embedding of the picture, fitted on
+        training rows; ``image`` and ``text``, stage 2's own heads, compared with their training
+        targets. ``responses`` is the probe of the responses themselves.
     """
     device = choose_device(device)
     ridge.set_device(device.type)
@@ -370,7 +371,7 @@ def _find_rows(images, nsd_ids):
 
 
 def _interval(values, bootstrap, seed):
-    """Mean over images with its interval."""
+    """Mean over images, with its interval."""
     low, high = bootstrap_interval(values[:, None], bootstrap, seed)
     return float(values.mean()), float(low[0]), float(high[0])
 
@@ -397,7 +398,7 @@ def _tabulate_found(found, before, bootstrap, seed):
         scores = _interval(values, bootstrap, seed)
         row |= dict(zip(("top1", *SCORES[1:]), scores, strict=True)) | {"chance": 1 / len(hits)}
         gain = (np.nan,) * 3
-        # Heads meet other aims than the probe of stage 1.
+        # Heads have other targets than the probe of stage 1.
         if stage == 2 and readout == "probe":
             gain = _interval(values - found[before[name], 1, "probe"], bootstrap, seed)
         rows.append(row | dict(zip(("gain", "gain_low", "gain_high"), gain, strict=True)))

@@ -1,4 +1,4 @@
-"""Pictures of what was seen, from responses through a diffusion model conditioned on them."""
+"""Reconstruct pictures from responses with a diffusion model conditioned on them."""
 
 from __future__ import annotations
 
@@ -67,9 +67,9 @@ def reconstruct_trained(
 ) -> None:
     """Make pictures from test responses, for one of several parts of the test images.
 
-    The reverse process begins with nothing but noise and takes all of its steps, conditioned on
-    the responses alone: no guidance, as in MinD-Vis. The noise of a picture depends on the seed,
-    the image and the sample only, and is that of
+    The reverse process starts from pure noise and runs all of its steps, conditioned on the
+    responses only, without guidance, as in MinD-Vis. The noise of a picture depends only on the
+    seed, the image and the sample, and is the same as in
     `nsdldm.diffusion.reconstruction.reconstruct_chunk`.
 
     Parameters
@@ -77,32 +77,33 @@ def reconstruct_trained(
     method
         Name of the trained decoder, for the file.
     subject
-        Whose responses. Those of a subject that the weights were not trained on are taken as they
-        come, voxel by voxel in file order: between subjects voxels do not correspond.
+        Subject of the responses. Responses of a subject that the weights were not trained on are
+        used as they are, voxel by voxel in file order, although voxels of different subjects do not
+        correspond.
     images
         Table of images with the columns nsd_id and split.
     responses, rows
-        ``test.npy`` and ``test.tsv`` of `nsdldm.trained.data.join_responses`. Responses of
-        another length than in training are repeated from their start, or cut.
+        ``test.npy`` and ``test.tsv`` of `nsdldm.trained.data.join_responses`. Responses of a
+        different length than in training are repeated from their start, or cut.
     weights
         As `nsdldm.trained.diffusion.fine_tune_diffusion` writes them.
     model : Model
-        That the weights were trained from; its `batch_size` is of pictures. Encoder and mapper are
-        always float32.
+        The model that the weights were trained from; its `batch_size` counts pictures. Encoder and
+        mapper are always float32.
     resolution : int
-        Side of the pictures made, in pixels; in training it was that of the latents.
+        Side of the pictures, in pixels; in training, that of the latents.
     sampling : Sampling
     chunk, n_chunks : int
-        0-based number of the part, and number of contiguous parts.
+        Index of the part, from 0, and number of contiguous parts.
     output
-        HDF5 that `nsdldm.diffusion.pictures.open_reconstructions` opens. Attributes beside its own:
-        trained_on (subjects) and responses (how they were brought to the length of training).
+        HDF5 that `nsdldm.diffusion.pictures.open_reconstructions` opens. Additional attributes:
+        trained_on (subjects) and responses (how they were adjusted to the length in training).
 
     Raises
     ------
     InputError
-        Responses that do not fit the images, or are not finite; weights, a model or a setting
-        that cannot be used; too little memory for one picture.
+        Responses do not fit the images or are not finite; weights, model or a setting cannot be
+        used; or there is too little memory for one picture.
     """
     device, dtype = model.choose()
     source = model.path, model.revision, device, dtype
@@ -131,7 +132,7 @@ def reconstruct_trained(
 def read_test_responses(
     images: Path | str, responses: Path | str, rows: Path | str, subject: str, about: dict
 ) -> tuple[np.ndarray, dict[str, np.ndarray], str]:
-    """Read the responses to a subject's test images as weights take them.
+    """Read the responses to a subject's test images in the form that weights take.
 
     Parameters
     ----------
@@ -146,13 +147,13 @@ def read_test_responses(
     given : dict of array
         responses, float32 of shape (n_test, length), and subject, int64 of shape (n_test,).
     origin : str
-        What was done to responses to bring them to the length of training.
+        How responses were adjusted to the length in training.
 
     Raises
     ------
     InputError
-        Rows that are not the test images of the table, values that are not finite, or weights
-        with a map for each subject of training and none for this one.
+        Rows are not the test images of the table, values are not finite, or weights have a map for
+        each training subject but none for this one.
     """
     nsd_ids = find_test_images(images)[0]
     samples = TestSet(responses, rows, about["vector"])
@@ -175,7 +176,7 @@ def read_test_responses(
 
 
 def describe_fit(n_voxels: int, length: int, known: bool) -> str:
-    """Say how the voxels of a subject, known in training or not, fill a length."""
+    """Describe how the voxels of a subject, in training or not, fill a length."""
     fitted = "in full"
     if n_voxels != length:
         fitted = f"repeated to {length}" if n_voxels < length else f"cut to {length}"
@@ -183,7 +184,7 @@ def describe_fit(n_voxels: int, length: int, known: bool) -> str:
 
 
 def _reverse_process(sampling, networks, shape, nsd_ids, given, device):
-    """The function that makes pictures from a slice of the pairs of image and sample."""
+    """Make the function that makes pictures from a slice of the pairs of image and sample."""
     network, sampler, autoencoder = networks
 
     @torch.inference_mode()

@@ -1,7 +1,6 @@
-"""Count the parameters of presets: ``python -m nsdldm.trained.sizes`` prints a table of them all.
+"""Count the parameters of presets: ``python -m nsdldm.trained.sizes`` prints a table.
 
-Nothing is computed and no memory is taken: the networks are built without values, on torch's meta
-device.
+Nothing is computed and no memory is used: networks are built on torch's meta device.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from nsdldm.trained.presets import PRESETS, SIZES, resolve
 from nsdldm.trained.pretraining import Pretraining
 from nsdldm.trained.targets import Codes, Quantiles, Values
 
-# Voxels of NSD's region nsdgeneral of subject 1.
+# Voxels in NSD's region nsdgeneral of subject 1.
 N_VOXELS = 15_724
 
 
@@ -42,7 +41,7 @@ def build_preset(name: str, n_voxels: int, size: str = "full") -> Pretraining:
 
 
 def _make_target(settings, n_tokens):
-    """A target of the right size that is fitted to nothing."""
+    """A target of the right size that is not fitted."""
     patch, codes = settings["patch"], settings["codes"]
     if settings["target"] == "mse":
         return Values(patch)
@@ -65,8 +64,8 @@ def count_preset(name: str, n_voxels: int, size: str = "full") -> dict[str, int]
     Returns
     -------
     dict of int
-        blocks (of the encoder, with its last norm), encoder (all of it: tokenizer and class token,
-        too), regressor (0 without one), decoder, total. Positions are no parameters.
+        blocks (of the encoder, with its last norm), encoder (with tokenizer and class token),
+        regressor (0 without one), decoder, total. Position embeddings are not parameters.
     """
     network = build_preset(name, n_voxels, size)
     encoder = network.encoder

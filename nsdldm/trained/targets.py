@@ -1,17 +1,17 @@
-"""What the first stage predicts of a masked patch: its values, or discrete codes of them.
+"""What the first stage predicts for a masked patch: its values, or discrete codes.
 
-The paper wants the cross-entropy of a discretised patch and does not say how to discretise
-responses, for which there is no tokenizer such as images have. Four ways, all fitted on training
-rows alone:
+The paper uses the cross-entropy of a discretised patch but does not say how to discretise
+responses, for which there is no tokenizer as there is for images. Here are four ways, all fitted on
+training rows only:
 
 ``mse``
     The values themselves, with the squared error (MAE, MinD-Vis).
 ``kmeans``
-    The nearest of the centres of training patches (k-means).
+    The nearest k-means centre of training patches.
 ``randproj``
-    The nearest of random unit vectors to a random projection of the patch, never fitted (BEST-RQ).
+    The random unit vector nearest to a random projection of the patch, not fitted (BEST-RQ).
 ``quantile``
-    Of each voxel, the quantile of the training responses that its value falls into.
+    For each voxel, the quantile of the training responses that its value falls into.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from nsdldm.support.devices import check_choice
 from nsdldm.support.errors import Finding, InputError
 
 TARGETS = ("mse", "kmeans", "randproj", "quantile")
-# Patches of training rows that centres are fitted to: 13 MB at 16 voxels.
+# Number of training patches that centres are fitted to: 13 MB at 16 voxels.
 MOST_PATCHES = 200_000
 PROJECTED = 16
 AT_ONCE = 16_384
@@ -56,10 +56,11 @@ class Codes(nn.Module):
     Parameters
     ----------
     projection : float32 tensor of shape (patch, d)
-        Of a patch, before it is compared.
+        Projection of a patch before comparison.
     codes : float32 tensor of shape (n_codes, d)
     means : float32 tensor of shape (n_codes, patch)
-        What a code stands for: the centre, or the mean of the training patches that have it.
+        The patch that a code stands for: the centre, or the mean of the training patches with that
+        code.
     """
 
     def __init__(self, projection, codes, means):
@@ -70,7 +71,7 @@ class Codes(nn.Module):
 
     def encode(self, patches: torch.Tensor) -> torch.Tensor:
         """Codes, int64 (...,), of patches (..., patch)."""
-        # In float32, whatever the networks compute in: near codes are no less far from each other.
+        # In float32, whatever the networks' precision, since codes can be close to each other.
         with torch.autocast(patches.device.type, enabled=False):
             projected = patches.float() @ self.projection
             parts = projected.flatten(0, -2).split(AT_ONCE)
@@ -87,7 +88,7 @@ class Codes(nn.Module):
         )
 
     def decode(self, outputs: torch.Tensor, masked: torch.Tensor) -> torch.Tensor:
-        """Values (n, m, patch): the mean over codes, weighted by their probability."""
+        """Values (n, m, patch): the mean over codes, weighted by probability."""
         with torch.autocast(outputs.device.type, enabled=False):
             return outputs.float().softmax(-1) @ self.means
 
@@ -100,7 +101,8 @@ class Quantiles(nn.Module):
     edges : float32 tensor of shape (n_tokens, patch, n_codes - 1)
         Between the quantiles of each voxel.
     means : float32 tensor of shape (n_tokens, patch, n_codes)
-        Mean training response within each; the edge where none is, as of a voxel of few values.
+        Mean training response within each; the edge if there is none, as for a voxel with few
+        values.
     """
 
     def __init__(self, edges, means):
@@ -111,7 +113,7 @@ class Quantiles(nn.Module):
         self.n_outputs = means.shape[1] * self.n_codes
 
     def encode(self, patches: torch.Tensor, masked: torch.Tensor) -> torch.Tensor:
-        """Codes, int64 (n, m, patch), of patches (n, m, patch) at the places (n, m)."""
+        """Codes, int64 (n, m, patch), of patches (n, m, patch) at the positions (n, m)."""
         return (patches.float()[..., None] > self.edges[masked.to(patches.device)]).sum(-1)
 
     def loss(
@@ -124,7 +126,7 @@ class Quantiles(nn.Module):
         )
 
     def decode(self, outputs: torch.Tensor, masked: torch.Tensor) -> torch.Tensor:
-        """Values (n, m, patch): the mean over codes, weighted by their probability."""
+        """Values (n, m, patch): the mean over codes, weighted by probability."""
         weights = outputs.float().unflatten(-1, (-1, self.n_codes)).softmax(-1)
         return (weights * self.means[masked.to(outputs.device)]).sum(-1)
 
@@ -138,9 +140,9 @@ def fit_target(
     ----------
     kind : {"mse", "kmeans", "randproj", "quantile"}
     patches : float32 array of shape (n, n_tokens, patch)
-        Of training rows; of more than 200,000 patches a random part is used.
+        Of training rows; if there are more than 200,000 patches, a random subset is used.
     n_codes : int
-        Of a patch, or for ``quantile`` of a voxel.
+        Per patch, or for ``quantile`` per voxel.
     seed : int
 
     Returns
@@ -150,7 +152,7 @@ def fit_target(
     Raises
     ------
     InputError
-        More codes than patches.
+        There are more codes than patches.
     """
     check_choice("kind", kind, TARGETS)
     if kind == "mse":
@@ -172,7 +174,8 @@ def fit_target(
 
 
 def _fit_random(flat, n_codes, rng):
-    """Random projection and codes; what a code stands for is fitted, for reconstructions."""
+    """Random projection and codes; the patch that a code stands for is fitted, for
+    reconstructions."""
     projection = rng.standard_normal((flat.shape[1], PROJECTED), np.float32)
     codes = rng.standard_normal((n_codes, PROJECTED), np.float32)
     codes /= np.linalg.norm(codes, axis=1, keepdims=True)
@@ -181,7 +184,7 @@ def _fit_random(flat, n_codes, rng):
     counts = np.bincount(found, minlength=n_codes)[:, None]
     sums = np.zeros((n_codes, flat.shape[1]))
     np.add.at(sums, found, flat)
-    # A code that no training patch has stands for the mean patch.
+    # A code without training patches stands for the mean patch.
     means = np.where(counts > 0, sums / np.maximum(counts, 1), flat.mean(axis=0))
     target.means.copy_(torch.from_numpy(means))
     return target
