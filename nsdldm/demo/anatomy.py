@@ -1,12 +1,12 @@
 """The anatomy of a simulated subject: surfaces, regions, functional grid.
 
-The cortex is fsaverage5, which nilearn carries along, turned and scaled a little for each subject.
+The cortex is fsaverage5, which ships with nilearn, rotated and scaled a little for each subject.
 Its vertices are also those of the simulated fsaverage. nilearn has no labels for it, so regions are
 drawn by surface coordinates: all vertices within a distance, on the sphere, of a line between
-landmarks that are given in the template's millimetres (MNI305). The lines follow the published
-places of V1-V3 along the calcarine, hV4, LO, V3A/B, the fusiform gyrus, lateral occipital and
-posterior superior temporal cortex and the intraparietal sulcus; their sizes are about the share of
-the cortex that NSD's streams have. The control is the frontal lobe in front of motor cortex.
+landmarks given in the template's millimetres (MNI305). The lines follow the published locations of
+V1-V3 along the calcarine, hV4, LO, V3A/B, the fusiform gyrus, lateral occipital and posterior
+superior temporal cortex and the intraparietal sulcus; their sizes, relative to the cortex, are
+about those of NSD's streams. The control is the frontal lobe in front of motor cortex.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ SIDES = {"lh": "left", "rh": "right"}
 MESHES = {"white": "white_matter", "pial": "pial", "inflated": "inflated", "sphere": "sphere"}
 MORPHS = {"sulc": "sulcal", "curv": "curvature"}
 SPHERE_RADIUS = 100.0
-# Share of the way from the pial to the white surface.
+# Fraction of the way from the pial to the white surface.
 DEPTHS = dict(zip(LAYERS, (0.25, 0.50, 0.75), strict=True))
 
 # Reach on the sphere and landmarks on the left white surface, in millimetres.
@@ -41,12 +41,12 @@ REGIONS = {
     "parietal": (28, ((-24, -66, 46), (-34, -48, 50))),
     "frontal": (62, ((-42, 10, 38), (-38, 38, 20), (-26, 54, 4), (-8, 52, 16), (-8, 26, 44))),
 }
-# Where the fovea, the periphery and the lower visual field lie in early cortex.
+# Locations of the fovea, the periphery and the lower visual field in early cortex.
 FOVEA, PERIPHERY, LOWER_FIELD = (-18, -98, -8), (-16, -66, 8), (-10, -90, 24)
-# Eccentricities at these landmarks and the largest of all, in degrees; the picture reaches to 4.2.
+# Eccentricities at these landmarks and the maximum, in degrees; the picture extends to 4.2.
 NEAREST, FAR, FARTHEST = 0.3, 2.5, 4.0
-# Polar angle from the horizontal meridian, at shares of the way from the calcarine to the edge of
-# early cortex: the borders V1/V2 and V3's outer edge are vertical, V2/V3 is horizontal.
+# Polar angle from the horizontal meridian, at fractions of the way from the calcarine to the edge
+# of early cortex: V1/V2 and the outer edge of V3 are vertical meridians, V2/V3 is horizontal.
 BORDERS, ANGLES = (0.0, 0.4, 0.7, 1.0), (0.0, 90.0, 0.0, 90.0)
 
 
@@ -67,7 +67,8 @@ class Hemisphere:
     labels : dict of str to int array of shape (n,)
         Label of each vertex, by atlas; 0 is unlabelled.
     field : float array of shape (n, 2)
-        What early cortex sees: degrees to the right of and above the centre of gaze.
+        Visual field positions in early cortex: degrees to the right of and above the centre of
+        gaze.
     """
 
     faces: np.ndarray
@@ -96,12 +97,12 @@ class Grid:
     centre: np.ndarray
 
     def locate(self, coords: np.ndarray) -> np.ndarray:
-        """Turn millimetres on the surfaces into voxel coordinates that count from 0."""
+        """Convert millimetres on the surfaces to voxel coordinates from 0."""
         return (coords - self.centre) / self.zoom + (np.array(self.shape) - 1) / 2
 
 
 def subject_generator(seed: int, subject: str, purpose: str) -> np.random.Generator:
-    """Make a random generator that depends on nothing but its three keys.
+    """Make a random generator that depends only on its three keys.
 
     Parameters
     ----------
@@ -110,7 +111,7 @@ def subject_generator(seed: int, subject: str, purpose: str) -> np.random.Genera
     subject : str
         subj01 to subj08.
     purpose : str
-        What the numbers are for.
+        Purpose of the random numbers.
 
     Returns
     -------
@@ -156,13 +157,14 @@ def build_hemispheres(subject: str, seed: int) -> dict[str, Hemisphere]:
 
 
 def _draw_affine(rng):
-    """A turn of up to 4 degrees about each axis times a scale of each axis, shape (3, 3)."""
+    """A rotation of up to 4 degrees about each axis times a scaling of each axis, shape (3, 3)."""
     turn = Rotation.from_euler("xyz", rng.uniform(-4, 4, 3), degrees=True).as_matrix()
     return turn @ np.diag(rng.uniform(0.95, 1.03, 3))
 
 
 def _deform(template, affine):
-    """The subject's surfaces: anatomical ones deformed, sphere and inflated as they are."""
+    """The subject's surfaces: anatomical surfaces deformed, sphere and inflated surface
+    unchanged."""
     white, pial = (template[name] @ affine.T for name in ("white", "pial"))
     surfaces = {"white": white, "pial": pial}
     surfaces |= {layer: pial + depth * (white - pial) for layer, depth in DEPTHS.items()}
@@ -175,8 +177,8 @@ def cut_patch(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Choose the vertices of a flattened hemisphere.
 
-    A patch file names vertices and no faces; readers keep the faces with all vertices in the
-    patch. Vertices are left out until none of these spans a cut of the flattened surface.
+    A patch file lists vertices but no faces; readers keep the faces with all vertices in the patch.
+    Vertices are left out until none of these faces spans a cut of the flattened surface.
 
     Parameters
     ----------
@@ -218,8 +220,8 @@ def _open_edges(faces):
 def draw_regions(white: np.ndarray, sphere: np.ndarray, hemi: str) -> dict[str, np.ndarray]:
     """Label the vertices of a hemisphere.
 
-    Each region is a line between landmarks and all vertices within its reach; where two reach a
-    vertex, the one that is nearer relative to its reach has it.
+    Each region is a line between landmarks with all vertices within its reach. If two regions reach
+    a vertex, it belongs to the one that is nearer relative to its reach.
 
     Parameters
     ----------
@@ -268,11 +270,11 @@ def _distance_to_line(sphere, vertices):
 
 
 def map_visual_field(white: np.ndarray, sphere: np.ndarray, hemi: str) -> np.ndarray:
-    """Say where in the visual field each vertex of early cortex looks.
+    """Compute the visual field position of each vertex of early cortex.
 
-    Eccentricity grows exponentially with the distance from the fovea, so the centre is magnified;
-    the polar angle turns from the horizontal meridian at the calcarine to the vertical one and
-    back at the borders of V1, V2 and V3, the upper field below the calcarine. The left hemisphere
+    Eccentricity grows exponentially with distance from the fovea, so the centre is magnified. The
+    polar angle goes from the horizontal meridian at the calcarine to the vertical meridian and back
+    at the borders of V1, V2 and V3, with the upper field below the calcarine. The left hemisphere
     sees the right half of the field.
 
     Parameters
@@ -300,7 +302,7 @@ def map_visual_field(white: np.ndarray, sphere: np.ndarray, hemi: str) -> np.nda
 
 
 def make_grid(hemispheres: dict[str, Hemisphere], zoom: float = VOXEL_SIZE) -> Grid:
-    """Lay a functional volume around a brain, with a margin of a voxel.
+    """Make a functional volume around a brain, with a margin of one voxel.
 
     Parameters
     ----------
@@ -319,10 +321,10 @@ def make_grid(hemispheres: dict[str, Hemisphere], zoom: float = VOXEL_SIZE) -> G
 
 
 def label_voxels(hemisphere: Hemisphere, grid: Grid, atlas: str) -> np.ndarray:
-    """Bring a hemisphere's labels into the volume.
+    """Project a hemisphere's labels into the volume.
 
-    A voxel belongs to the ribbon when one of the three cortical depths of a vertex lies in it, and
-    takes the label that most of them have.
+    A voxel belongs to the ribbon if one of the three cortical depths of a vertex lies in it, and
+    takes the most frequent label of these.
 
     Parameters
     ----------
@@ -334,7 +336,7 @@ def label_voxels(hemisphere: Hemisphere, grid: Grid, atlas: str) -> np.ndarray:
     Returns
     -------
     int64 array of shape grid.shape
-        -1 off the ribbon, 0 unlabelled cortex, else the label.
+        -1 outside the ribbon, 0 unlabelled cortex, otherwise the label.
     """
     labels = hemisphere.labels[atlas]
     votes = np.zeros((labels.max() + 1, int(np.prod(grid.shape))), np.int64)
@@ -351,12 +353,12 @@ def _voxels_of(hemisphere, grid, surface):
 
 
 def combine_hemispheres(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Lay the right hemisphere's voxels over what the left leaves free, as the release does.
+    """Combine both hemispheres; the left takes precedence, as in the release.
 
     Parameters
     ----------
     left, right : array
-        -1 off the hemisphere's ribbon.
+        -1 outside the hemisphere's ribbon.
 
     Returns
     -------
@@ -366,7 +368,7 @@ def combine_hemispheres(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 def locate_fields(hemispheres: dict[str, Hemisphere], grid: Grid) -> np.ndarray:
-    """Say where in the visual field each voxel of early cortex looks.
+    """Compute the visual field position of each voxel of early cortex.
 
     Parameters
     ----------
@@ -394,7 +396,7 @@ def locate_fields(hemispheres: dict[str, Hemisphere], grid: Grid) -> np.ndarray:
 
 
 def draw_brainmask(ribbon: np.ndarray) -> np.ndarray:
-    """Draw a liberal brain mask: the cortex, what it encloses, and a voxel around.
+    """Draw a liberal brain mask: the cortex, what it encloses, and a margin of one voxel.
 
     Parameters
     ----------

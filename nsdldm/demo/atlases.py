@@ -1,4 +1,4 @@
-"""Atlases of the simulated release. No heavy imports: the Snakefile's."""
+"""Atlases of the simulated release. No heavy imports, for the Snakefile."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def check_regions(rois: dict[str, list[str]]) -> list[Finding]:
     Returns
     -------
     list of Finding
-        Empty when all atlases and labels are among `LABELS`.
+        Empty if all atlases and labels are among `LABELS`.
     """
     findings = []
     for name, parts in rois.items():

@@ -1,6 +1,6 @@
-"""How the places of simulated pictures look, from back to front.
+"""Backgrounds of simulated pictures, drawn from back to front.
 
-Units: shares of the picture; x points right, y down.
+Units: fractions of the picture; x points right, y down.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SEA_SKIES = (
 
 
 def draw_background(background: str, horizon: float, rng: random.Random) -> list[Shape]:
-    """Draw a place without its things.
+    """Draw a background without objects.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def _day(rng, horizon):
 
 
 def _ground(horizon, rgb, factor):
-    """From the horizon down, darker towards the onlooker."""
+    """From the horizon down, darker towards the viewer."""
     return bands(horizon, 1, rgb, shade(rgb, factor))
 
 

@@ -1,4 +1,4 @@
-"""The behaviour of a simulated subject, who says of each picture whether it was seen before."""
+"""The behaviour of a simulated subject, who reports for each picture whether it was seen before."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ def simulate_behaviour(
     subject : str
         subj01 to subj08.
     numbers : int array of shape (n_trials,)
-        1-based number of each trial's image among the subject's 10,000 (10KID).
+        1-based id of each trial's image among the subject's 10,000 (10KID).
     nsd_ids : int array of shape (n_trials,)
-        0-based number of each trial's image in the release. Whole sessions, from the first.
+        0-based id of each trial's image in the release. Whole sessions, from the first.
     rng : numpy.random.Generator
 
     Returns
@@ -96,7 +96,7 @@ def _recall(table):
 
 
 def _press(table, rng):
-    """What the subject pressed, 1 for new and 2 for old, when, and whether that was right."""
+    """The subject's button press (1 for new, 2 for old), when, and whether it was correct."""
     n = len(table)
     old, current = (_recall(table)[name] == 1 for name in ("ISOLD", "ISOLDCURRENT"))
     says_old = rng.random(n) < np.where(old, SAYS_OLD[True], SAYS_OLD[False])
@@ -120,7 +120,7 @@ def _press(table, rng):
 
 
 def write_responses(path: Path | str, table: pd.DataFrame) -> None:
-    """Write responses as the release does: tabs, all digits, missing values as NaN.
+    """Write responses like the release: tabs, all digits, missing values as NaN.
 
     Parameters
     ----------

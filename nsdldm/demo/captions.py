@@ -1,4 +1,4 @@
-"""Put simulated scenes into words, in the few words that the demo's text encoder knows."""
+"""Describe simulated scenes in the few words that the demo's text encoder knows."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PLACES = {
 OPENINGS = ("", "", "a photo of ", "a picture of ", "there is ")
 LINKS = (" and ", " next to ", " near ", " with ")
 N_CAPTIONS = 5
-# So many captions name colours; the others leave them out.
+# Number of captions that name colours; the others leave them out.
 N_COLOURED = 3
 
 
@@ -45,8 +45,8 @@ def write_captions(scene: Scene) -> list[str]:
     Returns
     -------
     list of 5 str
-        Lower case, without a full stop; the first three name colours. They tell what things there
-        are and the place, but not where in the picture, how large or in which light.
+        Lower case, without a full stop; the first three name colours. They name objects and the
+        background, but not positions, sizes or light.
     """
     rng = random.Random(f"captions {scene.seed}")
     return [_write_caption(rng, scene, i < N_COLOURED) for i in range(N_CAPTIONS)]
@@ -66,7 +66,7 @@ def _write_caption(rng, scene, coloured):
 
 
 def _name_thing(rng, thing, coloured, plural=False):
-    """Name a thing, mostly by its category, with its colour where things come in several."""
+    """Name an object, mostly by its category, with its colour if the category has several."""
     names = NAMES.get(thing.category, (thing.category,))
     name = rng.choice(names) if rng.random() < 0.4 else names[0]
     if plural:

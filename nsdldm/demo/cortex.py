@@ -1,8 +1,8 @@
-"""How the simulated cortex answers to pictures.
+"""How the simulated cortex responds to pictures.
 
 Early voxels respond to local luminance, colour and oriented structure of the picture itself,
-ventral voxels to what the scene holds; all other cortex is noise. Nothing here knows of the
-diffusion model: pictures come as pixels and scenes as the names of their things.
+ventral voxels to the content of the scene; all other cortex is noise. Nothing here knows about the
+diffusion model: pictures are given as pixels, and scenes as the names of their objects.
 """
 
 from __future__ import annotations
@@ -25,24 +25,25 @@ if TYPE_CHECKING:
 
 PICTURE_DEGREES = 8.4
 BLOCK = 5
-# Radius of the receptive fields of early voxels in degrees: at the centre, and more per degree.
+# Receptive field radius of early voxels in degrees: at the centre, and increase per degree.
 RADIUS, RADIUS_SLOPE = 0.25, 0.12
 BEYOND_EARLY = 2.0  # radius of ventral voxels, relative to early ones
-# Share of early voxels that respond to the signed, phase-specific picture; the others to energy.
+# Fraction of early voxels that respond to the signed, phase-specific picture; the others respond to
+# energy.
 SIGNED_SHARE = 0.8
-# Share of each drive in the variance of a ventral voxel's responses.
+# Fraction of each drive in the variance of a ventral voxel's responses.
 VENTRAL = {"signed": 0.05, "content": 0.95}
-# Share of what a scene holds in the drive by content.
+# Fraction of each aspect of a scene in the drive by content.
 CONTENT = {"category": 0.82, "background": 0.12, "colour": 0.06}
 # Median ratio of the standard deviations of signal and single-trial noise.
 SIGNAL_TO_NOISE = {"early": 0.44, "ventral": 0.44}
 SNR_SPREAD = 0.25  # standard deviation of its logarithm over voxels
-SMOOTHNESS = 1.2  # voxels: standard deviation of the kernel that makes neighbours alike
+SMOOTHNESS = 1.2  # voxels: standard deviation of the kernel that correlates neighbours
 NOISE_SMOOTH, NOISE_SMOOTHNESS, NOISE_MEMORY = 0.15, 0.8, 0.12
 
 
 def read_channels(stimuli: Path | str, nsd_ids: Sequence[int]) -> np.ndarray:
-    """Read pictures as luminance and two opponent colours on a coarser raster.
+    """Read pictures as luminance and two opponent colours on a coarser grid.
 
     Parameters
     ----------
@@ -70,7 +71,7 @@ def read_channels(stimuli: Path | str, nsd_ids: Sequence[int]) -> np.ndarray:
 
 
 def standardise(values: np.ndarray) -> np.ndarray:
-    """Bring each column to mean 0 and standard deviation 1; constant columns become 0.
+    """Standardise each column; constant columns become 0.
 
     Parameters
     ----------
@@ -100,7 +101,7 @@ def _blob(right, up, radius):
 
 
 def _gabor_pair(right, up, radius, angle, wavelength):
-    """Even and odd Gabor filters without response to uniform light."""
+    """Even and odd Gabor filters that do not respond to uniform light."""
     envelope = _blob(right, up, radius)
     phase = 2 * np.pi * (np.cos(angle) * right + np.sin(angle) * up) / wavelength
     pair = []
@@ -113,7 +114,7 @@ def _gabor_pair(right, up, radius, angle, wavelength):
 def drive_locally(
     channels: np.ndarray, field: np.ndarray, radius: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Respond to what the picture shows at a place.
+    """Respond to the picture at a location.
 
     Parameters
     ----------
@@ -128,11 +129,10 @@ def drive_locally(
     Returns
     -------
     signed : float32 array of shape (n_images, n_voxels)
-        A random mixture of luminance against its surround, both opponent colours and two Gabors
-        of random orientation, wavelength and phase; changes sign with contrast. Mean 0, sd 1.
+        A random mixture of centre-surround luminance, both opponent colours and two Gabors of
+        random orientation, wavelength and phase; changes sign with contrast. Mean 0, sd 1.
     energy : float32 array of shape (n_images, n_voxels)
-        Energy of the two Gabors whatever their phase, and of luminance against its surround. Mean
-        0, sd 1.
+        Phase-invariant energy of the two Gabors, and of centre-surround luminance. Mean 0, sd 1.
     """
     luminance, red_green, blue_yellow = channels
     n_voxels, radius = len(field), radius[:, None].astype(np.float32)
@@ -157,7 +157,7 @@ def drive_locally(
 
 
 def tabulate_content(scenes: list[Scene]) -> dict[str, np.ndarray]:
-    """Count what each scene holds.
+    """Count the content of each scene.
 
     Parameters
     ----------
@@ -183,15 +183,15 @@ def tabulate_content(scenes: list[Scene]) -> dict[str, np.ndarray]:
 def draw_smooth(
     rng: np.random.Generator, places: np.ndarray, n: int, sigma: float = SMOOTHNESS
 ) -> np.ndarray:
-    """Draw numbers that neighbouring voxels share.
+    """Draw random numbers that are correlated between neighbouring voxels.
 
     Parameters
     ----------
     rng : numpy.random.Generator
     places : bool array of shape (X, Y, Z)
-        Voxels wanted.
+        Positions of the voxels.
     n : int
-        Numbers a voxel.
+        Numbers per voxel.
     sigma : float
         Smoothness in voxels.
 
@@ -221,8 +221,8 @@ def place_fields(
     Returns
     -------
     field : float array of shape (n_voxels, 2)
-        Voxels of any label in C-order: degrees right of and above the centre. Those beyond early
-        cortex look anywhere in the half of the field opposite to their side of the brain.
+        Voxels of any label in C-order: degrees right of and above the centre. Those outside early
+        cortex can be anywhere in the contralateral half of the field.
     radius : float array of shape (n_voxels,)
         In degrees.
     """
@@ -236,7 +236,7 @@ def place_fields(
 
 
 def choose_mixtures(labels: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Share of each drive in every voxel's variance.
+    """Fraction of each drive in every voxel's variance.
 
     Parameters
     ----------
@@ -247,8 +247,8 @@ def choose_mixtures(labels: np.ndarray, rng: np.random.Generator) -> dict[str, n
     Returns
     -------
     dict of str to float array of shape (n_voxels,)
-        Keys signed, energy, content; the shares of a voxel sum to 1 in early and ventral cortex,
-        to 0 elsewhere.
+        Keys signed, energy, content; the fractions of a voxel sum to 1 in early and ventral cortex,
+        and to 0 elsewhere.
     """
     shares = {drive: np.zeros(len(labels)) for drive in ("signed", "energy", "content")}
     for drive, share in VENTRAL.items():
@@ -263,7 +263,7 @@ def choose_mixtures(labels: np.ndarray, rng: np.random.Generator) -> dict[str, n
 
 
 def drive_by_scene(scenes: list[Scene], visual: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Respond to what a scene holds, wherever it is.
+    """Respond to the content of a scene, wherever it is.
 
     Parameters
     ----------
@@ -274,7 +274,7 @@ def drive_by_scene(scenes: list[Scene], visual: np.ndarray, rng: np.random.Gener
     Returns
     -------
     float32 array of shape (n_images, n_voxels)
-        Mean 0, sd 1. Neighbouring voxels are tuned alike.
+        Mean 0, sd 1. Neighbouring voxels have similar tuning.
     """
     content = 0
     for kind, table in tabulate_content(scenes).items():
@@ -333,7 +333,7 @@ def simulate_signal(
 def simulate_noise(
     shape: tuple[int, int, int], n_trials: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Simulate a session's noise: mostly white, a little alike in neighbours and in succession.
+    """Simulate a session's noise: mostly white, with weak spatial and temporal correlations.
 
     Parameters
     ----------

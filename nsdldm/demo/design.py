@@ -1,4 +1,4 @@
-"""Plan the simulated experiment: which of the eight subjects sees which image in which trial."""
+"""Plan the simulated experiment: which subject sees which image in which trial."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ N_SHARED = 1000
 N_SUBJECT_IMAGES = 10_000
 REPEATS = 3
 RUNS, SLOTS = 12, 75
-# Runs with an odd and with an even number; six of each make 750 trials.
+# Trials in odd and even runs; six of each make 750 trials.
 TRIALS_PER_RUN = (63, 62)
 # Empty slots at the beginning and at the end of every run.
 LEAD_IN, LEAD_OUT = 3, 4
-# Of the shared images, how many are shown three times and twice.
+# Fraction of shared images shown three times and twice.
 SHOWN_THRICE, SHOWN_TWICE = 0.8, 0.12
 
 
 class Design(NamedTuple):
-    """The order of trials and the images behind its numbers; all count from 1.
+    """The order of trials and the images behind its numbers; everything counts from 1.
 
     Parameters
     ----------
     masterordering : int64 array of shape (30000,)
-        For every trial of 40 sessions one of a subject's 10,000 image numbers, each three times;
-        the same for all subjects. Numbers up to 1000 are the shared images.
+        For every trial of 40 sessions, one of a subject's 10,000 image numbers, each three times;
+        the same for all subjects. Numbers up to 1000 are shared images.
     subjectim : int64 array of shape (8, 10000)
         NSD number (1 to 73000) behind every image number.
     sharedix : int64 array of shape (1000,)
@@ -42,10 +42,10 @@ class Design(NamedTuple):
 
 
 def make_design(seed: int, sessions: int, shared_images: int, unique_images: int) -> Design:
-    """Plan an experiment of which only the first sessions are run.
+    """Plan an experiment whose first sessions are run.
 
-    Like the release's plan it shows 10,000 images three times to everyone, but here the number of
-    images in the sessions that are run can be chosen, so that a few hold enough repeats.
+    Like the release's plan, it shows 10,000 images three times to everyone; but here the number of
+    images in the sessions that are run can be chosen, so that a few sessions have enough repeats.
 
     Parameters
     ----------
@@ -60,12 +60,12 @@ def make_design(seed: int, sessions: int, shared_images: int, unique_images: int
     Returns
     -------
     Design
-        Repeats lie in different sessions where there are enough, and else far apart.
+        Repeats are in different sessions if there are enough, and otherwise far apart.
 
     Raises
     ------
     InputError
-        The trials of these sessions cannot be filled so.
+        The trials of these sessions cannot be filled this way.
     """
     counts = _count_presentations(sessions, shared_images, unique_images)
     rng = np.random.default_rng([seed, 1])
@@ -114,7 +114,7 @@ def plan_slots(seed: int) -> np.ndarray:
     -------
     uint8 array of shape (40, 12, 75)
         1 where session, run and slot show an image: 63 in the first, third ... run, 62 in the
-        others. Runs begin and end without; the other empty slots lie scattered between.
+        others. Runs start and end with empty slots; the other empty slots are scattered in between.
     """
     rng = np.random.default_rng([seed, 2])
     pattern = np.ones((N_SESSIONS, RUNS, SLOTS), dtype=np.uint8)
@@ -150,11 +150,11 @@ def _count_presentations(sessions, shared_images, unique_images):
 
 
 def _spread(trials, images):
-    """Repeats (1 to 3) of so many images that fill so many trials, a quarter of them twice."""
+    """Repeats (1 to 3) of images that fill a number of trials, a quarter of them shown twice."""
     extra = trials - images
     most_twice = min(extra, 2 * images - extra)
     twice = min(images // 4, most_twice)
-    # What remains is shown three times, so it must be even.
+    # The remaining images are shown three times, so the remainder must be even.
     if (extra - twice) % 2:
         twice += 1 if twice < most_twice else -1
     thrice = (extra - twice) // 2
@@ -162,10 +162,10 @@ def _spread(trials, images):
 
 
 def _deal(rng, repeats, sessions):
-    """Order presentations of images (numbers from 0), each as often as told, over sessions.
+    """Distribute presentations of images (numbers from 0) over sessions.
 
-    Presentations are dealt to sessions like cards, those of one image in succession, so that they
-    meet in a session only if there are more of them than sessions. There they keep a distance.
+    Presentations are dealt to sessions like cards, those of one image in succession, so that two
+    are in the same session only if there are more of them than sessions. Then they are kept apart.
     """
     images = rng.permutation(len(repeats))
     dealt = np.repeat(images, repeats[images])
@@ -181,7 +181,7 @@ def _deal(rng, repeats, sessions):
 
 
 def _count_before(values):
-    """For every element, how many equal ones come before it."""
+    """For every element, the number of equal ones before it."""
     order = np.argsort(values, kind="stable")
     _, starts, counts = np.unique(values[order], return_index=True, return_counts=True)
     before = np.empty(len(values), dtype=np.int64)

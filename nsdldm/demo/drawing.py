@@ -17,9 +17,9 @@ from nsdldm.nsd.layout import IMAGE_PIXELS
 if TYPE_CHECKING:
     from nsdldm.demo.scenes import Scene
 
-# Drawn larger by this factor, then averaged, since PIL draws hard edges.
+# Draw larger by this factor, then average, since PIL draws hard edges.
 SUPERSAMPLING = 2
-# Brightness left in a shadow.
+# Remaining brightness in a shadow.
 SHADOW = 0.78
 
 
@@ -41,14 +41,14 @@ def draw_scene(scene: Scene, pixels: int = IMAGE_PIXELS) -> np.ndarray:
     canvas = Image.new("RGB", (side, side))
     background = draw_background(scene.background, scene.horizon, random.Random(scene.seed))
     paint(canvas, background, Spot(0, 0, side))
-    # Who stands nearer stands in front.
+    # Nearer objects are in front.
     for thing in sorted(scene.objects, key=lambda thing: thing.foot):
         _paint_thing(canvas, scene, thing)
     return _light(np.asarray(canvas.reduce(SUPERSAMPLING)), scene.gain, scene.slope)
 
 
 def _paint_thing(canvas, scene, thing):
-    """Paint a thing over its shadow."""
+    """Paint an object over its shadow."""
     side = canvas.width
     on_ground = BUILDS[thing.category].place != "air" and scene.background != "sky"
     if on_ground and thing.foot > scene.horizon:
@@ -59,7 +59,7 @@ def _paint_thing(canvas, scene, thing):
 
 
 def _cast_shadow(canvas, thing):
-    """Darken what is under a thing's foot."""
+    """Darken what is under an object's foot."""
     side = canvas.width
     width, height = 0.8 * thing.size, 0.012 + 0.05 * thing.size
     left, top = round((thing.x - width) * side), round((thing.foot - height) * side)
@@ -75,7 +75,7 @@ def _light(picture, gain, slope):
     pixels = len(picture)
     offsets = np.linspace(-0.5, 0.5, pixels, dtype=np.float32)
     gain = np.array(gain, dtype=np.float32)
-    # Colours side by side in a row: numpy is slow at innermost axes of three.
+    # Interleave colours within rows: numpy is slow with an innermost axis of three.
     middle = np.outer(1 + slope[0] * offsets, gain).ravel()
     change = np.tile(slope[1] * gain, pixels)
     lit = np.outer(offsets, change)

@@ -1,4 +1,4 @@
-"""Write volumes, betas and surfaces byte for byte as the release has them."""
+"""Write volumes, betas and surfaces in exactly the release's formats."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ STAMP = "created by nsdldm, simulated"
 def write_nifti(path: Path | str, data: np.ndarray, zoom: float, tr: float = 1.0) -> None:
     """Write a compressed NIfTI volume with the release's header.
 
-    The header is that of the MATLAB toolbox the release was written with: the centre of the volume
-    is the origin (sform only), no scaling, no units, extrema in ``glmax`` and ``glmin``.
+    The header is that of the MATLAB toolbox with which the release was written: the centre of the
+    volume is the origin (sform only), no scaling, no units, extrema in ``glmax`` and ``glmin``.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def write_nifti(path: Path | str, data: np.ndarray, zoom: float, tr: float = 1.0
     zoom : float
         Side of a voxel in millimetres.
     tr : float
-        What the release gives as duration of a volume: 4/3 s beside the 1.8 mm betas, else 1.
+        The release's duration of a volume: 4/3 s for the 1.8 mm betas, otherwise 1.
     """
     data = np.asarray(data)
     header = np.zeros((), header_dtype)
@@ -49,12 +49,12 @@ def write_nifti(path: Path | str, data: np.ndarray, zoom: float, tr: float = 1.0
         header[row][3] = -(data.shape[axis] - 1) / 2 * zoom
     content = header.tobytes() + bytes(4) + data.tobytes(order="F")
     with replacing(path) as part:
-        # No time in the gzip header, so that equal data make equal files.
+        # No time in the gzip header, so that equal data give identical files.
         part.write_bytes(gzip.compress(content, 6, mtime=0))
 
 
 def to_int16(percent: np.ndarray) -> np.ndarray:
-    """Turn percent signal change into the release's integers: times 300, saturated, NaN is 0.
+    """Convert percent signal change to the release's integers: times 300, saturated, NaN is 0.
 
     Parameters
     ----------
@@ -147,7 +147,7 @@ def write_morph(path: Path | str, values: np.ndarray, n_faces: int) -> None:
     path : str or Path
     values : array of shape (n_vertices,)
     n_faces : int
-        Faces of the surface, which the format repeats.
+        Faces of the surface, which the format stores as well.
     """
     with replacing(path) as part:
         nib.freesurfer.write_morph_data(part, values, n_faces)

@@ -1,8 +1,8 @@
-"""Write one simulated subject's part of a release, every file where the real one has it.
+"""Write one simulated subject's part of a release, with every file where the real one has it.
 
-The betas are simulated on a grid of 5 mm; besides that and their content they are like the real
-ones: whole sessions of 750 trials, integers, voxels that are missing in a session, noise ceilings
-computed from what was written.
+The betas are simulated on a 5 mm grid; apart from that and their content, they are like the real
+ones: whole sessions of 750 trials, integers, voxels missing in single sessions, and noise ceilings
+computed from the written betas.
 """
 
 from __future__ import annotations
@@ -139,7 +139,7 @@ def simulate_subject(
     seed : int
         Of anatomy, tuning and noise.
     scenes_seed : int
-        That the stimuli were simulated with.
+        Seed with which the stimuli were simulated.
     sessions : int
         Number of sessions.
     """
@@ -225,7 +225,7 @@ def write_atlases(
     Returns
     -------
     dict of str to int64 array of shape grid.shape
-        Labels by atlas, both hemispheres: -1 off the ribbon, 0 unlabelled.
+        Labels by atlas, both hemispheres: -1 outside the ribbon, 0 unlabelled.
     """
     combined = {}
     for atlas, names in LABELS.items():
@@ -241,7 +241,7 @@ def write_atlases(
 
 
 def choose_valid(brainmask: np.ndarray, sessions: int, rng: np.random.Generator) -> np.ndarray:
-    """Choose which voxels each session measures: in one, an edge of the brain is cut off.
+    """Choose which voxels each session measures; in one session, an edge of the brain is cut off.
 
     Parameters
     ----------
@@ -291,7 +291,7 @@ def _write_sessions(files, signal, visual, brainmask, grid, seed, subject):
 
 
 def _write_ncsnr(files, nsd_ids, brainmask, grid):
-    """Compute the noise ceiling's signal-to-noise ratio from the betas on disk, by planes."""
+    """Compute ncsnr from the betas on disk, plane by plane."""
     n = layout.TRIALS_PER_SESSION
     sessions = np.repeat(np.arange(len(nsd_ids) // n), n)
     paths = [path for key, path in files.items() if key.startswith("betas_")]

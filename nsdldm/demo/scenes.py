@@ -1,9 +1,9 @@
-"""Invent the scenes that the simulated release shows: what is in them, where, in which light.
+"""Invent the scenes in the simulated release: their objects, positions and light.
 
-A scene is decided here as numbers and names, drawn by `nsdldm.demo.drawing` and put into words by
-`nsdldm.demo.captions`. Captions tell what things there are, their colour and the place; the light,
-the exact hue, the horizon and where and how large things are vary on their own, so that pictures
-hold much that captions do not tell.
+A scene is defined here by numbers and names, drawn by `nsdldm.demo.drawing` and described by
+`nsdldm.demo.captions`. Captions name the objects, their colour and the background. Light, exact
+hue, horizon, positions and sizes vary independently, so pictures contain much that captions do not
+tell.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ COLOURS = {
 BACKGROUNDS = ("sky", "sea", "grass", "street", "indoor", "snow", "night")
 
 
-# A name given twice is twice as likely.
+# A name listed twice is twice as likely.
 COLOURS_OF = {
     "airplane": "white red blue yellow gray",
     "boat": "red blue green brown white orange",
@@ -62,18 +62,18 @@ CATEGORIES = tuple(COLOURS_OF)
 
 
 class Build(NamedTuple):
-    """Size and stance of the things of a category.
+    """Size and placement of the objects of a category.
 
     Parameters
     ----------
     smallest, largest : float
-        Half width, as a share of the picture's width.
+        Half width, as a fraction of the picture's width.
     height : float
-        Half height as a share of half width.
+        Half height, as a fraction of half width.
     place : str
-        Stands on the "ground", is found in the "air" or does "either".
+        Whether it is on the "ground", in the "air" or "either".
     tilt : float
-        Largest turn, in radians.
+        Maximum rotation, in radians.
     """
 
     smallest: float
@@ -98,7 +98,7 @@ BUILDS = {
     "person": Build(0.30, 0.46, 1.0, "ground", 0.04),
 }
 
-# Range of the horizon, from the top; indoors it is the edge of the floor and the sky has none.
+# Range of the horizon, from the top; indoors it is the edge of the floor, and sky has none.
 HORIZONS = {"sky": (0.0, 0.0), "indoor": (0.5, 0.76)}
 OUTDOOR_HORIZONS = (0.3, 0.66)
 
@@ -110,7 +110,7 @@ SLOPE = 0.3
 
 @dataclass(frozen=True)
 class Thing:
-    """One thing of a scene; lengths are shares of the picture's width.
+    """An object in a scene; lengths are fractions of the picture's width.
 
     Parameters
     ----------
@@ -127,9 +127,9 @@ class Thing:
     flip : int
         1, or -1 for the mirror image.
     tilt : float
-        Turn in radians, clockwise unless flipped.
+        Rotation in radians, clockwise unless flipped.
     seed : int
-        Decides small details, such as a person's hair.
+        Determines small details, such as a person's hair.
     """
 
     category: str
@@ -150,7 +150,7 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """What a picture shows.
+    """The content of a picture.
 
     Parameters
     ----------
@@ -159,14 +159,14 @@ class Scene:
     background : str
         One of `BACKGROUNDS`.
     horizon : float
-        From the top, as a share of the picture; 0 where there is none.
+        From the top, as a fraction of the picture; 0 if there is none.
     gain : tuple of 3 float
         Brightness and colour of the light: factors of red, green and blue.
     slope : tuple of 2 float
-        How much the light gains from the left to the right edge and from top to bottom, as a
-        share of its mean.
+        Change of the light from the left to the right edge and from top to bottom, as a fraction of
+        its mean.
     seed : int
-        Decides the details of the background and the wording of captions.
+        Determines the details of the background and the wording of captions.
     """
 
     objects: tuple
@@ -185,12 +185,12 @@ def describe_scene(seed: int, nsd_id: int) -> Scene:
     seed : int
         Of the whole simulated release.
     nsd_id : int
-        0-based number of the image.
+        0-based id of the image.
 
     Returns
     -------
     Scene
-        The same for the same two numbers, whatever else is drawn.
+        Always the same for the same two numbers.
     """
     rng = random.Random(f"scene {seed} {nsd_id}")
     first = rng.choice(CATEGORIES)
@@ -208,7 +208,7 @@ def describe_scene(seed: int, nsd_id: int) -> Scene:
 
 
 def _choose_categories(rng, first, background):
-    """One thing in 80 % of scenes; else a second, in one of four cases of the same category."""
+    """One object in 80 % of scenes; otherwise two, in a quarter of cases of the same category."""
     if rng.random() < 0.8:
         return [first]
     if rng.random() < 0.25:
@@ -224,7 +224,7 @@ def _choose_gain(rng):
 
 
 def _place_things(rng, categories, background, horizon):
-    """Things side by side; two of a category share their colour's name."""
+    """Objects side by side; two of the same category have the same colour name."""
     alone = len(categories) == 1
     sides = rng.sample([(0.2, 0.36), (0.64, 0.8)], 2)
     colours = {name: rng.choice(COLOURS_OF[name].split()) for name in sorted(set(categories))}
@@ -251,7 +251,7 @@ def _place_things(rng, categories, background, horizon):
 
 
 def _choose_height(rng, build, size, background, horizon):
-    """Centre of a thing from the top: in the air, or with its foot on the ground."""
+    """Centre of an object from the top: in the air, or with its foot on the ground."""
     half = size * build.height
     if background == "sky":
         y = rng.uniform(0.2, 0.8)
@@ -269,18 +269,18 @@ def vary_colour(
     value: float = 0.12,
     shift: float = 10,
 ) -> tuple[int, int, int]:
-    """Paint a little off the named colour.
+    """Vary a named colour a little.
 
     Parameters
     ----------
     rng : random.Random
     rgb : tuple of 3 int
     hue : float
-        Largest turn of the hue, as a share of the colour circle.
+        Maximum change of the hue, as a fraction of the colour circle.
     value : float
-        Largest relative change of brightness.
+        Maximum relative change of brightness.
     shift : float
-        Largest change of a single channel, of 255.
+        Maximum change of a single channel, out of 255.
 
     Returns
     -------

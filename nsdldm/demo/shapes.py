@@ -1,4 +1,4 @@
-"""The few shapes that simulated pictures are made of, and how they come onto a canvas."""
+"""The few shapes that simulated pictures are made of, and how they are painted."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _CIRCLE = np.stack([np.cos(_ANGLES), np.sin(_ANGLES)], axis=1)
 
 
 class Shape(NamedTuple):
-    """A filled polygon, or a line where `width` is not zero.
+    """A filled polygon, or a line if `width` is not zero.
 
     Parameters
     ----------
     points : array of shape (n, 2)
-        x to the right and y down, in units of the thing the shape is part of.
+        x to the right and y down, in units of the object that the shape belongs to.
     rgb : tuple of 3 int
     width : float
         Of the line, in the same units.
@@ -37,7 +37,7 @@ class Shape(NamedTuple):
 
 
 class Spot(NamedTuple):
-    """Where on a canvas shapes belong: centre and unit length in pixels, mirror and turn."""
+    """Placement of shapes on a canvas: centre and unit length in pixels, mirroring and rotation."""
 
     x: float
     y: float
@@ -59,7 +59,7 @@ def box(left: float, top: float, right: float, bottom: float, rgb: tuple[int, in
 def ellipse(
     x: float, y: float, width: float, height: float, rgb: tuple[int, int, int], turn: float = 0.0
 ) -> Shape:
-    """Fill an ellipse around (x, y) with these half axes, turned by `turn` radians."""
+    """Fill an ellipse around (x, y) with these half axes, rotated by `turn` radians."""
     points = _CIRCLE * (width, height)
     if turn:
         points = points @ _rotation(turn)
@@ -121,6 +121,6 @@ def paint(canvas: Image.Image, shapes: Iterable[Shape], spot: Spot) -> None:
 
 
 def _rotation(turn):
-    """Matrix that turns row vectors clockwise on the screen, where y points down."""
+    """Matrix that rotates row vectors clockwise on the screen, where y points down."""
     cos, sin = np.cos(turn), np.sin(turn)
     return np.array([[cos, sin], [-sin, cos]])

@@ -1,4 +1,5 @@
-"""Write what all subjects of the simulated release share: design, pictures, captions, names."""
+"""Write the files shared by all subjects of the simulated release: design, pictures, captions,
+names."""
 
 from __future__ import annotations
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# COCO 2017 has 118,287 and 5,000 pictures with captions, with numbers up to about 580,000.
+# COCO 2017 has 118,287 and 5,000 pictures with captions, with ids up to about 580,000.
 COCO_NUMBERS = 581_930
 VAL_SHARE = 5000 / 123_287
 # Sides of COCO's pictures in pixels: the longer one is mostly 640.
@@ -55,8 +56,8 @@ def simulate_stimuli(
 ) -> None:
     """Write design, table of stimuli, pictures and captions of a simulated release.
 
-    Always for all eight subjects, in the format of the release; of the 73,000 pictures those that
-    somebody sees in the sessions run are drawn, the others stay unwritten (black when read).
+    Always for all eight subjects, in the format of the release. Of the 73,000 pictures, those that
+    any subject sees in the sessions run are drawn; the others stay unwritten (black when read).
 
     Parameters
     ----------
@@ -66,16 +67,16 @@ def simulate_stimuli(
         Output, ``nsd_stim_info_merged.csv``.
     stimuli : str or Path
         Output, ``nsd_stimuli.hdf5``: `imgBrick`, uint8 (73000, 425, 425, 3), one compressed chunk
-        a picture.
+        per picture.
     captions : dict of str to (str or Path)
         Outputs, COCO's ``captions_{split}.json`` for train2017 and val2017, of the pictures drawn.
     seed : int
     sessions, shared_images, unique_images : int
         See `nsdldm.demo.design.make_design`.
     tables : dict of str to (str or Path), optional
-        Outputs, the label table of each atlas on the average brain, which public tools read.
+        Outputs: the label table of each atlas on the average brain, which public tools read.
     threads : int
-        Processes that draw.
+        Number of processes that draw.
 
     Raises
     ------
@@ -108,14 +109,14 @@ def find_shown(plan: Design, sessions: int) -> np.ndarray:
     Returns
     -------
     int64 array
-        0-based NSD numbers, ascending.
+        0-based NSD ids, ascending.
     """
     numbers = np.unique(plan.masterordering[: sessions * TRIALS_PER_SESSION])
     return np.unique(plan.subjectim[:, numbers - 1]) - 1
 
 
 def describe_stimuli(plan: Design, seed: int) -> pd.DataFrame:
-    """Tabulate where pictures come from and who should see them when.
+    """Tabulate where pictures come from, and which subject is to see them when.
 
     Parameters
     ----------
@@ -184,7 +185,7 @@ def _save_design(path, plan, seed):
     doubles = {name: values.astype(np.float64) for name, values in variables.items()}
     with replacing(path) as part:
         savemat(part, doubles, appendmat=False, do_compression=True)
-        # scipy's own text says when the file was written.
+        # scipy's own header contains the time of writing.
         with open(part, "r+b") as file:
             file.write(DESCRIPTION)
 
@@ -209,7 +210,7 @@ def _save_captions(path, table, shown, seed):
 
 
 def _describe_picture(coco_id, crop):
-    """COCO's entry of a picture, of the size that the crop to a square implies."""
+    """COCO's entry for a picture, with the size implied by the crop to a square."""
     top, bottom, left, right = ast.literal_eval(crop)
     square = LONG_SIDE * (1 - top - bottom - left - right)
     return {
@@ -222,7 +223,7 @@ def _describe_picture(coco_id, crop):
 
 
 def _save_pictures(path, shown, seed, threads):
-    """Draw pictures in several processes and write them, compressed there, in this one."""
+    """Draw and compress pictures in several processes, and write them in this one."""
     shape = (N_IMAGES, IMAGE_PIXELS, IMAGE_PIXELS, 3)
     jobs = [(seed, int(nsd_id)) for nsd_id in shown]
     with replacing(path) as part, _drawing(threads) as draw, open_hdf5(part, "w") as file:
@@ -241,11 +242,11 @@ def _save_pictures(path, shown, seed, threads):
 
 @contextmanager
 def _drawing(threads):
-    """Yield a `map` that keeps the order, over several processes where asked for."""
+    """Yield an order-preserving `map`, over several processes if requested."""
     if threads == 1:
         yield map
         return
-    # Forked before the HDF5 file is opened; the children only draw.
+    # Fork before the HDF5 file is opened; the children only draw.
     with get_context("fork").Pool(threads) as pool:
         yield lambda function, jobs: pool.imap(function, jobs, chunksize=16)
 

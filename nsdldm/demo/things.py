@@ -1,7 +1,7 @@
-"""How the things of simulated pictures look, each as a list of shapes from back to front.
+"""The objects of simulated pictures, each as a list of shapes from back to front.
 
-Units: a thing reaches from about -1 to 1 in width; x points right, y down. Every function takes
-the thing's colour and a random number generator for small details.
+Units: an object extends from about -1 to 1 in width; x points right, y down. Every function takes
+the object's colour and a random number generator for small details.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ WOOD = (112, 72, 40)
 
 
 def draw_thing(category: str, rgb: tuple[int, int, int], rng: random.Random) -> list[Shape]:
-    """Draw a thing.
+    """Draw an object.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def _airplane(rgb, rng):
 
 
 def _boat(rgb, rng):
-    # White sails vanish over a pale hull, so that one gets red sails.
+    # White sails would vanish over a pale hull, which therefore gets red sails.
     pale = max(rgb) - min(rgb) <= 40 and rgb[0] >= 120
     sail = (225, 120, 90) if pale else WHITE
     return [
@@ -124,7 +124,7 @@ def _tree(rgb, rng):
 
 
 def _house(rgb, rng):
-    # A roof that stands out from the wall.
+    # A roof that contrasts with the wall.
     red_wall = rgb[0] >= 190 and rgb[1] <= 120
     roof = (90, 90, 105) if red_wall else (150, 60, 45)
     windows = [

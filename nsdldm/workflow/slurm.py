@@ -1,7 +1,7 @@
-"""What the partitions of a Slurm cluster allow, held against what jobs are about to ask for.
+"""Compare what jobs are about to ask for with what the partitions of a Slurm cluster allow.
 
-Slurm as it comes takes a job that asks for more time than its partition allows and lets it wait for
-ever; set up more strictly it refuses the job, which the executor calls a failed one.
+By default, Slurm accepts a job that asks for more time than its partition allows and lets it wait
+for ever; with stricter settings it rejects the job, which the executor counts as failed.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ REMEDIES = {
 
 @dataclass(frozen=True)
 class Asked:
-    """What one job asks for.
+    """The resources that one job asks for.
 
     Parameters
     ----------
     job : str
-        Its name, and what a user would know it by.
+        Its name, and the name that a user knows.
     partition : str
-        Names with commas between them; empty for the cluster's default.
+        Comma-separated names; empty for the cluster's default.
     minutes, megabytes, cores : int
-        Zero where the job does not say.
+        Zero if the job does not say.
     """
 
     job: str
@@ -46,7 +46,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Allowed:
-    """The most that one kind of node in a partition gives a job; infinite where nothing is said."""
+    """The most that one kind of node in a partition gives a job; infinite if there is no limit."""
 
     partition: str
     default: bool
@@ -56,7 +56,8 @@ class Allowed:
 
 
 def read_minutes(text: str) -> float:
-    """Minutes of a limit as Slurm prints it: [days-]hours:minutes:seconds, or a word for none."""
+    """Minutes of a limit as Slurm prints it: [days-]hours:minutes:seconds, or a word for no
+    limit."""
     if not (match := re.fullmatch(r"(?:(\d+)-)?(\d+):(\d+):(\d+)", text)):
         return float("inf")
     days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
@@ -64,7 +65,7 @@ def read_minutes(text: str) -> float:
 
 
 def read_number(text: str) -> float:
-    """A number that limits something; a word or zero means that nothing does."""
+    """A limit; a word or zero means that there is none."""
     return float(text) if re.fullmatch("[1-9][0-9]*", text) else float("inf")
 
 
@@ -74,9 +75,9 @@ def read_partitions(limits: str, nodes: str) -> list[Allowed]:
     Parameters
     ----------
     limits : str
-        What ``scontrol --oneliner show partition`` prints.
+        Output of ``scontrol --oneliner show partition``.
     nodes : str
-        What ``sinfo --noheader --exact --format=%R|%m|%c`` prints.
+        Output of ``sinfo --noheader --exact --format=%R|%m|%c``.
 
     Returns
     -------
@@ -99,7 +100,7 @@ def read_partitions(limits: str, nodes: str) -> list[Allowed]:
 
 
 def ask_partitions() -> dict[str, dict] | None:
-    """Ask Slurm what it allows: `read_partitions` of it, or None where it does not answer."""
+    """Ask Slurm what it allows, as `read_partitions` returns it, or None if it does not answer."""
     commands = (
         ["scontrol", "--oneliner", "show", "partition"],
         ["sinfo", "--noheader", "--exact", "--format=%R|%m|%c"],
@@ -115,7 +116,7 @@ def ask_partitions() -> dict[str, dict] | None:
 
 
 def check_job(asked: Asked, allowed: list[Allowed]) -> tuple[str, ...]:
-    """Say what of a job no partition that it names allows.
+    """Find which request of a job exceeds every partition that it names.
 
     Parameters
     ----------
@@ -125,7 +126,7 @@ def check_job(asked: Asked, allowed: list[Allowed]) -> tuple[str, ...]:
     Returns
     -------
     tuple of str
-        What is expected, found and to be done, as in `Finding`; empty if nothing is wrong.
+        Expected, found and remedy, as in `Finding`; empty if nothing is wrong.
     """
     names = asked.partition.split(",") if asked.partition else []
     named = [each for each in allowed if each.partition in names or (each.default and not names)]
@@ -136,7 +137,7 @@ def check_job(asked: Asked, allowed: list[Allowed]) -> tuple[str, ...]:
     missed = [[key for key in UNITS if getattr(asked, key) > getattr(each, key)] for each in named]
     if not missed or not all(missed):
         return ()
-    # Of the place that fits best, what it lacks.
+    # What the best-fitting nodes lack.
     keys = min(missed, key=len)
     place = named[missed.index(keys)]
     most = " and ".join(f"{getattr(place, key):,.0f} {UNITS[key]}" for key in keys)
@@ -146,7 +147,7 @@ def check_job(asked: Asked, allowed: list[Allowed]) -> tuple[str, ...]:
 
 
 def check_jobs(jobs: Iterable[Asked], allowed: list[Allowed]) -> list[Finding]:
-    """Say which jobs a cluster would never run.
+    """List jobs that a cluster would never run.
 
     Parameters
     ----------
@@ -156,7 +157,7 @@ def check_jobs(jobs: Iterable[Asked], allowed: list[Allowed]) -> list[Finding]:
     Returns
     -------
     list of Finding
-        One for all jobs with which the same is wrong.
+        One for all jobs with the same problem.
     """
     wrong = {}
     for asked in jobs:

@@ -1,4 +1,4 @@
-"""Say which targets a run has, where somebody asks for another. Standard library only."""
+"""Suggest targets if an unknown one is requested. Standard library only."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def find_unknown(
     Parameters
     ----------
     targets : dict of str to str
-        Those asked for that cannot be made, and what they are instead.
+        Requested targets that cannot be made, and what they are instead.
     rules : dict of str to list of str
-        Names of rules that can be asked for, and the files that each makes.
+        Names of rules that can be requested, and the files that each makes.
     subjects : list of str
         Subjects of the run.
 
@@ -40,7 +40,7 @@ def find_unknown(
 
 
 def _summarise(rules, subjects):
-    """Rules, and files by their folder; what exists once a subject is named once."""
+    """Rules, and files by folder; per-subject files are listed once."""
     folders = {}
     for file in dict.fromkeys(file for files in rules.values() for file in files):
         for subject in subjects:

@@ -1,4 +1,4 @@
-"""What must hold of a folder before a run starts in it: who works there, can we, since when."""
+"""Check a working directory before a run: locks, permissions, time stamps."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from pathlib import Path
 from nsdldm.support.errors import Finding
 from nsdldm.support.listing import is_stray, list_files
 
-# Seconds ahead of the clock that pass before a first job ends.
+# Seconds ahead of the clock that will have passed before the first job ends.
 PATIENCE = 1
 MOST_LISTED = 5
 
 
 def describe_lock(state: Path | str) -> str:
-    """Say what locks in a working directory mean, before Snakemake refuses to work under them.
+    """Explain locks in a working directory, before Snakemake refuses to run.
 
     Parameters
     ----------
@@ -40,34 +40,34 @@ def describe_lock(state: Path | str) -> str:
 
 
 def find_resources(settings: dict | list | object, project: Path) -> dict | list | object:
-    """Say where files are that come with the project, for a run in another folder.
+    """Locate files that ship with the project, for a run in another folder.
 
     Parameters
     ----------
     settings : dict, list or object
-        Settings, nested as they may be.
+        Settings, possibly nested.
     project : Path
         The project's folder.
 
     Returns
     -------
     dict, list or object
-        The same, with texts that begin with ``resources/`` as paths from the working directory,
-        unless they exist there.
+        The same, with texts that start with ``resources/`` replaced by paths from the working
+        directory, unless they exist there.
     """
     if isinstance(settings, dict):
         return {key: find_resources(value, project) for key, value in settings.items()}
     if isinstance(settings, list):
         return [find_resources(value, project) for value in settings]
     shipped = isinstance(settings, str) and settings.startswith("resources/")
-    # A path from here stays the same where both folders are moved.
+    # A relative path stays valid if both folders are moved.
     return (
         os.path.relpath(project / settings) if shipped and not Path(settings).exists() else settings
     )
 
 
 def check_name(folder: Path | str) -> list[Finding]:
-    """List what Snakemake cannot take in the path of a project.
+    """List what Snakemake cannot handle in the path of a project.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ def check_name(folder: Path | str) -> list[Finding]:
     Returns
     -------
     list of Finding
-        Blanks, quotes, brackets and the like are none.
+        Blanks, quotes, brackets and the like are fine.
     """
     if not set("{}") & set(str(folder)):
         return []
@@ -91,7 +91,7 @@ def find_other_source(path: Path | str, dataset: str) -> list[Finding]:
     Parameters
     ----------
     path : str or Path
-        The table that says what results there are made of; need not exist.
+        The table that records the source of the results there; need not exist.
     dataset : str
         The run's own.
 
@@ -112,12 +112,12 @@ def find_other_source(path: Path | str, dataset: str) -> list[Finding]:
 
 
 def check_writable(folders: Iterable[Path | str]) -> list[Finding]:
-    """List folders in which nothing can be written.
+    """List folders that are not writable.
 
     Parameters
     ----------
     folders : iterable of str or Path
-        Those that do not exist stand for the folder that they would be made in.
+        Non-existent ones stand for the folder in which they would be made.
 
     Returns
     -------
@@ -141,15 +141,15 @@ def check_writable(folders: Iterable[Path | str]) -> list[Finding]:
 
 
 def find_foreign(folders: Iterable[Path | str]) -> list[Finding]:
-    """List what other users made below some folders and we cannot write.
+    """List files of other users below some folders that we cannot write.
 
-    Snakemake notes a job's end, its benchmark and its outputs over those that are there, and finds
-    out that it cannot when the job has ended.
+    Snakemake overwrites outputs, benchmarks and its own records, and would only find out that it
+    cannot after the job has ended.
 
     Parameters
     ----------
     folders : iterable of str or Path
-        Those that do not exist have nothing.
+        Non-existent folders have none.
 
     Returns
     -------
@@ -164,7 +164,7 @@ def find_foreign(folders: Iterable[Path | str]) -> list[Finding]:
             for path in [place, *paths]:
                 if os.path.exists(path) and not os.access(path, os.W_OK):
                     blocked.setdefault(os.stat(path).st_uid, []).append(path)
-    # Who takes the right to write from own files means it.
+    # Users who write-protect their own files mean it.
     blocked.pop(os.geteuid(), None)
     findings = []
     for user, paths in blocked.items():
@@ -178,7 +178,7 @@ def find_foreign(folders: Iterable[Path | str]) -> list[Finding]:
 
 
 def _name_user(user):
-    """A user's name, or the number where it has none on this machine."""
+    """A user's name, or the number if it has no name on this machine."""
     try:
         return pwd.getpwuid(user).pw_name
     except KeyError:
@@ -186,13 +186,13 @@ def _name_user(user):
 
 
 def find_late(paths: Iterable[Path | str]) -> list[Finding]:
-    """Find inputs whose time stamps are ahead of the clock: what is made of them would seem older.
+    """Find inputs with time stamps ahead of the clock; files made from them would seem older.
 
     Parameters
     ----------
     paths : iterable of str or Path
-        Files. Of a link its own time counts, as it does where Snakemake compares a job's outputs
-        with its inputs.
+        Files. For a link, its own time counts, as when Snakemake compares a job's outputs with its
+        inputs.
 
     Returns
     -------
@@ -203,13 +203,13 @@ def find_late(paths: Iterable[Path | str]) -> list[Finding]:
 
 
 def find_late_results(folders: Iterable[Path | str]) -> list[Finding]:
-    """The same of all files below some folders: the clock was set back after they were made."""
+    """The same for all files below some folders: the clock was set back after they were made."""
     paths = (path for folder in folders for path in list_files(folder, "**/*"))
     return _find_late(paths, "results", "bring them back to now in their order:")
 
 
 def _find_late(paths, kind, mend):
-    """Findings about files of one kind, with what helps beside waiting."""
+    """Findings about files of one kind, with a remedy besides waiting."""
     now = time.time()
     stamps = {str(path): os.lstat(path).st_mtime for path in paths}
     late = {path: stamp - now for path, stamp in stamps.items() if stamp - now > PATIENCE}

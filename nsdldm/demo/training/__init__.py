@@ -1,4 +1,4 @@
-"""Train the small latent diffusion model that ships with the project, from nothing."""
+"""Train the small latent diffusion model that ships with the project, from scratch."""
 
 from pkgutil import iter_modules
 

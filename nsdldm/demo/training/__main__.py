@@ -17,7 +17,7 @@ LATER = ("assemble", "evaluate")
 
 
 def main() -> None:
-    """Run the stages asked for; each first runs what it needs and finds not done."""
+    """Run the stages requested; each first runs the stages that it needs, unless they are done."""
     parser = argparse.ArgumentParser(prog="python -m nsdldm.demo.training", description=__doc__)
     parser.add_argument("--folder", type=Path, required=True, help="scenes and checkpoints, kept")
     parser.add_argument("--output", type=Path, required=True, help="the finished model")

@@ -66,9 +66,9 @@ def assemble_model(shop: Workshop, output: Path) -> None:
 
 
 def _load_as_float32(path):
-    """Say that weights stored in float16 are to be computed with in float32.
+    """Declare that weights stored in float16 are to be used in float32.
 
-    diffusers does so by itself, transformers computes in the type that the configuration names.
+    diffusers does so by default; transformers uses the dtype in the configuration.
     """
     config = json.loads(path.read_text(encoding="utf-8"))
     with replacing(path) as part:
@@ -90,7 +90,7 @@ def take_text_tower(clip: CLIPModel) -> CLIPTextModel:
         With copies of the weights.
     """
     tower = CLIPTextModel(copy.deepcopy(clip.config.text_config))
-    # CLIPModel holds the same module under the name that its keys have inside CLIPTextModel.
+    # CLIPModel contains the same module, under the prefix that its keys have in CLIPTextModel.
     weights = clip.text_model.state_dict()
     tower.load_state_dict(weights)
     return tower.to(clip.device, clip.dtype).eval()

@@ -1,4 +1,4 @@
-"""The two classifiers that look at the demo's pictures, and how pictures are shown to networks."""
+"""The two classifiers of the demo's pictures, and the networks' input format."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nsdldm.support.errors import reading
 
 
 class SceneClassifier(nn.Module):
-    """Say what a picture shows.
+    """Classify the content of pictures.
 
     Subclasses set `body`, from pictures of shape (n, 3, side, side), -1 to 1, to features.
     """
@@ -35,13 +35,13 @@ class SceneClassifier(nn.Module):
         Returns
         -------
         categories, backgrounds : tensors of shape (n, 12) and (n, 7)
-            Logits; of categories independent of one another.
+            Logits; those of categories are independent.
         """
         return self.head(self.body(pictures)).split([len(CATEGORIES), len(BACKGROUNDS)], dim=1)
 
 
 def build_classifier() -> SceneClassifier:
-    """Build a network of AlexNet's kind: five convolutions, then fully connected layers.
+    """Build an AlexNet-like network: five convolutions, then fully connected layers.
 
     Returns
     -------
@@ -59,7 +59,7 @@ def build_classifier() -> SceneClassifier:
 
 
 def build_judge() -> SceneClassifier:
-    """Build a network of another kind, with normalised convolutions and no hidden layer.
+    """Build a different network, with normalised convolutions and no hidden layer.
 
     Returns
     -------
@@ -78,7 +78,7 @@ CLASSIFIERS = {"classifier": build_classifier, "judge": build_judge}
 
 
 def load_classifier(folder: Path | str, name: str, device: torch.device) -> SceneClassifier:
-    """Load one of the two networks that name what pictures show.
+    """Load one of the two classifiers.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ def load_classifier(folder: Path | str, name: str, device: torch.device) -> Scen
 
 
 def prepare(pictures: np.ndarray, device: torch.device) -> torch.Tensor:
-    """Bring uint8 pictures into the form that all these networks take.
+    """Convert uint8 pictures to the input of all these networks.
 
     Parameters
     ----------
@@ -117,6 +117,6 @@ def prepare(pictures: np.ndarray, device: torch.device) -> torch.Tensor:
     float32 tensor of shape (n, 3, side, side)
         From -1 to 1.
     """
-    # A copy, since torch takes no read-only memory maps.
+    # A copy, since torch does not accept read-only memory maps.
     pixels = torch.from_numpy(np.array(pictures)).to(device).permute(0, 3, 1, 2)
     return (pixels.float() / 127.5 - 1).contiguous(memory_format=torch.channels_last)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 STEPS, GUIDANCE, STRENGTH = 25, 5.0, 0.8
-# Noise added to the true latent, in its standard deviations; the first is drawn.
+# Noise added to the true latent, in units of its standard deviation; the first is drawn.
 BLURS = (0.5, 1.0, 1.5)
 COARSE = 16
 BATCH = 50
@@ -39,7 +39,7 @@ GAP = 2
 
 
 class Models:
-    """The parts of the demo model, loaded as a user would load them.
+    """The parts of the demo model, loaded as a user would.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ def evaluate_model(
     Parameters
     ----------
     folder : Path
-        The model; gets ``evaluation.tsv`` (columns measure, value) and ``samples/*.png``.
+        The model; ``evaluation.tsv`` (columns measure, value) and ``samples/*.png`` are added.
     scenes : nsdldm.demo.training.scenes.Scenes
         Held out.
     device : torch.device
@@ -117,8 +117,9 @@ def make_pictures(models: Models, scenes: Scenes, seed: int) -> dict[str, np.nda
     -------
     dict of str to float32 array of shape (n, pixels, pixels, 3)
         From 0 to 1: "true"; "autoencoded"; "c", from the mean of the captions' embeddings and
-        noise; and as `name_blurs` has them for each of `BLURS` a blurred z, decoded from the latent
-        with noise, and z + c, from that picture, encoded, noised to `STRENGTH` and denoised with c.
+        noise; and, named by `name_blurs` for each of `BLURS`, a blurred z, decoded from the latent
+        with added noise, and z + c, made from that picture by encoding, noising to `STRENGTH` and
+        denoising with c.
     """
     made = {name: [] for name in ("true", "autoencoded", "c", *sum(map(name_blurs, BLURS), ()))}
     empty = models.embed([""])
@@ -171,7 +172,7 @@ def _to_unit(pictures):
 def judge_pictures(
     judge: SceneClassifier, pictures: np.ndarray, scenes: Scenes, device: torch.device
 ) -> tuple[float, float]:
-    """Share of pictures in which the judge sees what the scene shows.
+    """Fraction of pictures that the judge classifies correctly.
 
     Parameters
     ----------
@@ -197,7 +198,7 @@ def judge_pictures(
 
 
 def measure_pictures(models: Models, scenes: Scenes, pictures: dict) -> list[tuple[str, float]]:
-    """Judge all kinds of pictures and compare them with the true ones.
+    """Judge all kinds of pictures, and compare them with the true ones.
 
     Parameters
     ----------
@@ -247,10 +248,10 @@ def correlate(pictures: np.ndarray, true: np.ndarray, side: int = COARSE) -> flo
 
 @torch.inference_mode()
 def measure_clip(models: Models, scenes: Scenes) -> list[tuple[str, float]]:
-    """Name pictures by the text that CLIP finds most alike.
+    """Classify pictures by the text most similar in CLIP.
 
-    A category's text is the mean over the backgrounds' words, as zero-shot classifiers average
-    over prompts, and the other way round.
+    The text of a category is averaged over backgrounds, as zero-shot classifiers average over
+    prompts, and vice versa.
 
     Parameters
     ----------
@@ -290,7 +291,7 @@ def measure_clip(models: Models, scenes: Scenes) -> list[tuple[str, float]]:
 
 
 def measure_time(models: Models, scenes: Scenes) -> tuple[str, float]:
-    """Time text to image.
+    """Time text-to-image generation.
 
     Parameters
     ----------

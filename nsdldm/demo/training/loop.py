@@ -1,4 +1,4 @@
-"""Train a network with checkpoints, so that an interrupted training goes on where it was."""
+"""Train a network with checkpoints, so that an interrupted training can continue."""
 
 from __future__ import annotations
 
@@ -35,10 +35,9 @@ def train_network(
     seed: int,
     device: torch.device,
 ) -> tuple[torch.nn.Module, list[tuple[int, float, float]]]:
-    """Train a network, or go on with a training that was interrupted.
+    """Train a network, or continue an interrupted training.
 
-    Every step has its own random numbers, so that an interrupted training ends with the weights
-    that it would have ended with.
+    Every step has its own random numbers, so an interrupted training ends with the same weights.
 
     Parameters
     ----------
@@ -102,7 +101,7 @@ def train_network(
 
 
 def autocast(device: torch.device) -> AbstractContextManager:
-    """Compute in bfloat16 where the device is faster in it.
+    """Compute in bfloat16 if the device is faster with it.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The networks of the demo model, untrained, and the two classifiers that look at its pictures."""
+"""The untrained networks of the demo model, and the two classifiers of its pictures."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from nsdldm.demo.training.recipe import Recipe
 
-# As Stable Diffusion 1.
+# As in Stable Diffusion 1.
 NOISE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 
 
@@ -42,7 +42,7 @@ def build_autoencoder(recipe: Recipe) -> AutoencoderKL:
 
 
 def build_clip(recipe: Recipe, tokenizer: CLIPTokenizer) -> CLIPModel:
-    """Build the two towers that learn which caption belongs to which picture.
+    """Build the two encoders that learn which caption belongs to which picture.
 
     Parameters
     ----------

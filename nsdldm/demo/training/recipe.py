@@ -1,4 +1,4 @@
-"""How large the demo's networks are and how long each is trained."""
+"""Sizes and training of the demo's networks."""
 
 from dataclasses import dataclass, field
 
@@ -12,15 +12,15 @@ class Plan:
     steps : int
         Updates of the weights.
     batch : int
-        Pictures an update.
+        Pictures per update.
     rate : float
-        Highest learning rate, reached after `warmup`; falls to zero along half a cosine.
+        Maximum learning rate, reached after `warmup`; then decays to zero along half a cosine.
     warmup : float
-        Share of the steps in which the rate rises.
+        Fraction of steps in which the rate rises.
     decay : float
         Weight decay.
     average : float
-        Of the exponential moving average of the weights, which is what is kept.
+        Of the exponential moving average of the weights, which is kept.
     """
 
     steps: int

@@ -16,7 +16,7 @@ from nsdldm.demo.scenes import BACKGROUNDS, CATEGORIES, describe_scene
 from nsdldm.support.files import create_array, load_array, replacing, save_array
 from nsdldm.support.logs import progress
 
-# Numbers beyond the release's 73,000, so that no simulated release shows a scene of training.
+# Ids beyond the release's 73,000, so that no simulated release contains a training scene.
 FIRST_NUMBERS = {"train": 100_000, "test": 900_000}
 # Drawn larger by this factor and resampled, as the release's pictures are for the autoencoder.
 REDUCTION = 2
@@ -42,7 +42,7 @@ class Scenes(NamedTuple):
 
 
 def draw_scenes(folder: Path, split: str, n: int, pixels: int, seed: int, threads: int = 1) -> None:
-    """Draw scenes and write them to a folder; what is there already is kept.
+    """Draw scenes and write them to a folder; existing files are kept.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def draw_scenes(folder: Path, split: str, n: int, pixels: int, seed: int, thread
     shown = [{thing.category for thing in scene.objects} for scene in scenes]
     categories = np.array([[name in names for name in CATEGORIES] for names in shown])
     save_array(folder / "categories.npy", categories)
-    # Last: that it exists says that all do.
+    # Written last: if it exists, all do.
     backgrounds = np.array([BACKGROUNDS.index(scene.background) for scene in scenes])
     save_array(folder / "backgrounds.npy", backgrounds)
 

@@ -1,4 +1,4 @@
-"""The stages of training the demo model, each from the files of those before it."""
+"""The training stages of the demo model, each from the files of the previous ones."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 # Weights of the autoencoder's losses; the first, mean absolute difference, has weight 1.
 SQUARED, EDGES, DIVERGENCE = 0.5, 0.5, 2e-4
 LARGEST_SCALE = 4.6
-# The U-Net meets c as it will be used: of one caption or the mean of all, decoded with error, or
+# The U-Net sees c as it will be used: from one caption or the mean of all, with decoding errors, or
 # none at all.
 MEAN_SHARE, NOISY_SHARE, LARGEST_NOISE, EMPTY_SHARE = 0.5, 0.3, 0.5, 0.12
 CATEGORY_WEIGHT, BACKGROUND_WEIGHT = 4.0, 0.3
@@ -48,7 +48,7 @@ class Workshop:
     ----------
     recipe : nsdldm.demo.training.recipe.Recipe
     folder : Path
-        For scenes, checkpoints and what is computed on the way; kept between runs.
+        For scenes, checkpoints and intermediate results; kept between runs.
     device : torch.device
     threads : int
         Processes that draw.
@@ -64,7 +64,7 @@ class Workshop:
         return load_scenes(self.folder, split)
 
     def build(self, stage: str, make: Callable[[], torch.nn.Module]) -> torch.nn.Module:
-        """Make a network with first weights that depend on the recipe and the stage only."""
+        """Make a network whose initial weights depend only on the recipe and the stage."""
         torch.manual_seed(self._seed(f"weights of {stage}"))
         return make()
 
@@ -113,7 +113,7 @@ def _compare(decoded, pictures):
 
 
 def train_decoder(shop: Workshop) -> AutoencoderKL:
-    """Train the decoder on, with the encoder and so all latents as they are."""
+    """Train the decoder further; the encoder, and so all latents, stay fixed."""
     pictures, plan = shop.scenes("train").pictures, shop.recipe.plans["decoder"]
     autoencoder = train_autoencoder(shop).requires_grad_(False)
     autoencoder.decoder.requires_grad_(True)
@@ -141,7 +141,7 @@ def load_tokenizer(shop: Workshop) -> CLIPTokenizer:
 
 
 def train_clip(shop: Workshop) -> CLIPModel:
-    """Train the text and the vision tower to tell which caption belongs to which picture."""
+    """Train the text and image encoders to match captions and pictures."""
     scenes, plan = shop.scenes("train"), shop.recipe.plans["clip"]
     tokenizer = load_tokenizer(shop)
     clip = shop.build("clip", lambda: networks.build_clip(shop.recipe, tokenizer))
@@ -172,7 +172,7 @@ def _tokenize(tokenizer, captions):
 
 
 def train_classifier(shop: Workshop, stage: str = "classifier") -> SceneClassifier:
-    """Train one of the two networks that name what pictures show; see `CLASSIFIERS`."""
+    """Train one of the two classifiers; see `CLASSIFIERS`."""
     scenes, plan = shop.scenes("train"), shop.recipe.plans[stage]
     categories = torch.from_numpy(scenes.categories).float().to(shop.device)
     backgrounds = torch.from_numpy(scenes.backgrounds).to(shop.device)
@@ -180,7 +180,7 @@ def train_classifier(shop: Workshop, stage: str = "classifier") -> SceneClassifi
     def loss(network, rng):
         rows = _draw_rows(rng, scenes.pictures, plan.batch)
         pictures = prepare(scenes.pictures[rows], shop.device)
-        # Softened and grainy pictures too, so that what counts is what they show.
+        # Also on softened and grainy pictures, so that content is what counts.
         if rng.random() < 0.5:
             pictures = F.avg_pool2d(pictures, 3, 1, 1)
         pictures = pictures + 0.05 * torch.randn_like(pictures)
@@ -256,7 +256,7 @@ def train_unet(shop: Workshop) -> UNet2DConditionModel:
 
 @torch.no_grad()
 def _draw_embeddings(rng, encoder, tokens, empty):
-    """Embeddings of one caption a picture, or of the mean of all, some noisy, some empty."""
+    """Embeddings of one caption per picture, or of the mean of all, some noisy, some empty."""
     n, n_texts = tokens.shape[:2]
     mean = rng.random(n) < MEAN_SHARE
     weights = np.eye(n_texts, dtype=np.float32)[rng.integers(n_texts, size=n)]

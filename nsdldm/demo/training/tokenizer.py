@@ -10,12 +10,12 @@ from transformers import CLIPTokenizer
 
 END_OF_WORD = "</w>"
 SPECIAL = ("<|startoftext|>", "<|endoftext|>")
-# What CLIP's tokenizer takes for a word.
+# What CLIP's tokenizer treats as a word.
 WORD = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 
 def train_tokenizer(texts: Iterable[str], tokens: int, size: int = 4000) -> CLIPTokenizer:
-    """Learn a byte-pair encoding of CLIP's kind, in which the captions' words are one token each.
+    """Learn a byte-pair encoding like CLIP's, in which each word of the captions is one token.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def train_tokenizer(texts: Iterable[str], tokens: int, size: int = 4000) -> CLIP
     words = pre_tokenizers.Split(Regex(WORD), behavior="removed", invert=True)
     as_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([words, as_bytes])
-    # All bytes, so that no text is unknown.
+    # All bytes, so that every text can be encoded.
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     trainer = trainers.BpeTrainer(
         vocab_size=size,
@@ -47,7 +47,7 @@ def train_tokenizer(texts: Iterable[str], tokens: int, size: int = 4000) -> CLIP
     )
     tokenizer.train_from_iterator(texts, trainer)
     merges = [tuple(merge) for merge in json.loads(tokenizer.to_str())["model"]["merges"]]
-    # In the order of CLIP's own vocabulary: bytes, bytes that end a word, merges, marks.
+    # In the order of CLIP's own vocabulary: bytes, bytes that end a word, merges, special tokens.
     entries = [*alphabet, *(byte + END_OF_WORD for byte in alphabet)]
     entries += [first + second for first, second in merges] + list(SPECIAL)
     vocabulary = {entry: number for number, entry in enumerate(dict.fromkeys(entries))}
