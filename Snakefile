@@ -1,5 +1,5 @@
-# What people saw, decoded from the Natural Scenes Dataset through a latent diffusion model,
-# and that model's inside mapped onto the cortex (after Takagi & Nishimoto, CVPR 2023).
+# Reconstruct what people saw (Natural Scenes Dataset) with a latent diffusion model, and map that
+# model's representations onto the cortex (after Takagi & Nishimoto, CVPR 2023).
 
 import os
 
@@ -10,7 +10,7 @@ from nsdldm.support.provenance import PROJECT
 min_version("9.27")
 
 
-# Of the working directory, or of this folder where that has none.
+# From the working directory, or from this folder if that has none.
 here = os.path.exists("config.yaml")
 
 

@@ -24,23 +24,23 @@ from nsdldm.workflow.plan import (
 from nsdldm.workflow.release import Release
 from nsdldm.workflow.workfolder import find_resources
 
-# Snakemake puts this path into shell commands as it is, also where it has blanks or quotes.
+# Snakemake inserts this path into shell commands verbatim, even if it has blanks or quotes.
 sys.executable = shlex.quote(sys.executable)
 
-# Jobs use the package beside the Snakefile, which their digests are of, whichever is installed.
+# Jobs use the package next to the Snakefile, whose digests they have, whichever is installed.
 os.environ.update(
     PYTHONPATH=os.pathsep.join(filter(None, [str(PROJECT), os.getenv("PYTHONPATH")]))
 )
 
 
-# Jobs name their functions' arguments as the configuration does.
+# Messages of jobs name arguments by their keys in the configuration.
 tell_jobs()
 
 
 def stop_on(title, problems):
     """End the run with one report of all problems."""
     if problems:
-        # An exception would be shown with the lines that raised it, which nobody needs.
+        # An exception would be shown with the lines that raised it, which helps nobody.
         logger.error("\n  - ".join([title, *map(str, problems)]))
         raise SystemExit(1)
 
@@ -57,18 +57,18 @@ TARGETS = list(config["decoding"]["targets"])
 DECODED_ROIS = sorted(set(config["decoding"]["targets"].values()))
 SPACES = list_spaces(config)
 RUNS = list_runs(config)
-# What is drawn is the first protocol.
+# Figures show the first protocol.
 DRAWN_RUNS = list_drawn_runs(config)
 TRAINING = list_training(config)
 RELEASE = Release(config)
-# Files of a method's run, by what rules call them.
+# Files of a method's run, by the names that rules use.
 RUN_FILES = {
     "reconstructions": "results/{subject}/{protocol}/reconstructions/{method}.h5",
     "samples": "results/{subject}/{protocol}/evaluation/{method}_samples.tsv",
     "tables": "results/{subject}/{protocol}/evaluation/{method}.tsv",
     "summaries": "results/{subject}/{protocol}/evaluation/{method}_summary.tsv",
 }
-# Real data take days without a GPU: jobs that find none say so.
+# Real data take days without a GPU, so jobs warn if they find none.
 DEVICE = config["model"]["device"]
 if config["dataset"] == "nsd" and DEVICE == "auto":
     DEVICE = "prefer-cuda"

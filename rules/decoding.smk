@@ -1,4 +1,4 @@
-# Ridge decoders: features of the test images from the responses to them.
+# Ridge decoders: predict features of the test images from the responses to them.
 
 
 rule fit_decoders:

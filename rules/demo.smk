@@ -12,7 +12,7 @@ rule simulate_stimuli:
         stim_info=source(layout.STIM_INFO),
         stimuli=source(layout.STIMULI),
         captions=RELEASE.list_captions(),
-        # Public tools read an atlas' names there, whoever's atlas it is.
+        # Public tools look for an atlas' names there, whichever atlas it is.
         tables=[
             source(layout.LABEL_TABLE, subject=layout.AVERAGE, atlas=atlas)
             for atlas in ATLASES

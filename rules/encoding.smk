@@ -1,10 +1,10 @@
 # Voxel-wise ridge encoders of the whole cortex. Fits write predictions, one file per family of
-# feature spaces; what judges them reads predictions and responses, and runs in seconds.
+# feature spaces; scoring reads predictions and responses, and runs in seconds.
 
-# What kernels are computed from: features, or the Gram matrices of activations.
+# Kernels are computed from features, or from the Gram matrices of activations.
 FROM_FEATURES = SPACES.families | {"controls": SPACES.controls, "blocks": []}
 FROM_GRAMS = dict.fromkeys(SPACES.families, []) | {"blocks": SPACES.blocks}
-# Families whose kernels a fit reads: controls are also parts of the spaces that they control.
+# Families whose kernels a fit reads; controls include parts of the spaces that they control.
 READ = {
     name: ["features", name] if name in SPACES.joint else [name]
     for name in SPACES.families
@@ -82,7 +82,7 @@ rule fit_encoders:
         **choose("encoding", "alphas", "n_folds", "memory_gb", "seed"),
         spaces=lookup("{family}", within=SPACES.families),
         form=ENCODED_FORM,
-        # Blocks are compared with one another: no model of theirs stands beside a mix.
+        # Blocks are compared with one another, never with joint models.
         weights=branch(
             lookup(
                 "{family}", within={name: name == "blocks" for name in SPACES.families}

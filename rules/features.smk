@@ -1,7 +1,7 @@
 # Feature spaces of the images a subject saw: z, c and z_c, latents and U-Net activations along the
-# reverse process, and what the configuration adds.
+# reverse process, and user-defined spaces.
 
-# What passes along the reverse process leave, chunk by chunk of the images.
+# Output of passes along the reverse process, by chunk of the images.
 CHUNKS = {
     name: collect(
         "results/{{subject}}/trajectories/{space}.{chunk}.npy",
@@ -204,7 +204,7 @@ if SPACES.controls:
             spaces=SPACES.controls,
 
 
-# Activations are never gathered: of their chunks only this is kept.
+# Activations are never gathered; only their Gram matrices are kept.
 rule compute_grams:
     input:
         images="results/{subject}/images.tsv",

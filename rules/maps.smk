@@ -1,11 +1,11 @@
-# Cortical maps of each subject, the configured subject's as the project's, and the group's figure.
+# Cortical maps of each subject, copies of the figure subject's maps, and the group figure.
 
 from nsdldm.features.spaces import split_control
 
-# The spaces of each figure: of the rows of figures 7 and 8 those beside z.
+# The spaces of each figure; for figures 7 and 8, those paired with z in each row.
 ROWS = {"fig6": SPACES.features, "feature_spaces": SPACES.added}
 ROWS |= {"fig7": SPACES.drawn_levels, "fig8": SPACES.steps}
-# Joint models that these two draw: the spaces beside z, and the controls of each.
+# Joint models in these two figures: the spaces paired with z, and the controls of each.
 DRAWN = {
     figure: [f"z+{space}" for space in ROWS[figure]]
     + [f"z+{part}" for part in SPACES.parts if split_control(part)[0] in ROWS[figure]]
@@ -188,7 +188,7 @@ rule plot_group:
         mem_mb=growing(4000),
         runtime=growing(15),
     params:
-        # Of the variants only other kinds of noise are drawn; other seeds are in the table.
+        # Of the variants, only other kinds of noise are drawn; other seeds are in the table.
         left_out=[
             name
             for name, own in config["trajectories"]["variants"].items()
@@ -222,7 +222,7 @@ rule publish_figure:
         "../workflow_scripts/publish_figure.py"
 
 
-# Maps that can be turned by hand.
+# Interactive maps.
 use rule publish_figure as publish_page with:
     input:
         f"results/{config['figure_subject']}/figures/{{figure}}.html",

@@ -10,7 +10,7 @@ elif RELEASE.remote:
     include: "s3.smk"
 
 
-# So that results of another dataset are never written over these.
+# So that results of one dataset never overwrite those of another.
 rule note_source:
     output:
         "results/source.tsv",
@@ -26,8 +26,8 @@ rule note_source:
         "../workflow_scripts/note_source.py"
 
 
-# Everything of the subject waits for this check, so it looks only at what everything depends on;
-# other regions' atlases and ncsnr are checked where they are used, their labels before the run.
+# All jobs of the subject wait for this check, so it only looks at what all depend on; atlases of
+# other regions and ncsnr are checked where they are used, and their labels before the run.
 rule check_release:
     input:
         source=ancient("results/source.tsv"),
@@ -84,12 +84,12 @@ rule tabulate_trials:
         "../workflow_scripts/tabulate_trials.py"
 
 
-# One region a job, so that another region in the config leaves the matrices alone.
+# One job per region, so that adding a region leaves the matrices alone.
 rule make_mask:
     input:
         checked="results/{subject}/release.tsv",
         volumes=lambda wildcards: stored(RELEASE.list_volumes(wildcards.roi)),
-        # Whose grid all regions must be on.
+        # All regions must match its grid.
         reference=source(layout.ROI, atlas=RELEASE.list_atlases("cortex")[0]),
         tables=lambda w: stored([*RELEASE.list_tables(w.roi, w.subject).values()]),
         ncsnr=branch(
@@ -100,7 +100,7 @@ rule make_mask:
         "results/{subject}/masks/{roi}.nii.gz",
     log:
         "logs/{subject}/make_mask.{roi}.log",
-    # A region that cannot be used is found before anything long begins, whoever needs it.
+    # Find an unusable region before anything long starts.
     priority: 1
     conda:
         "../envs/analysis.yaml"
@@ -119,7 +119,7 @@ rule make_mask:
         "../workflow_scripts/make_mask.py"
 
 
-# All matrices in one pass, since a real subject's betas are 41 GB to read.
+# All matrices in one pass, since a real subject has 41 GB of betas.
 rule extract_betas:
     input:
         checked="results/{subject}/release.tsv",
@@ -137,7 +137,7 @@ rule extract_betas:
     resources:
         **needs(4000, 60),
     params:
-        # Not an output: Snakemake clears those of a job that was killed.
+        # Not an output: Snakemake deletes the outputs of killed jobs.
         partial="results/{subject}/partial/betas",
         rois=lookup("matrices", within=config),
         storage=RELEASE.storage,

@@ -1,6 +1,6 @@
-# Pictures from decoded features, in chunks that a cluster makes side by side.
+# Pictures from decoded features, in chunks that a cluster computes in parallel.
 
-# The z and c that a method takes: decoded, or the images' own, or none.
+# The z and c that a method uses: decoded, true, or none.
 TAKEN = {
     target: {
         **dict.fromkeys(

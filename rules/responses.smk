@@ -1,7 +1,8 @@
-# What models are fitted to and judged by: the responses of a region, standardised and averaged once.
+# The responses of a region, standardised and averaged once, that models are fitted to and tested
+# on.
 
-# Forms of the training responses that readers of a region ask for (see nsdldm/responses.py): both
-# kinds of rows for decoders of either kind, so that these can change without the others.
+# Forms of the training responses that a region's readers need (see nsdldm/responses.py): both kinds
+# of rows for all decoders, so that one can change without affecting the others.
 ENCODED_FORM = (
     f"{'zscored' if config['encoding']['zscore'] else 'centred'}/"
     f"{config['encoding']['train_on']}"

@@ -1,10 +1,10 @@
 # A release in a bucket. Small files are fetched by the storage plugin when jobs need them; sessions
-# of betas are fetched one by one as they are masked; of the pictures those that a subject saw.
+# of betas are fetched one by one as they are masked; pictures as far as a subject saw them.
 
 import botocore
 
 
-# The command line only takes names of signatures, of which none means unsigned.
+# The command line only takes names of signatures, none of which means unsigned.
 storage nsd:
     provider="s3",
     endpoint_url=config["nsd"]["endpoint"],

@@ -1,5 +1,5 @@
-# What a cluster would never run is said before the first job is submitted: what grouped jobs ask for
-# is known only once all jobs are.
+# Report what a cluster would never run before the first job is submitted. The requests of grouped
+# jobs are only known once all jobs are.
 
 from nsdldm.workflow.slurm import Asked, ask_partitions, check_job, check_jobs
 

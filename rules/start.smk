@@ -1,4 +1,4 @@
-# What is looked at before the first job, and before a cluster is given any.
+# Checks before the first job runs or is submitted.
 
 import os
 import sys
@@ -25,7 +25,7 @@ WRITTEN = ["results", "logs", "benchmarks", ".snakemake"]
 
 def unknown_targets():
     """Findings about what the command line asks for and no rule makes."""
-    # Snakemake notes its targets only after it has read this; programs may run it, too, and a
+    # Snakemake only sets its targets after reading this; besides, programs may run it, and a
     # workflow that uses this one as a module has rules of its own.
     started = Path(sys.argv[0]).stem in ("snakemake", "__main__")
     if not started or not workflow.modifier.is_main_snakefile():
@@ -71,9 +71,9 @@ def stop_on_missing_inputs():
     if not dry:
         noted = [".snakemake/metadata", ".snakemake/incomplete"]
         stop_on("Nothing can be written:", find_foreign([*WRITTEN[:-1], *noted]))
-    # Snakemake takes a benchmark for one of a job's outputs.
+    # Snakemake counts a benchmark among a job's outputs.
     findings = find_late_results(["results", "benchmarks"])
-    # An environment of their own may have what is not here.
+    # With environments of their own, jobs may have what is missing here.
     alike = not workflow.deployment_settings.deployment_method
     findings += check_named(config, functions=alike)
     if config["dataset"] == "demo":

@@ -1,7 +1,7 @@
-# Unique variance of z and of the spaces beside it, the best block of each voxel, and the comparison
-# of subjects.
+# Unique variance of z and of the spaces paired with it, the best block of each voxel, and the
+# comparison of subjects.
 
-# What judges keep for the intervals of means over regions.
+# Sums that scoring keeps for the intervals of means over regions.
 SUMS = [
     *(f"r-{feature}" for feature in SPACES.features),
     *(f"unique-{name}" for name in SPACES.joint if name != "variants"),

@@ -1,4 +1,4 @@
-"""Average the pictures that a subject's decoders are trained with."""
+"""Average the pictures that a subject's decoders are trained on."""
 
 from nsdldm.evaluation.baselines import average_pictures
 from nsdldm.support.logs import logged

@@ -1,4 +1,4 @@
-"""Find the block of the U-Net that predicts each cortical voxel of one subject best, at a step."""
+"""Find the U-Net block that predicts each cortical voxel of one subject best, at a step."""
 
 from nsdldm.encoding.blocks import choose_blocks
 from nsdldm.encoding.flips import FlipTest

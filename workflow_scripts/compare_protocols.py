@@ -1,4 +1,4 @@
-"""Decode one subject's test images with each choice of the protocol given up in turn."""
+"""Decode one subject's test images with each choice of the protocol dropped in turn."""
 
 from nsdldm.decoding.decoders import DecoderSettings, compare_protocols
 from nsdldm.support.logs import logged

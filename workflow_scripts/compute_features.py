@@ -1,4 +1,4 @@
-"""Compute a feature space that the configuration adds, for the images one subject saw."""
+"""Compute a user-defined feature space of the images one subject saw."""
 
 from nsdldm.features.pictures import compute_features
 from nsdldm.support.logs import logged

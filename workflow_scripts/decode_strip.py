@@ -1,4 +1,4 @@
-"""Decode latents of a few test images of one subject, to be drawn beside maps."""
+"""Decode latents of a few test images of one subject, to be drawn next to maps."""
 
 from nsdldm.diffusion.loading import Model
 from nsdldm.diffusion.strips import decode_strip

@@ -1,4 +1,4 @@
-"""Bring one subject's responses into the form that networks take."""
+"""Convert one subject's responses to the input of networks."""
 
 from nsdldm.support.logs import logged
 from nsdldm.trained.data import join_responses

@@ -1,4 +1,4 @@
-"""Note the dataset and the release that results are made of."""
+"""Record the dataset and the release that results are made from."""
 
 import pandas as pd
 

@@ -1,4 +1,4 @@
-"""Draw what one subject saw above what was reconstructed."""
+"""Draw the images one subject saw above their reconstructions."""
 
 from nsdldm.plots.fig3 import plot_fig3
 from nsdldm.plots.pictures import Showing

@@ -1,4 +1,4 @@
-"""Draw images that all subjects saw beside each subject's reconstruction."""
+"""Draw images that all subjects saw next to each subject's reconstruction."""
 
 from nsdldm.plots.fig4 import plot_fig4
 from nsdldm.plots.pictures import Showing

@@ -1,4 +1,4 @@
-"""Draw one subject's best-predicting block of the U-Net, by denoising step."""
+"""Draw the U-Net block that predicts each voxel of one subject best, by denoising step."""
 
 from nsdldm.nsd.layout import group_surfaces, group_transforms
 from nsdldm.plots.cortex import Anatomy

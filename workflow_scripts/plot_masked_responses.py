@@ -1,4 +1,4 @@
-"""Draw responses of which a part was hidden, and what the encoder made of it."""
+"""Draw partly hidden responses, and their completion by the encoder."""
 
 from nsdldm.plots.trained_masked import plot_masked_responses
 from nsdldm.support.logs import logged

@@ -1,4 +1,4 @@
-"""Draw what decoders trained on one subject and on all make of each subject."""
+"""Draw reconstructions of each subject by decoders trained on one subject and on all."""
 
 from itertools import product
 

@@ -1,4 +1,4 @@
-"""Draw how the losses of a cohort's trainings fell."""
+"""Draw the training curves of a cohort."""
 
 from nsdldm.plots.trained_curves import plot_training_curves
 from nsdldm.support.logs import logged

@@ -1,4 +1,4 @@
-"""Copy the figure subject's figure to the project's."""
+"""Copy the figure subject's figure to the project's figures."""
 
 from nsdldm.support.files import copy_file
 from nsdldm.support.logs import logged

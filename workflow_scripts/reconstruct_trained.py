@@ -1,4 +1,4 @@
-"""Make pictures from one subject's test responses by a trained decoder, for one chunk of them."""
+"""Make pictures from one subject's test responses with a trained decoder, for one chunk."""
 
 from nsdldm.diffusion.loading import Model
 from nsdldm.support.logs import logged

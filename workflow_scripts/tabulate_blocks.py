@@ -1,4 +1,4 @@
-"""Set the block of the U-Net that predicts each region best side by side."""
+"""Tabulate the U-Net block that predicts each region best, over subjects and steps."""
 
 from itertools import product
 

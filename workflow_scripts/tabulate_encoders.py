@@ -1,4 +1,4 @@
-"""Put all subjects' scores of encoders into one table each."""
+"""Join the encoder scores of all subjects."""
 
 from nsdldm.evaluation.trained import tabulate_encoders
 from nsdldm.support.logs import logged

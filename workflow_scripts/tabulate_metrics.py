@@ -1,4 +1,4 @@
-"""Put the scores of all subjects, protocols and methods beside published ones."""
+"""Tabulate the scores of all subjects, protocols and methods with published ones."""
 
 from nsdldm.evaluation.tables import tabulate_metrics
 from nsdldm.support.logs import logged

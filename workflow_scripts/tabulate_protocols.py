@@ -1,4 +1,4 @@
-"""Put all subjects' comparisons of protocols into one table."""
+"""Join the comparisons of protocols of all subjects."""
 
 from nsdldm.decoding.decoders import tabulate_protocols
 from nsdldm.support.logs import logged

@@ -1,4 +1,4 @@
-"""List one subject's trials and the images they showed."""
+"""List one subject's trials and the images shown."""
 
 from nsdldm.nsd.trials import tabulate_trials
 from nsdldm.support.logs import logged
