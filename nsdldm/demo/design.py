@@ -31,9 +31,9 @@ class Design(NamedTuple):
         For every trial of 40 sessions, one of a subject's 10,000 image numbers, each three times;
         the same for all subjects. Numbers up to 1000 are shared images.
     subjectim : int64 array of shape (8, 10000)
-        NSD number (1 to 73000) behind every image number.
+        NSD id (1 to 73000) behind every image number.
     sharedix : int64 array of shape (1000,)
-        NSD numbers of the shared images, ascending.
+        NSD ids of the shared images, ascending.
     """
 
     masterordering: np.ndarray

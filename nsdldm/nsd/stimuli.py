@@ -202,7 +202,7 @@ def outside_stimuli(path: Path | str, outside: Sequence[int], n_images: int) -> 
     """
     return Finding(
         str(path),
-        f"pictures with NSD numbers from 0 to {n_images - 1}",
+        f"pictures with NSD ids from 0 to {n_images - 1}",
         f"{len(outside)} images outside, such as {outside[0]}",
         "Use responses and pictures of the same release",
     )

@@ -366,16 +366,16 @@ def _describe_page(data, kept, most, best_by, size, quality, max_megabytes):
     samples = f"all {most}" if kept == most else f"the best {kept} of {most}"
     left_out = ""
     if kept < most:
-        left_out = f" The others are left out; the file may have {max_megabytes:g} MB."
+        left_out = f" The others are left out to keep the file below {max_megabytes:g} MB."
     number = f"{len(data['images']):,} test images"
     pixels = f"{data['pixels']} × {data['pixels']} pixels (WebP, quality {quality})"
     return [
         f"<p>{number} with {samples} samples of each method, best first by {by}.{left_out} "
         f"Pictures are {pixels}, {size / MEGABYTE:.1f} MB in all; the originals are in "
         "<code>results/{subject}/{protocol}/reconstructions</code>.</p>",
-        "<p>Scores under a picture are its own, or with a score “of the image” those of all its "
-        "samples. The score of an image, by which it is sorted and limited, is the mean over the "
-        "subjects shown of the best sample’s score of the method chosen, or of all methods "
-        "shown but the ceiling, which knows the image. A dash means that a score is undefined or "
-        "was not computed. NSD numbers count from 0.</p>",
+        "<p>Scores below a picture are its own, or, for a score “of the image”, those of all its "
+        "samples. Images are sorted and filtered by the best sample’s score of the chosen method, "
+        "or of all methods shown except the ceiling (which uses the image itself), averaged over "
+        "the subjects shown. A dash means that a score is undefined or was not computed. NSD ids "
+        "count from 0.</p>",
     ]

@@ -247,13 +247,13 @@ def _notes(numbers, demo):
         f"intervals for these subjects, other images like these and other parts of the regions "
         f"(bootstrap over test images and cubes of {CUBE_MM:g} mm). Small symbols and pale lines: "
         "subjects.",
-        "Fractions: subjects whose value has the sign of the mean.",
+        "Fractions: subjects whose value has the same sign as the mean.",
     ]
     if numbers["space"].map(is_control).any():
         notes.append(
-            "Dark thin lines: controls of $z_c$, in the mean. What they explain needs nothing of "
-            "the image's caption; what $z_c$ explains beyond them is left. Grey line: what of "
-            "$z_c$ is not linear in $z$."
+            "Dark thin lines: controls of $z_c$, mean over subjects. What they explain requires no "
+            "information from the image's caption; only what $z_c$ explains beyond them does. Grey "
+            "line: the part of $z_c$ that is not linear in $z$."
         )
     if (numbers["measure"] == "slope").any():
         notes.append("Slopes: least squares, per unit of the horizontal axis.")

@@ -56,7 +56,7 @@ METHODS = {
 COHORT = re.compile(r"-(joint|subj\d\d)$")
 DEMO = "simulated NSD (demo)"
 DEMO_NOTE = "Demo: simulated brain and a small model; nothing about real brains follows from it."
-NUMBERED = "NSD numbers count from 0."
+NUMBERED = "NSD ids count from 0."
 PRESENTED = "Presented"
 FRAME = "#d01c1c"  # the paper frames what was presented in red
 
@@ -186,7 +186,7 @@ def rank_samples(path: Path | str, metric: str, nsd_ids: Sequence[int]) -> pd.Da
         raise InputError(Finding(str(path), f"scores of {metric}", found, remedy))
     missing = np.setdiff1d(nsd_ids, chosen["nsd_id"])
     if len(missing):
-        found = f"none of {len(missing)} images, such as NSD number {missing[0]}"
+        found = f"none of {len(missing)} images, such as NSD id {missing[0]}"
         remedy = "Evaluate the reconstructions of these images again"
         raise InputError(Finding(str(path), f"scores of {metric} of every image", found, remedy))
     chosen = chosen[chosen["nsd_id"].isin(nsd_ids)]
@@ -251,7 +251,7 @@ def choose_images(
         if unknown:
             found = f"{unknown[0]}, which is none"
             remedy = "Name images of the split test that everyone shown has seen"
-            raise InputError(Finding("`nsd_ids`", "NSD numbers of test images", found, remedy))
+            raise InputError(Finding("`nsd_ids`", "NSD ids of test images", found, remedy))
         rows = [(number, ranks[number], "named") for number in nsd_ids]
         return pd.DataFrame(rows, columns=["nsd_id", "rank", "group"])
     if not 1 <= shown_images <= len(ranked):
@@ -320,7 +320,7 @@ def check_picture(
 ) -> None:
     """Refuse a sample that a file of reconstructions does not have."""
     if nsd_id not in rows or not 0 <= sample < images.shape[1]:
-        expected = f"sample {sample} of the image with NSD number {nsd_id}"
+        expected = f"sample {sample} of the image with NSD id {nsd_id}"
         found = f"{images.shape[1]} samples of {len(rows)} images"
         remedy = "Evaluate the reconstructions of this file again"
         raise InputError(Finding(str(path), expected, found, remedy))

@@ -169,9 +169,9 @@ def _describe(table):
 def _notes(demo):
     """Describe what is drawn."""
     notes = [
-        "Black: the loss that is minimised, mean since the point before; thin: its parts, before "
-        "the weights with which they are added. Red: the loss of training images that are held "
-        "back, whose lowest point has a ring; of a contrast it depends on how many are compared. "
+        "Black: the loss that is minimised, averaged since the previous point; thin: its parts, "
+        "without their weights. Red: the validation loss, with a ring at its lowest point; for a "
+        "contrast it depends on the number of samples compared. "
         f"The first {100 * EARLY:.0f} % may lie above the plot. Test images play no part.",
     ]
     return notes + ([DEMO_NOTE] if demo else [])

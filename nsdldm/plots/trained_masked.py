@@ -345,10 +345,10 @@ def _notes(filled, errors, encoder, chosen, n_voxels, factor, demo):
     drawn = f"the first {n_voxels} of" if n_voxels < n_all else "all"
     notes = [
         f"Responses to test images: {drawn} {n_all} voxels in the order of the response vector; "
-        f"{100 * share:.0f} % of it hidden (grey: hidden, or in the lowest strip seen)"
-        + (f", where what was filled in is drawn {factor} times as strong." if factor > 1 else "."),
+        f"{100 * share:.0f} % of it hidden (grey: hidden, or in the lowest strip visible)"
+        + (f"; filled-in responses are amplified by a factor of {factor}." if factor > 1 else "."),
         describe_choice(chosen, n_test, "$r$ over hidden voxels"),
-        f"More error than {name_method(encoder)}, image by image: {', '.join(gains)}; nearest "
-        "voxel: regression on the nearest that was seen. Intervals (95 %) are over images.",
+        f"More error than {name_method(encoder)}, paired by image: {', '.join(gains)}; nearest "
+        "voxel: regression on the nearest visible voxel. Intervals (95 %) are over images.",
     ]
     return notes + ([DEMO_NOTE] if demo else [])

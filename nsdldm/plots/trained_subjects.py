@@ -38,11 +38,11 @@ logger = logging.getLogger(__name__)
 
 LETTERS = "abcdefgh"
 DIFFERENT = "Voxels of different subjects do not correspond"
-WRAPPED = f"{DIFFERENT}: responses are only brought to one length."
+WRAPPED = f"{DIFFERENT}: responses are only adjusted to the same length."
 ADAPTED = f"{DIFFERENT}: the joint model has an adapter for each subject."
 CONTROL = (
-    "On subjects whose responses it has not learned from, a model of one subject is therefore a "
-    "control (what it draws without a signal that it can read), not a transfer between brains."
+    "On subjects that it was not trained on, a single-subject model is therefore a control (what "
+    "it draws without a signal that it can use), not a transfer between brains."
 )
 
 

@@ -171,7 +171,7 @@ def test_the_best_sample_keeps_the_order_asked_for(tmp_path):
     [
         ("psm:clip:h6", [1], "scores of mse, psm:demo-clip:embedding"),
         ("mse", [1], "none that could be computed"),
-        (PSM, [1, 2, 3], "none of 2 images, such as NSD number 2"),
+        (PSM, [1, 2, 3], "none of 2 images, such as NSD id 2"),
     ],
 )
 def test_scores_that_are_not_there_are_named(tmp_path, metric, numbers, found):
@@ -224,7 +224,7 @@ def test_what_figures_say_of_their_choice():
     assert "the 4 best of 20 test images by r, then the middle one of each quarter" in words
     named = describe_choice(choose_images(scores, 1, [3]), 20, "r")
     assert "named in the configuration" in named
-    assert words.endswith("NSD numbers count from 0.") and named.endswith("count from 0.")
+    assert words.endswith("NSD ids count from 0.") and named.endswith("count from 0.")
 
 
 # Pictures
@@ -236,7 +236,7 @@ def test_pictures_are_read_by_number_and_sample(files):
     for picture, (number, sample) in zip(found, [(13, 2), (0, 0), (13, 1)], strict=True):
         np.testing.assert_array_equal(picture[5, 5], colour("subj02", "c", number, sample))
     for wanted in [(13, 3), (4, 0), (13, -1)]:
-        with pytest.raises(InputError, match=f"sample {wanted[1]} of the image with NSD number"):
+        with pytest.raises(InputError, match=f"sample {wanted[1]} of the image with NSD id"):
             read_pictures(path, [wanted])
 
 

@@ -294,7 +294,7 @@ def test_files_that_do_not_fit_together_are_named(tmp_path):
     table = load_table(path)
     table.loc[table["sample"] == 2, "sample"] = 7
     save(path, table)
-    with pytest.raises(InputError, match="sample 7 of the image with NSD number"):
+    with pytest.raises(InputError, match="sample 7 of the image with NSD id"):
         make(files, **given)
     assert not (tmp_path / "a.html").exists()
 

@@ -158,7 +158,7 @@ def test_faint_filling_is_drawn_stronger_and_says_so(tmp_path, monkeypatch):
     shown = 6 * arrays["model"][:, :SHOWN][:, hidden]
     assert any(np.allclose(filled[~filled.mask], row) for row in shown)
     words = said(figure)
-    assert "filled in × 6" in words and "drawn 6 times as strong" in words
+    assert "filled in × 6" in words and "amplified by a factor of 6" in words
 
 
 def test_errors_stand_beside_what_knows_no_context(tmp_path, monkeypatch):
