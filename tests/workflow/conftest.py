@@ -4,12 +4,12 @@ import copy
 import re
 import shutil
 import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
 import yaml
+from forked import find_python
 
 from nsdldm.trained.presets import STAGES
 from nsdldm.workflow.loading import load_settings
@@ -34,7 +34,7 @@ TINY_DEMO = {
         "frontal": ["control:frontal"],
     },
     "matrices": ["cortex", "early", "ventral"],
-    "model": {"path": MODEL},
+    "model": {"path": MODEL, "resolution": 64, "batch_size": 64},
     "denoising": {"num_inference_steps": 3},
     "trajectories": {
         "noise_levels": [0.4, 0.7, 1.0],
@@ -47,6 +47,7 @@ TINY_DEMO = {
     "decoding": {"alphas": [10.0, 1000.0], "n_folds": 3},
     "reconstruction": {
         "methods": ["z", "zc"],
+        "resolution": 64,
         "samples": 2,
         "num_inference_steps": 2,
         "chunks": 2,
@@ -108,7 +109,7 @@ def pytest_collection_modifyitems(items):
 
 def run_snakemake(folder, *arguments, check=True, project=None):
     """Run snakemake on the project with `folder` as working directory."""
-    command = [sys.executable, "-m", "snakemake", "-s", str((project or folder) / "Snakefile")]
+    command = [find_python(), "-m", "snakemake", "-s", str((project or folder) / "Snakefile")]
     command += ["--directory", str(folder), "--cores", "2", *map(str, arguments), *SIDE_BY_SIDE]
     result = subprocess.run(command, capture_output=True, text=True, cwd=folder)
     if check and result.returncode:

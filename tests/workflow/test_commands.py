@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import COPIED, PROJECT, write_config
+from forked import find_python
 
 DOCUMENTS = ["README.md", *sorted(f"docs/{path.name}" for path in PROJECT.glob("docs/*.md"))]
 DOCUMENTS += ["benchmarks/README.md", "resources/demo_model/README.md"]
@@ -199,13 +200,20 @@ def folder(tmp_path_factory):
             (folder / name).symlink_to(source)
         else:
             (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / name)
-    (folder / ".venv").symlink_to(sys.prefix)
+    # The same environment, whose Snakemake has been imported already.
+    (folder / ".venv/bin").mkdir(parents=True)
+    for path in [*Path(sys.prefix).iterdir(), *Path(sys.prefix, "bin").iterdir()]:
+        if path.name not in ("bin", "snakemake"):
+            (folder / ".venv" / path.relative_to(sys.prefix)).symlink_to(path)
+    snakemake = folder / ".venv/bin/snakemake"
+    snakemake.write_text(f'#!/bin/sh\nexec {find_python()} -m snakemake "$@"\n')
+    snakemake.chmod(0o700)
     return folder
 
 
 def run(command, folder):
     """What a command prints, which has to succeed."""
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    path = f"{folder}/.venv/bin:{Path(sys.executable).parent}:{os.environ['PATH']}"
     result = subprocess.run(
         ["bash", "-o", "pipefail", "-c", command],
         cwd=folder,

@@ -49,7 +49,7 @@ def test_matrix_is_the_file_in_nifti_order(finished, release, subject):
 
 def test_features_cover_the_images(finished, subject):
     n = len(pd.read_csv(finished / f"results/{subject}/images.tsv", sep="\t"))
-    for name, shape in {"z": (4, 12, 12), "zc": (4, 12, 12), "c": (24, 96)}.items():
+    for name, shape in {"z": (4, 8, 8), "zc": (4, 8, 8), "c": (24, 96)}.items():
         feature = np.load(finished / f"results/{subject}/features/{name}.npy")
         assert feature.shape == (n, *shape)
         assert np.isfinite(feature).all()
@@ -139,7 +139,7 @@ def test_figures_of_the_encoding_half(finished, subject):
         assert (folder / f"{figure}.pdf").read_bytes().startswith(b"%PDF-")
         assert subject in (folder / f"{figure}.html").read_text()
     strip = np.load(finished / f"results/{subject}/strips/fig7.npy")
-    assert strip.shape == (2, 3, 96, 96, 3)
+    assert strip.shape == (2, 3, 64, 64, 3)
 
 
 def test_figure_7_is_redrawn_from_its_tables(finished, release, tmp_path):
@@ -196,14 +196,14 @@ def test_a_feature_space_by_a_config_block(finished, nsd_config):
 
 def test_decoded_features_and_pictures(finished, subject):
     folder = finished / f"results/{subject}/corrected"
-    for target, shape in {"z": (4, 12, 12), "c": (24, 96)}.items():
+    for target, shape in {"z": (4, 8, 8), "c": (24, 96)}.items():
         decoded = np.load(folder / f"decoded/{target}.npy")
         assert decoded.shape == (40, *shape)
         assert np.isfinite(decoded).all()
         assert len(pd.read_csv(folder / f"decoded/{target}.tsv", sep="\t")) == np.prod(shape)
     images = pd.read_csv(finished / f"results/{subject}/images.tsv", sep="\t")
     with h5py.File(folder / "reconstructions/zc.h5") as file:
-        assert file["images"].shape == (40, 2, 96, 96, 3)
+        assert file["images"].shape == (40, 2, 64, 64, 3)
         assert file["nsd_id"][:].tolist() == images.nsd_id[images.split == "test"].tolist()
         assert np.ptp(file["images"][0, 0]) > 0
         assert file.attrs["guidance_scale"] == 5

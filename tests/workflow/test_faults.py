@@ -1,7 +1,6 @@
 """What a user meets on a bad day: each fault is made here; the same command must cope with it."""
 
 import os
-import random
 import re
 import shutil
 import signal
@@ -53,29 +52,6 @@ def copied(finished, tmp_path):
 def same(folder, finished, *names):
     """Whether files are those of the run that nothing happened to."""
     return all((folder / name).read_bytes() == (finished / name).read_bytes() for name in names)
-
-
-def test_killed_runs_continue(copied, finished, tmp_path):
-    """The short form of tests/faults/kill_runs.py, which kills every rule of the workflow."""
-    for name in ("masks", "betas", "responses", "encoding"):
-        shutil.rmtree(copied / SUBJECT / name)
-    reference = {
-        name: kill_runs.hash_file(path) for name, path in kill_runs.list_results(finished).items()
-    }
-    kills = kill_runs.kill_and_continue(
-        copied,
-        tmp_path,
-        reference,
-        kill_runs.read_usual(finished),
-        {"make_mask", "extract_betas", "fit_encoders"},
-        random.Random(1),
-        [f"{SUBJECT}/figures/fig6.png", f"{SUBJECT}/encoding/z.nii.gz"],
-        n_early=0,
-    )
-    assert len(kills) == 3
-    assert all(kill.recovered for kill in kills)
-    for name in ("masks/cortex.nii.gz", "betas/cortex.npy", "encoding/z.tsv", "figures/fig6.png"):
-        assert same(copied, finished, f"{SUBJECT}/{name}")
 
 
 WAITS = """import time

@@ -5,9 +5,7 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 from conftest import MODEL, PROJECT, run_snakemake, write_config
-from diffusers import UNet2DConditionModel
 
 pytestmark = pytest.mark.slow
 
@@ -15,12 +13,15 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def other_model(tmp_path_factory):
     """The model that ships with a U-Net of other blocks, width and depth, untrained."""
+    import torch  # here, since all tests wait for what is imported above
+    from diffusers import UNet2DConditionModel
+
     folder = tmp_path_factory.mktemp("other") / "model"
     shutil.copytree(MODEL, folder, ignore=shutil.ignore_patterns("unet", "clip", "judge"))
     torch.manual_seed(0)
     shipped = UNet2DConditionModel.load_config(MODEL, subfolder="unet")
     UNet2DConditionModel(
-        sample_size=12,
+        sample_size=8,
         block_out_channels=(16, 32),
         down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
         up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
