@@ -56,7 +56,7 @@ demo: .venv/installed
 trained: .venv/installed
 	$(RUN) --max-threads $$((($(CORES) + 1) / 2)) --resources gpu=2 -- trained
 
-# Side by side: what needs a finished run of the workflow, and all else.
+# Side by side, half each by time: what needs runs of the workflow that tests share, and all else.
 test: .venv/installed
 	$(MAKE) --jobs 2 --keep-going --output-sync test-finished test-others
 

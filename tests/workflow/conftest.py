@@ -78,6 +78,8 @@ TINY_DEMO = {
     },
     "demo": {"sessions": 1, "shared_images": 40, "unique_images": 220},
 }
+# Fixtures that take minutes.
+SHARED = {"release", "finished", "pretended"}
 # As little computing as shows every group of the Slurm profile: starting jobs takes the time.
 SMALL = TINY_DEMO | {
     "rois": {"cortex": ["streams:ribbon"], "early": ["streams:early"]},
@@ -100,8 +102,8 @@ SMALL = TINY_DEMO | {
 
 @pytest.hookimpl(tryfirst=True)  # before pytest looks at -m
 def pytest_collection_modifyitems(items):
-    """Mark all tests of files that need the finished run: half of the tests, by time."""
-    needing = {item.path for item in items if "finished" in item.fixturenames}
+    """Mark all tests of files that need what tests share, so that it is made once."""
+    needing = {item.path for item in items if SHARED & set(item.fixturenames)}
     for item in items:
         if item.path in needing:
             item.add_marker("finished")
