@@ -176,7 +176,7 @@ def kill_group(process):
     """Kill a run and its jobs, which share its process group, and wait until they are gone."""
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    for _ in range(500):
+    for _ in range(50_000):
         try:
             os.killpg(process.pid, 0)
         except ProcessLookupError:

@@ -34,6 +34,8 @@ place = sys.argv[1], sys.argv[2], torch.device("cpu"), torch.float32
 print(load_autoencoder(*place).config.scaling_factor)
 print(len(load_text(*place)[0]))
 print(load_denoiser(*place, "ddim")[0].config.sample_size)
+for other in sys.argv[3:]:
+    load_autoencoder(place[0], other, *place[2:])
 """
 
 
@@ -56,31 +58,28 @@ def home(tmp_path_factory):
     return home
 
 
-def load_offline(home, name, revision, offline="1"):
+def load_offline(home, name, *revisions, offline="1"):
     environment = os.environ | {"HF_HOME": str(home), "HF_HUB_OFFLINE": offline}
     environment["PYTHONPATH"] = str(PROJECT)
-    command = [sys.executable, "-c", LOAD, name, revision]
+    command = [sys.executable, "-c", LOAD, name, *revisions]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
-def test_a_fetched_commit_loads_without_sockets(home):
-    result = load_offline(home, NAME, COMMIT)
-    assert result.returncode == 0, result.stderr
+def test_a_fetched_commit_loads_without_sockets_and_another_is_one_error(home):
+    """Which says what to do."""
+    result = load_offline(home, NAME, COMMIT, "f" * 40)
     assert result.stdout.splitlines()[::2] == ["0.4", "8"]
-
-
-def test_a_fetched_commit_needs_no_setting(home):
-    result = load_offline(home, NAME, COMMIT, offline="0")
-    assert result.returncode == 0, result.stderr
-
-
-def test_what_was_not_fetched_is_one_error_that_says_what_to_do(home):
-    last = load_offline(home, NAME, "f" * 40).stderr.strip().splitlines()[-1]
+    last = result.stderr.strip().splitlines()[-1]
     assert "InputError: owner/tiny/vae: expected" in last
     assert f"at revision {'f' * 40}, found" in last
     assert last.endswith(
         "Fetch it once where there is a network (docs/offline.md), or unset HF_HUB_OFFLINE."
     )
+
+
+def test_a_fetched_commit_needs_no_setting(home):
+    result = load_offline(home, NAME, COMMIT, offline="0")
+    assert result.returncode == 0, result.stderr
 
 
 @pytest.mark.parametrize("revision", [COMMIT, "main"])

@@ -313,7 +313,7 @@ def dump(path, fragment=""):
     command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
     command += ["--virtual-time-budget=5000", "--dump-dom", f"{path.as_uri()}{fragment}"]
     command.insert(1, f"--user-data-dir={path.parent / 'profile'}")
-    done = subprocess.run(command, capture_output=True, timeout=300, check=True)
+    done = subprocess.run(command, capture_output=True, check=True)
     problems = [line for line in done.stderr.decode().splitlines() if "CONSOLE" in line]
     return Parser(done.stdout.decode()), problems
 

@@ -19,7 +19,7 @@ MODEL = str(PROJECT / "resources/demo_model")
 COPIED = ("Snakefile", "report", "rules", "workflow_scripts", "nsdldm", "schemas", "envs")
 COPIED += ("profiles",)
 # Tiny jobs spend their time on imports, which use one core.
-SIDE_BY_SIDE = ("--max-threads", "1", "--resources", "gpu=2")
+SIDE_BY_SIDE = ("--max-threads", "1", "--resources", "gpu=2", "--max-jobs-per-timespan", "100/1s")
 
 # A demo small enough for tests, of the regions, blocks and the like that are named here alone.
 TINY_DEMO = {
