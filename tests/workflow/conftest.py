@@ -18,7 +18,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 MODEL = str(PROJECT / "resources/demo_model")
 COPIED = ("Snakefile", "report", "rules", "workflow_scripts", "nsdldm", "schemas", "envs")
 COPIED += ("profiles",)
-# Tiny jobs spend their time on imports, which use one core.
+# Tiny jobs use one core; and a short run need not wait for its end as long as a long one.
 SIDE_BY_SIDE = ("--max-threads", "1", "--resources", "gpu=2", "--max-jobs-per-timespan", "100/1s")
 
 # A demo small enough for tests, of the regions, blocks and the like that are named here alone.
