@@ -1,14 +1,6 @@
 # From the release's files to trials, masks and matrices. Only these rules and the figures' surfaces
 # touch the release; everything after them reads results/.
 
-if config["dataset"] == "demo":
-
-    include: "demo.smk"
-
-elif RELEASE.remote:
-
-    include: "s3.smk"
-
 
 # So that results of another dataset are never written over these.
 rule note_source:
@@ -48,13 +40,11 @@ rule check_release:
     priority: 1
     conda:
         "../envs/analysis.yaml"
-    resources:
-        **needs(4000, 15),
     params:
         sessions=lambda wildcards: RELEASE.list_sessions(wildcards.subject),
         atlases=RELEASE.list_atlases("cortex"),
         tabled=lambda w: [*RELEASE.list_tables("cortex", w.subject)],
-        reorient=lookup("nsd/reorient", within=config),
+        reorient=config["nsd"]["reorient"],
         rois={"cortex": config["rois"]["cortex"]},
         storage=RELEASE.storage,
         code=digest("workflow_scripts/check_release.py"),
@@ -75,8 +65,6 @@ rule tabulate_trials:
         "logs/{subject}/tabulate_trials.log",
     conda:
         "../envs/analysis.yaml"
-    resources:
-        **needs(2000, 10),
     params:
         sessions=lambda wildcards: RELEASE.list_sessions(wildcards.subject),
         code=digest("workflow_scripts/tabulate_trials.py"),
@@ -108,10 +96,8 @@ rule make_mask:
         **needs(2000, 10),
     params:
         atlases=lambda wildcards: RELEASE.list_atlases(wildcards.roi),
-        tabled=lambda wildcards: [
-            *RELEASE.list_tables(wildcards.roi, wildcards.subject)
-        ],
-        reorient=lookup("nsd/reorient", within=config),
+        tabled=lambda wildcards: [*RELEASE.list_tables(wildcards.roi, wildcards.subject)],
+        reorient=config["nsd"]["reorient"],
         parts=lookup("rois/{roi}", within=config),
         min_ncsnr=lambda wildcards: own("min_ncsnr", wildcards.subject),
         code=digest("workflow_scripts/make_mask.py"),
@@ -139,7 +125,7 @@ rule extract_betas:
     params:
         # Not an output: Snakemake clears those of a job that was killed.
         partial="results/{subject}/partial/betas",
-        rois=lookup("matrices", within=config),
+        rois=config["matrices"],
         storage=RELEASE.storage,
         code=digest("workflow_scripts/extract_betas.py"),
     script:

@@ -1,18 +1,5 @@
 # What models are fitted to and judged by: the responses of a region, standardised and averaged once.
 
-# Forms of the training responses that readers of a region ask for (see nsdldm/responses.py): both
-# kinds of rows for decoders of either kind, so that these can change without the others.
-ENCODED_FORM = (
-    f"{'zscored' if config['encoding']['zscore'] else 'centred'}/"
-    f"{config['encoding']['train_on']}"
-)
-FORMS = {roi: set() for roi in config["matrices"]}
-FORMS["cortex"].add(ENCODED_FORM)
-for roi in {*DECODED_ROIS, *config["trained"]["regions"]}:
-    FORMS[roi] |= {"zscored/averages", "zscored/trials"}
-for roi in DECODED_ROIS:
-    FORMS[roi].add("scaled/trials")
-
 
 rule prepare_responses:
     input:
@@ -25,15 +12,12 @@ rule prepare_responses:
         "logs/{subject}/prepare_responses.{roi}.log",
     benchmark:
         "benchmarks/{subject}/prepare_responses.{roi}.tsv"
-    wildcard_constraints:
-        roi="|".join(config["matrices"]),
     conda:
         "../envs/analysis.yaml"
     resources:
-        mem_mb=growing(4000),
-        runtime=growing(60),
+        **needs(4000, 60),
     params:
-        forms=lambda wildcards: sorted(FORMS[wildcards.roi]),
+        forms=lambda wildcards: plan.list_forms(config, wildcards.roi),
         code=digest("workflow_scripts/prepare_responses.py"),
     script:
         "../workflow_scripts/prepare_responses.py"

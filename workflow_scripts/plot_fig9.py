@@ -14,6 +14,7 @@ if __name__ == "__main__":
             masks=dict(zip(params.rois, given.masks, strict=True)),
             transforms=group_transforms(given.transforms),
             surfaces=group_surfaces(given.surfaces),
-            **{key: params[key] for key in ("blocks", "repeats", "seed", "demo")},
+            repeats=params.bootstrap,
+            **{key: params[key] for key in ("blocks", "seed", "demo")},
             **dict(snakemake.output.items()),
         )

@@ -9,12 +9,11 @@ if __name__ == "__main__":
     with logged(snakemake.log[0]):
         plot_unique_variance(
             subject=snakemake.wildcards.subject,
-            tables=dict(zip(params.pairs, given.tables, strict=True)),
+            tables={f"z+{s}": t for s, t in zip(params.spaces, given.tables, strict=True)},
             masks=dict(zip(params.rois, given.masks, strict=True)),
             transforms=group_transforms(given.transforms),
             surfaces=group_surfaces(given.surfaces),
             pictures=given.pictures,
-            figure=int(params.figure),
-            **{key: params[key] for key in ("drawn", "demo")},
+            **{key: params[key] for key in ("figure", "drawn", "demo")},
             **dict(snakemake.output.items()),
         )

@@ -63,7 +63,7 @@ class Spread(NamedTuple):
         return take_interval(value + scale * (self.by_image + self.by_cube))
 
 
-def tabulate_group(*, sums, output, repeats, seed):
+def tabulate_group(*, sums, output, repeats, seed, noise=None):
     """Compare subjects: r of each space, unique variance by level, and its slope, by region.
 
     Values are means over the voxels of a region. Their intervals (95 %) come from a bootstrap over
@@ -88,6 +88,8 @@ def tabulate_group(*, sums, output, repeats, seed):
         than the largest of them, and than 0, in the voxels where controls were fitted.
     repeats, seed : int
         Of the bootstrap.
+    noise : path, optional
+        The table that `tabulate_noise` makes of this one.
 
     Raises
     ------
@@ -116,6 +118,8 @@ def tabulate_group(*, sums, output, repeats, seed):
     table[AGREEMENT] = table[AGREEMENT].astype("Int64")
     save_table(output, table[["subject", *KEYS, *NUMBERS, *AGREEMENT]])
     logger.info("%d subjects, %d rows", len(files), len(table))
+    if noise is not None:
+        tabulate_noise(table=output, output=noise)
 
 
 def _load(paths):

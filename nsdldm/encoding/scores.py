@@ -1,4 +1,4 @@
-"""Score encoders of one feature space by their predictions of the test images."""
+"""Score encoders of feature spaces by their predictions of the test images."""
 
 import logging
 
@@ -15,9 +15,9 @@ logger = logging.getLogger(__name__)
 
 
 def score_encoders(
-    *, predictions, space, responses, mask, regions, map, table, sums, fdr, min_ncsnr=0, every=1
+    *, predictions, responses, mask, regions, maps, tables, sums, fdr, min_ncsnr=0, every=1
 ):
-    """Score how well a feature space predicts the test images in every voxel of a subject.
+    """Score how well feature spaces predict the test images in every voxel of a subject.
 
     Scored are predictions of averaged test trials. r is tested one-sided against the correlation of
     independent Gaussian vectors of that length, with a false discovery rate over voxels.
@@ -26,16 +26,15 @@ def score_encoders(
     ----------
     predictions : path
         As `nsdldm.encoding.fits.fit_encoders` writes them.
-    space : str
     responses : path
         As `nsdldm.responses.prepare_responses` writes them.
     mask : path
         NIfTI mask of the voxels; their C-order is that of the responses.
     regions : dict of path
         Masks of the regions over which `sums` are made.
-    map, table : path
-        Output: a float32 NIfTI whose volumes are `nsdldm.encoding.summary.MAPS`, NaN off the mask,
-        and a table with a row per voxel in C-order of the mask (i, j, k and these).
+    maps, tables : dict of path
+        Output for each space: a float32 NIfTI whose volumes are `nsdldm.encoding.summary.MAPS`, NaN
+        off the mask, and a table with a row per voxel in C-order of the mask (i, j, k and these).
     sums : path
         Output: what each test image adds to r, called ``r:{space}``, as
         `nsdldm.encoding.cells.load_sums` reads it.
@@ -54,6 +53,14 @@ def score_encoders(
     fitted = Predictions(predictions)
     known = fitted.open_responses(responses)
     shares = Collector(find_cells(mask, regions, every), known.test_ids, min_ncsnr)
+    for space in tables:
+        voxels = _score(space, fitted, known, shares, fdr)
+        write_maps(voxels, mask, maps[space], tables[space], fitted.every)
+    shares.save(sums)
+
+
+def _score(space, fitted, known, shares, fdr):
+    """The table of one space, whose contributions to r are added to the shares."""
     parts = []
     for block, columns in fitted.blocks():
         observed, model = known.read_test(columns), fitted.read(space, block)
@@ -69,6 +76,4 @@ def score_encoders(
     logger.info("%s, median r %.3f", found, voxels["r"].median())
     warn_edges(space, chosen, fitted.penalties)
     columns = slice(0, known.n_voxels, fitted.every)
-    voxels = voxels.assign(ceiling=known.ceiling[columns], ncsnr=known.ncsnr[columns])
-    write_maps(voxels[list(MAPS)], mask, map, table, fitted.every)
-    shares.save(sums)
+    return voxels.assign(ceiling=known.ceiling[columns], ncsnr=known.ncsnr[columns])[list(MAPS)]

@@ -18,8 +18,17 @@ TABLES = ("encoding", "group", "noise", "blocks", "protocols", "metrics")
 # Presets whose methods the two published tables of fCAE compare.
 TABLE2 = ("fcae", "fcae-base", "mind-vis", "vis-dec")
 TABLE3 = ("mae-fi", "mae-f")
+# Ridge methods that take each of z and c.
+TAKEN = {"z": ("z", "z-coarse", "zc", "true-zc"), "c": ("c", "zc", "true-zc")}
 # Decoders trained on all subjects together.
 JOINT = "joint"
+# Files of a method's run, by what rules call them.
+RUN_FILES = {
+    "reconstructions": "results/{}/{}/reconstructions/{}.h5",
+    "samples": "results/{}/{}/evaluation/{}_samples.tsv",
+    "tables": "results/{}/{}/evaluation/{}.tsv",
+    "summaries": "results/{}/{}/evaluation/{}_summary.tsv",
+}
 
 
 @dataclass(frozen=True)
@@ -85,10 +94,63 @@ class Spaces:
         return {name: spaces for name, spaces in families.items() if spaces}
 
     @property
+    def scored(self):
+        """Families of which each space is fitted by itself, to be scored."""
+        return [name for name in ("features", "added") if name in self.families]
+
+    @property
     def joint(self):
         """Families of which each space is fitted beside z."""
         wanted = ("levels", "steps", "controls", "variants")
         return [name for name in wanted if name in self.families]
+
+    @property
+    def gathered(self):
+        """What passes along the reverse process leave as features, by kind of pass."""
+        kinds = ("latents", "variants", "controls")
+        return {name: getattr(self, name) for name in kinds if getattr(self, name)}
+
+    @property
+    def from_features(self):
+        """Features that the kernels of each family are computed from."""
+        return self.families | {"controls": self.controls, "blocks": []}
+
+    @property
+    def from_grams(self):
+        """Gram matrices that they are computed from: those of activations."""
+        return {name: [] for name in self.from_features} | {"blocks": self.blocks}
+
+    @property
+    def kernels(self):
+        """Families whose kernels the fit of each reads.
+
+        Controls are also parts of the spaces that they control.
+        """
+        read = {name: ["features"] * (name in self.joint) + [name] for name in self.families}
+        own = {*self.controlled, *self.controls}
+        parts = [name for name in self.joint if own & {*self.from_features[name]}]
+        return read | {"controls": ["features", *parts]}
+
+    @property
+    def judged(self):
+        """Families whose scores are compared between subjects, in the order of the table."""
+        names = ("features", "levels", "steps", "controls", "added", "variants")
+        return [name for name in names if name in self.families]
+
+    @property
+    def rows(self):
+        """Spaces that each cortical map has rows of; in figures 7 and 8, those beside z."""
+        rows = {"fig6": self.features, "feature_spaces": self.added}
+        return rows | {"fig7": self.drawn_levels, "fig8": self.steps}
+
+    @property
+    def pairs(self):
+        """Spaces whose joint models with z figures 7 and 8 draw: rows, and their controls."""
+        rows = {name: self.rows[name] for name in ("fig7", "fig8")}
+        return {
+            name: [*own, *(part for part in self.parts if split_control(part)[0] in own)]
+            for name, own in rows.items()
+        }
 
     @property
     def step_names(self):
@@ -146,6 +208,38 @@ def list_drawn_runs(settings):
     return list_runs(settings, settings["decoding"]["protocols"][:1])
 
 
+def list_run_files(runs, *kinds):
+    """Files of runs by kind, which is one of `RUN_FILES`."""
+    return {kind: [RUN_FILES[kind].format(*run) for run in runs] for kind in kinds}
+
+
+def find_taken(target, method):
+    """The file of z or c that a ridge method takes: decoded, the images' own, or none."""
+    if method not in TAKEN[target]:
+        return []
+    folder = "features" if method == "true-zc" else "{protocol}/decoded"
+    return f"results/{{subject}}/{folder}/{target}.npy"
+
+
+def find_form(encoding):
+    """The form of the training responses that encoders are fitted to, by their settings."""
+    return f"{'zscored' if encoding['zscore'] else 'centred'}/{encoding['train_on']}"
+
+
+def list_forms(settings, roi):
+    """Forms of a region's training responses that are prepared (see `nsdldm.responses`).
+
+    Decoders of either kind get both kinds of rows, so that these can change without the others.
+    """
+    decoded = settings["decoding"]["targets"].values()
+    forms = {find_form(settings["encoding"])} if roi == "cortex" else set()
+    if roi in {*decoded, *settings["trained"]["regions"]}:
+        forms |= {"zscored/averages", "zscored/trials"}
+    if roi in decoded:
+        forms.add("scaled/trials")
+    return sorted(forms)
+
+
 @dataclass(frozen=True)
 class Training:
     """Decoders that are trained.
@@ -194,6 +288,11 @@ class Training:
         ]
 
     @property
+    def compared(self):
+        """Methods of both tables."""
+        return {"table2": self.table2, "table3": self.table3}
+
+    @property
     def drawn(self):
         """Methods in the order of pictures: ridge's, others, and fCAE last."""
         return ["zc", *self.table2[1:], *self.table2[:1]]
@@ -220,6 +319,11 @@ class Training:
         runs = [(protocol, name) for name in ridge if name in configured]
         runs += [("trained", name) for name in methods]
         return [(subject, *run) for subject in self.subjects for run in runs]
+
+    @property
+    def transferred_runs(self):
+        """Runs of the methods that every subject tests."""
+        return [(who, "trained", name) for name in self.transferred for who in self.everyone]
 
     def list_cohort(self, cohort):
         """Subjects that a decoder is trained on."""

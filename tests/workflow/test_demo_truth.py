@@ -57,20 +57,17 @@ def fit(data, trials, images, folder, **changes):
         predictions=folder / "predictions.h5",
         settings=FitSettings(**{n: settings[n] for n in FitSettings._fields}),
     )
-    tables = {}
-    for space in FEATURES:
-        score_encoders(
-            predictions=folder / "predictions.h5",
-            space=space,
-            regions={"cortex": data.mask},
-            map=folder / f"{space}.nii.gz",
-            table=folder / f"{space}.tsv",
-            sums=folder / f"{space}.npz",
-            fdr=settings["fdr"],
-            **given,
-        )
-        tables[space] = pd.read_csv(folder / f"{space}.tsv", sep="\t")
-    return tables
+    tables = {space: folder / f"{space}.tsv" for space in FEATURES}
+    score_encoders(
+        predictions=folder / "predictions.h5",
+        regions={"cortex": data.mask},
+        maps={space: folder / f"{space}.nii.gz" for space in FEATURES},
+        tables=tables,
+        sums=folder / "sums.npz",
+        fdr=settings["fdr"],
+        **given,
+    )
+    return {space: pd.read_csv(path, sep="\t") for space, path in tables.items()}
 
 
 def simulate(folder):

@@ -120,9 +120,9 @@ def test_the_rerun_table(read, s3_config):
         jobs = plan(folder, FIGURE, *SECOND, project=PROJECT)
         assert jobs == {
             ("fit_encoders", "subj01"): 1,
-            ("score_encoders", "subj01"): 3,
+            ("score_encoders_features", "subj01"): 1,
             ("plot_fig6", "subj01"): 1,
-            ("publish_figure", ""): 1,
+            ("publish_figure_fig6", ""): 1,
         }
     finally:
         write_config(folder, **s3_config)
