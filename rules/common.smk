@@ -20,7 +20,7 @@ from nsdldm.workflow.workfolder import find_resources
 sys.executable = shlex.quote(sys.executable)
 
 # Jobs use the package beside the Snakefile, which their digests are of, whichever is installed.
-os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(PROJECT), os.getenv("PYTHONPATH")]))
+os.environ.update(PYTHONPATH=os.pathsep.join(filter(None, [str(PROJECT), os.getenv("PYTHONPATH")])))
 
 # Jobs name their functions' arguments as the configuration does.
 tell_jobs()
@@ -137,9 +137,8 @@ def figure(stem, category, name, suffixes=("pdf", "tsv"), caption=None):
 
 def table(name, caption=None, label=None):
     """A table of all subjects as an output, which the report shows."""
-    caption = f"../report/{caption or name}.rst"
-    path, labels = f"results/tables/{name}.tsv", {"table": label or name}
-    return report(path, caption=caption, category="Tables", labels=labels)
+    path, caption = f"results/tables/{name}.tsv", f"../report/{caption or name}.rst"
+    return report(path, caption=caption, category="Tables", labels={"table": label or name})
 
 
 def clip_files(wildcards):

@@ -30,7 +30,7 @@ rule check_release:
         captions=stored(RELEASE.list_captions()),
         betas=lambda w: stored(RELEASE.list_betas(w.subject), retrieve=False),
         volumes=stored(RELEASE.list_volumes("cortex")),
-        tables=lambda w: stored([*RELEASE.list_tables("cortex", w.subject).values()]),
+        tables=lambda w: stored([*RELEASE.list_tables(w.subject, "cortex").values()]),
         transforms=stored(RELEASE.list_transforms()),
         surfaces=stored(RELEASE.list_surfaces()),
     output:
@@ -43,7 +43,7 @@ rule check_release:
     params:
         sessions=lambda wildcards: RELEASE.list_sessions(wildcards.subject),
         atlases=RELEASE.list_atlases("cortex"),
-        tabled=lambda w: [*RELEASE.list_tables("cortex", w.subject)],
+        tabled=lambda w: [*RELEASE.list_tables(w.subject, "cortex")],
         reorient=config["nsd"]["reorient"],
         rois={"cortex": config["rois"]["cortex"]},
         storage=RELEASE.storage,
@@ -72,37 +72,39 @@ rule tabulate_trials:
         "../workflow_scripts/tabulate_trials.py"
 
 
-# One region a job, so that another region in the config leaves the matrices alone.
-rule make_mask:
-    input:
-        checked="results/{subject}/release.tsv",
-        volumes=lambda wildcards: stored(RELEASE.list_volumes(wildcards.roi)),
-        # Whose grid all regions must be on.
-        reference=source(layout.ROI, atlas=RELEASE.list_atlases("cortex")[0]),
-        tables=lambda w: stored([*RELEASE.list_tables(w.roi, w.subject).values()]),
-        ncsnr=branch(
-            lambda wildcards: own("min_ncsnr", wildcards.subject) is not None,
-            then=source(layout.NCSNR),
-        ),
-    output:
-        "results/{subject}/masks/{roi}.nii.gz",
-    log:
-        "logs/{subject}/make_mask.{roi}.log",
-    # A region that cannot be used is found before anything long begins, whoever needs it.
-    priority: 1
-    conda:
-        "../envs/analysis.yaml"
-    resources:
-        **needs(2000, 10),
-    params:
-        atlases=lambda wildcards: RELEASE.list_atlases(wildcards.roi),
-        tabled=lambda wildcards: [*RELEASE.list_tables(wildcards.roi, wildcards.subject)],
-        reorient=config["nsd"]["reorient"],
-        parts=lookup("rois/{roi}", within=config),
-        min_ncsnr=lambda wildcards: own("min_ncsnr", wildcards.subject),
-        code=digest("workflow_scripts/make_mask.py"),
-    script:
-        "../workflow_scripts/make_mask.py"
+# In two jobs, so that another region in the config leaves the matrices alone.
+for family, rois in plan.group_regions(config).items():
+
+    rule:
+        name:
+            f"make_masks_{family}"
+        input:
+            checked="results/{subject}/release.tsv",
+            volumes=stored(RELEASE.list_volumes(*rois)),
+            # Whose grid all regions must be on.
+            reference=source(layout.ROI, atlas=RELEASE.list_atlases("cortex")[0]),
+            tables=lambda w, rois=rois: stored([*RELEASE.list_tables(w.subject, *rois).values()]),
+            ncsnr=branch(
+                lambda wildcards: own("min_ncsnr", wildcards.subject) is not None,
+                then=source(layout.NCSNR),
+            ),
+        output:
+            collect("results/{{subject}}/masks/{roi}.nii.gz", roi=rois),
+        log:
+            f"logs/{{subject}}/make_masks_{family}.log",
+        # A region that cannot be used is found before anything long begins, whoever needs it.
+        priority: 1
+        conda:
+            "../envs/analysis.yaml"
+        params:
+            atlases=RELEASE.list_atlases(*rois),
+            tabled=lambda w, rois=rois: [*RELEASE.list_tables(w.subject, *rois)],
+            reorient=config["nsd"]["reorient"],
+            rois=rois,
+            min_ncsnr=lambda wildcards: own("min_ncsnr", wildcards.subject),
+            code=digest("workflow_scripts/make_masks.py"),
+        script:
+            "../workflow_scripts/make_masks.py"
 
 
 # All matrices in one pass, since a real subject's betas are 41 GB to read.

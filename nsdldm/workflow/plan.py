@@ -193,6 +193,14 @@ def find_chain(settings, name):
     return settings["denoising"] | changed, control or "own"
 
 
+def group_regions(settings):
+    """Parts of regions by region, those with matrices apart from others."""
+    groups = {"matrices": {}, "regions": {}}
+    for roi, parts in settings["rois"].items():
+        groups["matrices" if roi in settings["matrices"] else "regions"][roi] = parts
+    return {name: rois for name, rois in groups.items() if rois}
+
+
 def list_runs(settings, protocols=None):
     """The (subject, protocol, method) of all reconstructions by ridge, or of some protocols."""
     return [

@@ -67,7 +67,7 @@ def test_killed_runs_continue(copied, finished, tmp_path):
         tmp_path,
         reference,
         kill_runs.read_usual(finished),
-        {"make_mask", "extract_betas", "fit_encoders"},
+        {"make_masks_matrices", "extract_betas", "fit_encoders"},
         random.Random(1),
         [f"{SUBJECT}/figures/fig6.png", f"{SUBJECT}/encoding/z.nii.gz"],
         n_early=0,

@@ -9,8 +9,8 @@ from conftest import plan, write_config
 
 pytestmark = pytest.mark.slow
 
-ROIS = 4
-MASKED = {"make_mask": ROIS, "extract_betas": 1, "prepare_responses": 3}
+MASKED = {"make_masks_matrices": 1, "make_masks_regions": 1}
+MASKED |= {"extract_betas": 1, "prepare_responses": 3}
 CHECKED = {"check_release": 1, "tabulate_trials": 1, "average_pictures": 1}
 FEATURES = {"encode_latents": 1, "embed_captions": 1, "denoise_latents": 1}
 PATHS = {
@@ -155,7 +155,7 @@ def test_added_region(pretended, tiny_demo):
         jobs = plan(pretended)
     finally:
         write_config(pretended, **tiny_demo)
-    assert jobs == of_both({"make_mask": 1} | JUDGED, GROUP | FIRST)
+    assert jobs == of_both({"make_masks_regions": 1} | JUDGED, GROUP | FIRST)
 
 
 @contextmanager
@@ -239,7 +239,7 @@ def test_changed_input(pretended):
     table = pretended / "results/demo/nsddata/freesurfer/subj02/label/control.mgz.ctab"
     with edited(table, "99 unused\n"):
         jobs = plan(pretended)
-    assert jobs[("make_mask", "subj02")] == 1
+    assert jobs[("make_masks_regions", "subj02")] == 1
     assert {subject for _, subject in jobs} == {"subj02", ""}
     assert ("denoise_latents", "subj02") not in jobs
     assert ("collect_trajectories", "subj02") not in jobs
