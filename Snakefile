@@ -21,6 +21,17 @@ report: "report/workflow.rst"
 
 
 include: "rules/common.smk"
+
+
+if DEMO:
+
+    include: "rules/demo.smk"
+
+elif RELEASE.remote:
+
+    include: "rules/s3.smk"
+
+
 include: "rules/nsd.smk"
 include: "rules/responses.smk"
 include: "rules/features.smk"
@@ -32,6 +43,7 @@ include: "rules/variance.smk"
 include: "rules/maps.smk"
 include: "rules/figures.smk"
 include: "rules/trained.smk"
+include: "rules/trained_figures.smk"
 
 
 wildcard_constraints:
@@ -45,18 +57,20 @@ wildcard_constraints:
     protocol="corrected|takagi2023|trained",
     method=f"z|z-coarse|c|zc|true-zc|{TRAINING.pattern}",
     cohort="|".join(["joint", *SUBJECTS]),
+    encoder="|".join(TRAINING.encoders) or "none",
+    table="table[23]",
     chunk="[0-9]+",
 
 
 rule all:
     default_target: True
     input:
-        list_targets(config),
+        plan.list_targets(config),
 
 
 rule trained:
     input:
-        list_trained_targets(config),
+        plan.list_trained_targets(config),
 
 
 include: "rules/start.smk"

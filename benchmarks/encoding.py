@@ -139,12 +139,11 @@ def run_score(options, folder):
     """Score all voxels."""
     score_encoders(
         predictions=folder / "predictions.h5",
-        space="x",
         responses=folder / "responses.h5",
         mask=folder / "mask.nii.gz",
         regions={"cortex": folder / "mask.nii.gz"},
-        map=folder / "maps.nii.gz",
-        table=folder / "table.tsv",
+        maps={"x": folder / "maps.nii.gz"},
+        tables={"x": folder / "table.tsv"},
         sums=folder / "sums.npz",
         fdr=0.05,
     )

@@ -71,8 +71,8 @@ NETWORK_RULES = (
 # Rules, those of fits by family of spaces.
 ORDER = (
     *("extract_betas", "prepare_responses", "encode_latents", "embed_captions"),
-    *("denoise_latents", "collect_trajectories", "gather_features", "collect_variants"),
-    *("gather_variants", "collect_controls", "gather_controls"),
+    *("denoise_latents", "collect_trajectories", "gather_features latents", "collect_variants"),
+    *("gather_features variants", "collect_controls", "gather_features controls"),
     *("fit_decoders", "compare_protocols", "reconstruct_images", "gather_reconstructions"),
     *("compute_grams", "compute_kernels", "fit_encoders features", "fit_encoders levels"),
     *("fit_encoders steps", "fit_encoders controls", "fit_encoders variants"),
@@ -138,10 +138,11 @@ def read_requests():
     """Gigabytes that each rule's jobs ask for, where the rule gives a number."""
     found = {}
     for path in (PROJECT / "rules").glob("*.smk"):
-        for rule in re.split(r"\n\s*(?=(?:use )?rule )", path.read_text())[1:]:
-            name = re.match(r"(?:use rule \w+ as|rule) (\w+)", rule).group(1)
+        for rule in re.split(r"\n\s*(?=(?:use )?rule[ :])", path.read_text())[1:]:
+            name = re.search(r'(?:use rule \w+ as|rule) (\w+)|name:\s+f"(\w+)_\{', rule)
+            name = name.group(1) or name.group(2)
             base = re.match(r"use rule (\w+)", rule)
-            memory = re.search(r"(?:mem_mb=growing|\*\*needs)\((\d+)", rule)
+            memory = re.search(r"\*\*needs\((\d+)", rule)
             found[name] = int(memory.group(1)) / 1000 if memory else base and base.group(1)
     while any(isinstance(value, str) for value in found.values()):
         found = {k: found[v] if isinstance(v, str) else v for k, v in found.items()}
@@ -331,11 +332,11 @@ def count_bytes(config, n_voxels):
         "embed_captions": n * embedding,
         "denoise_latents": n * latent,
         "collect_trajectories": n * (n_path * latent + number * sum(activations)),
-        "gather_features": n * n_path * latent,
-        "gather_variants": n * n_variants * latent,
+        "gather_features latents": n * n_path * latent,
+        "gather_features variants": n * n_variants * latent,
         "compute_grams": len(activations) * n**2 * FLOAT,
         "compute_kernels": sum(map(len, columns.values())) * n**2 * FLOAT,
-        "gather_controls": n * n_controls * latent,
+        "gather_features controls": n * n_controls * latent,
         "fit_decoders": protocols * TEST_IMAGES * (latent + embedding),
         "gather_reconstructions": protocols * TEST_IMAGES * samples * picture,
     }
@@ -370,8 +371,8 @@ def tabulate(config, rates, decomposition):
     jobs["gather_reconstructions"] = n * protocols * len(methods)
     scratch = {
         "collect_trajectories": "collect_trajectories",
-        "collect_variants": "gather_variants",
-        "collect_controls": "gather_controls",
+        "collect_variants": "gather_features variants",
+        "collect_controls": "gather_features controls",
         "reconstruct_images": "gather_reconstructions",
     }
     work, cpu, memory = {rule: n * count for rule, count in networks.items()}, {}, {}
@@ -395,7 +396,7 @@ def tabulate(config, rates, decomposition):
         results = sum(sizes.get(rule, 0) for sizes in made) / 1e9 * kept
         passing = sum(sizes.get(scratch.get(rule), 0) for sizes in made) / 1e9
         hours = [work.get(rule, 0) / 1e12 / _rate(rule, rate) / 3600 for rate in rates.values()]
-        asked = memory.get(rule) or requests[rule]
+        asked = memory.get(rule) or requests[rule.split()[0]]
         counts = jobs.get(rule, n), results, passing, asked, work.get(rule, 0) / 1e15
         rows.append((rule, *counts, hours, cpu.get(rule, 0) / 3600))
     return rows, flops

@@ -1,46 +1,35 @@
 # What all rules share: settings, subjects, lists of what to run, and paths of the release.
 
 import os
+import re
 import shlex
 import sys
 
 from nsdldm.nsd import layout
 from nsdldm.nsd.remote import is_remote
 from nsdldm.support.provenance import PROJECT, digest, digest_file, digest_function
+from nsdldm.workflow import plan
 from nsdldm.workflow.arguments import tell_jobs
 from nsdldm.workflow.loading import SettingsError, load_settings
 from nsdldm.workflow.named import check_clip
 from nsdldm.workflow.networks import list_clip, list_judges, list_model, list_space
-from nsdldm.workflow.plan import (
-    FORMATS,
-    find_chain,
-    list_drawn_runs,
-    list_runs,
-    list_spaces,
-    list_targets,
-    list_trained_targets,
-    list_training,
-)
 from nsdldm.workflow.release import Release
 from nsdldm.workflow.workfolder import find_resources
 
-# Snakemake inserts this path into shell commands verbatim, even if it has blanks or quotes.
+# Snakemake puts this path into shell commands as it is, also where it has blanks or quotes.
 sys.executable = shlex.quote(sys.executable)
 
-# Jobs use the package next to the Snakefile, whose digests they have, whichever is installed.
-os.environ.update(
-    PYTHONPATH=os.pathsep.join(filter(None, [str(PROJECT), os.getenv("PYTHONPATH")]))
-)
+# Jobs use the package beside the Snakefile, which their digests are of, whichever is installed.
+os.environ.update(PYTHONPATH=os.pathsep.join(filter(None, [str(PROJECT), os.getenv("PYTHONPATH")])))
 
-
-# Messages of jobs name arguments by their keys in the configuration.
+# Jobs name their functions' arguments as the configuration does.
 tell_jobs()
 
 
 def stop_on(title, problems):
     """End the run with one report of all problems."""
     if problems:
-        # An exception would be shown with the lines that raised it, which helps nobody.
+        # An exception would be shown with the lines that raised it, which nobody needs.
         logger.error("\n  - ".join([title, *map(str, problems)]))
         raise SystemExit(1)
 
@@ -52,25 +41,20 @@ except SettingsError as error:
 config.update(find_resources(config, PROJECT))
 
 SUBJECTS = config["subjects"]
+ROIS = list(config["rois"])
+DEMO = config["dataset"] == "demo"
 PROTOCOLS = config["decoding"]["protocols"]
 TARGETS = list(config["decoding"]["targets"])
 DECODED_ROIS = sorted(set(config["decoding"]["targets"].values()))
-SPACES = list_spaces(config)
-RUNS = list_runs(config)
-# Figures show the first protocol.
-DRAWN_RUNS = list_drawn_runs(config)
-TRAINING = list_training(config)
+SPACES = plan.list_spaces(config)
+RUNS = plan.list_runs(config)
+# What is drawn is the first protocol.
+DRAWN_RUNS = plan.list_drawn_runs(config)
+TRAINING = plan.list_training(config)
 RELEASE = Release(config)
-# Files of a method's run, by the names that rules use.
-RUN_FILES = {
-    "reconstructions": "results/{subject}/{protocol}/reconstructions/{method}.h5",
-    "samples": "results/{subject}/{protocol}/evaluation/{method}_samples.tsv",
-    "tables": "results/{subject}/{protocol}/evaluation/{method}.tsv",
-    "summaries": "results/{subject}/{protocol}/evaluation/{method}_summary.tsv",
-}
-# Real data take days without a GPU, so jobs warn if they find none.
+# Real data take days without a GPU: jobs that find none say so.
 DEVICE = config["model"]["device"]
-if config["dataset"] == "nsd" and DEVICE == "auto":
+if not DEMO and DEVICE == "auto":
     DEVICE = "prefer-cuda"
 MODEL = config["model"] | {"device": DEVICE}
 del MODEL["resolution"]
@@ -103,13 +87,14 @@ def own(key, subject):
     return config["overrides"].get(subject, {}).get(key, config[key])
 
 
-def of_runs(runs, *kinds):
-    """Files of the runs of methods as inputs: pictures, scores or summaries of them."""
-    names = ("subject", "protocol", "method")
-    return {
-        kind: [RUN_FILES[kind].format(**dict(zip(names, run))) for run in runs]
-        for kind in kinds
-    }
+def of_each(template, spaces):
+    """An input function: a file for each space that belongs to a job's family or figure."""
+
+    def files(wildcards):
+        name = wildcards.get("family") or wildcards.get("figure")
+        return [template.replace("{space}", space) for space in spaces[name]]
+
+    return files
 
 
 def of_cohort(template):
@@ -128,29 +113,32 @@ def choose(section, *keys):
 
 
 def needs(mem_mb, runtime, **others):
-    """Resources of a job: megabytes and minutes that grow with every attempt, and others."""
+    """Resources of a job: megabytes and minutes, which grow with every attempt, and others."""
+
+    def growing(amount):
+        return lambda wildcards, attempt: amount * attempt
+
     return {"mem_mb": growing(mem_mb), "runtime": growing(runtime)} | others
-
-
-def figure(stem, category, suffixes=("pdf", "tsv"), **labels):
-    """Files of a figure as outputs: pixels, which the report shows, vectors and numbers."""
-    caption = f"../report/{os.path.basename(stem)}.rst"
-    shown = report(f"{stem}.png", caption=caption, category=category, labels=labels)
-    return {"png": shown} | {suffix: f"{stem}.{suffix}" for suffix in suffixes}
-
-
-def growing(amount):
-    """Megabytes or minutes that a job asks for: more with every attempt (see docs/cluster.md)."""
-
-    def asked(wildcards, attempt):
-        return amount * attempt
-
-    return asked
 
 
 def fit_memory(section):
     """Megabytes that a fit's job asks for, by what its section of the configuration allows it."""
-    return growing(max(8000, int(1250 * config[section]["memory_gb"])))
+    return max(8000, int(1250 * config[section]["memory_gb"]))
+
+
+def figure(stem, category, name, suffixes=("pdf", "tsv"), caption=None):
+    """Files of a figure as outputs: pixels, which the report shows, vectors and numbers."""
+    caption = f"../report/{caption or os.path.basename(stem)}.rst"
+    whose = re.fullmatch("results/(.+)/figures/.+", stem)
+    labels = {"figure": name, "subject": whose.group(1) if whose else "all"}
+    shown = report(f"{stem}.png", caption=caption, category=category, labels=labels)
+    return {"png": shown} | {suffix: f"{stem}.{suffix}" for suffix in suffixes}
+
+
+def table(name, caption=None, label=None):
+    """A table of all subjects as an output, which the report shows."""
+    path, caption = f"results/tables/{name}.tsv", f"../report/{caption or name}.rst"
+    return report(path, caption=caption, category="Tables", labels={"table": label or name})
 
 
 def clip_files(wildcards):

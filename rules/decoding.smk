@@ -1,22 +1,22 @@
 # Ridge decoders: predict features of the test images from the responses to them.
 
+# What decoders are fitted to and compared with.
+DECODED = {
+    "responses": collect("results/{{subject}}/responses/{roi}.h5", roi=DECODED_ROIS),
+    "images": "results/{subject}/images.tsv",
+    "features": collect("results/{{subject}}/features/{target}.npy", target=TARGETS),
+    "z_logvar": "results/{subject}/features/z_logvar.npy",
+}
+
 
 rule fit_decoders:
     input:
-        responses=collect("results/{{subject}}/responses/{roi}.h5", roi=DECODED_ROIS),
-        images="results/{subject}/images.tsv",
-        features=collect("results/{{subject}}/features/{target}.npy", target=TARGETS),
-        z_logvar="results/{subject}/features/z_logvar.npy",
+        **DECODED,
     output:
-        decoded=collect(
-            "results/{{subject}}/{{protocol}}/decoded/{target}.npy", target=TARGETS
-        ),
-        dimensions=collect(
-            "results/{{subject}}/{{protocol}}/decoded/{target}.tsv", target=TARGETS
-        ),
+        decoded=collect("results/{{subject}}/{{protocol}}/decoded/{target}.npy", target=TARGETS),
+        dimensions=collect("results/{{subject}}/{{protocol}}/decoded/{target}.tsv", target=TARGETS),
         by_image=collect(
-            "results/{{subject}}/{{protocol}}/decoded/{target}_images.tsv",
-            target=TARGETS,
+            "results/{{subject}}/{{protocol}}/decoded/{target}_images.tsv", target=TARGETS
         ),
         weights=collect(
             "results/{{subject}}/{{protocol}}/decoded/{target}_weights.npy",
@@ -30,12 +30,10 @@ rule fit_decoders:
         "../envs/torch.yaml"
     threads: 8
     resources:
-        gpu=1,
-        mem_mb=fit_memory("decoding"),
-        runtime=growing(120),
+        **needs(fit_memory("decoding"), 120, gpu=1),
     params:
         **choose("decoding", "alphas", "n_folds", "memory_gb", "seed"),
-        regions=lookup("decoding/targets", within=config),
+        regions=config["decoding"]["targets"],
         device=DEVICE,
         code=digest("workflow_scripts/fit_decoders.py"),
     script:
@@ -44,10 +42,7 @@ rule fit_decoders:
 
 rule compare_protocols:
     input:
-        responses=collect("results/{{subject}}/responses/{roi}.h5", roi=DECODED_ROIS),
-        images="results/{subject}/images.tsv",
-        features=collect("results/{{subject}}/features/{target}.npy", target=TARGETS),
-        z_logvar="results/{subject}/features/z_logvar.npy",
+        **DECODED,
     output:
         "results/{subject}/protocols.tsv",
     log:
@@ -58,12 +53,10 @@ rule compare_protocols:
         "../envs/torch.yaml"
     threads: 8
     resources:
-        gpu=1,
-        mem_mb=fit_memory("decoding"),
-        runtime=growing(180),
+        **needs(fit_memory("decoding"), 180, gpu=1),
     params:
         **choose("decoding", "alphas", "n_folds", "memory_gb", "seed"),
-        regions=lookup("decoding/targets", within=config),
+        regions=config["decoding"]["targets"],
         device=DEVICE,
         code=digest("workflow_scripts/compare_protocols.py"),
     script:
@@ -74,22 +67,14 @@ rule tabulate_protocols:
     input:
         collect("results/{subject}/protocols.tsv", subject=SUBJECTS),
     output:
-        report(
-            "results/tables/protocols.tsv",
-            caption="../report/protocols.rst",
-            category="Tables",
-            labels={"table": "protocols"},
-        ),
+        table("protocols"),
     log:
         "logs/tabulate_protocols.log",
     conda:
         "../envs/analysis.yaml"
-    resources:
-        mem_mb=growing(2000),
-        runtime=growing(5),
     params:
         subjects=SUBJECTS,
-        demo=config["dataset"] == "demo",
+        demo=DEMO,
         code=digest("workflow_scripts/tabulate_protocols.py"),
     script:
         "../workflow_scripts/tabulate_protocols.py"

@@ -14,8 +14,7 @@ rule simulate_stimuli:
         captions=RELEASE.list_captions(),
         # Public tools look for an atlas' names there, whichever atlas it is.
         tables=[
-            source(layout.LABEL_TABLE, subject=layout.AVERAGE, atlas=atlas)
-            for atlas in ATLASES
+            source(layout.LABEL_TABLE, subject=layout.AVERAGE, atlas=atlas) for atlas in ATLASES
         ],
     log:
         "logs/demo/simulate_stimuli.log",

@@ -1,7 +1,7 @@
-# How similar reconstructions are to the images shown.
+# How well reconstructions show what was seen.
 
-# Small networks use one core, and two of them run at once, even on one GPU.
-EVALUATION_THREADS, EVALUATION_GPUS = (1, 0) if config["dataset"] == "demo" else (8, 1)
+# Small networks use one core, and two of them run at once, also on one GPU.
+EVALUATION_THREADS, EVALUATION_GPUS = (1, 0) if DEMO else (8, 1)
 
 
 rule average_pictures:
@@ -14,8 +14,6 @@ rule average_pictures:
         "logs/{subject}/average_pictures.log",
     conda:
         "../envs/analysis.yaml"
-    resources:
-        **needs(2000, 30),
     params:
         code=digest("workflow_scripts/average_pictures.py"),
     script:
@@ -53,20 +51,13 @@ rule evaluate_reconstructions:
 
 rule tabulate_metrics:
     input:
-        **of_runs(RUNS, "summaries", "tables"),
+        **plan.list_run_files(RUNS, "summaries", "tables"),
     output:
-        report(
-            "results/tables/metrics.tsv",
-            caption="../report/metrics.rst",
-            category="Tables",
-            labels={"table": "metrics"},
-        ),
+        table("metrics"),
     log:
         "logs/tabulate_metrics.log",
     conda:
         "../envs/analysis.yaml"
-    resources:
-        **needs(4000, 10),
     params:
         **choose("evaluation", "bootstrap", "seed"),
         runs=RUNS,

@@ -1,15 +1,5 @@
 # Feature spaces of the images a subject saw: z, c and z_c, latents and U-Net activations along the
-# reverse process, and user-defined spaces.
-
-# Output of passes along the reverse process, by chunk of the images.
-CHUNKS = {
-    name: collect(
-        "results/{{subject}}/trajectories/{space}.{chunk}.npy",
-        space=spaces,
-        chunk=range(config["trajectories"]["chunks"]),
-    )
-    for name, spaces in vars(SPACES).items()
-}
+# reverse process, and what the configuration adds.
 
 
 rule encode_latents:
@@ -92,12 +82,7 @@ rule collect_trajectories:
         c="results/{subject}/features/c.npy",
         files=list_model(config),
     output:
-        temp(
-            collect(
-                "results/{{subject}}/trajectories/{space}.{{chunk}}.npy",
-                space=SPACES.path,
-            )
-        ),
+        temp(collect("results/{{subject}}/trajectories/{space}.{{chunk}}.npy", space=SPACES.path)),
     log:
         "logs/{subject}/collect_trajectories.{chunk}.log",
     benchmark:
@@ -136,8 +121,8 @@ use rule collect_trajectories as collect_variants with:
         "benchmarks/{subject}/collect_variants.{variant}.{chunk}.tsv"
     params:
         spaces=SPACES.steps,
-        denoising=lambda wildcards: find_chain(config, wildcards.variant)[0],
-        text=lambda wildcards: find_chain(config, wildcards.variant)[1],
+        denoising=lambda wildcards: plan.find_chain(config, wildcards.variant)[0],
+        text=lambda wildcards: plan.find_chain(config, wildcards.variant)[1],
 
 
 use rule collect_trajectories as collect_controls with:
@@ -157,58 +142,42 @@ use rule collect_trajectories as collect_controls with:
         text="{control}",
 
 
-rule gather_features:
-    input:
-        images="results/{subject}/images.tsv",
-        chunks=CHUNKS["levels"] + CHUNKS["steps"],
-    output:
-        collect("results/{{subject}}/features/{space}.npy", space=SPACES.latents),
-    log:
-        "logs/{subject}/gather_features.log",
-    conda:
-        "../envs/torch.yaml"
-    resources:
-        **needs(4000, 60),
-    params:
-        spaces=SPACES.latents,
-        code=digest("workflow_scripts/gather_features.py"),
-    script:
-        "../workflow_scripts/gather_features.py"
+for family, spaces in SPACES.gathered.items():
 
-
-if SPACES.variants:
-
-    use rule gather_features as gather_variants with:
+    rule:
+        name:
+            f"gather_features_{family}"
         input:
             images="results/{subject}/images.tsv",
-            chunks=CHUNKS["variants"],
+            chunks=collect(
+                "results/{{subject}}/trajectories/{space}.{chunk}.npy",
+                space=spaces,
+                chunk=range(config["trajectories"]["chunks"]),
+            ),
         output:
-            collect("results/{{subject}}/features/{space}.npy", space=SPACES.variants),
+            collect("results/{{subject}}/features/{space}.npy", space=spaces),
         log:
-            "logs/{subject}/gather_variants.log",
+            f"logs/{{subject}}/gather_features_{family}.log",
+        conda:
+            "../envs/torch.yaml"
+        resources:
+            **needs(4000, 60),
         params:
-            spaces=SPACES.variants,
+            spaces=spaces,
+            code=digest("workflow_scripts/gather_features.py"),
+        script:
+            "../workflow_scripts/gather_features.py"
 
 
-if SPACES.controls:
-
-    use rule gather_features as gather_controls with:
-        input:
-            images="results/{subject}/images.tsv",
-            chunks=CHUNKS["controls"],
-        output:
-            collect("results/{{subject}}/features/{space}.npy", space=SPACES.controls),
-        log:
-            "logs/{subject}/gather_controls.log",
-        params:
-            spaces=SPACES.controls,
-
-
-# Activations are never gathered; only their Gram matrices are kept.
+# Activations are never gathered: of their chunks only this is kept.
 rule compute_grams:
     input:
         images="results/{subject}/images.tsv",
-        chunks=CHUNKS["blocks"],
+        chunks=collect(
+            "results/{{subject}}/trajectories/{space}.{chunk}.npy",
+            space=SPACES.blocks,
+            chunk=range(config["trajectories"]["chunks"]),
+        ),
     output:
         collect("results/{{subject}}/grams/{space}.npy", space=SPACES.blocks),
     log:

@@ -1,38 +1,29 @@
 # Figures and the page of the decoding half.
 
-# The methods in the paper's figure.
-SHOWN = [
-    name for name in ("z", "c", "zc") if name in config["reconstruction"]["methods"]
-]
+# Of the methods, those that the paper's figure shows.
+SHOWN = [name for name in ("z", "c", "zc") if name in config["reconstruction"]["methods"]]
 SHOWING = choose("evaluation", "best_by", "shown_images", "nsd_ids")
 
 
 rule plot_fig3:
     input:
-        **of_runs(
-            [("{subject}", PROTOCOLS[0], name) for name in SHOWN],
-            *("reconstructions", "samples"),
+        **plan.list_run_files(
+            [("{subject}", PROTOCOLS[0], name) for name in SHOWN], *("reconstructions", "samples")
         ),
         stimuli=RELEASE.locate_stimuli(),
         images="results/{subject}/images.tsv",
     output:
-        **figure(
-            *("results/{subject}/figures/fig3", "Decoding"),
-            figure="3",
-            subject="{subject}",
-        ),
+        **figure("results/{subject}/figures/fig3", "Decoding", "3"),
     log:
         "logs/{subject}/plot_fig3.log",
     conda:
         "../envs/analysis.yaml"
-    resources:
-        **needs(4000, 15),
     params:
         methods=SHOWN,
         ranked_by="zc",
         words={},
         showing=SHOWING,
-        demo=config["dataset"] == "demo",
+        demo=DEMO,
         code=digest("workflow_scripts/plot_fig3.py"),
     script:
         "../workflow_scripts/plot_fig3.py"
@@ -40,24 +31,22 @@ rule plot_fig3:
 
 rule plot_fig4:
     input:
-        **of_runs(
+        **plan.list_run_files(
             [(subject, PROTOCOLS[0], "zc") for subject in SUBJECTS],
             *("reconstructions", "samples"),
         ),
         stimuli=all_stimuli(),
         images=collect("results/{subject}/images.tsv", subject=SUBJECTS),
     output:
-        **figure("results/figures/fig4", "Decoding", figure="4", subject="all"),
+        **figure("results/figures/fig4", "Decoding", "4"),
     log:
         "logs/plot_fig4.log",
     conda:
         "../envs/analysis.yaml"
-    resources:
-        **needs(4000, 15),
     params:
         subjects=SUBJECTS,
         showing=SHOWING,
-        demo=config["dataset"] == "demo",
+        demo=DEMO,
         code=digest("workflow_scripts/plot_fig4.py"),
     script:
         "../workflow_scripts/plot_fig4.py"
@@ -65,20 +54,18 @@ rule plot_fig4:
 
 rule plot_fig5:
     input:
-        **of_runs(DRAWN_RUNS, "summaries", "tables"),
+        **plan.list_run_files(DRAWN_RUNS, "summaries", "tables"),
     output:
-        **figure("results/figures/fig5", "Decoding", figure="5", subject="all"),
+        **figure("results/figures/fig5", "Decoding", "5"),
     log:
         "logs/plot_fig5.log",
     conda:
         "../envs/analysis.yaml"
-    resources:
-        **needs(4000, 15),
     params:
         **choose("evaluation", "bootstrap", "seed"),
         runs=DRAWN_RUNS,
         protocol=PROTOCOLS[0],
-        demo=config["dataset"] == "demo",
+        demo=DEMO,
         code=digest("workflow_scripts/plot_fig5.py"),
     script:
         "../workflow_scripts/plot_fig5.py"
@@ -86,7 +73,7 @@ rule plot_fig5:
 
 rule write_gallery:
     input:
-        **of_runs(DRAWN_RUNS, "reconstructions", "samples", "tables"),
+        **plan.list_run_files(DRAWN_RUNS, "reconstructions", "samples", "tables"),
         stimuli=all_stimuli(),
         captions=stored(RELEASE.list_captions()),
         images=collect("results/{subject}/images.tsv", subject=SUBJECTS),
@@ -104,8 +91,8 @@ rule write_gallery:
         methods=config["reconstruction"]["methods"],
         best_by=config["evaluation"]["best_by"],
         page=config["gallery"],
-        demo=config["dataset"] == "demo",
-        # By content: as an input, its path would change with the location of the checkout.
+        demo=DEMO,
+        # By content: its path as an input would change with the place of the checkout.
         template=digest_file("nsdldm/plots/gallery_template.html"),
         code=digest("workflow_scripts/write_gallery.py"),
     script:

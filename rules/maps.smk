@@ -1,59 +1,35 @@
-# Cortical maps of each subject, copies of the figure subject's maps, and the group figure.
+# Cortical maps of each subject, the configured subject's as the project's, and the group's figure.
 
-from nsdldm.features.spaces import split_control
-
-# The spaces of each figure; for figures 7 and 8, those paired with z in each row.
-ROWS = {"fig6": SPACES.features, "feature_spaces": SPACES.added}
-ROWS |= {"fig7": SPACES.drawn_levels, "fig8": SPACES.steps}
-# Joint models in these two figures: the spaces paired with z, and the controls of each.
-DRAWN = {
-    figure: [f"z+{space}" for space in ROWS[figure]]
-    + [f"z+{part}" for part in SPACES.parts if split_control(part)[0] in ROWS[figure]]
-    for figure in ("fig7", "fig8")
+# What all maps are drawn with.
+SURFACES = {
+    "masks": collect("results/{{subject}}/masks/{roi}.nii.gz", roi=ROIS),
+    "transforms": stored(RELEASE.list_transforms()),
+    "surfaces": stored(RELEASE.list_surfaces()),
 }
+# Beside their pixels; a page to turn maps by hand among them.
+MAP_FILES = ("pdf", "html", "tsv")
+PUBLISHED = {"fig3": ("png", "pdf", "tsv")}
+PUBLISHED |= {name: ("png", *MAP_FILES) for name in ("fig6", "fig7", "fig8", "fig9")}
 
 
 rule plot_fig6:
     input:
-        maps=collect(
-            "results/{{subject}}/encoding/{feature}.nii.gz",
-            feature=lookup("{figure}", within=ROWS),
-        ),
-        tables=collect(
-            "results/{{subject}}/encoding/{feature}.tsv",
-            feature=lookup("{figure}", within=ROWS),
-        ),
-        masks=collect("results/{{subject}}/masks/{roi}.nii.gz", roi=config["rois"]),
-        transforms=stored(RELEASE.list_transforms()),
-        surfaces=stored(RELEASE.list_surfaces()),
+        **SURFACES,
+        maps=of_each("results/{subject}/encoding/{space}.nii.gz", SPACES.rows),
+        tables=of_each("results/{subject}/encoding/{space}.tsv", SPACES.rows),
     output:
-        png=report(
-            "results/{subject}/figures/{figure}.png",
-            caption="../report/fig6.rst",
-            category="Encoding",
-            labels={"figure": "{figure}", "subject": "{subject}"},
-        ),
-        pdf="results/{subject}/figures/{figure}.pdf",
-        html="results/{subject}/figures/{figure}.html",
-        tsv="results/{subject}/figures/{figure}.tsv",
+        **figure("results/{subject}/figures/{figure}", "Encoding", "{figure}", MAP_FILES, "fig6"),
     log:
         "logs/{subject}/plot_fig6.{figure}.log",
     wildcard_constraints:
         figure="fig6|feature_spaces" if SPACES.added else "fig6",
     conda:
         "../envs/analysis.yaml"
-    resources:
-        mem_mb=growing(8000),
-        runtime=growing(30),
     params:
-        heading=branch(
-            lookup("{figure}", within={name: name == "fig6" for name in ROWS}),
-            then="Figure 6",
-            otherwise="Feature spaces",
-        ),
-        features=lookup("{figure}", within=ROWS),
-        rois=list(config["rois"]),
-        demo=config["dataset"] == "demo",
+        heading=lambda w: "Figure 6" if w.figure == "fig6" else "Feature spaces",
+        features=lambda wildcards: SPACES.rows[wildcards.figure],
+        rois=ROIS,
+        demo=DEMO,
         code=digest("workflow_scripts/plot_fig6.py"),
     script:
         "../workflow_scripts/plot_fig6.py"
@@ -62,25 +38,19 @@ rule plot_fig6:
 rule decode_strip:
     input:
         images="results/{subject}/images.tsv",
-        features=collect(
-            "results/{{subject}}/features/{space}.npy",
-            space=lookup("{figure}", within=ROWS),
-        ),
+        features=collect("results/{{subject}}/features/{space}.npy", space=SPACES.latents),
         model=list_model(config),
     output:
-        "results/{subject}/strips/{figure}.npy",
+        collect("results/{{subject}}/strips/{space}.npy", space=SPACES.latents),
     log:
-        "logs/{subject}/decode_strip.{figure}.log",
-    wildcard_constraints:
-        figure="fig[78]",
+        "logs/{subject}/decode_strip.log",
     conda:
         "../envs/torch.yaml"
     threads: 8
     resources:
-        gpu=1,
-        mem_mb=growing(8000),
-        runtime=growing(15),
+        **needs(8000, 15, gpu=1),
     params:
+        spaces=SPACES.latents,
         model=MODEL,
         n_images=3,
         code=digest("workflow_scripts/decode_strip.py"),
@@ -90,38 +60,23 @@ rule decode_strip:
 
 rule plot_unique_variance:
     input:
-        tables=collect(
-            "results/{{subject}}/encoding/{pair}.tsv",
-            pair=lookup("{figure}", within=DRAWN),
-        ),
-        pictures="results/{subject}/strips/{figure}.npy",
-        masks=collect("results/{{subject}}/masks/{roi}.nii.gz", roi=config["rois"]),
-        transforms=stored(RELEASE.list_transforms()),
-        surfaces=stored(RELEASE.list_surfaces()),
+        **SURFACES,
+        tables=of_each("results/{subject}/encoding/z+{space}.tsv", SPACES.pairs),
+        pictures=of_each("results/{subject}/strips/{space}.npy", SPACES.rows),
     output:
-        png=report(
-            "results/{subject}/figures/{figure}.png",
-            caption="../report/unique_variance.rst",
-            category="Encoding",
-            labels={"figure": "{figure}", "subject": "{subject}"},
-        ),
-        pdf="results/{subject}/figures/{figure}.pdf",
-        html="results/{subject}/figures/{figure}.html",
-        tsv="results/{subject}/figures/{figure}.tsv",
+        **figure("results/{subject}/figures/{figure}", "Encoding", "{figure}", MAP_FILES, "fig7"),
     log:
         "logs/{subject}/plot_unique_variance.{figure}.log",
     wildcard_constraints:
         figure="fig[78]",
     conda:
         "../envs/analysis.yaml"
-    resources:
-        mem_mb=growing(8000),
-        runtime=growing(30),
     params:
         **choose("encoding", "drawn"),
-        pairs=lookup("{figure}", within=DRAWN),
-        rois=list(config["rois"]),
-        demo=config["dataset"] == "demo",
+        figure=lambda wildcards: int(wildcards.figure.removeprefix("fig")),
+        spaces=lambda wildcards: SPACES.pairs[wildcards.figure],
+        rois=ROIS,
+        demo=DEMO,
         code=digest("workflow_scripts/plot_unique_variance.py"),
     script:
         "../workflow_scripts/plot_unique_variance.py"
@@ -129,40 +84,23 @@ rule plot_unique_variance:
 
 rule plot_fig9:
     input:
-        tables=collect(
-            "results/{{subject}}/encoding/blocks-{step}.tsv", step=SPACES.step_names
-        ),
+        **SURFACES,
+        tables=collect("results/{{subject}}/encoding/blocks-{step}.tsv", step=SPACES.step_names),
         errors=collect(
-            "results/{{subject}}/encoding/blocks-{step}-errors.tsv",
-            step=SPACES.step_names,
+            "results/{{subject}}/encoding/blocks-{step}-errors.tsv", step=SPACES.step_names
         ),
-        masks=collect("results/{{subject}}/masks/{roi}.nii.gz", roi=config["rois"]),
-        transforms=stored(RELEASE.list_transforms()),
-        surfaces=stored(RELEASE.list_surfaces()),
     output:
-        png=report(
-            "results/{subject}/figures/fig9.png",
-            caption="../report/fig9.rst",
-            category="Encoding",
-            labels={"figure": "9", "subject": "{subject}"},
-        ),
-        pdf="results/{subject}/figures/fig9.pdf",
-        html="results/{subject}/figures/fig9.html",
-        tsv="results/{subject}/figures/fig9.tsv",
+        **figure("results/{subject}/figures/fig9", "Encoding", "9", MAP_FILES),
     log:
         "logs/{subject}/plot_fig9.log",
     conda:
         "../envs/analysis.yaml"
-    resources:
-        mem_mb=growing(8000),
-        runtime=growing(30),
     params:
+        **choose("encoding", "bootstrap", "seed"),
         blocks=list(config["trajectories"]["blocks"]),
-        shares=lookup("trajectories/step_shares", within=config),
-        rois=list(config["rois"]),
-        repeats=lookup("encoding/bootstrap", within=config),
-        seed=lookup("encoding/seed", within=config),
-        demo=config["dataset"] == "demo",
+        shares=config["trajectories"]["step_shares"],
+        rois=ROIS,
+        demo=DEMO,
         code=digest("workflow_scripts/plot_fig9.py"),
     script:
         "../workflow_scripts/plot_fig9.py"
@@ -172,64 +110,42 @@ rule plot_group:
     input:
         "results/tables/group.tsv",
     output:
-        png=report(
-            "results/figures/group.png",
-            caption="../report/group.rst",
-            category="Group",
-            labels={"figure": "group", "subject": "all"},
-        ),
-        pdf="results/figures/group.pdf",
-        tsv="results/figures/group.tsv",
+        **figure("results/figures/group", "Group", "group"),
     log:
         "logs/plot_group.log",
     conda:
         "../envs/analysis.yaml"
-    resources:
-        mem_mb=growing(4000),
-        runtime=growing(15),
     params:
-        # Of the variants, only other kinds of noise are drawn; other seeds are in the table.
+        # Of the variants only other kinds of noise are drawn; other seeds are in the table.
         left_out=[
-            name
-            for name, own in config["trajectories"]["variants"].items()
-            if "noise" not in own
+            name for name, own in config["trajectories"]["variants"].items() if "noise" not in own
         ],
-        demo=config["dataset"] == "demo",
+        demo=DEMO,
         code=digest("workflow_scripts/plot_group.py"),
     script:
         "../workflow_scripts/plot_group.py"
 
 
-rule publish_figure:
-    input:
-        collect(
-            "results/{subject}/figures/{{figure}}.{suffix}",
-            subject=config["figure_subject"],
-            suffix=[*FORMATS, "tsv"],
-        ),
-    output:
-        collect("results/figures/{{figure}}.{suffix}", suffix=[*FORMATS, "tsv"]),
-    log:
-        "logs/publish_figure.{figure}.log",
-    wildcard_constraints:
-        figure="fig[36789]",
-    localrule: True
-    conda:
-        "../envs/analysis.yaml"
-    params:
-        code=digest("workflow_scripts/publish_figure.py"),
-    script:
-        "../workflow_scripts/publish_figure.py"
+for drawn, suffixes in PUBLISHED.items():
 
-
-# Interactive maps.
-use rule publish_figure as publish_page with:
-    input:
-        f"results/{config['figure_subject']}/figures/{{figure}}.html",
-    output:
-        "results/figures/{figure}.html",
-    log:
-        "logs/publish_page.{figure}.log",
-    wildcard_constraints:
-        figure="fig[6789]",
-    localrule: True
+    rule:
+        name:
+            f"publish_figure_{drawn}"
+        input:
+            collect(
+                "results/{subject}/figures/{figure}.{suffix}",
+                subject=config["figure_subject"],
+                figure=drawn,
+                suffix=suffixes,
+            ),
+        output:
+            collect("results/figures/{figure}.{suffix}", figure=drawn, suffix=suffixes),
+        log:
+            f"logs/publish_figure_{drawn}.log",
+        localrule: True
+        conda:
+            "../envs/analysis.yaml"
+        params:
+            code=digest("workflow_scripts/publish_figure.py"),
+        script:
+            "../workflow_scripts/publish_figure.py"

@@ -1,16 +1,8 @@
 # From the release's files to trials, masks and matrices. Only these rules and the figures' surfaces
 # touch the release; everything after them reads results/.
 
-if config["dataset"] == "demo":
 
-    include: "demo.smk"
-
-elif RELEASE.remote:
-
-    include: "s3.smk"
-
-
-# So that results of one dataset never overwrite those of another.
+# So that results of another dataset are never written over these.
 rule note_source:
     output:
         "results/source.tsv",
@@ -26,8 +18,8 @@ rule note_source:
         "../workflow_scripts/note_source.py"
 
 
-# All jobs of the subject wait for this check, so it only looks at what all depend on; atlases of
-# other regions and ncsnr are checked where they are used, and their labels before the run.
+# Everything of the subject waits for this check, so it looks only at what everything depends on;
+# other regions' atlases and ncsnr are checked where they are used, their labels before the run.
 rule check_release:
     input:
         source=ancient("results/source.tsv"),
@@ -38,7 +30,7 @@ rule check_release:
         captions=stored(RELEASE.list_captions()),
         betas=lambda w: stored(RELEASE.list_betas(w.subject), retrieve=False),
         volumes=stored(RELEASE.list_volumes("cortex")),
-        tables=lambda w: stored([*RELEASE.list_tables("cortex", w.subject).values()]),
+        tables=lambda w: stored([*RELEASE.list_tables(w.subject, "cortex").values()]),
         transforms=stored(RELEASE.list_transforms()),
         surfaces=stored(RELEASE.list_surfaces()),
     output:
@@ -48,13 +40,11 @@ rule check_release:
     priority: 1
     conda:
         "../envs/analysis.yaml"
-    resources:
-        **needs(4000, 15),
     params:
         sessions=lambda wildcards: RELEASE.list_sessions(wildcards.subject),
         atlases=RELEASE.list_atlases("cortex"),
-        tabled=lambda w: [*RELEASE.list_tables("cortex", w.subject)],
-        reorient=lookup("nsd/reorient", within=config),
+        tabled=lambda w: [*RELEASE.list_tables(w.subject, "cortex")],
+        reorient=config["nsd"]["reorient"],
         rois={"cortex": config["rois"]["cortex"]},
         storage=RELEASE.storage,
         code=digest("workflow_scripts/check_release.py"),
@@ -75,8 +65,6 @@ rule tabulate_trials:
         "logs/{subject}/tabulate_trials.log",
     conda:
         "../envs/analysis.yaml"
-    resources:
-        **needs(2000, 10),
     params:
         sessions=lambda wildcards: RELEASE.list_sessions(wildcards.subject),
         code=digest("workflow_scripts/tabulate_trials.py"),
@@ -84,42 +72,42 @@ rule tabulate_trials:
         "../workflow_scripts/tabulate_trials.py"
 
 
-# One job per region, so that adding a region leaves the matrices alone.
-rule make_mask:
-    input:
-        checked="results/{subject}/release.tsv",
-        volumes=lambda wildcards: stored(RELEASE.list_volumes(wildcards.roi)),
-        # All regions must match its grid.
-        reference=source(layout.ROI, atlas=RELEASE.list_atlases("cortex")[0]),
-        tables=lambda w: stored([*RELEASE.list_tables(w.roi, w.subject).values()]),
-        ncsnr=branch(
-            lambda wildcards: own("min_ncsnr", wildcards.subject) is not None,
-            then=source(layout.NCSNR),
-        ),
-    output:
-        "results/{subject}/masks/{roi}.nii.gz",
-    log:
-        "logs/{subject}/make_mask.{roi}.log",
-    # Find an unusable region before anything long starts.
-    priority: 1
-    conda:
-        "../envs/analysis.yaml"
-    resources:
-        **needs(2000, 10),
-    params:
-        atlases=lambda wildcards: RELEASE.list_atlases(wildcards.roi),
-        tabled=lambda wildcards: [
-            *RELEASE.list_tables(wildcards.roi, wildcards.subject)
-        ],
-        reorient=lookup("nsd/reorient", within=config),
-        parts=lookup("rois/{roi}", within=config),
-        min_ncsnr=lambda wildcards: own("min_ncsnr", wildcards.subject),
-        code=digest("workflow_scripts/make_mask.py"),
-    script:
-        "../workflow_scripts/make_mask.py"
+# In two jobs, so that another region in the config leaves the matrices alone.
+for family, rois in plan.group_regions(config).items():
+
+    rule:
+        name:
+            f"make_masks_{family}"
+        input:
+            checked="results/{subject}/release.tsv",
+            volumes=stored(RELEASE.list_volumes(*rois)),
+            # Whose grid all regions must be on.
+            reference=source(layout.ROI, atlas=RELEASE.list_atlases("cortex")[0]),
+            tables=lambda w, rois=rois: stored([*RELEASE.list_tables(w.subject, *rois).values()]),
+            ncsnr=branch(
+                lambda wildcards: own("min_ncsnr", wildcards.subject) is not None,
+                then=source(layout.NCSNR),
+            ),
+        output:
+            collect("results/{{subject}}/masks/{roi}.nii.gz", roi=rois),
+        log:
+            f"logs/{{subject}}/make_masks_{family}.log",
+        # A region that cannot be used is found before anything long begins, whoever needs it.
+        priority: 1
+        conda:
+            "../envs/analysis.yaml"
+        params:
+            atlases=RELEASE.list_atlases(*rois),
+            tabled=lambda w, rois=rois: [*RELEASE.list_tables(w.subject, *rois)],
+            reorient=config["nsd"]["reorient"],
+            rois=rois,
+            min_ncsnr=lambda wildcards: own("min_ncsnr", wildcards.subject),
+            code=digest("workflow_scripts/make_masks.py"),
+        script:
+            "../workflow_scripts/make_masks.py"
 
 
-# All matrices in one pass, since a real subject has 41 GB of betas.
+# All matrices in one pass, since a real subject's betas are 41 GB to read.
 rule extract_betas:
     input:
         checked="results/{subject}/release.tsv",
@@ -137,9 +125,9 @@ rule extract_betas:
     resources:
         **needs(4000, 60),
     params:
-        # Not an output: Snakemake deletes the outputs of killed jobs.
+        # Not an output: Snakemake clears those of a job that was killed.
         partial="results/{subject}/partial/betas",
-        rois=lookup("matrices", within=config),
+        rois=config["matrices"],
         storage=RELEASE.storage,
         code=digest("workflow_scripts/extract_betas.py"),
     script:

@@ -1,24 +1,11 @@
-# Pictures from decoded features, in chunks that a cluster computes in parallel.
-
-# The z and c that a method uses: decoded, true, or none.
-TAKEN = {
-    target: {
-        **dict.fromkeys(
-            config["reconstruction"]["methods"],
-            f"results/{{subject}}/{{protocol}}/decoded/{target}.npy",
-        ),
-        "true-zc": f"results/{{subject}}/features/{target}.npy",
-        **dict.fromkeys(without, []),
-    }
-    for target, without in (("z", ["c"]), ("c", ["z", "z-coarse"]))
-}
+# Pictures from decoded features, in chunks that a cluster makes side by side.
 
 
 rule reconstruct_images:
     input:
         images="results/{subject}/images.tsv",
-        z=lambda wildcards: TAKEN["z"][wildcards.method],
-        c=lambda wildcards: TAKEN["c"][wildcards.method],
+        z=lambda wildcards: plan.find_taken("z", wildcards.method),
+        c=lambda wildcards: plan.find_taken("c", wildcards.method),
         files=list_model(config),
     output:
         temp("results/{subject}/{protocol}/reconstructions/{method}.{chunk}.h5"),
@@ -37,13 +24,7 @@ rule reconstruct_images:
         model=MODEL,
         latent_resolution=config["model"]["resolution"],
         settings=choose(
-            *(
-                "reconstruction",
-                "resolution",
-                "samples",
-                "num_inference_steps",
-                "strength",
-            ),
+            *("reconstruction", "resolution", "samples", "num_inference_steps", "strength"),
             *("guidance_scale", "scheduler", "seed", "compile"),
         ),
         n_chunks=config["reconstruction"]["chunks"],

@@ -26,8 +26,7 @@ rule fetch_stimuli:
     conda:
         "../envs/analysis.yaml"
     resources:
-        mem_mb=growing(2000),
-        runtime=growing(240),
+        **needs(2000, 240),
     params:
         partial="results/{subject}/partial/stimuli",
         storage=RELEASE.storage,

@@ -1,10 +1,8 @@
-# Trained decoders: masked autoencoders of responses (Yang et al. 2025, MinD-Vis, Vis-Dec) that
-# condition the diffusion model. A cohort is a subject, or all of them together ("joint").
+# Decoders that are trained: masked autoencoders of responses (Yang et al. 2025, MinD-Vis, Vis-Dec)
+# that condition the diffusion model. A cohort is a subject, or all of them together ("joint").
 
-# Small networks use one core, and two of them run at once, even on one GPU.
-TRAINED_THREADS, TRAINED_GPUS = (
-    (1, 0) if config["trained"]["size"] == "demo" else (8, 1)
-)
+# Small networks use one core, and two of them run at once, also on one GPU.
+TRAINED_THREADS, TRAINED_GPUS = (1, 0) if config["trained"]["size"] == "demo" else (8, 1)
 
 
 rule join_responses:
@@ -23,12 +21,8 @@ rule join_responses:
         "benchmarks/{subject}/join_responses.tsv"
     conda:
         "../envs/torch.yaml"
-    resources:
-        **needs(8000, 30),
     params:
-        train_on=lookup("trained/train_on", within=config),
-        validation=lookup("trained/validation", within=config),
-        seed=lookup("trained/seed", within=config),
+        **choose("trained", "train_on", "validation", "seed"),
         code=digest("workflow_scripts/join_responses.py"),
     script:
         "../workflow_scripts/join_responses.py"
@@ -53,10 +47,10 @@ rule embed_clip:
     resources:
         **needs(8000, 60, gpu=TRAINED_GPUS),
     params:
+        **choose("model", "batch_size"),
         path=lambda wildcards: config["trained"]["clip"]["path"],
-        revision=lookup("trained/clip/revision", within=config),
+        revision=config["trained"]["clip"]["revision"],
         device=DEVICE,
-        batch_size=lookup("model/batch_size", within=config),
         code=digest("workflow_scripts/embed_clip.py"),
     script:
         "../workflow_scripts/embed_clip.py"
@@ -73,21 +67,18 @@ rule pretrain_encoder:
         "logs/{cohort}/pretrain_encoder.{encoder}.log",
     benchmark:
         "benchmarks/{cohort}/pretrain_encoder.{encoder}.tsv"
-    wildcard_constraints:
-        encoder="|".join(TRAINING.encoders) or "none",
     conda:
         "../envs/torch.yaml"
     threads: TRAINED_THREADS
     resources:
         **needs(32000, 1440, gpu=TRAINED_GPUS),
     params:
+        **choose("trained", "precision", "seed"),
         subjects=lambda wildcards: TRAINING.list_cohort(wildcards.cohort),
         settings=lambda wildcards: TRAINING.encoders[wildcards.encoder],
-        # Not an output: Snakemake deletes the outputs of killed jobs.
+        # Not an output: Snakemake clears those of a job that was killed.
         partial="results/{cohort}/trained/partial/encoder.{encoder}.safetensors",
-        precision=lookup("trained/precision", within=config),
         device=DEVICE,
-        seed=lookup("trained/seed", within=config),
         code=digest("workflow_scripts/pretrain_encoder.py"),
     script:
         "../workflow_scripts/pretrain_encoder.py"
@@ -118,12 +109,11 @@ rule align_encoder:
     resources:
         **needs(32000, 1440, gpu=TRAINED_GPUS),
     params:
+        **choose("trained", "precision", "seed"),
         subjects=lambda wildcards: TRAINING.list_cohort(wildcards.cohort),
         settings=lambda wildcards: TRAINING.methods[wildcards.method]["stage2"],
         partial="results/{cohort}/trained/partial/aligned.{method}.safetensors",
-        precision=lookup("trained/precision", within=config),
         device=DEVICE,
-        seed=lookup("trained/seed", within=config),
         code=digest("workflow_scripts/align_encoder.py"),
     script:
         "../workflow_scripts/align_encoder.py"
@@ -150,14 +140,13 @@ rule fine_tune_diffusion:
     resources:
         **needs(32000, 1440, gpu=TRAINED_GPUS),
     params:
+        **choose("trained", "precision", "seed"),
         subjects=lambda wildcards: TRAINING.list_cohort(wildcards.cohort),
         settings=lambda wildcards: TRAINING.methods[wildcards.method]["stage3"],
         model=lambda wildcards: config["model"]["path"],
-        revision=lookup("model/revision", within=config),
+        revision=config["model"]["revision"],
         partial="results/{cohort}/trained/partial/diffusion.{method}.safetensors",
-        precision=lookup("trained/precision", within=config),
         device=DEVICE,
-        seed=lookup("trained/seed", within=config),
         code=digest("workflow_scripts/fine_tune_diffusion.py"),
     script:
         "../workflow_scripts/fine_tune_diffusion.py"
@@ -205,8 +194,7 @@ rule evaluate_encoders:
             encoder=[*TRAINING.encoders],
         ),
         aligned=collect(
-            "results/{{subject}}/trained/aligned/{method}.safetensors",
-            method=TRAINING.aligned,
+            "results/{{subject}}/trained/aligned/{method}.safetensors", method=TRAINING.aligned
         ),
     output:
         masked="results/{subject}/trained/masked.tsv",
@@ -222,12 +210,9 @@ rule evaluate_encoders:
     resources:
         **needs(16000, 120, gpu=TRAINED_GPUS),
     params:
+        **choose("evaluation", "bootstrap", "seed"),
         encoders=[*TRAINING.encoders],
-        before={
-            method: TRAINING.methods[method]["encoder"] for method in TRAINING.aligned
-        },
-        bootstrap=lookup("evaluation/bootstrap", within=config),
-        seed=lookup("evaluation/seed", within=config),
+        before={method: TRAINING.methods[method]["encoder"] for method in TRAINING.aligned},
         device=DEVICE,
         code=digest("workflow_scripts/evaluate_encoders.py"),
     script:
@@ -236,12 +221,8 @@ rule evaluate_encoders:
 
 rule tabulate_encoders:
     input:
-        masked=collect(
-            "results/{subject}/trained/masked.tsv", subject=TRAINING.subjects
-        ),
-        retrieval=collect(
-            "results/{subject}/trained/retrieval.tsv", subject=TRAINING.subjects
-        ),
+        masked=collect("results/{subject}/trained/masked.tsv", subject=TRAINING.subjects),
+        retrieval=collect("results/{subject}/trained/retrieval.tsv", subject=TRAINING.subjects),
     output:
         masked="results/tables/fcae_masked.tsv",
         retrieval="results/tables/fcae_retrieval.tsv",
@@ -249,14 +230,9 @@ rule tabulate_encoders:
         "logs/tabulate_encoders.log",
     conda:
         "../envs/analysis.yaml"
-    resources:
-        **needs(2000, 5),
     params:
         subjects=TRAINING.subjects,
         dataset=config["dataset"],
         code=digest("workflow_scripts/tabulate_encoders.py"),
     script:
         "../workflow_scripts/tabulate_encoders.py"
-
-
-include: "trained_figures.smk"

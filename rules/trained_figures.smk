@@ -1,42 +1,28 @@
 # Figures and tables of the trained decoders: tables 2 and 3 and figures 2, 4 and 5 of Yang et al. 2025.
 
-COMPARED = {"table2": TRAINING.table2, "table3": TRAINING.table3}
+TRAINED = "Trained decoders"
 COMPARED_RUNS = {
-    table: TRAINING.list_runs(["zc", "true-zc"], methods)
-    for table, methods in COMPARED.items()
+    name: TRAINING.list_runs(["zc", "true-zc"], own) for name, own in TRAINING.compared.items()
 }
 GALLERY_RUNS = TRAINING.list_runs(["zc"], TRAINING.methods)
 
 
 rule tabulate_fcae:
     input:
-        unpack(
-            lambda wildcards: of_runs(
-                COMPARED_RUNS[wildcards.table], "summaries", "tables"
-            )
-        ),
-        weights=lambda wildcards: TRAINING.list_encoders(COMPARED[wildcards.table]),
+        unpack(lambda w: plan.list_run_files(COMPARED_RUNS[w.table], "summaries", "tables")),
+        weights=lambda wildcards: TRAINING.list_encoders(TRAINING.compared[wildcards.table]),
     output:
-        report(
-            "results/tables/fcae_{table}.tsv",
-            caption="../report/fcae_tables.rst",
-            category="Tables",
-            labels={"table": "trained decoders, {table}"},
-        ),
+        table("fcae_{table}", caption="fcae_tables", label="trained decoders, {table}"),
     log:
         "logs/tabulate_fcae.{table}.log",
-    wildcard_constraints:
-        table="table[23]",
     conda:
         "../envs/torch.yaml"
-    resources:
-        **needs(4000, 10),
     params:
         **choose("trained", "size"),
         **choose("evaluation", "bootstrap", "seed"),
         runs=lambda wildcards: COMPARED_RUNS[wildcards.table],
-        methods=lambda wildcards: COMPARED[wildcards.table],
-        alignments=lambda w: TRAINING.list_alignments(COMPARED[w.table]),
+        methods=lambda wildcards: TRAINING.compared[wildcards.table],
+        alignments=lambda w: TRAINING.list_alignments(TRAINING.compared[w.table]),
         presets=TRAINING.presets,
         dataset=config["dataset"],
         code=digest("workflow_scripts/tabulate_fcae.py"),
@@ -49,23 +35,17 @@ rule plot_masked_responses:
         reconstructions="results/{subject}/trained/masked.h5",
         errors="results/{subject}/trained/masked.tsv",
     output:
-        **figure(
-            *("results/{subject}/figures/trained_masked", "Trained decoders"),
-            figure="masked responses",
-            subject="{subject}",
-        ),
+        **figure("results/{subject}/figures/trained_masked", TRAINED, "masked responses"),
     log:
         "logs/{subject}/plot_masked_responses.log",
     conda:
         "../envs/analysis.yaml"
-    resources:
-        **needs(4000, 15),
     params:
         **choose("evaluation", "nsd_ids"),
         encoder=list(TRAINING.encoders)[0],
         n_images=4,
         n_voxels=320,
-        demo=config["dataset"] == "demo",
+        demo=DEMO,
         code=digest("workflow_scripts/plot_masked_responses.py"),
     script:
         "../workflow_scripts/plot_masked_responses.py"
@@ -73,15 +53,11 @@ rule plot_masked_responses:
 
 use rule plot_fig3 as plot_trained_pictures with:
     input:
-        **of_runs(TRAINING.drawn_runs, "reconstructions", "samples"),
+        **plan.list_run_files(TRAINING.drawn_runs, "reconstructions", "samples"),
         stimuli=RELEASE.locate_stimuli(),
         images="results/{subject}/images.tsv",
     output:
-        **figure(
-            *("results/{subject}/figures/trained_pictures", "Trained decoders"),
-            figure="reconstructions",
-            subject="{subject}",
-        ),
+        **figure("results/{subject}/figures/trained_pictures", TRAINED, "reconstructions"),
     log:
         "logs/{subject}/plot_trained_pictures.log",
     params:
@@ -92,34 +68,21 @@ use rule plot_fig3 as plot_trained_pictures with:
 
 rule plot_trained_subjects:
     input:
-        **of_runs(
-            [
-                (subject, "trained", method)
-                for method in TRAINING.transferred
-                for subject in SUBJECTS
-            ],
-            *("reconstructions", "samples"),
-        ),
+        **plan.list_run_files(TRAINING.transferred_runs, "reconstructions", "samples"),
         stimuli=all_stimuli(),
         images=collect("results/{subject}/images.tsv", subject=SUBJECTS),
     output:
-        **figure(
-            *("results/figures/trained_subjects", "Trained decoders"),
-            figure="one subject and all",
-            subject="all",
-        ),
+        **figure("results/figures/trained_subjects", TRAINED, "one subject and all"),
     log:
         "logs/plot_trained_subjects.log",
     conda:
         "../envs/analysis.yaml"
-    resources:
-        **needs(4000, 15),
     params:
         subjects=SUBJECTS,
         methods=TRAINING.transferred,
         showing=SHOWING | {"shown_images": 4},
         adapters=TRAINING.adapts,
-        demo=config["dataset"] == "demo",
+        demo=DEMO,
         code=digest("workflow_scripts/plot_trained_subjects.py"),
     script:
         "../workflow_scripts/plot_trained_subjects.py"
@@ -129,21 +92,14 @@ rule plot_training_curves:
     input:
         lambda wildcards: list(TRAINING.list_stages(wildcards.cohort).values()),
     output:
-        **figure(
-            *("results/{cohort}/figures/training_curves", "Trained decoders"),
-            suffixes=["pdf"],
-            figure="training curves",
-            subject="{cohort}",
-        ),
+        **figure("results/{cohort}/figures/training_curves", TRAINED, "training curves", ["pdf"]),
     log:
         "logs/{cohort}/plot_training_curves.log",
     conda:
         "../envs/analysis.yaml"
-    resources:
-        **needs(4000, 10),
     params:
         names=lambda wildcards: list(TRAINING.list_stages(wildcards.cohort)),
-        demo=config["dataset"] == "demo",
+        demo=DEMO,
         code=digest("workflow_scripts/plot_training_curves.py"),
     script:
         "../workflow_scripts/plot_training_curves.py"
@@ -151,7 +107,7 @@ rule plot_training_curves:
 
 use rule write_gallery as write_trained_gallery with:
     input:
-        **of_runs(GALLERY_RUNS, "reconstructions", "samples", "tables"),
+        **plan.list_run_files(GALLERY_RUNS, "reconstructions", "samples", "tables"),
         stimuli=all_stimuli(),
         captions=stored(RELEASE.list_captions()),
         images=collect("results/{subject}/images.tsv", subject=TRAINING.subjects),

@@ -1,16 +1,17 @@
-"""Find the U-Net block that predicts each cortical voxel of one subject best, at a step."""
+"""Find the U-Net block that predicts each cortical voxel of one subject best, at each step."""
 
 from nsdldm.encoding.blocks import choose_blocks
 from nsdldm.encoding.flips import FlipTest
 from nsdldm.support.logs import logged
 
 if __name__ == "__main__":
-    given, params, step = snakemake.input, snakemake.params, snakemake.wildcards.step
+    given, made, params = snakemake.input, snakemake.output, snakemake.params
+    names = ("maps", "tables", "errors")
     with logged(snakemake.log[0]):
         choose_blocks(
-            models={block: f"unet-{block}-{step}" for block in params.blocks},
+            models={s: {b: f"unet-{b}-{s}" for b in params.blocks} for s in params.steps},
             regions=dict(zip(params.rois, given.regions, strict=True)),
             test=FlipTest(**{key: params[key] for key in FlipTest._fields}),
             **{key: given[key] for key in ("predictions", "responses", "mask")},
-            **dict(snakemake.output.items()),
+            **{key: dict(zip(params.steps, made[key], strict=True)) for key in names},
         )

@@ -9,8 +9,8 @@ if __name__ == "__main__":
     with logged(snakemake.log[0]):
         decode_strip(
             images=given.images,
-            features=given.features,
+            features=dict(zip(params.spaces, given.features, strict=True)),
             model=Model(**params.model),
             n_images=params.n_images,
-            output=snakemake.output[0],
+            outputs=dict(zip(params.spaces, snakemake.output, strict=True)),
         )

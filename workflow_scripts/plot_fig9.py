@@ -17,6 +17,7 @@ if __name__ == "__main__":
                 group_transforms(given.transforms),
                 group_surfaces(given.surfaces),
             ),
-            **{key: params[key] for key in ("blocks", "repeats", "seed", "demo")},
+            repeats=params.bootstrap,
+            **{key: params[key] for key in ("blocks", "seed", "demo")},
             **dict(snakemake.output.items()),
         )

@@ -10,7 +10,7 @@ if __name__ == "__main__":
     with logged(snakemake.log[0]):
         plot_unique_variance(
             subject=snakemake.wildcards.subject,
-            tables=dict(zip(params.pairs, given.tables, strict=True)),
+            tables={f"z+{s}": t for s, t in zip(params.spaces, given.tables, strict=True)},
             anatomy=Anatomy(
                 dict(zip(params.rois, given.masks, strict=True)),
                 group_transforms(given.transforms),

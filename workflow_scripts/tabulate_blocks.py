@@ -12,5 +12,6 @@ if __name__ == "__main__":
         tabulate_blocks(
             errors=dict(zip(steps, snakemake.input, strict=True)),
             output=snakemake.output[0],
-            **{key: params[key] for key in ("blocks", "repeats", "seed")},
+            repeats=params.bootstrap,
+            **{key: params[key] for key in ("blocks", "seed")},
         )

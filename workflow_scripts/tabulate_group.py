@@ -1,4 +1,4 @@
-"""Compare all subjects' accuracy and unique variance by region."""
+"""Compare all subjects' accuracy and unique variance by region, and this under different noise."""
 
 from nsdldm.encoding.group import tabulate_group
 from nsdldm.support.logs import logged
@@ -8,7 +8,7 @@ if __name__ == "__main__":
     with logged(snakemake.log[0]):
         tabulate_group(
             sums={subject: snakemake.input[subject] for subject in params.subjects},
-            output=snakemake.output[0],
-            repeats=params.repeats,
+            repeats=params.bootstrap,
             seed=params.seed,
+            **dict(snakemake.output.items()),
         )

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from nsdldm.features.spaces import split_control
 from nsdldm.nsd import layout
 from nsdldm.plots.cortex import Anatomy
 from nsdldm.plots.fig7 import plot_unique_variance
@@ -17,6 +18,7 @@ from nsdldm.plots.fig7 import plot_unique_variance
 results, release, subject, name = sys.argv[1:]
 own, root = Path(results, subject), Path(release)
 drawn = pd.read_csv(own / "figures/fig7.tsv", sep="\t")["pair"].unique()
+rows = [pair for pair in drawn if not split_control(pair)[1]]
 transforms = (root / f"nsddata/ppdata/{subject}/transforms").glob("?h.func1pt8-to-layer*")
 surfaces = [
     str(root / template.format(subject=subject, hemi=hemi, name=surface))
@@ -31,7 +33,7 @@ plot_unique_variance(
         layout.group_transforms(sorted(map(str, transforms))),
         layout.group_surfaces(surfaces),
     ),
-    pictures=own / "strips/fig7.npy",
+    pictures=[own / f"strips/{pair.removeprefix('z+')}.npy" for pair in rows],
     drawn="unique",
     demo=True,
     **{suffix: f"{name}.{suffix}" for suffix in ("png", "pdf", "html", "tsv")},

@@ -1,7 +1,7 @@
 """Decoded latents, to be drawn next to maps."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +19,10 @@ logger = logging.getLogger(__name__)
 def decode_strip(
     *,
     images: str | Path,
-    features: Sequence[str | Path],
+    features: Mapping[str, str | Path],
     model: Model,
     n_images: int,
-    output: str | Path,
+    outputs: Mapping[str, str | Path],
 ) -> None:
     """Decode several latents of the same few test images.
 
@@ -31,13 +31,13 @@ def decode_strip(
     images
         Table of images with the columns nsd_id and split.
     features
-        Latents, float32 of shape (n_images, channels, height, width), one file per row.
+        For each space its latents, float32 of shape (n_images, channels, height, width).
     model : Model
-        Each row of the strip is decoded in one batch, whatever its `batch_size`.
+        The images of a space are decoded in one batch, whatever its `batch_size`.
     n_images : int
         Test images, spread evenly over those of the table.
-    output
-        uint8 ``.npy`` of shape (n_features, n_images, side, side, 3).
+    outputs
+        For each space uint8 ``.npy`` of shape (n_images, side, side, 3).
 
     Raises
     ------
@@ -50,8 +50,7 @@ def decode_strip(
     chosen = test[places.round().astype(int)]
     device, dtype = model.choose()
     autoencoder = load_autoencoder(model.path, model.revision, device, dtype)
-    rows = []
-    for path in features:
+    for space, path in features.items():
         latents = load_array(path)
         if len(latents) != len(table):
             expected, found = f"a row for each of {len(table)} images", f"{len(latents)} rows"
@@ -60,7 +59,6 @@ def decode_strip(
         parts = run_batched(
             lambda batch, z=z: decode_pictures(autoencoder, z[batch]), len(z), len(z), device
         )
-        rows.append(np.concatenate([pictures for _, pictures in parts]))
-    save_array(output, np.stack(rows))
+        save_array(outputs[space], np.concatenate([pictures for _, pictures in parts]))
     shown = table["nsd_id"].to_numpy()[chosen].tolist()
     logger.info("%d latents of images %s", len(features), shown)

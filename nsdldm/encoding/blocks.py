@@ -136,16 +136,16 @@ def count_winners(winner: pd.Series | np.ndarray, blocks: Sequence[str]) -> dict
 def choose_blocks(
     *,
     predictions: Path | str,
-    models: dict[str, str],
+    models: dict[str, dict[str, str]],
     responses: Path | str,
     mask: Path | str,
     regions: dict[str, Path | str],
-    map: Path | str,
-    table: Path | str,
-    errors: Path | str,
+    maps: dict[str, Path | str],
+    tables: dict[str, Path | str],
+    errors: dict[str, Path | str],
     test: FlipTest,
 ) -> None:
-    """Find the block whose model predicts each voxel of a subject best.
+    """Find the block whose model predicts each voxel of a subject best, at each step.
 
     The winner has the best R² averaged over the folds of the training images. The test images play
     no part in that choice; they are used to test it. The winner's r is tested one-sided, with FDR
@@ -157,16 +157,16 @@ def choose_blocks(
     ----------
     predictions : path
         As `nsdldm.encoding.fits.fit_encoders` writes them.
-    models : dict of str
-        The name of each block's model; their order defines the indices of blocks.
+    models : dict of dict of str
+        For each step, the name of each block's model; their order defines the indices of blocks.
     responses, mask : path
         As `nsdldm.encoding.scores.score_encoders` takes them.
     regions : dict of path
         Masks of the regions over which `errors` are averaged.
-    map, table, errors : path
-        Output: a float32 NIfTI whose volumes are `list_columns(models)`, NaN off the mask; a table
-        with a row per voxel in C-order of the mask (i, j, k and these); and a table of errors as
-        `nsdldm.encoding.block_regions.RegionErrors` writes it.
+    maps, tables, errors : dict of path
+        Output for each step: a float32 NIfTI whose volumes are `list_columns` of the blocks, NaN
+        off the mask; a table with a row per voxel in C-order of the mask (i, j, k and these); and
+        a table of errors as `nsdldm.encoding.block_regions.RegionErrors` writes it.
     test : nsdldm.encoding.flips.FlipTest
         Both tests use its false discovery rate.
 
@@ -175,22 +175,29 @@ def choose_blocks(
     InputError
         There are fewer than two blocks, or inputs contradict each other.
     """
-    blocks = list(models)
-    if len(blocks) < 2:
-        raise InputError(Finding("`models`", "two or more", str(blocks), "Add another"))
     fitted = Predictions(predictions)
     known = fitted.open_responses(responses)
     inside = load_mask(mask)
     members = {roi: load_mask(path)[inside] for roi, path in regions.items()}
-    sums = RegionErrors(members, blocks, known.test_ids)
-    signs, parts = draw_signs(test.flips, len(known.test_ids), test.seed), []
+    signs = draw_signs(test.flips, len(known.test_ids), test.seed)
+    for step, own in models.items():
+        if len(own) < 2:
+            raise InputError(Finding("`models`", "two or more", str(list(own)), "Add another"))
+        sums = RegionErrors(members, list(own), known.test_ids)
+        voxels = _compare(own, fitted, known, signs, sums)
+        voxels = _finish(voxels, list(own), len(known.test_ids), test.fdr)
+        write_maps(voxels, mask, maps[step], tables[step])
+        sums.save(errors[step])
+
+
+def _compare(models, fitted, known, signs, sums):
+    """Columns of the table that voxels decide by themselves; adds to the sums of errors."""
+    parts = []
     for block, columns in fitted.blocks():
         observed = known.read_test(columns)
         read = [fitted.read(name, block) for name in models.values()]
         predicted, cv_scores = (np.stack([each[i] for each in read]) for i in (0, 2))
-        parts.append(_tabulate(blocks, observed, predicted, cv_scores, signs))
+        parts.append(_tabulate(models, observed, predicted, cv_scores, signs))
         sums.add(columns, observed, predicted, cv_scores)
     voxels = pd.concat(parts, ignore_index=True)
-    voxels = voxels.assign(ceiling=known.ceiling, ncsnr=known.ncsnr)
-    write_maps(_finish(voxels, blocks, len(known.test_ids), test.fdr), mask, map, table)
-    sums.save(errors)
+    return voxels.assign(ceiling=known.ceiling, ncsnr=known.ncsnr)

@@ -68,7 +68,12 @@ class Spread(NamedTuple):
 
 
 def tabulate_group(
-    *, sums: dict[str, list[Path | str]], output: Path | str, repeats: int, seed: int
+    *,
+    sums: dict[str, list[Path | str]],
+    output: Path | str,
+    repeats: int,
+    seed: int,
+    noise: Path | str | None = None,
 ) -> None:
     """Compare subjects: r of each space, unique variance by level, and its slope, by region.
 
@@ -96,6 +101,8 @@ def tabulate_group(
         which controls were fitted.
     repeats, seed : int
         Of the bootstrap.
+    noise : path, optional
+        The table that `tabulate_noise` makes of this one.
 
     Raises
     ------
@@ -124,6 +131,8 @@ def tabulate_group(
     table[AGREEMENT] = table[AGREEMENT].astype("Int64")
     save_table(output, table[["subject", *KEYS, *NUMBERS, *AGREEMENT]])
     logger.info("%d subjects, %d rows", len(files), len(table))
+    if noise is not None:
+        tabulate_noise(table=output, output=noise)
 
 
 def _load(paths):

@@ -1,4 +1,4 @@
-"""Score encoders by their predictions of the test images."""
+"""Score encoders of feature spaces by their predictions of the test images."""
 
 from __future__ import annotations
 
@@ -20,18 +20,17 @@ logger = logging.getLogger(__name__)
 def score_encoders(
     *,
     predictions: Path | str,
-    space: str,
     responses: Path | str,
     mask: Path | str,
     regions: dict[str, Path | str],
-    map: Path | str,
-    table: Path | str,
+    maps: dict[str, Path | str],
+    tables: dict[str, Path | str],
     sums: Path | str,
     fdr: float,
     min_ncsnr: float = 0,
     every: int = 1,
 ) -> None:
-    """Score how well a feature space predicts the test images in every voxel of a subject.
+    """Score how well feature spaces predict the test images in every voxel of a subject.
 
     Predictions are compared with responses averaged over test trials. r is tested one-sided against
     the correlation of independent Gaussian vectors of the same length, with FDR control over
@@ -41,16 +40,15 @@ def score_encoders(
     ----------
     predictions : path
         As `nsdldm.encoding.fits.fit_encoders` writes them.
-    space : str
     responses : path
         As `nsdldm.responses.prepare_responses` writes them.
     mask : path
         NIfTI mask of the voxels; their C-order is that of the responses.
     regions : dict of path
         Masks of the regions for `sums`.
-    map, table : path
-        Output: a float32 NIfTI whose volumes are `nsdldm.encoding.summary.MAPS`, NaN off the mask,
-        and a table with a row per voxel in C-order of the mask (i, j, k and these).
+    maps, tables : dict of path
+        Output for each space: a float32 NIfTI whose volumes are `nsdldm.encoding.summary.MAPS`, NaN
+        off the mask, and a table with a row per voxel in C-order of the mask (i, j, k and these).
     sums : path
         Output: each test image's contribution to r, called ``r:{space}``, as
         `nsdldm.encoding.cells.load_sums` reads it.
@@ -69,6 +67,14 @@ def score_encoders(
     fitted = Predictions(predictions)
     known = fitted.open_responses(responses)
     shares = Collector(find_cells(mask, regions, every), known.test_ids, min_ncsnr)
+    for space in tables:
+        voxels = _score(space, fitted, known, shares, fdr)
+        write_maps(voxels, mask, maps[space], tables[space], fitted.every)
+    shares.save(sums)
+
+
+def _score(space, fitted, known, shares, fdr):
+    """The table of one space, whose contributions to r are added to the shares."""
     parts = []
     for block, columns in fitted.blocks():
         observed, model = known.read_test(columns), fitted.read(space, block)
@@ -84,6 +90,4 @@ def score_encoders(
     logger.info("%s, median r %.3f", found, voxels["r"].median())
     warn_edges(space, chosen, fitted.penalties)
     columns = slice(0, known.n_voxels, fitted.every)
-    voxels = voxels.assign(ceiling=known.ceiling[columns], ncsnr=known.ncsnr[columns])
-    write_maps(voxels[list(MAPS)], mask, map, table, fitted.every)
-    shares.save(sums)
+    return voxels.assign(ceiling=known.ceiling[columns], ncsnr=known.ncsnr[columns])[list(MAPS)]

@@ -148,9 +148,9 @@ def plot_unique_variance(
     png, pdf, html, tsv : path
         Outputs: the figure, an interactive page with the same maps, and their summary by region
         with the columns of `summarize_unique`.
-    pictures : path, optional
-        ``.npy`` of uint8 (n_rows, n_images, height, width, 3): z_c of some images as decoded by the
-        autoencoder, in the order of `tables`. The first `MOST_PICTURES` are drawn.
+    pictures : sequence of path, optional
+        ``.npy`` per row, uint8 (n_images, height, width, 3): z_c of some images as decoded by the
+        autoencoder. The first `MOST_PICTURES` are drawn.
 
     Raises
     ------
@@ -199,15 +199,19 @@ def _columns(pair):
     return ["i", "j", "k", "r", "significant", "tested", "ceiling", *own]
 
 
-def _read_strip(path, n_rows):
+def _read_strip(paths, n_rows):
     """Read the first decoded pictures of each row."""
-    strip = load_array(path)
-    fits = strip.ndim == 5 and strip.dtype == np.uint8 and strip.shape[4] == 3
-    if not fits or len(strip) != n_rows or not strip.shape[1]:
-        expected = f"uint8 of shape ({n_rows}, images, height, width, 3), one row a joint model"
-        found = f"{strip.dtype} of shape {strip.shape}"
-        raise InputError(Finding(str(path), expected, found, "Decode the pictures again"))
-    return np.array(strip[:, :MOST_PICTURES])
+    if len(paths) != n_rows:
+        raise ValueError(f"{len(paths)} files of pictures for {n_rows} rows")
+    rows = []
+    for path in paths:
+        row = load_array(path)
+        if row.ndim != 4 or row.dtype != np.uint8 or row.shape[3] != 3 or not len(row):
+            expected = "uint8 of shape (images, height, width, 3)"
+            found = f"{row.dtype} of shape {row.shape}"
+            raise InputError(Finding(str(path), expected, found, "Decode the pictures again"))
+        rows.append(np.array(row[:MOST_PICTURES]))
+    return rows
 
 
 def _project_pair(table, pair, shape, transforms, drawn):
@@ -306,7 +310,7 @@ def draw_unique(
         Which vertices are coloured.
     summary : DataFrame
         As `summarize_unique` returns it.
-    strip : uint8 array of shape (n_pairs, n_images, height, width, 3), optional
+    strip : sequence of uint8 array of shape (n_images, height, width, 3), optional
 
     Returns
     -------

@@ -21,8 +21,17 @@ TABLES = ("encoding", "group", "noise", "blocks", "protocols", "metrics")
 # Presets whose methods the two published tables of fCAE compare.
 TABLE2 = ("fcae", "fcae-base", "mind-vis", "vis-dec")
 TABLE3 = ("mae-fi", "mae-f")
+# Ridge methods that take each of z and c.
+TAKEN = {"z": ("z", "z-coarse", "zc", "true-zc"), "c": ("c", "zc", "true-zc")}
 # Decoders trained on all subjects together.
 JOINT = "joint"
+# Files of a method's run, by what rules call them.
+RUN_FILES = {
+    "reconstructions": "results/{}/{}/reconstructions/{}.h5",
+    "samples": "results/{}/{}/evaluation/{}_samples.tsv",
+    "tables": "results/{}/{}/evaluation/{}.tsv",
+    "summaries": "results/{}/{}/evaluation/{}_summary.tsv",
+}
 
 
 @dataclass(frozen=True)
@@ -88,10 +97,63 @@ class Spaces:
         return {name: spaces for name, spaces in families.items() if spaces}
 
     @property
+    def scored(self) -> list[str]:
+        """Families whose spaces are fitted by themselves, to be scored."""
+        return [name for name in ("features", "added") if name in self.families]
+
+    @property
     def joint(self) -> list[str]:
         """Families whose spaces are fitted jointly with z."""
         wanted = ("levels", "steps", "controls", "variants")
         return [name for name in wanted if name in self.families]
+
+    @property
+    def gathered(self) -> dict[str, list[str]]:
+        """Spaces that passes along the reverse process leave as features, by kind of pass."""
+        kinds = ("latents", "variants", "controls")
+        return {name: getattr(self, name) for name in kinds if getattr(self, name)}
+
+    @property
+    def from_features(self) -> dict[str, list[str]]:
+        """Features that the kernels of each family are computed from."""
+        return self.families | {"controls": self.controls, "blocks": []}
+
+    @property
+    def from_grams(self) -> dict[str, list[str]]:
+        """Gram matrices of activations that they are computed from."""
+        return {name: [] for name in self.from_features} | {"blocks": self.blocks}
+
+    @property
+    def kernels(self) -> dict[str, list[str]]:
+        """Families whose kernels the fit of each reads.
+
+        Controls are also parts of the spaces that they control.
+        """
+        read = {name: ["features"] * (name in self.joint) + [name] for name in self.families}
+        own = {*self.controlled, *self.controls}
+        parts = [name for name in self.joint if own & {*self.from_features[name]}]
+        return read | {"controls": ["features", *parts]}
+
+    @property
+    def judged(self) -> list[str]:
+        """Families whose scores are compared between subjects, in the order of the table."""
+        names = ("features", "levels", "steps", "controls", "added", "variants")
+        return [name for name in names if name in self.families]
+
+    @property
+    def rows(self) -> dict[str, list[str]]:
+        """Spaces in the rows of each cortical map; in figures 7 and 8, those fitted with z."""
+        rows = {"fig6": self.features, "feature_spaces": self.added}
+        return rows | {"fig7": self.drawn_levels, "fig8": self.steps}
+
+    @property
+    def pairs(self) -> dict[str, list[str]]:
+        """Spaces whose joint models with z figures 7 and 8 draw: rows, and their controls."""
+        rows = {name: self.rows[name] for name in ("fig7", "fig8")}
+        return {
+            name: [*own, *(part for part in self.parts if split_control(part)[0] in own)]
+            for name, own in rows.items()
+        }
 
     @property
     def step_names(self) -> list[str]:
@@ -134,6 +196,14 @@ def find_chain(settings: dict, name: str) -> tuple[dict, str]:
     return settings["denoising"] | changed, control or "own"
 
 
+def group_regions(settings: dict) -> dict[str, dict[str, list[str]]]:
+    """Parts of regions by region, those with matrices apart from others."""
+    groups = {"matrices": {}, "regions": {}}
+    for roi, parts in settings["rois"].items():
+        groups["matrices" if roi in settings["matrices"] else "regions"][roi] = parts
+    return {name: rois for name, rois in groups.items() if rois}
+
+
 def list_runs(settings: dict, protocols: list[str] | None = None) -> list[tuple[str, str, str]]:
     """The (subject, protocol, method) of all ridge reconstructions, or of some protocols."""
     return [
@@ -147,6 +217,38 @@ def list_runs(settings: dict, protocols: list[str] | None = None) -> list[tuple[
 def list_drawn_runs(settings: dict) -> list[tuple[str, str, str]]:
     """The same for the protocol that figures show, the first."""
     return list_runs(settings, settings["decoding"]["protocols"][:1])
+
+
+def list_run_files(runs: list[tuple[str, str, str]], *kinds: str) -> dict[str, list[str]]:
+    """Files of runs by kind, which is one of `RUN_FILES`."""
+    return {kind: [RUN_FILES[kind].format(*run) for run in runs] for kind in kinds}
+
+
+def find_taken(target: str, method: str) -> str | list:
+    """The file of z or c that a ridge method takes: decoded, the images' own, or none."""
+    if method not in TAKEN[target]:
+        return []
+    folder = "features" if method == "true-zc" else "{protocol}/decoded"
+    return f"results/{{subject}}/{folder}/{target}.npy"
+
+
+def find_form(encoding: dict) -> str:
+    """The form of the training responses that encoders are fitted to, by their settings."""
+    return f"{'zscored' if encoding['zscore'] else 'centred'}/{encoding['train_on']}"
+
+
+def list_forms(settings: dict, roi: str) -> list[str]:
+    """Forms of a region's training responses that are prepared (see `nsdldm.responses`).
+
+    Decoders of either kind get both kinds of rows, so that these can change without the others.
+    """
+    decoded = settings["decoding"]["targets"].values()
+    forms = {find_form(settings["encoding"])} if roi == "cortex" else set()
+    if roi in {*decoded, *settings["trained"]["regions"]}:
+        forms |= {"zscored/averages", "zscored/trials"}
+    if roi in decoded:
+        forms.add("scaled/trials")
+    return sorted(forms)
 
 
 @dataclass(frozen=True)
@@ -198,6 +300,11 @@ class Training:
         ]
 
     @property
+    def compared(self) -> dict[str, list[str]]:
+        """Methods of both tables."""
+        return {"table2": self.table2, "table3": self.table3}
+
+    @property
     def drawn(self) -> list[str]:
         """Methods in the order of pictures: ridge first, fCAE last."""
         return ["zc", *self.table2[1:], *self.table2[:1]]
@@ -225,6 +332,11 @@ class Training:
         runs = [(protocol, name) for name in ridge if name in configured]
         runs += [("trained", name) for name in methods]
         return [(subject, *run) for subject in self.subjects for run in runs]
+
+    @property
+    def transferred_runs(self) -> list[tuple[str, str, str]]:
+        """Runs of the methods that every subject tests."""
+        return [(who, "trained", name) for name in self.transferred for who in self.everyone]
 
     def list_cohort(self, cohort: str) -> list[str]:
         """Subjects that a decoder is trained on."""

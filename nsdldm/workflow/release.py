@@ -76,17 +76,18 @@ class Release:
         numbers = range(1, self.settings["demo"]["sessions"] + 1)
         return [self.locate(layout.BETAS, session=number, suffix="hdf5") for number in numbers]
 
-    def list_atlases(self, roi: str) -> list[str]:
-        """The atlases that a region needs."""
-        return sorted({part.split(":")[0] for part in self.settings["rois"][roi]})
+    def list_atlases(self, *rois: str) -> list[str]:
+        """The atlases that regions need."""
+        parts = [part for roi in rois for part in self.settings["rois"][roi]]
+        return sorted({part.split(":")[0] for part in parts})
 
-    def list_volumes(self, roi: str) -> list[str]:
+    def list_volumes(self, *rois: str) -> list[str]:
         """Their volumes."""
-        return [self.locate(layout.ROI, atlas=atlas) for atlas in self.list_atlases(roi)]
+        return [self.locate(layout.ROI, atlas=atlas) for atlas in self.list_atlases(*rois)]
 
-    def list_tables(self, roi: str, subject: str) -> dict[str, str]:
+    def list_tables(self, subject: str, *rois: str) -> dict[str, str]:
         """Their label tables, by atlas, as far as the release has them."""
-        names = {atlas: self._find_table(subject, atlas) for atlas in self.list_atlases(roi)}
+        names = {atlas: self._find_table(subject, atlas) for atlas in self.list_atlases(*rois)}
         return {atlas: self.locate(name) for atlas, name in names.items() if name}
 
     def _find_table(self, subject, atlas):

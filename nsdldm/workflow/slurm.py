@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from nsdldm.support.errors import Finding
 
@@ -144,6 +145,65 @@ def check_job(asked: Asked, allowed: list[Allowed]) -> tuple[str, ...]:
     wanted = " and ".join(f"{getattr(asked, key):,.0f} {UNITS[key]}" for key in keys)
     remedy = ". ".join(REMEDIES[key] for key in keys)
     return f"at most {most} in partition {place.partition}", wanted, remedy
+
+
+def list_submitted(dag: Any) -> Iterator[Any]:
+    """Jobs of a run that go to the cluster, a group as one."""
+    needed = set(dag.needrun_jobs())
+    for job in dag.get_jobs_or_groups():
+        if not job.is_local and needed & set(list_parts(job)):
+            yield job
+
+
+def list_parts(job: Any) -> list:
+    """The jobs of a group, or a job itself."""
+    return list(job) if job.is_group() else [job]
+
+
+def read_asked(job: Any, attempt: int) -> Asked:
+    """What one of Snakemake's jobs or groups asks for, the first time or after failures."""
+    name = job.groupid if job.is_group() else job.name
+    job.attempt = attempt
+    asked = [job.resources.get(key, 0) for key in ("runtime", "mem_mb", "_cores")]
+    partition = str(job.resources.get("slurm_partition", ""))
+    job.attempt = 1
+    return Asked(name, partition, *asked)
+
+
+def check_run(dag: Any, retries: int) -> tuple[list[Finding], list[str]]:
+    """Hold what a run is about to submit against what the cluster allows.
+
+    Parameters
+    ----------
+    dag : snakemake.dag.DAG
+        Of jobs that would ask for too much when repeated, the rules are changed.
+    retries : int
+        How often failed jobs are repeated.
+
+    Returns
+    -------
+    list of Finding, list of str
+        Jobs that would never run, and what else there is to say.
+    """
+    allowed = ask_partitions()
+    if not allowed:
+        return [], ["Slurm does not say what it allows; jobs are submitted unchecked."]
+    wrong = check_jobs([read_asked(job, 1) for job in list_submitted(dag)], allowed)
+    return wrong, [] if wrong else list(limit_retries(dag, retries, allowed))
+
+
+def limit_retries(dag: Any, retries: int, allowed: list[Allowed]) -> Iterator[str]:
+    """Repeat no job until it asks for more than its partition allows; yield what was limited."""
+    for n_failures in range(retries, 0, -1):
+        jobs = {job: read_asked(job, 1 + n_failures) for job in list_submitted(dag)}
+        too_large = {job: asked.job for job, asked in jobs.items() if check_job(asked, allowed)}
+        for part in (part for job in too_large for part in list_parts(job)):
+            part.rule.restart_times = min(part.rule.restart_times, n_failures - 1)
+        if too_large:
+            yield (
+                f"Submitted {n_failures} times at most, since their partition does not allow "
+                f"{1 + n_failures} times as much: {', '.join(sorted(set(too_large.values())))}."
+            )
 
 
 def check_jobs(jobs: Iterable[Asked], allowed: list[Allowed]) -> list[Finding]:

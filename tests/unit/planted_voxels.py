@@ -83,17 +83,16 @@ def name_judged(inputs):
 def score(inputs, output, spaces, **changed):
     """Fit and score spaces; returns their tables by name."""
     fitted = fit(inputs, output / "features.h5", spaces, **changed)
-    for space in spaces:
-        score_encoders(
-            predictions=fitted,
-            space=space,
-            map=output / f"{space}.nii.gz",
-            table=output / f"{space}.tsv",
-            sums=output / f"{space}.npz",
-            fdr=0.05,
-            **name_judged(inputs),
-        )
-    return {space: load_table(output / f"{space}.tsv") for space in spaces}
+    tables = {space: output / f"{space}.tsv" for space in spaces}
+    score_encoders(
+        predictions=fitted,
+        maps={space: output / f"{space}.nii.gz" for space in spaces},
+        tables=tables,
+        sums=output / "features.npz",
+        fdr=0.05,
+        **name_judged(inputs),
+    )
+    return {space: load_table(path) for space, path in tables.items()}
 
 
 def draw_weights(rng, n_dimensions, n_voxels):

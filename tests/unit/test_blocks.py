@@ -35,10 +35,10 @@ def choose(inputs, output, names=NAMES, regions=None, **changed):
     judged = name_judged(inputs)
     blocks.choose_blocks(
         predictions=fitted,
-        models={name: name for name in names},
-        map=output / "blocks.nii.gz",
-        table=output / "blocks.tsv",
-        errors=output / "errors.tsv",
+        models={"s050": {name: name for name in names}},
+        maps={"s050": output / "blocks.nii.gz"},
+        tables={"s050": output / "blocks.tsv"},
+        errors={"s050": output / "errors.tsv"},
         test=FlipTest(fdr=FDR, flips=5000, seed=0),
         **judged | {"regions": regions or judged["regions"]},
     )

@@ -68,22 +68,18 @@ def fit(data, responses, output, **changes):
 def tabulate(data, folder):
     """Prepare responses, fit z and c, and return their tables by feature."""
     responses = prepare(data, data.trials, folder / "responses.h5")
-    predictions = fit(data, responses, folder / "predictions.h5")
-    tables = {}
-    for space in FEATURES:
-        score_encoders(
-            predictions=predictions,
-            space=space,
-            responses=responses,
-            mask=data.mask,
-            regions={"cortex": data.mask},
-            map=folder / f"{space}.nii.gz",
-            table=folder / f"{space}.tsv",
-            sums=folder / f"{space}.npz",
-            fdr=CONFIG["encoding"]["fdr"],
-        )
-        tables[space] = pd.read_csv(folder / f"{space}.tsv", sep="\t")
-    return tables
+    tables = {space: folder / f"{space}.tsv" for space in FEATURES}
+    score_encoders(
+        predictions=fit(data, responses, folder / "predictions.h5"),
+        responses=responses,
+        mask=data.mask,
+        regions={"cortex": data.mask},
+        maps={space: folder / f"{space}.nii.gz" for space in FEATURES},
+        tables=tables,
+        sums=folder / "sums.npz",
+        fdr=CONFIG["encoding"]["fdr"],
+    )
+    return {space: pd.read_csv(path, sep="\t") for space, path in tables.items()}
 
 
 def simulate(folder):

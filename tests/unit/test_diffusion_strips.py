@@ -24,18 +24,18 @@ def files(tmp_path):
 def decode(files, n_images, names=("a", "b")):
     decode_strip(
         images=files / "images.tsv",
-        features=[files / f"{name}.npy" for name in names],
+        features={name: files / f"{name}.npy" for name in names},
         model=Model(files / "model", **NETWORK),
         n_images=n_images,
-        output=files / "strip.npy",
+        outputs={name: files / f"strip_{name}.npy" for name in names},
     )
-    return np.load(files / "strip.npy")
+    return [np.load(files / f"strip_{name}.npy") for name in names]
 
 
 def test_a_row_a_space_of_the_same_test_images(files):
     strip = decode(files, 3)
-    assert strip.shape == (2, 3, 16, 16, 3)
-    assert strip.dtype == np.uint8
+    assert [row.shape for row in strip] == [(3, 16, 16, 3)] * 2
+    assert strip[0].dtype == np.uint8
     autoencoder = AutoencoderKL.from_pretrained(files / "model", subfolder="vae")
     latents = torch.from_numpy(np.load(files / "b.npy")[[0, 3, 8]]) / SCALE
     with torch.no_grad():

@@ -278,8 +278,8 @@ def test_fewer_than_three_test_images_are_refused(subject, tmp_path):
 def test_judges_refuse_what_was_not_fitted_to_their_responses(subject, tmp_path):
     link(subject, tmp_path, "betas.npy", "responses.h5")
     fit_family(subject, tmp_path / "features.h5", "x", alphas=[1])
-    given = {"predictions": tmp_path / "features.h5", "space": "x", "fdr": 0.05}
-    given |= dict.fromkeys(("map", "table", "sums"), tmp_path / "out")
+    given = {"predictions": tmp_path / "features.h5", "sums": tmp_path / "out", "fdr": 0.05}
+    given |= {name: {"x": tmp_path / "out"} for name in ("maps", "tables")}
     save_array(tmp_path / "betas.npy", load_array(subject / "betas.npy")[:, :-1])
     prepare(tmp_path)
     with pytest.raises(InputError, match=r"features\.h5: expected the test images and voxels of"):

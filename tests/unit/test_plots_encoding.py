@@ -59,20 +59,21 @@ def run(module, function, folder, **given):
 def unique(tmp_path_factory):
     """Figure 7 with pictures that are red, green and blue by row."""
     folder = tmp_path_factory.mktemp("fig7")
-    strip = np.zeros((3, 2, 8, 8, 3), np.uint8)
-    for row in range(3):
-        strip[row, ..., row] = 200
-    save_array(folder / "strip.npy", strip)
+    pictures = [folder / f"strip{row}.npy" for row in range(3)]
+    for row, path in enumerate(pictures):
+        strip = np.zeros((2, 8, 8, 3), np.uint8)
+        strip[..., row] = 200
+        save_array(path, strip)
     names = [*PAIRS, *(f"{pair}{control}" for pair in PAIRS for control in CONTROLS)]
     tables = {pair: write_joint(folder, pair, 6) for pair in names}
-    given = write_inputs(folder) | {"tables": tables, "pictures": folder / "strip.npy"}
+    given = write_inputs(folder) | {"tables": tables, "pictures": pictures}
     return run(fig7, fig7.plot_unique_variance, folder, drawn="unique", **given)
 
 
 def test_figure_8_is_a_journal_figure(tmp_path):
-    save_array(tmp_path / "strip.npy", np.zeros((1, 1, 8, 8, 3), np.uint8))
+    save_array(tmp_path / "strip.npy", np.zeros((1, 8, 8, 3), np.uint8))
     tables = {"z+zc-s050": write_joint(tmp_path, "z+zc-s050", 6)}
-    given = write_inputs(tmp_path) | {"tables": tables, "pictures": tmp_path / "strip.npy"}
+    given = write_inputs(tmp_path) | {"tables": tables, "pictures": [tmp_path / "strip.npy"]}
     outputs, figure = run(fig7, fig7.plot_unique_variance, tmp_path, drawn="joint", **given)
     check_journal(outputs["png"], figure)
     words = [text.get_text() for text in all_texts(figure)]
@@ -226,10 +227,12 @@ def test_the_page_of_figure_7_has_every_map(unique):
     assert "High: noise strength 1 – unique to z_c" in text
 
 
-def test_pictures_of_another_number_of_levels_are_refused(tmp_path):
-    save_array(tmp_path / "strip.npy", np.zeros((2, 1, 8, 8, 3), np.uint8))
-    with pytest.raises(InputError, match=r"shape \(3, images"):
-        fig7._read_strip(tmp_path / "strip.npy", 3)
+def test_pictures_of_another_form_or_number_are_refused(tmp_path):
+    save_array(tmp_path / "strip.npy", np.zeros((8, 8, 3), np.uint8))
+    with pytest.raises(InputError, match=r"strip\.npy: expected uint8 of shape \(images, "):
+        fig7._read_strip([tmp_path / "strip.npy"], 1)
+    with pytest.raises(ValueError, match="1 files of pictures for 3 rows"):
+        fig7._read_strip([tmp_path / "strip.npy"], 3)
 
 
 def test_a_table_without_its_columns_is_refused(tmp_path):

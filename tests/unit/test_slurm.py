@@ -1,6 +1,7 @@
 """What Slurm prints was copied from Slurm 22.05; what is allowed of it is counted by hand."""
 
 import math
+from types import SimpleNamespace
 
 import pytest
 
@@ -94,3 +95,61 @@ def test_a_partition_without_nodes_limits_only_time():
 def test_no_slurm(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert slurm.ask_partitions() is None
+
+
+class Job:
+    """What of one of Snakemake's jobs is looked at; it asks for more with every attempt."""
+
+    def __init__(self, name, minutes, is_local=False):
+        self.name, self.minutes, self.is_local, self.attempt = name, minutes, is_local, 1
+        self.rule = SimpleNamespace(restart_times=2)
+
+    def is_group(self):
+        return False
+
+    @property
+    def resources(self):
+        return {"runtime": self.minutes * self.attempt, "slurm_partition": "short"}
+
+
+class Dag:
+    def __init__(self, *jobs, done=()):
+        self.jobs, self.done = jobs, done
+
+    def get_jobs_or_groups(self):
+        return self.jobs
+
+    def needrun_jobs(self):
+        return [job for job in self.jobs if job not in self.done]
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    monkeypatch.setattr(slurm, "ask_partitions", lambda: ALLOWED)
+
+
+def test_jobs_are_repeated_as_long_as_their_partition_allows(cluster):
+    """Half an hour: the second of three tries of 15 minutes, the third of 10, none after 20."""
+    jobs = [Job("fit", 15), Job("draw", 10), Job("train", 20)]
+    wrong, warnings = slurm.check_run(Dag(*jobs), 2)
+    assert not wrong
+    assert [job.rule.restart_times for job in jobs] == [1, 2, 0]
+    assert warnings == [
+        "Submitted 2 times at most, since their partition does not allow 3 times as much: "
+        "fit, train.",
+        "Submitted 1 times at most, since their partition does not allow 2 times as much: train.",
+    ]
+
+
+def test_only_what_is_submitted_is_checked(cluster):
+    long, done = Job("fit", 31), Job("made", 31)
+    wrong, warnings = slurm.check_run(Dag(long, done, Job("copy", 31, True), done=[done]), 2)
+    assert [finding.where for finding in wrong] == ["fit"]
+    assert not warnings and long.rule.restart_times == 2
+
+
+def test_a_cluster_that_says_nothing(monkeypatch):
+    monkeypatch.setattr(slurm, "ask_partitions", lambda: None)
+    wrong, (warning,) = slurm.check_run(Dag(Job("fit", 10**6)), 2)
+    assert not wrong
+    assert "jobs are submitted unchecked" in warning

@@ -120,8 +120,10 @@ def rules():
     """Text of every rule's params with its adapter; rules that inherit have their base's."""
     adapters, texts_of = {}, []
     for path in sorted((PROJECT / "rules").glob("*.smk")):
-        for rule in re.split(r"\n\s*(?=(?:use )?rule )", path.read_text())[1:]:
-            base, name = re.match(r"(?:use rule (\w+) as|rule) (\w+)", rule).groups()
+        for rule in re.split(r"\n\s*(?=(?:use )?rule[ :])", path.read_text())[1:]:
+            found = re.match(r"(?:use rule (\w+) as|rule) (\w+)", rule)
+            looped = re.search(r'name:\s+f"(\w+)_\{', rule)
+            base, name = found.groups() if found else (None, looped.group(1))
             script = re.search(r'"\.\./workflow_scripts/(\w+)\.py"\s*$', rule.rstrip(), re.M)
             adapters[name] = script.group(1) if script else base
             texts_of.append((name, rule))

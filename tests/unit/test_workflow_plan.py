@@ -7,7 +7,11 @@ import pytest
 from nsdldm.workflow.loading import load_settings
 from nsdldm.workflow.plan import (
     find_chain,
+    find_taken,
+    group_regions,
     list_drawn_runs,
+    list_forms,
+    list_run_files,
     list_runs,
     list_spaces,
     list_targets,
@@ -175,3 +179,104 @@ def test_targets_of_trained_decoders(settings):
     assert "results/joint/figures/training_curves.png" in targets
     assert "results/subj05/figures/trained_masked.pdf" in targets
     assert not any("subj02" in target for target in targets)
+
+
+def test_what_fits_and_judges_of_a_family_read(settings):
+    spaces = list_spaces(settings)
+    assert spaces.scored == ["features"]
+    assert spaces.kernels["features"] == ["features"]
+    assert spaces.kernels["steps"] == ["features", "steps"]
+    # Controls are set beside their spaces, z_c with other noise among them.
+    assert spaces.kernels["controls"] == ["features", "levels", "steps", "controls", "variants"]
+    assert spaces.from_features["controls"] == spaces.controls
+    assert spaces.from_features["blocks"] == spaces.from_grams["steps"] == []
+    assert spaces.from_grams["blocks"] == spaces.blocks
+    assert spaces.judged == ["features", "levels", "steps", "controls", "variants"]
+    assert set(spaces.gathered) == {"latents", "variants", "controls"}
+
+
+def test_fits_without_controls_and_with_an_added_space():
+    own = CONFIG["trajectories"] | {"variants": {}, "controls": []}
+    added = {"mine": {"function": "nsdldm.features.networks.embed_with_clip", "settings": {}}}
+    spaces = list_spaces(load(trajectories=own, feature_spaces=added))
+    # The linear part of z_c needs no kernels of its own.
+    assert spaces.kernels["controls"] == ["features", "levels", "steps"]
+    assert spaces.scored == ["features", "added"]
+    assert spaces.judged == ["features", "levels", "steps", "controls", "added"]
+    assert list(spaces.gathered) == ["latents"]
+
+
+def test_rows_of_figures(settings):
+    spaces = list_spaces(settings)
+    assert spaces.rows["fig6"] == ["z", "c", "zc"]
+    parts = ["zc-n100-empty", "zc-n100-linear", "zc-n100-residual"]
+    assert spaces.pairs["fig7"] == ["zc-n100", *parts]
+    assert len(spaces.pairs["fig8"]) == 2 * (1 + 3)
+
+
+def test_files_of_runs():
+    runs = [("subj02", "corrected", "zc"), ("{subject}", "trained", "fcae")]
+    assert list_run_files(runs, "samples", "reconstructions") == {
+        "samples": [
+            "results/subj02/corrected/evaluation/zc_samples.tsv",
+            "results/{subject}/trained/evaluation/fcae_samples.tsv",
+        ],
+        "reconstructions": [
+            "results/subj02/corrected/reconstructions/zc.h5",
+            "results/{subject}/trained/reconstructions/fcae.h5",
+        ],
+    }
+
+
+@pytest.mark.parametrize(
+    ("method", "z", "c"),
+    [
+        ("z", "{protocol}/decoded", None),
+        ("z-coarse", "{protocol}/decoded", None),
+        ("c", None, "{protocol}/decoded"),
+        ("zc", "{protocol}/decoded", "{protocol}/decoded"),
+        ("true-zc", "features", "features"),
+    ],
+)
+def test_what_a_method_takes(method, z, c):
+    for target, folder in (("z", z), ("c", c)):
+        expected = f"results/{{subject}}/{folder}/{target}.npy" if folder else []
+        assert find_taken(target, method) == expected
+
+
+def test_forms_of_responses():
+    """Encoders read the cortex, ridge decoders their regions, trained ones theirs."""
+    regions = {name: ["streams:early"] for name in ("cortex", "early", "ventral", "nsdgeneral")}
+    settings = load(
+        rois=regions,
+        matrices=list(regions),
+        decoding={"targets": {"z": "early", "c": "ventral"}},
+        encoding={"train_on": "trials", "zscore": False},
+        trained={"regions": ["early", "nsdgeneral"]},
+    )
+    trained = ["zscored/averages", "zscored/trials"]
+    assert list_forms(settings, "cortex") == ["centred/trials"]
+    assert list_forms(settings, "early") == ["scaled/trials", *trained]
+    assert list_forms(settings, "nsdgeneral") == trained
+
+
+def test_regions_with_matrices_are_made_apart():
+    rois = {name: [f"streams:{name}"] for name in ("early", "ventral", "lateral")}
+    rois["cortex"] = ["streams:ribbon"]
+    settings = load(rois=rois, matrices=["cortex", "early", "ventral"])
+    groups = group_regions(settings)
+    assert set(groups["matrices"]) == {"cortex", "early", "ventral"}
+    assert groups["regions"]["lateral"] == ["streams:lateral"]
+    whole = load(rois=rois, matrices=["cortex", "early", "ventral"])
+    whole["rois"] = {name: rois[name] for name in whole["matrices"]}
+    assert list(group_regions(whole)) == ["matrices"]
+
+
+def test_runs_of_trained_decoders_that_figures_show(settings):
+    training = list_training(settings)
+    assert training.compared == {"table2": ["mine", "vis-dec"], "table3": ["mine", "mae-f"]}
+    assert training.transferred_runs == [
+        (who, "trained", name)
+        for name in ("mine-subj05", "mine-joint")
+        for who in ("subj02", "subj05")
+    ]

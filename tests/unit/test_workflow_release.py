@@ -37,7 +37,7 @@ def test_atlases_of_a_region(real):
         f"{folder}/prf-visualrois.nii.gz",
         f"{folder}/streams.nii.gz",
     ]
-    assert real.list_tables("early", "subj01") == {}, "nothing is there"
+    assert real.list_tables("subj01", "early") == {}, "nothing is there"
 
 
 def test_hemispheres(real):
@@ -65,8 +65,8 @@ def test_label_tables_that_the_release_has(tmp_path):
     table.parent.mkdir(parents=True)
     table.write_text("1 early\n")
     release = Release(load_settings(NSD | {"nsd": NSD["nsd"] | {"root": str(tmp_path)}}))
-    assert release.list_tables("early", "subj01") == {"streams": str(table)}
-    assert release.list_tables("early", "subj02") == {}
+    assert release.list_tables("subj01", "early") == {"streams": str(table)}
+    assert release.list_tables("subj02", "early") == {}
 
 
 def test_a_bucket_gives_copies_of_pictures():
@@ -86,4 +86,4 @@ def test_the_simulated_release():
     names = [path.rpartition("/")[2] for path in release.list_simulated_betas()]
     assert names == [f"betas_session0{number}.hdf5" for number in (1, 2, 3)]
     table = "results/demo/nsddata/freesurfer/subj02/label/streams.mgz.ctab"
-    assert release.list_tables("cortex", "subj02") == {"streams": table}
+    assert release.list_tables("subj02", "cortex") == {"streams": table}

@@ -138,8 +138,8 @@ def test_figures_of_the_encoding_half(finished, subject):
         assert (folder / f"{figure}.png").stat().st_size > 50_000
         assert (folder / f"{figure}.pdf").read_bytes().startswith(b"%PDF-")
         assert subject in (folder / f"{figure}.html").read_text()
-    strip = np.load(finished / f"results/{subject}/strips/fig7.npy")
-    assert strip.shape == (2, 3, 64, 64, 3)
+    strip = np.load(finished / f"results/{subject}/strips/zc-n040.npy")
+    assert strip.shape == (3, 64, 64, 3)
 
 
 def test_figure_7_is_redrawn_from_its_tables(finished, release, tmp_path):
@@ -186,7 +186,7 @@ def test_a_feature_space_by_a_config_block(finished, nsd_config):
         run_snakemake(finished, target)
     finally:
         write_config(finished, **own)
-    new = ("compute_features", "compute_kernels", "fit_encoders", "score_encoders")
+    new = ("compute_features", "compute_kernels", "fit_encoders", "score_encoders_added")
     assert jobs == {(rule, "subj01"): 1 for rule in (*new, "plot_fig6")}
     table = pd.read_csv(finished / target.replace(".png", ".tsv"), sep="\t")
     assert set(table["feature"]) == {"clip-image"}

@@ -26,8 +26,14 @@ def test_clean(name):
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-# A rule that a loop writes once per family is called by its adapter and the family.
-FAMILIES = ("levels", "steps", "controls", "variants")
+# A rule that a loop writes several times is called by its adapter and what it is written for.
+LOOPS = {
+    "make_masks": ("matrices", "regions"),
+    "gather_features": ("latents", "variants", "controls"),
+    "score_encoders": ("features", "added"),
+    "partition_variance": ("levels", "steps", "controls", "variants"),
+    "publish_figure": ("fig3", "fig6", "fig7", "fig8", "fig9"),
+}
 
 
 def split_rules():
@@ -35,7 +41,7 @@ def split_rules():
     for path in (PROJECT / "rules").glob("*.smk"):
         for rule in re.split(r"\n\s*(?=(?:use )?rule[ :])", path.read_text())[1:]:
             found = re.match(r"(?:use rule (\w+) as|rule) (\w+)", rule)
-            looped = re.search(r'name:\s+f"(\w+)_\{family\}"', rule)
+            looped = re.search(r'name:\s+f"(\w+)_\{\w+\}"', rule)
             yield *(found.groups() if found else (None, looped.group(1))), rule
 
 
@@ -107,8 +113,8 @@ def rules():
     """Text of every rule by name, with that of the rule it inherits from."""
     texts, inherited = {}, {}
     for base, name, rule in split_rules():
-        looped = rule.startswith("rule:")
-        for each in [f"{name}_{family}" for family in FAMILIES] if looped else [name]:
+        looped = LOOPS[name] if rule.startswith("rule:") else ()
+        for each in [f"{name}_{own}" for own in looped] or [name]:
             texts[each] = rule
         if base:
             inherited[name] = base

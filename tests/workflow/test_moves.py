@@ -28,7 +28,7 @@ def test_copy_without_times(pretended, tmp_path):
     for path in later:
         (copied / path.relative_to(old)).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, copied / path.relative_to(old))
-    after = ("prepare_responses", "fit_encoders", "score_encoders", "plot_fig6")
+    after = ("prepare_responses", "fit_encoders", "score_encoders_features", "plot_fig6")
     assert set(plan(copied, figure)) == {(rule, "subj01") for rule in after}
     run_snakemake(copied, "--touch", figure)
     assert not plan(copied, figure)

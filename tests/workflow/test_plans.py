@@ -27,14 +27,16 @@ def test_fresh_demo(tmp_path, tiny_demo):
     once = (
         *("note_source", "simulate_stimuli", "tabulate_encoding", "tabulate_protocols"),
         *("tabulate_metrics", "plot_fig4", "plot_fig5", "write_gallery"),
-        *("tabulate_group", "tabulate_noise", "tabulate_blocks", "plot_group"),
+        *("tabulate_group", "tabulate_blocks", "plot_group"),
+        *(f"publish_figure_fig{number}" for number in (3, 6, 7, 8, 9)),
     )
     chain = {
         "simulate_subject": 1,
         "check_release": 1,
         "tabulate_trials": 1,
         "average_pictures": 1,
-        "make_mask": 4,
+        "make_masks_matrices": 1,
+        "make_masks_regions": 1,
         "extract_betas": 1,
         "prepare_responses": 3,
         "encode_latents": 1,
@@ -42,12 +44,12 @@ def test_fresh_demo(tmp_path, tiny_demo):
         "denoise_latents": 1,
         "compute_kernels": 6,
         "fit_encoders": 6,
-        "score_encoders": 3,
+        "score_encoders_features": 1,
         "partition_variance_levels": 1,
         "partition_variance_steps": 1,
         "partition_variance_controls": 1,
         "partition_variance_variants": 1,
-        "choose_blocks": 2,
+        "choose_blocks": 1,
         "plot_fig6": 1,
         "fit_decoders": 1,
         "compare_protocols": 1,
@@ -56,18 +58,17 @@ def test_fresh_demo(tmp_path, tiny_demo):
         "evaluate_reconstructions": 2,
         "plot_fig3": 1,
         "collect_trajectories": 1,
-        "gather_features": 1,
+        "gather_features_latents": 1,
         "compute_grams": 1,
         "collect_variants": 1 + 2,
         "collect_controls": 2,
-        "gather_controls": 1,
-        "gather_variants": 1,
-        "decode_strip": 2,
+        "gather_features_controls": 1,
+        "gather_features_variants": 1,
+        "decode_strip": 1,
         "plot_unique_variance": 2,
         "plot_fig9": 1,
     }
     each = {(rule, s): n for s in ("subj01", "subj02") for rule, n in chain.items()}
-    each |= {("publish_figure", ""): 5, ("publish_page", ""): 4}
     assert plan(tmp_path, project=PROJECT) == {(rule, ""): 1 for rule in once} | each
 
 
@@ -77,7 +78,7 @@ def test_without_controls_the_linear_part_is_compared_alone(tmp_path, tiny_demo)
     jobs = plan(tmp_path, project=PROJECT)
     assert jobs["partition_variance_controls", "subj01"] == 1
     assert jobs["collect_variants", "subj01"] == 1 and jobs["compute_kernels", "subj01"] == 5
-    for rule in ("collect_controls", "gather_controls"):
+    for rule in ("collect_controls", "gather_features_controls"):
         assert (rule, "subj01") not in jobs
 
 

@@ -9,25 +9,25 @@ from conftest import plan, write_config
 
 pytestmark = pytest.mark.slow
 
-ROIS = 4
-MASKED = {"make_mask": ROIS, "extract_betas": 1, "prepare_responses": 3}
+MASKED = {"make_masks_matrices": 1, "make_masks_regions": 1}
+MASKED |= {"extract_betas": 1, "prepare_responses": 3}
 CHECKED = {"check_release": 1, "tabulate_trials": 1, "average_pictures": 1}
 FEATURES = {"encode_latents": 1, "embed_captions": 1, "denoise_latents": 1}
 PATHS = {
     "collect_trajectories": 1,
-    "gather_features": 1,
+    "gather_features_latents": 1,
     "compute_grams": 1,
     "collect_variants": 1 + 2,
     "collect_controls": 2,
-    "gather_controls": 1,
-    "gather_variants": 1,
-    "decode_strip": 2,
+    "gather_features_controls": 1,
+    "gather_features_variants": 1,
+    "decode_strip": 1,
     "compute_kernels": 6,
 }
 MAPS = {"plot_fig6": 1, "plot_unique_variance": 2, "plot_fig9": 1}
 FLIPPED = {f"partition_variance_{name}": 1 for name in ("levels", "steps", "controls", "variants")}
-FLIPPED |= {"choose_blocks": 2, "plot_unique_variance": 2, "plot_fig9": 1}
-JUDGED = MAPS | FLIPPED | {"score_encoders": 3}
+FLIPPED |= {"choose_blocks": 1, "plot_unique_variance": 2, "plot_fig9": 1}
+JUDGED = MAPS | FLIPPED | {"score_encoders_features": 1}
 FITTED = JUDGED | {"fit_encoders": 6}
 BLOCKS = ("choose_blocks", "plot_fig9", "tabulate_blocks")
 DECODED = {"fit_decoders": 1, "compare_protocols": 1}
@@ -37,15 +37,19 @@ PICTURES = {
     "evaluate_reconstructions": 2,
     "plot_fig3": 1,
 }
-# subj01 is the figure subject. Figure 3 has no page.
-FIRST = {"publish_figure": 4, "publish_page": 4}
-FIRST_PICTURES = {"publish_figure": 1}
-ALL_FIRST = {"publish_figure": 5, "publish_page": 4}
-COMPARED = {"tabulate_group": 1, "tabulate_noise": 1, "tabulate_blocks": 1, "plot_group": 1}
+COMPARED = {"tabulate_group": 1, "tabulate_blocks": 1, "plot_group": 1}
 GROUP = COMPARED | {"tabulate_encoding": 1}
 GROUP_DECODED = {"tabulate_protocols": 1}
 GROUP_PICTURES = {"tabulate_metrics": 1, "plot_fig4": 1, "plot_fig5": 1, "write_gallery": 1}
 ALL_GROUP = GROUP | GROUP_DECODED | GROUP_PICTURES
+
+
+def publish(*numbers):
+    """Figures of subj01, the figure subject, that are published again."""
+    return {f"publish_figure_fig{number}": 1 for number in numbers}
+
+
+FIRST, FIRST_PICTURES, ALL_FIRST = publish(6, 7, 8, 9), publish(3), publish(3, 6, 7, 8, 9)
 
 
 def expect(group=(), **subjects):
@@ -82,30 +86,26 @@ CHANGES = {
     ),
     "sign flips": (
         {"encoding": {"flips": 600}},
-        of_both(FLIPPED, COMPARED | {"publish_figure": 3, "publish_page": 3}),
+        of_both(FLIPPED, COMPARED | publish(7, 8, 9)),
     ),
     "draws of intervals": (
         {"encoding": {"bootstrap": 200}},
-        of_both({"plot_fig9": 1}, COMPARED | {"publish_figure": 1, "publish_page": 1}),
+        of_both({"plot_fig9": 1}, COMPARED | publish(9)),
     ),
     "voxels compared": (
         {"encoding": {"group_ncsnr": 0.1}},
         of_both(
             {rule: n for rule, n in JUDGED.items() if rule not in BLOCKS},
-            {rule: n for rule, n in GROUP.items() if rule not in BLOCKS}
-            | {"publish_figure": 3, "publish_page": 3},
+            {rule: n for rule, n in GROUP.items() if rule not in BLOCKS} | publish(6, 7, 8),
         ),
     ),
     "what is coloured": (
         {"encoding": {"drawn": "joint"}},
-        of_both({"plot_unique_variance": 2}, {"publish_figure": 2, "publish_page": 2}),
+        of_both({"plot_unique_variance": 2}, publish(7, 8)),
     ),
     "levels drawn": (
         {"trajectories": {"drawn_levels": [0.7, 1.0]}},
-        of_both(
-            {"decode_strip": 1, "plot_unique_variance": 1},
-            {"publish_figure": 1, "publish_page": 1},
-        ),
+        of_both({"plot_unique_variance": 1}, publish(7)),
     ),
     "decoders' alphas": (
         {"decoding": {"alphas": [1.0, 1000.0]}},
@@ -155,7 +155,7 @@ def test_added_region(pretended, tiny_demo):
         jobs = plan(pretended)
     finally:
         write_config(pretended, **tiny_demo)
-    assert jobs == of_both({"make_mask": 1} | JUDGED, GROUP | FIRST)
+    assert jobs == of_both({"make_masks_regions": 1} | JUDGED, GROUP | FIRST)
 
 
 @contextmanager
@@ -195,8 +195,8 @@ EDITS = {
         "\nUNUSED = 1\n",
         None,
         of_both(
-            {"score_encoders": 3, "plot_fig6": 1},
-            GROUP | {"publish_figure": 1, "publish_page": 1},
+            {"score_encoders_features": 1, "plot_fig6": 1},
+            GROUP | publish(6),
         )
         - expect({"tabulate_blocks": 1}),
     ),
@@ -239,7 +239,7 @@ def test_changed_input(pretended):
     table = pretended / "results/demo/nsddata/freesurfer/subj02/label/control.mgz.ctab"
     with edited(table, "99 unused\n"):
         jobs = plan(pretended)
-    assert jobs[("make_mask", "subj02")] == 1
+    assert jobs[("make_masks_regions", "subj02")] == 1
     assert {subject for _, subject in jobs} == {"subj02", ""}
     assert ("denoise_latents", "subj02") not in jobs
     assert ("collect_trajectories", "subj02") not in jobs

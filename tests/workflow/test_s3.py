@@ -114,15 +114,15 @@ def test_the_rerun_table(read, s3_config):
         write_config(folder, **s3_config | {"overrides": {"subj02": {"min_ncsnr": 0.05}}})
         jobs = plan(folder, FIGURE, *SECOND, project=PROJECT)
         # Regions that only figures outline are not needed of the second subject here.
-        assert jobs == {("make_mask", "subj02"): 3, ("extract_betas", "subj02"): 1}
+        assert jobs == {("make_masks_matrices", "subj02"): 1, ("extract_betas", "subj02"): 1}
         encoding = s3_config["encoding"] | {"alphas": [1.0, 100.0]}
         write_config(folder, **s3_config | {"encoding": encoding})
         jobs = plan(folder, FIGURE, *SECOND, project=PROJECT)
         assert jobs == {
             ("fit_encoders", "subj01"): 1,
-            ("score_encoders", "subj01"): 3,
+            ("score_encoders_features", "subj01"): 1,
             ("plot_fig6", "subj01"): 1,
-            ("publish_figure", ""): 1,
+            ("publish_figure_fig6", ""): 1,
         }
     finally:
         write_config(folder, **s3_config)
