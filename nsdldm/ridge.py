@@ -244,7 +244,7 @@ def fit_batched(fit: Callable[[dict[str, int]], Any], batches: dict[str, int]) -
         batches.update({key: max(1, batches[key] // 2) for key in ("targets", "alphas")})
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        message = "out of memory, going on with %d targets and %d alphas at once"
+        message = "out of memory, continuing with %d targets and %d alphas at once"
         logger.warning(message, batches["targets"], batches["alphas"])
 
 
@@ -315,7 +315,7 @@ def fit_ridge(
     to_numpy = get_backend().to_numpy
     cv_scores = to_numpy(model.cv_scores_)
     if (cv_scores < UNRESOLVED).any():
-        expected = "a penalty that float32 can resolve beside the kernel's eigenvalues"
+        expected = "a penalty that float32 can resolve relative to the kernel's eigenvalues"
         found = f"at most {max(alphas):g}"
         raise InputError(Finding("`alphas`", expected, found, "Add larger ones"))
     # himalaya returns exp(log(alpha)), which equals alpha up to rounding.

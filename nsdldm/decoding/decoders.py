@@ -151,11 +151,11 @@ def weigh_images(nsd_ids: np.ndarray, n_trials: np.ndarray) -> np.ndarray:
         get no weight, so that a few images cannot dominate; if nothing is left, all images are
         weighted equally.
     """
-    _, shown = np.unique(nsd_ids, return_counts=True)
-    most = max(shown.max(), n_trials.max()) + 1
-    trained, tested = (np.bincount(n, minlength=most) / len(n) for n in (shown, n_trials))
+    _, n_train_trials = np.unique(nsd_ids, return_counts=True)
+    most = max(n_train_trials.max(), n_trials.max()) + 1
+    trained, tested = (np.bincount(n, minlength=most) / len(n) for n in (n_train_trials, n_trials))
     weights = np.divide(tested, trained, out=np.zeros(most), where=trained >= LEAST_SHARE)
-    return weights[shown] if weights.any() else np.ones(len(shown))
+    return weights[n_train_trials] if weights.any() else np.ones(len(n_train_trials))
 
 
 def compare_left_out(

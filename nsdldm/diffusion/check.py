@@ -15,7 +15,7 @@ from nsdldm.support.hub import FETCH, check_connection, find_snapshot, is_offlin
 from nsdldm.support.listing import list_files
 
 LAYOUT = "Set `path` to a model in the layout of diffusers, saved as safetensors"
-ANOTHER = "Use a model for text to image such as Stable Diffusion 1 or 2"
+ANOTHER = "Use a text-to-image model such as Stable Diffusion 1 or 2"
 CORRECT = "Correct it, or use another model"
 # Alternative names of the files that a part needs; one may be the index of sharded weights.
 PARTS = {
@@ -339,7 +339,7 @@ def check_unet(config: dict, where: str) -> list[Finding]:
         return [Finding(where, "UNet2DConditionModel", _show(kind), ANOTHER)]
     given = [f"{key} {_show(config[key])}" for key in CONDITIONS if config.get(key)]
     if given:
-        expected = "a U-Net conditioned by the context of one text encoder alone"
+        expected = "a U-Net conditioned on the context of one text encoder only"
         return [Finding(where, expected, ", ".join(given)[:200], ANOTHER)]
     taken, given = (_value(config, kind, key) for key in ("in_channels", "out_channels"))
     if taken == given:
@@ -436,8 +436,8 @@ def _check_chains(settings, where, chains):
     findings, n = [], settings["num_train_timesteps"]
     rescaled = settings["rescale_betas_zero_snr"]
     if rescaled and settings["prediction_type"] == "epsilon":
-        expected = "prediction_type v_prediction or sample beside rescale_betas_zero_snr"
-        found = "epsilon, which says nothing of an image where all is noise"
+        expected = "prediction_type v_prediction or sample with rescale_betas_zero_snr"
+        found = "epsilon, which says nothing about the image in pure noise"
         findings.append(Finding(where, expected, found, CORRECT))
     for key, sampler, steps in chains:
         if rescaled and sampler == "plms":

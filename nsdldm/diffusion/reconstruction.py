@@ -244,7 +244,7 @@ def _load_networks(method, model, latent_resolution, settings):
 def check_channels(unet: UNet2DConditionModel, channels: int, model: Path | str) -> None:
     """Refuse a U-Net whose input is not latents with this number of channels."""
     if unet.config.in_channels != channels:
-        found, remedy = f"{unet.config.in_channels}", "Use a model for text to image"
+        found, remedy = f"{unet.config.in_channels}", "Use a text-to-image model"
         where, expected = f"{model}/unet", f"{channels} input channels, as latents have"
         raise InputError(Finding(where, expected, found, remedy))
 

@@ -167,7 +167,7 @@ def fit_joint(
     to_numpy = get_backend().to_numpy
     cv_scores = to_numpy(model.cv_scores_).max(axis=0)
     if (cv_scores < ridge.UNRESOLVED).any():
-        expected = "a penalty that float32 can resolve beside the kernels' eigenvalues"
+        expected = "a penalty that float32 can resolve relative to the kernels' eigenvalues"
         found = f"at most {max(alphas):g}"
         raise InputError(Finding("`alphas`", expected, found, "Add larger ones"))
     # himalaya's deltas are log(weight / alpha), and weights sum to 1.

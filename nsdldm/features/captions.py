@@ -88,7 +88,7 @@ def lend_captions(nsd_ids: Sequence[int], splits: Sequence[str], seed: int) -> n
         ring = np.flatnonzero(splits == split)
         if len(ring) < 2:
             remedy = "Do without other-caption as `text`"
-            expected = "at least two images, of which each gets the other's captions"
+            expected = "at least two images, so that each gets captions of another"
             raise InputError(Finding(f"{split} images", expected, "one", remedy))
         ring = ring[np.argsort(np.asarray(keys)[ring])]
         lenders[ring] = np.roll(ring, -1)

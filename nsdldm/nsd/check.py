@@ -239,22 +239,22 @@ def _check_trials(rows, findings, subject, sessions, responses, design, stim_inf
     rows.append((responses, "trials of the sessions", TRIALS_PER_SESSION * len(sessions)))
     rows.append((design, "planned trials", len(plan[0])))
     rows.append((stim_info, "images", len(info)))
-    shown = np.unique(table.loc[table["session"].isin(sessions), "nsd_id"])
-    return info["coco_id"].reindex(shown)
+    images = np.unique(table.loc[table["session"].isin(sessions), "nsd_id"])
+    return info["coco_id"].reindex(images)
 
 
-def _check_images(rows, findings, shown, stimuli, captions, storage):
+def _check_images(rows, findings, images, stimuli, captions, storage):
     """Each image shown must have a picture and a caption."""
     n_images = _catch(findings, _count_stimuli, stimuli, storage)
     if n_images is not None:
         rows.append((stimuli, "pictures", n_images))
-    if shown is None:
+    if images is None:
         return
     if n_images is not None:
-        outside = shown.index[(shown.index < 0) | (shown.index >= n_images)]
+        outside = images.index[(images.index < 0) | (images.index >= n_images)]
         if len(outside):
             findings.append(outside_stimuli(stimuli, outside, n_images))
-    found = _catch(findings, read_captions, captions, shown.dropna())
+    found = _catch(findings, read_captions, captions, images.dropna())
     if found is not None:
         rows += [(path, "images with captions, in all files", len(found)) for path in captions]
 

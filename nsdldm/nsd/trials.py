@@ -263,13 +263,13 @@ def compare_accounts(
         differing = np.setxor1d(shared, listed)
         found = f"{len(listed)} images, {len(differing)} of them in only one of the two files"
         findings.append(Finding(str(info), expected, found, REMEDY))
-    shown = _selected(table, sessions)
-    times = ((shown["session"] - 1) * TRIALS_PER_SESSION + shown["trial"] - 1).to_numpy()
-    images = shown["nsd_id"].to_numpy()
+    trials = _selected(table, sessions)
+    times = ((trials["session"] - 1) * TRIALS_PER_SESSION + trials["trial"] - 1).to_numpy()
+    images = trials["nsd_id"].to_numpy()
     possible = (times >= 0) & (times < len(planned))
     wrong = np.flatnonzero(planned[times[possible]] != images[possible])
     if len(wrong):
-        row = shown[possible].iloc[wrong[0]]
+        row = trials[possible].iloc[wrong[0]]
         expected = f"the images that {design} plans"
         found = f"others in {len(wrong)} trials, first in session {row.session} trial {row.trial}"
         findings.append(Finding(str(responses), expected, found, REMEDY))
@@ -367,19 +367,19 @@ def tabulate_trials(
     )
     if findings:
         raise InputError(*findings)
-    shown = _selected(table, sessions)[["session", "trial", "nsd_id"]]
-    shown["repetition"] = _count_repetitions(planned)[
-        (shown["session"] - 1) * TRIALS_PER_SESSION + shown["trial"] - 1
+    trial_rows = _selected(table, sessions)[["session", "trial", "nsd_id"]]
+    trial_rows["repetition"] = _count_repetitions(planned)[
+        (trial_rows["session"] - 1) * TRIALS_PER_SESSION + trial_rows["trial"] - 1
     ]
-    shown["split"] = np.where(info["shared"].to_numpy()[shown["nsd_id"]], "test", "train")
-    save_table(trials, shown)
-    seen = shown.groupby("nsd_id", as_index=False).agg(
+    trial_rows["split"] = np.where(info["shared"].to_numpy()[trial_rows["nsd_id"]], "test", "train")
+    save_table(trials, trial_rows)
+    image_rows = trial_rows.groupby("nsd_id", as_index=False).agg(
         split=("split", "first"), n_trials=("trial", "size")
     )
-    seen = seen.join(info[["coco_id", "coco_split"]], on="nsd_id")
-    save_table(images, seen[["nsd_id", "coco_id", "coco_split", "split", "n_trials"]])
-    logger.info("%d trials: %s", len(shown), shown["split"].value_counts().to_dict())
-    logger.info("%d images: %s", len(seen), seen["split"].value_counts().to_dict())
+    image_rows = image_rows.join(info[["coco_id", "coco_split"]], on="nsd_id")
+    save_table(images, image_rows[["nsd_id", "coco_id", "coco_split", "split", "n_trials"]])
+    logger.info("%d trials: %s", len(trial_rows), trial_rows["split"].value_counts().to_dict())
+    logger.info("%d images: %s", len(image_rows), image_rows["split"].value_counts().to_dict())
 
 
 def _count_repetitions(planned):

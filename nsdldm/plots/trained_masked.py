@@ -142,7 +142,7 @@ def read_filled(path: Path | str) -> dict[str, np.ndarray]:
             raise Unexpected(f"shapes {', '.join(map(str, sorted(shapes)))}")
         filled["visible"] = filled["visible"].astype(bool)
         if filled["visible"].all(axis=1).any():
-            raise Unexpected("a response of which nothing is hidden")
+            raise Unexpected("a response without hidden voxels")
     return filled
 
 

@@ -67,7 +67,7 @@ def _halve(batch_size, device, failure):
     if device.type == "cuda":
         torch.cuda.empty_cache()
     half = batch_size // 2
-    logger.warning("out of memory with %d images at once, going on with %d", batch_size, half)
+    logger.warning("out of memory with %d images at once, continuing with %d", batch_size, half)
     return half
 
 

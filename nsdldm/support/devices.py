@@ -92,7 +92,7 @@ def explain_missing() -> str | None:
         return None
     build = f"torch {torch.__version__}"
     if torch.version.cuda is None and torch.version.hip is None:
-        return f"{build} is a build for CPUs alone"
+        return f"{build} is a build for CPUs only"
     try:
         torch.cuda.init()
     except (RuntimeError, AssertionError) as error:

@@ -76,7 +76,7 @@ class Damaged(Unexpected):
 
 INTACT = "Replace it by an intact copy"
 OTHER_FILE = "Put the right file there"
-REMAKE = "Delete it and give the same command again, which makes it anew"
+REMAKE = "Delete it and run the same command again, which recreates it"
 # What libraries say about damaged files, and what it means; {0} is the pattern's group.
 SAYINGS = (
     (r"eof = (\d+),.*stored_eof = (\d+)", "truncated after {0} of {1} bytes"),
@@ -154,7 +154,7 @@ def _advise(error, remedy):
         return "Correct the path"
     # Libraries that object to the content of a file give no errno.
     if isinstance(error, OSError) and error.errno is not None:
-        return "See whether its file system is in order, then give the same command again"
+        return "See whether its file system is in order, then run the same command again"
     if remedy is None:
         other = isinstance(error, Unexpected | UnicodeDecodeError) or OTHERS.search(str(error))
         return OTHER_FILE if other and not isinstance(error, Damaged) else INTACT

@@ -62,7 +62,7 @@ def _explain_write(path, error):
     if full or number in (errno.ENOSPC, errno.EDQUOT):
         free = shutil.disk_usage(folder).free / 1e6
         found = f"{free:.0f} MB free" if number != errno.EDQUOT else "your quota used up"
-        remedy = "Free some and give the same command again; what is finished stays"
+        remedy = "Free some and run the same command again; what is finished stays"
         return Finding(
             str(path if beside else place), f"space for it on the file system {disk}", found, remedy
         )

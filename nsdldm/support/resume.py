@@ -81,7 +81,7 @@ def open_parts(
     files = {name: folder / f"{name}.npy" for name in shapes}
     done = read_done(folder, key)
     if done is not None and _fit(files, shapes):
-        logger.info("%s: going on after %d", folder, done)
+        logger.info("%s: continuing after %d", folder, done)
         return files, done
     remove_parts(folder)
     for name, path in files.items():

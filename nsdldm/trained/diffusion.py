@@ -183,7 +183,7 @@ def _check_unet(unet, scheduler):
     width = config.cross_attention_dim
     findings = []
     if not plain or config.encoder_hid_dim or not isinstance(width, int):
-        expected = "a U-Net conditioned by the context of one text encoder alone"
+        expected = "a U-Net conditioned on the context of one text encoder only"
         found, remedy = "one with other embeddings", "Use a model such as Stable Diffusion 1 or 2"
         findings.append(Finding("unet of `model`", expected, found, remedy))
     if kind not in kinds:

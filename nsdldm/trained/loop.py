@@ -383,7 +383,7 @@ class _Training:
             self.accelerator.scaler.load_state_dict(about["scaler"])
         self.best = parts["best"]
         self.curve, self.lowest, self.first = about["curve"], about["lowest"], about["first"]
-        logger.info("%s: going on after %d steps", path, about["step"])
+        logger.info("%s: continuing after %d steps", path, about["step"])
         return about["step"]
 
     def check(self, losses, step, label):

@@ -181,7 +181,7 @@ def check_mask(settings: dict, n_tokens: int) -> None:
     """Refuse settings that mask no patch and so leave nothing to predict."""
     _, masked = networks.draw_mask(None, 1, n_tokens, settings["mask_ratio"])
     if not masked.numel():
-        expected = f"a share of which at least one of {n_tokens} patches is masked"
+        expected = f"a fraction that masks at least one of {n_tokens} patches"
         remedy = "Raise it, lower patch, or take more regions"
         raise InputError(
             Finding("trained: stage1.mask_ratio", expected, str(settings["mask_ratio"]), remedy)

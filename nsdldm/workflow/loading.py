@@ -166,8 +166,8 @@ def _rename(config, model, renamed, path=()):
         name = old.get(key, key)
         if name != key and name in config:
             yield (
-                f"{name_path((*path, key))} must be left out beside {name_path((*path, name))}, "
-                "whose old name it is."
+                f"{name_path((*path, key))} must be left out, since {name_path((*path, name))}, "
+                "its new name, is given too."
             )
         field = model.model_fields.get(name)
         if field and _is_section(field.annotation):

@@ -33,9 +33,9 @@ def describe_lock(state: Path | str) -> str:
     if not any(Path(state).glob("locks/*.lock")):
         return ""
     return (
-        "Another run goes on in this folder, or was killed. If none does any more, and none of its "
-        "jobs (pgrep -f .snakemake/scripts; on a cluster squeue), give snakemake --unlock, and "
-        "then the same command again."
+        "Another run is active in this folder, or was killed. If it is no longer active, and none "
+        "of its jobs are (pgrep -f .snakemake/scripts; on a cluster squeue), run snakemake "
+        "--unlock and then the same command again."
     )
 
 

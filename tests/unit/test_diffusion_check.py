@@ -95,7 +95,7 @@ OTHERS = {
     "Stable Diffusion XL": (
         "unet",
         {"addition_embed_type": "text_time", "cross_attention_dim": 2048},
-        "one text encoder alone, found addition_embed_type 'text_time'",
+        "one text encoder only, found addition_embed_type 'text_time'",
     ),
     "classes": ("unet", {"num_class_embeds": 1000}, "num_class_embeds 1000"),
     "unCLIP": ("unet", {"class_embed_type": "projection"}, "class_embed_type 'projection'"),

@@ -163,7 +163,7 @@ def test_zc_is_complete_when_memory_runs_out(tmp_path, model, features, monkeypa
     monkeypatch.setattr(trajectories, "denoise", denoise_few)
     found = run(tmp_path, model, features, batch_size=4, scheduler=name)
     np.testing.assert_array_equal(found, expected)
-    assert "going on with 2" in caplog.text
+    assert "continuing with 2" in caplog.text
 
 
 def test_guidance_of_one_is_the_conditional_path_alone(tmp_path, model, features, monkeypatch):

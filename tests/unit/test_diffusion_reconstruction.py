@@ -318,7 +318,7 @@ def test_pictures_are_complete_when_memory_runs_out(home, tmp_path, whole, monke
     denoise = reconstruction.denoise
     monkeypatch.setattr(reconstruction, "denoise", denoise_few)
     assert_same(make(home, tmp_path), whole["zc"])
-    assert "going on with 2" in caplog.text
+    assert "continuing with 2" in caplog.text
 
 
 def test_large_pictures_pass_the_autoencoder_one_by_one(home, tmp_path, whole, monkeypatch):

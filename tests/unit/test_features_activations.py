@@ -317,7 +317,7 @@ def test_memory_that_runs_out_halves_batches(tmp_path, models, features, monkeyp
     whole = trajectories.trace
     monkeypatch.setattr(trajectories, "trace", trace_few)
     found = run(tmp_path, models["two"], features, batch_size=5)
-    assert "going on with 2" in caplog.text
+    assert "continuing with 2" in caplog.text
     for name, array in expected.items():
         np.testing.assert_array_equal(found[name], array)
 

@@ -76,7 +76,7 @@ def test_c_is_complete_when_memory_runs_out(files, tmp_path, monkeypatch, caplog
 
     monkeypatch.setattr(captions, "embed_texts", embed_few)
     np.testing.assert_array_equal(embed(files, tmp_path, batch_size=3), expected)
-    assert "going on with 1" in caplog.text
+    assert "continuing with 1" in caplog.text
 
 
 def test_texts_are_embedded_as_the_pipeline_embeds_its_prompts(parts):

@@ -86,7 +86,7 @@ def test_z_is_complete_when_memory_runs_out(folder, tmp_path, monkeypatch, caplo
     whole = latents.encode_pictures
     monkeypatch.setattr(latents, "encode_pictures", encode_few)
     found = encode(folder, tmp_path, batch_size=4)
-    assert "going on with 2" in caplog.text
+    assert "continuing with 2" in caplog.text
     np.testing.assert_array_equal(found, expected)
 
 

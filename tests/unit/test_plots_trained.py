@@ -174,13 +174,13 @@ def test_errors_stand_beside_what_knows_no_context(tmp_path, monkeypatch):
     assert places == pytest.approx({0: 0.6, 1: 0.8, 2: 1.0, 3: 1.8})
     words = said(figure)
     assert "demo" not in words
-    assert "image by image: training mean +0.400 (0.300 to 0.500), nearest voxel +0.400" in words
+    assert "paired by image: training mean +0.400 (0.300 to 0.500), nearest voxel +0.400" in words
 
 
 def test_unusable_masked_responses_are_refused(tmp_path, monkeypatch):
     for changes, found in (
         ({"mean": np.zeros((N_TEST, 3))}, r"shapes \(9, 3\), \(9, 64\)"),
-        ({"visible": np.ones((N_TEST, N_VOXELS), bool)}, "nothing is hidden"),
+        ({"visible": np.ones((N_TEST, N_VOXELS), bool)}, "without hidden voxels"),
         ({"nsd_id": np.arange(4)}, "shapes"),
     ):
         write_masked(tmp_path, **changes)

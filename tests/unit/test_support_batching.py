@@ -43,7 +43,7 @@ def test_batches_are_halved_until_they_fit_and_stay_small(limit, caplog):
     assert sizes[: len(failed)] == failed
     assert max(sizes[len(failed) :]) == fitting
     assert len(caplog.records) == len(failed)
-    assert f"going on with {fitting}" in caplog.text
+    assert f"continuing with {fitting}" in caplog.text
 
 
 def test_a_late_shortage_repeats_only_the_batch_that_failed():

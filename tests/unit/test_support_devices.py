@@ -84,8 +84,8 @@ def test_falling_back_is_warned_of_where_a_gpu_was_wanted(no_gpu, caplog, device
 
 @pytest.mark.skipif(not CPU_BUILD, reason="needs a build for CPUs")
 def test_a_build_for_cpus_is_named():
-    assert explain_missing() == f"torch {torch.__version__} is a build for CPUs alone"
-    with pytest.raises(InputError, match=r"a GPU for cuda, found none .*build for CPUs alone"):
+    assert explain_missing() == f"torch {torch.__version__} is a build for CPUs only"
+    with pytest.raises(InputError, match=r"a GPU for cuda, found none .*build for CPUs only"):
         choose_device("cuda")
 
 

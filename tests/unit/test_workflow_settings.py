@@ -253,8 +253,8 @@ def test_names_of_before():
     assert found["trained"]["methods"]["mae-f"] == {"stage1": stage}
     (problem,) = refuse({"denoising": {"steps": 5, "num_inference_steps": 6}})
     assert problem == (
-        "denoising.steps must be left out beside denoising.num_inference_steps, whose old name it "
-        "is."
+        "denoising.steps must be left out, since denoising.num_inference_steps, its new name, is "
+        "given too."
     )
 
 

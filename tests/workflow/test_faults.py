@@ -149,7 +149,7 @@ def test_damaged_result(copied, finished, damage, name, product):
     made.unlink()
     text = run(copied, f"{SUBJECT}/{product}", ends_well=False)
     assert f"{SUBJECT}/{name}: expected" in text
-    assert "Delete it and give the same command again" in text
+    assert "Delete it and run the same command again" in text
     damaged.unlink()
     run(copied, f"{SUBJECT}/{product}")
     assert same(copied, finished, f"{SUBJECT}/{name}", f"{SUBJECT}/{product}")
