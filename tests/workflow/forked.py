@@ -24,14 +24,14 @@ from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from pathlib import Path
+from shlex import quote
 
 PACKAGE = Path(__file__).resolve().parents[2] / "nsdldm"
 # What every run of Snakemake imports, most of it late.
 OF_RUNS = ("snakemake.cli", "snakemake.report", "snakemake.assets", "snakemake.storage")
 OF_RUNS += ("snakemake_storage_plugin_s3", "smart_open", "nbformat.v4", "pydantic", "yaml")
 LARGEST = 1 << 20
-CLIENT = """#!{python} -IS
-import json, os, socket, sys
+CLIENT = """import json, os, socket, sys
 if sys.argv[1:3] != ["-m", "snakemake"] and sys.argv[1].startswith("-"):
     os.execv({python!r}, [{python!r}, *sys.argv[1:]])
 with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
@@ -45,9 +45,13 @@ with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
 @cache
 def find_python():
     """Path of the program; what it needs ends with the tests."""
+    if not hasattr(os, "pidfd_open"):
+        return sys.executable  # not on Linux
     folder = tempfile.TemporaryDirectory(prefix="nsdldm-")
-    client, address = (str(Path(folder.name) / name) for name in ("python", "server"))
-    Path(client).write_text(CLIENT.format(python=sys.executable, address=address))
+    client, code, address = (str(Path(folder.name) / name) for name in ("python", "code", "server"))
+    Path(code).write_text(CLIENT.format(python=sys.executable, address=address))
+    # Through the shell, since the first line of a script can name no path with blanks.
+    Path(client).write_text(f'#!/bin/sh\nexec {quote(sys.executable)} -IS {code} "$@"\n')
     os.chmod(client, 0o700)
     # Jobs have one core each, which libraries are told when they are imported.
     own = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "MKL", "OPENBLAS")}
