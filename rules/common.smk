@@ -16,20 +16,20 @@ from nsdldm.workflow.networks import list_clip, list_judges, list_model, list_sp
 from nsdldm.workflow.release import Release
 from nsdldm.workflow.workfolder import find_resources
 
-# Snakemake puts this path into shell commands as it is, also where it has blanks or quotes.
+# Snakemake inserts this path into shell commands verbatim, even if it has blanks or quotes.
 sys.executable = shlex.quote(sys.executable)
 
-# Jobs use the package beside the Snakefile, which their digests are of, whichever is installed.
+# Jobs use the package next to the Snakefile, whose digests they have, whichever is installed.
 os.environ.update(PYTHONPATH=os.pathsep.join(filter(None, [str(PROJECT), os.getenv("PYTHONPATH")])))
 
-# Jobs name their functions' arguments as the configuration does.
+# Messages of jobs name arguments by their keys in the configuration.
 tell_jobs()
 
 
 def stop_on(title, problems):
     """End the run with one report of all problems."""
     if problems:
-        # An exception would be shown with the lines that raised it, which nobody needs.
+        # An exception would be shown with the lines that raised it, which helps nobody.
         logger.error("\n  - ".join([title, *map(str, problems)]))
         raise SystemExit(1)
 
@@ -48,11 +48,11 @@ TARGETS = list(config["decoding"]["targets"])
 DECODED_ROIS = sorted(set(config["decoding"]["targets"].values()))
 SPACES = plan.list_spaces(config)
 RUNS = plan.list_runs(config)
-# What is drawn is the first protocol.
+# Figures show the first protocol.
 DRAWN_RUNS = plan.list_drawn_runs(config)
 TRAINING = plan.list_training(config)
 RELEASE = Release(config)
-# Real data take days without a GPU: jobs that find none say so.
+# Real data take days without a GPU, so jobs warn if they find none.
 DEVICE = config["model"]["device"]
 if not DEMO and DEVICE == "auto":
     DEVICE = "prefer-cuda"

@@ -1,5 +1,5 @@
 # Voxel-wise ridge encoders of the whole cortex. Fits write predictions, one file per family of
-# feature spaces; what judges them reads predictions and responses, and runs in seconds.
+# feature spaces; scoring reads predictions and responses, and runs in seconds.
 
 # Predictions of z, c and z_c, which joint models stand beside.
 BASE = "results/{subject}/encoding/predictions/features.h5"
@@ -58,7 +58,7 @@ rule fit_encoders:
         **choose("encoding", "alphas", "n_folds", "memory_gb", "seed"),
         spaces=lambda wildcards: SPACES.families[wildcards.family],
         form=plan.find_form(config["encoding"]),
-        # Blocks are compared with one another: no model of theirs stands beside a mix.
+        # Blocks are compared with one another, never with joint models.
         weights=lambda w: [1] if w.family == "blocks" else config["encoding"]["weights"],
         every=lambda w: config["encoding"]["controls_every"] if w.family == "controls" else 1,
         device=DEVICE,

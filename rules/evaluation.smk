@@ -1,6 +1,6 @@
-# How well reconstructions show what was seen.
+# How similar reconstructions are to the images shown.
 
-# Small networks use one core, and two of them run at once, also on one GPU.
+# Small networks use one core, and two of them run at once, even on one GPU.
 EVALUATION_THREADS, EVALUATION_GPUS = (1, 0) if DEMO else (8, 1)
 
 

@@ -1,5 +1,5 @@
 # Feature spaces of the images a subject saw: z, c and z_c, latents and U-Net activations along the
-# reverse process, and what the configuration adds.
+# reverse process, and user-defined spaces.
 
 
 rule encode_latents:
@@ -169,7 +169,7 @@ for family, spaces in SPACES.gathered.items():
             "../workflow_scripts/gather_features.py"
 
 
-# Activations are never gathered: of their chunks only this is kept.
+# Activations are never gathered; only their Gram matrices are kept.
 rule compute_grams:
     input:
         images="results/{subject}/images.tsv",

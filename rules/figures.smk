@@ -1,6 +1,6 @@
 # Figures and the page of the decoding half.
 
-# Of the methods, those that the paper's figure shows.
+# The methods in the paper's figure.
 SHOWN = [name for name in ("z", "c", "zc") if name in config["reconstruction"]["methods"]]
 SHOWING = choose("evaluation", "best_by", "shown_images", "nsd_ids")
 
@@ -92,7 +92,7 @@ rule write_gallery:
         best_by=config["evaluation"]["best_by"],
         page=config["gallery"],
         demo=DEMO,
-        # By content: its path as an input would change with the place of the checkout.
+        # By content: as an input, its path would change with the location of the checkout.
         template=digest_file("nsdldm/plots/gallery_template.html"),
         code=digest("workflow_scripts/write_gallery.py"),
     script:

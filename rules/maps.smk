@@ -1,4 +1,4 @@
-# Cortical maps of each subject, the configured subject's as the project's, and the group's figure.
+# Cortical maps of each subject, copies of the figure subject's maps, and the group figure.
 
 # What all maps are drawn with.
 SURFACES = {
@@ -73,7 +73,6 @@ rule plot_unique_variance:
         "../envs/analysis.yaml"
     params:
         **choose("encoding", "drawn"),
-        figure=lambda wildcards: int(wildcards.figure.removeprefix("fig")),
         spaces=lambda wildcards: SPACES.pairs[wildcards.figure],
         rois=ROIS,
         demo=DEMO,
@@ -116,7 +115,7 @@ rule plot_group:
     conda:
         "../envs/analysis.yaml"
     params:
-        # Of the variants only other kinds of noise are drawn; other seeds are in the table.
+        # Of the variants, only other kinds of noise are drawn; other seeds are in the table.
         left_out=[
             name for name, own in config["trajectories"]["variants"].items() if "noise" not in own
         ],

@@ -2,7 +2,7 @@
 # touch the release; everything after them reads results/.
 
 
-# So that results of another dataset are never written over these.
+# So that results of one dataset never overwrite those of another.
 rule note_source:
     output:
         "results/source.tsv",
@@ -18,8 +18,8 @@ rule note_source:
         "../workflow_scripts/note_source.py"
 
 
-# Everything of the subject waits for this check, so it looks only at what everything depends on;
-# other regions' atlases and ncsnr are checked where they are used, their labels before the run.
+# All jobs of the subject wait for this check, so it only looks at what all depend on; atlases of
+# other regions and ncsnr are checked where they are used, and their labels before the run.
 rule check_release:
     input:
         source=ancient("results/source.tsv"),
@@ -81,7 +81,7 @@ for family, rois in plan.group_regions(config).items():
         input:
             checked="results/{subject}/release.tsv",
             volumes=stored(RELEASE.list_volumes(*rois)),
-            # Whose grid all regions must be on.
+            # All regions must match its grid.
             reference=source(layout.ROI, atlas=RELEASE.list_atlases("cortex")[0]),
             tables=lambda w, rois=rois: stored([*RELEASE.list_tables(w.subject, *rois).values()]),
             ncsnr=branch(
@@ -92,7 +92,7 @@ for family, rois in plan.group_regions(config).items():
             collect("results/{{subject}}/masks/{roi}.nii.gz", roi=rois),
         log:
             f"logs/{{subject}}/make_masks_{family}.log",
-        # A region that cannot be used is found before anything long begins, whoever needs it.
+        # Find an unusable region before anything long starts.
         priority: 1
         conda:
             "../envs/analysis.yaml"
@@ -107,7 +107,7 @@ for family, rois in plan.group_regions(config).items():
             "../workflow_scripts/make_masks.py"
 
 
-# All matrices in one pass, since a real subject's betas are 41 GB to read.
+# All matrices in one pass, since a real subject has 41 GB of betas.
 rule extract_betas:
     input:
         checked="results/{subject}/release.tsv",
@@ -125,7 +125,7 @@ rule extract_betas:
     resources:
         **needs(4000, 60),
     params:
-        # Not an output: Snakemake clears those of a job that was killed.
+        # Not an output: Snakemake deletes the outputs of killed jobs.
         partial="results/{subject}/partial/betas",
         rois=config["matrices"],
         storage=RELEASE.storage,

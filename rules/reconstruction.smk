@@ -1,4 +1,4 @@
-# Pictures from decoded features, in chunks that a cluster makes side by side.
+# Pictures from decoded features, in chunks that a cluster computes in parallel.
 
 
 rule reconstruct_images:

@@ -1,4 +1,5 @@
-# What models are fitted to and judged by: the responses of a region, standardised and averaged once.
+# The responses of a region, standardised and averaged once, that models are fitted to and tested
+# on.
 
 
 rule prepare_responses:

@@ -1,4 +1,4 @@
-# What is looked at before the first job, and before a cluster is given any.
+# Checks before the first job runs or is submitted.
 
 import sys
 
@@ -12,14 +12,14 @@ if workflow.is_main_process and "--unlock" not in sys.argv:
         logger.warning(warning)
     unknown = find_asked(workflow, sys.argv, SUBJECTS)
     dry = workflow.output_settings.dryrun
-    # An environment of their own may have what is not here.
+    # With environments of their own, jobs may have what is missing here.
     alike = not workflow.deployment_settings.deployment_method
     for title, findings in look_before(config, RELEASE, unknown, dry, alike):
         stop_on(title, findings)
 
 
-# What a cluster would never run is said before the first job is submitted: what grouped jobs ask for
-# is known only once all jobs are.
+# Report what a cluster would never run before the first job is submitted. The requests of grouped
+# jobs are only known once all jobs are.
 onstart:
     if workflow.executor_plugin.name == "slurm":
         wrong, warnings = check_run(workflow.dag, workflow.execution_settings.retries)

@@ -1,7 +1,7 @@
-# Decoders that are trained: masked autoencoders of responses (Yang et al. 2025, MinD-Vis, Vis-Dec)
-# that condition the diffusion model. A cohort is a subject, or all of them together ("joint").
+# Trained decoders: masked autoencoders of responses (Yang et al. 2025, MinD-Vis, Vis-Dec) that
+# condition the diffusion model. A cohort is a subject, or all of them together ("joint").
 
-# Small networks use one core, and two of them run at once, also on one GPU.
+# Small networks use one core, and two of them run at once, even on one GPU.
 TRAINED_THREADS, TRAINED_GPUS = (1, 0) if config["trained"]["size"] == "demo" else (8, 1)
 
 
@@ -76,7 +76,7 @@ rule pretrain_encoder:
         **choose("trained", "precision", "seed"),
         subjects=lambda wildcards: TRAINING.list_cohort(wildcards.cohort),
         settings=lambda wildcards: TRAINING.encoders[wildcards.encoder],
-        # Not an output: Snakemake clears those of a job that was killed.
+        # Not an output: Snakemake deletes the outputs of killed jobs.
         partial="results/{cohort}/trained/partial/encoder.{encoder}.safetensors",
         device=DEVICE,
         code=digest("workflow_scripts/pretrain_encoder.py"),

@@ -1,5 +1,5 @@
-# Unique variance of z and of the spaces beside it, the best block of each voxel, and the comparison
-# of subjects.
+# Unique variance of z and of the spaces paired with it, the best block of each voxel, and the
+# comparison of subjects.
 
 for family in SPACES.joint:
 
