@@ -22,6 +22,7 @@ rule compute_kernels:
         "logs/{subject}/compute_kernels.{family}.log",
     benchmark:
         "benchmarks/{subject}/compute_kernels.{family}.tsv"
+    priority: 1
     conda:
         "../envs/torch.yaml"
     threads: 8
@@ -49,6 +50,7 @@ rule fit_encoders:
         "logs/{subject}/fit_encoders.{family}.log",
     benchmark:
         "benchmarks/{subject}/fit_encoders.{family}.tsv"
+    priority: 1
     conda:
         "../envs/torch.yaml"
     threads: 8

@@ -87,6 +87,7 @@ rule collect_trajectories:
         "logs/{subject}/collect_trajectories.{chunk}.log",
     benchmark:
         "benchmarks/{subject}/collect_trajectories.{chunk}.tsv"
+    priority: 1  # the longest chain
     conda:
         "../envs/torch.yaml"
     threads: 8
@@ -158,6 +159,7 @@ for family, spaces in SPACES.gathered.items():
             collect("results/{{subject}}/features/{space}.npy", space=spaces),
         log:
             f"logs/{{subject}}/gather_features_{family}.log",
+        priority: 1
         conda:
             "../envs/torch.yaml"
         resources:
