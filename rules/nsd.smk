@@ -22,7 +22,7 @@ rule note_source:
 # other regions and ncsnr are checked where they are used, and their labels before the run.
 rule check_release:
     input:
-        source=ancient("results/source.tsv"),
+        source="results/source.tsv",
         responses=source(layout.RESPONSES),
         design=source(layout.DESIGN),
         stim_info=source(layout.STIM_INFO),

@@ -225,6 +225,14 @@ def test_code(pretended, edit):
         assert plan(pretended) == expected
 
 
+def test_a_changed_source_does_not_hide_what_waits_for_it(pretended):
+    """Snakemake 9.27 leaves out all jobs behind one that is stale and is waited for as ancient."""
+    with edited(pretended / "workflow_scripts/note_source.py", "\nUNUSED = 1\n"):
+        jobs = plan(pretended)
+    for job in (("note_source", ""), ("check_release", "subj01"), ("plot_fig6", "subj02")):
+        assert jobs[job] == 1
+
+
 def test_touched_code_and_small_inputs(pretended):
     """New modification times without new content are not news."""
     responses = pretended / "results/demo/nsddata/ppdata/subj01/behav/responses.tsv"
