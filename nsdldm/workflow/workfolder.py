@@ -8,6 +8,7 @@ import pwd
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from nsdldm.support.errors import Finding
 from nsdldm.support.listing import is_stray, list_files
@@ -39,7 +40,7 @@ def describe_lock(state: Path | str) -> str:
     )
 
 
-def find_resources(settings: dict | list | object, project: Path) -> dict | list | object:
+def find_resources(settings: Any, project: Path) -> Any:
     """Locate files that ship with the project, for a run in another folder.
 
     Parameters

@@ -37,7 +37,7 @@ def test_dataset_is_open_to_direct_reading(path, pictures):
 
 @pytest.mark.parametrize("number", [-1, 8])
 def test_image_outside_the_stimuli_is_named(path, number):
-    with pytest.raises(InputError, match=rf"numbers from 0 to 7.*1 images outside.*{number}"):
+    with pytest.raises(InputError, match=rf"ids from 0 to 7.*1 images outside.*{number}"):
         next(read_images(path, [0, number]))
 
 

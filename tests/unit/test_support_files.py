@@ -192,7 +192,7 @@ def test_damaged_files_are_named_with_what_to_do(tmp_path, name, damage, load):
     save_volume(tmp_path / "v.nii.gz", rng.random((9, 9, 9)), np.eye(4))
     load(path)
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(InputError, match=rf"{name}: expected .* Delete it and give the same"):
+    with pytest.raises(InputError, match=rf"{name}: expected .* Delete it and run the same"):
         load(path)
 
 

@@ -178,7 +178,7 @@ def test_other_parts_can_be_trained(home):
 def test_a_network_conditioned_on_classes_is_refused(home):
     unet, scheduler = load(home / "model")
     other = UNet2DConditionModel.from_config(unet.config, num_class_embeds=3)
-    with pytest.raises(InputError, match=r"`model`: expected a U-Net conditioned by .* one text"):
+    with pytest.raises(InputError, match=r"`model`: expected a U-Net conditioned on .* one text"):
         ConditionedDiffusion(make_encoder(), other, scheduler, SETTINGS)
     _, other = load(home / "model", "flow")
     with pytest.raises(InputError, match=r"prediction_type .*: expected one of .*, found 'flow'"):

@@ -73,7 +73,7 @@ def test_a_folder_is_locked_until_it_is_unlocked(pretended, tmp_path):
     def refuse():
         text = run(folder, target, ends_well=False)
         assert "cannot be locked" in text
-        assert "give snakemake --unlock, and then the same command again" in text
+        assert "run snakemake --unlock and then the same command again" in text
 
     first = kill_runs.start_run(folder, log, [target])
     try:
