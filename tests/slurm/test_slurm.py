@@ -18,6 +18,8 @@ import yaml
 from conftest import COPIED, PROJECT, SMALL, plan, run_snakemake, write_config
 from test_reruns import CHANGES
 
+from nsdldm.workflow.loading import load_settings
+
 COMMAND = [sys.executable, "-m", "snakemake", "--workflow-profile", "profiles/slurm"]
 # What the profile asks its user to edit, for a cluster without a database; partitions are those of
 # the profile. Status checks only come sooner.
@@ -40,8 +42,8 @@ def config(tmp_path_factory):
     write_config(folder, **SMALL)
     run_snakemake(folder, "--until", "simulate_subject", project=PROJECT)
     nsd = {"root": str(folder / "results/demo"), "sessions": [1]}
-    small = {key: value for key, value in SMALL.items() if key != "demo"}
-    return small | {"dataset": "nsd", "nsd": nsd}
+    # With the demo's sizes also where it says nothing.
+    return load_settings(SMALL) | {"dataset": "nsd", "nsd": nsd}
 
 
 @pytest.fixture(scope="module")
