@@ -111,7 +111,7 @@ def tabulate_fcae_table3(
     tables: dict[tuple[str, ...], Path | str],
     weights: dict[str, Path | str],
     alignments: dict[str, str],
-    presets: dict[str, dict],
+    presets: dict[str, str],
     size: str,
     dataset: str,
     bootstrap: int,

@@ -100,7 +100,7 @@ def read_partitions(limits: str, nodes: str) -> list[Allowed]:
     return found
 
 
-def ask_partitions() -> dict[str, dict] | None:
+def ask_partitions() -> list[Allowed] | None:
     """Ask Slurm what it allows, as `read_partitions` returns it, or None if it does not answer."""
     commands = (
         ["scontrol", "--oneliner", "show", "partition"],
