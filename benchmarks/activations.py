@@ -27,7 +27,12 @@ from nsdldm.diffusion.denoising import Denoising
 from nsdldm.diffusion.loading import Model
 from nsdldm.features.parts import row_blocks
 from nsdldm.features.spaces import plan_spaces
-from nsdldm.features.trajectories import Trajectories, collect_trajectories
+from nsdldm.features.trajectories import (
+    Activations,
+    Trajectories,
+    collect_activations,
+    denoise_latents,
+)
 from nsdldm.support.files import create_array, save_table
 
 TOLERANCE = 0.1
@@ -80,25 +85,22 @@ def default_blocks(model):
 
 def run(options, folder):
     """Collect everything; writes the peak memory."""
-    denoising = Denoising(options.steps)
-    kept = Trajectories(
-        *([0.5, 0.8], [0.25, 0.5, 1.0], "x_t", default_blocks(options.model)),
-        *(options.reduction, options.width),
-    )
-    plan = plan_spaces(options.steps, kept.noise_levels, denoising.strength, *kept[1:4])
+    shares = [0.25, 0.5, 1.0]
+    both = {
+        "images": folder / "images.tsv",
+        "c": folder / "c.npy",
+        "model": Model(options.model, None, options.device, options.dtype, options.batch_size),
+        "denoising": Denoising(options.steps),
+    }
+    latents = Trajectories(shares, "x_t", [0.5, 0.8])
+    kept = Activations(shares, default_blocks(options.model), options.reduction, options.width)
+    plan = plan_spaces(options.steps, latents.noise_levels, 0.8, shares, "x_t", kept.blocks)
     outputs = {name: folder / f"out/{name}.npy" for name in plan}
-    collect_trajectories(
-        images=folder / "images.tsv",
-        z=folder / "z.npy",
-        c=folder / "c.npy",
-        model=Model(options.model, None, options.device, options.dtype, options.batch_size),
-        denoising=denoising,
-        trajectories=kept,
-        text="own",
-        chunk=0,
-        n_chunks=1,
-        outputs=outputs,
-    )
+    of_blocks = {name: path for name, path in outputs.items() if name.startswith("unet")}
+    of_chain = {name: path for name, path in outputs.items() if name not in of_blocks}
+    before = {name: path for name, path in of_chain.items() if name.startswith("before")}
+    denoise_latents(**both, z=folder / "z.npy", trajectories=latents, outputs=of_chain)
+    collect_activations(**both, before=before, activations=kept, outputs=of_blocks)
     # Kibibytes on Linux, bytes on macOS.
     scale = 1 if sys.platform == "darwin" else 1024
     host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 1e9

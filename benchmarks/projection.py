@@ -26,7 +26,7 @@ from nsdldm.encoding.fits import FitSettings, find_rows, plan_fits
 from nsdldm.features.activations import make_projection, project
 from nsdldm.features.grams import compute_grams
 from nsdldm.features.kernels import Kernels, compute_kernels
-from nsdldm.features.trajectories import Trajectories, collect_trajectories
+from nsdldm.features.trajectories import Activations, collect_activations
 from nsdldm.responses import Responses
 from nsdldm.support.files import load_array, load_mask, load_table, save_array
 from nsdldm.workflow.loading import load_settings
@@ -49,17 +49,15 @@ def collect(config, folder, step, scratch):
     """Whole activations of one step by name of the block."""
     names = {name: f"unet-{name}-s{step:03d}" for name in config["trajectories"]["blocks"]}
     outputs = {space: scratch / f"{space}.npy" for space in names.values()}
-    chosen = {key: config["trajectories"][key] for key in Trajectories._fields}
-    collect_trajectories(
+    chosen = {key: config["trajectories"][key] for key in Activations._fields}
+    start = f"before-s{step:03d}"
+    collect_activations(
         images=folder / "images.tsv",
-        z=folder / "features/z.npy",
+        before={start: folder / f"features/{start}.npy"},
         c=folder / "features/c.npy",
         model=Model(**{key: config["model"][key] for key in Model._fields}),
         denoising=Denoising(**config["denoising"]),
-        trajectories=Trajectories(**chosen | {"reduction": "exact"}),
-        text="own",
-        chunk=0,
-        n_chunks=1,
+        activations=Activations(**chosen | {"reduction": "exact"}),
         outputs=outputs,
     )
     return {name: outputs[space] for name, space in names.items()}

@@ -24,11 +24,10 @@ from nsdldm.decoding.decoders import Protocol, plan_targets
 from nsdldm.diffusion.denoising import Denoiser
 from nsdldm.diffusion.steps import count_steps
 from nsdldm.features.activations import plan_reduction, probe_blocks
-from nsdldm.features.spaces import PARTS
 from nsdldm.nsd.layout import IMAGE_PIXELS, N_IMAGES, TRIALS_PER_SESSION
 from nsdldm.ridge import list_penalties, plan_batches
 from nsdldm.workflow.loading import load_settings
-from nsdldm.workflow.settings import plan_trajectories
+from nsdldm.workflow.plan import CEILING, list_spaces
 
 PROJECT = Path(__file__).resolve().parents[1]
 # Voxels of the 1.8 mm grid and of the ribbon, by the release's headers as others report them.
@@ -65,14 +64,15 @@ TEXT |= {"num_hidden_layers": 12, "projection_dim": 768}
 TOKENS, WIDTH, CHANNELS = 77, 768, 4
 FLOAT, HALF = 4, 2
 NETWORK_RULES = (
-    *("encode_latents", "embed_captions", "denoise_latents", "collect_trajectories"),
-    *("collect_variants", "collect_controls", "reconstruct_images"),
+    *("encode_latents", "embed_captions", "denoise_latents", "collect_levels"),
+    *("collect_activations", "collect_variants", "collect_controls", "reconstruct_images"),
 )
 # Rules, those of fits by family of spaces.
 ORDER = (
     *("extract_betas", "prepare_responses", "encode_latents", "embed_captions"),
-    *("denoise_latents", "collect_trajectories", "gather_features latents", "collect_variants"),
+    *("denoise_latents", "collect_levels", "gather_features levels", "collect_variants"),
     *("gather_features variants", "collect_controls", "gather_features controls"),
+    "collect_activations",
     *("fit_decoders", "compare_protocols", "reconstruct_images", "gather_reconstructions"),
     *("compute_grams", "compute_kernels", "fit_encoders features", "fit_encoders levels"),
     *("fit_encoders steps", "fit_encoders controls", "fit_encoders variants"),
@@ -149,11 +149,9 @@ def read_requests():
     return found
 
 
-def count_controls(config):
-    """Variants of other noise, which have controls, and spaces that have."""
-    settings = config["trajectories"]
-    noises = sum("noise" in own for own in settings["variants"].values())
-    return noises, len(settings["noise_levels"]) + len(settings["step_shares"]) * (1 + noises)
+def count_noises(config):
+    """Variants of other noise, which have controls."""
+    return sum("noise" in own for own in config["trajectories"]["variants"].values())
 
 
 def count_network_rules(config, flops):
@@ -162,50 +160,53 @@ def count_network_rules(config, flops):
     chain, made = config["denoising"], config["reconstruction"]
     step = flops["unet", low] * (1 + (chain["guidance_scale"] != 1))
     one_pass = count_steps(chain["num_inference_steps"], chain["strength"])
+    # The chain's own level is run by denoise_latents.
     levels = [
-        count_steps(chain["num_inference_steps"], s) for s in config["trajectories"]["noise_levels"]
+        count_steps(chain["num_inference_steps"], level)
+        for level in config["trajectories"]["noise_levels"]
+        if level != chain["strength"]
     ]
     guided = 1 + (made["guidance_scale"] != 1)
     run = count_steps(made["num_inference_steps"], made["strength"])
     evaluations = {"zc": run * guided, "true-zc": run * guided, "z": run, "z-coarse": 0}
     evaluations["c"] = made["num_inference_steps"] * guided
-    pictures = 0
+    pictures, protocols = 0, len(config["decoding"]["protocols"])
     for method in made["methods"]:
         coarse = method != "c"
         start = flops["decode", low] * coarse + flops["encode", high] * (evaluations[method] > 0)
         each = evaluations[method] * flops["unet", high] + flops["decode", high]
-        pictures += TEST_IMAGES * (start + made["samples"] * each * (method != "z-coarse"))
+        per_image = start + made["samples"] * each * (method != "z-coarse")
+        # True features do not depend on the protocol.
+        pictures += TEST_IMAGES * per_image * (1 if method == CEILING else protocols)
     n = N_IMAGES_SEEN
     # Passes of each step: without text there is nothing to guide by.
     texts = [
         1 if text == "empty" else 1 + (chain["guidance_scale"] != 1)
         for text in config["trajectories"]["controls"]
     ]
-    noises, _ = count_controls(config)
+    kept_steps = len(config["trajectories"]["step_shares"])
     variants = (1 + (chain["guidance_scale"] != 1)) * len(config["trajectories"]["variants"])
-    variants += noises * sum(texts)
+    variants += count_noises(config) * sum(texts)
     return {
         "encode_latents": n * flops["encode", low],
         "embed_captions": n * CAPTIONS * flops["text", TOKENS],
         "denoise_latents": n * one_pass * step,
-        "collect_trajectories": n * sum(levels) * step,
+        "collect_levels": n * sum(levels) * step,
+        "collect_activations": n * kept_steps * flops["unet", low],
         "collect_variants": n * one_pass * flops["unet", low] * variants,
-        "collect_controls": n * sum(levels) * flops["unet", low] * sum(texts),
-        "reconstruct_images": pictures * len(config["decoding"]["protocols"]),
+        "collect_controls": n * (one_pass + sum(levels)) * flops["unet", low] * sum(texts),
+        "reconstruct_images": pictures,
     }
 
 
 def count_kernel_fits(config):
     """Kernel ridge regressions of one subject by family: of one space, and of mixes of two."""
-    levels, shares = (len(config["trajectories"][key]) for key in ("noise_levels", "step_shares"))
     mixes = sum(0 < weight < 1 for weight in config["encoding"]["weights"])
-    spaces = {"levels": levels, "steps": shares}
-    spaces["variants"] = shares * len(config["trajectories"]["variants"])
-    controls = len(config["trajectories"]["controls"]) + len(PARTS)
-    spaces["controls"] = count_controls(config)[1] * controls
-    fits = {family: (n, n * mixes) for family, n in spaces.items()}
-    blocks = len(config["trajectories"]["blocks"]) * shares
-    return fits | {"features": (3, 0), "blocks": (blocks, 0)}
+    spaces = list_spaces(config)
+    return {
+        family: (len(own), len(own) * mixes * (family in spaces.joint))
+        for family, own in spaces.families.items()
+    }
 
 
 def count_kernel_fit(config, n_alphas):
@@ -286,13 +287,13 @@ def count_activations(config):
 def count_columns(config):
     """Columns of the spaces of which each rule computes Gram matrices, one subject."""
     latent = CHANNELS * (config["model"]["resolution"] // 8) ** 2
-    steps, variants = (len(config["trajectories"][key]) for key in ("step_shares", "variants"))
-    latents = [name for name in plan_trajectories(config) if name.startswith("zc")]
-    features = [latent] * (2 + len(latents) + steps * variants)
-    features += [latent] * count_controls(config)[1] * len(config["trajectories"]["controls"])
+    spaces = list_spaces(config)
+    # All but c and activations are latents.
+    n_latents = sum(map(len, spaces.from_features.values())) - 1
+    steps = len(spaces.steps)
     return {
         "compute_grams": list(count_activations(config).values()) * steps,
-        "compute_kernels": [*features, TOKENS * WIDTH],
+        "compute_kernels": [latent] * n_latents + [TOKENS * WIDTH],
     }
 
 
@@ -309,10 +310,8 @@ def count_bytes(config, n_voxels):
     """Bytes of the large results of one subject, by rule."""
     side, n = config["model"]["resolution"] // 8, N_IMAGES_SEEN
     latent, embedding = CHANNELS * side**2 * FLOAT, TOKENS * WIDTH * FLOAT
-    columns, shares = count_columns(config), len(config["trajectories"]["step_shares"])
-    n_path = len(config["trajectories"]["noise_levels"]) + shares
-    n_variants = shares * len(config["trajectories"]["variants"])
-    n_controls = count_controls(config)[1] * len(config["trajectories"]["controls"])
+    columns, spaces = count_columns(config), list_spaces(config)
+    gathered = {name: len(own) * n * latent for name, own in spaces.gathered.items()}
     activations = columns["compute_grams"]
     number = HALF if config["trajectories"]["reduction"] == "exact" else FLOAT
     picture = config["reconstruction"]["resolution"] ** 2 * 3
@@ -330,13 +329,11 @@ def count_bytes(config, n_voxels):
         "prepare_responses": rows * FLOAT,
         "encode_latents": 2 * n * latent,
         "embed_captions": n * embedding,
-        "denoise_latents": n * latent,
-        "collect_trajectories": n * (n_path * latent + number * sum(activations)),
-        "gather_features latents": n * n_path * latent,
-        "gather_features variants": n * n_variants * latent,
+        "denoise_latents": n * len(spaces.chain) * latent,
+        "collect_activations": n * number * sum(activations),
+        **{f"gather_features {name}": size for name, size in gathered.items()},
         "compute_grams": len(activations) * n**2 * FLOAT,
         "compute_kernels": sum(map(len, columns.values())) * n**2 * FLOAT,
-        "gather_features controls": n * n_controls * latent,
         "fit_decoders": protocols * TEST_IMAGES * (latent + embedding),
         "gather_reconstructions": protocols * TEST_IMAGES * samples * picture,
     }
@@ -359,18 +356,23 @@ def tabulate(config, rates, decomposition):
     n, chunks = len(subjects), config["trajectories"]["chunks"]
     protocols = len(config["decoding"]["protocols"])
     methods = config["reconstruction"]["methods"]
-    chunked = config["reconstruction"]["chunks"] * protocols * n
-    jobs = {"compute_kernels": 6 * n, "collect_trajectories": chunks * n}
+    made_runs = sum(1 if method == CEILING else protocols for method in methods)
+    jobs = {"compute_kernels": 6 * n}
+    jobs |= {f"collect_{name}": chunks * n for name in ("levels", "activations")}
     jobs["prepare_responses"] = len({"cortex", *config["decoding"]["targets"].values()}) * n
-    jobs |= {"fit_decoders": protocols * n, "reconstruct_images": chunked * len(methods)}
+    jobs |= {
+        "fit_decoders": protocols * n,
+        "reconstruct_images": made_runs * n * config["reconstruction"]["chunks"],
+    }
     runs = {"controls": len(config["trajectories"]["controls"])}
     runs["variants"] = (
-        len(config["trajectories"]["variants"]) + count_controls(config)[0] * runs["controls"]
+        len(config["trajectories"]["variants"]) + count_noises(config) * runs["controls"]
     )
     jobs |= {f"collect_{name}": chunks * number * n for name, number in runs.items()}
     jobs["gather_reconstructions"] = n * protocols * len(methods)
     scratch = {
-        "collect_trajectories": "collect_trajectories",
+        "collect_activations": "collect_activations",
+        "collect_levels": "gather_features levels",
         "collect_variants": "gather_features variants",
         "collect_controls": "gather_features controls",
         "reconstruct_images": "gather_reconstructions",

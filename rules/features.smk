@@ -57,58 +57,45 @@ rule denoise_latents:
         c="results/{subject}/features/c.npy",
         files=list_model(config),
     output:
-        zc="results/{subject}/features/zc.npy",
+        collect("results/{{subject}}/features/{space}.npy", space=SPACES.chain),
     log:
         "logs/{subject}/denoise_latents.log",
     benchmark:
         "benchmarks/{subject}/denoise_latents.tsv"
+    priority: 1  # the longest chain
     conda:
         "../envs/torch.yaml"
     threads: 8
     resources:
         **needs(16000, 180, gpu=1),
     params:
+        spaces=SPACES.chain,
         model=MODEL,
         denoising=config["denoising"],
+        trajectories=choose("trajectories", "step_shares", "latent"),
+        text="own",
+        n_chunks=1,
         code=digest("workflow_scripts/denoise_latents.py"),
     script:
         "../workflow_scripts/denoise_latents.py"
 
 
-rule collect_trajectories:
-    input:
-        images="results/{subject}/images.tsv",
-        z="results/{subject}/features/z.npy",
-        c="results/{subject}/features/c.npy",
-        files=list_model(config),
+use rule denoise_latents as collect_levels with:
     output:
-        temp(collect("results/{{subject}}/trajectories/{space}.{{chunk}}.npy", space=SPACES.path)),
-    log:
-        "logs/{subject}/collect_trajectories.{chunk}.log",
-    benchmark:
-        "benchmarks/{subject}/collect_trajectories.{chunk}.tsv"
-    priority: 1  # the longest chain
-    conda:
-        "../envs/torch.yaml"
-    threads: 8
-    resources:
-        **needs(16000, 120, gpu=1),
-    params:
-        spaces=SPACES.path,
-        model=MODEL,
-        denoising=config["denoising"],
-        trajectories=choose(
-            *("trajectories", "noise_levels", "step_shares", "latent", "blocks"),
-            *("reduction", "width"),
+        temp(
+            collect("results/{{subject}}/trajectories/{space}.{{chunk}}.npy", space=SPACES.noised)
         ),
-        text="own",
+    log:
+        "logs/{subject}/collect_levels.{chunk}.log",
+    benchmark:
+        "benchmarks/{subject}/collect_levels.{chunk}.tsv"
+    params:
+        spaces=SPACES.noised,
+        trajectories=choose("trajectories", "step_shares", "latent", "noise_levels"),
         n_chunks=config["trajectories"]["chunks"],
-        code=digest("workflow_scripts/collect_trajectories.py"),
-    script:
-        "../workflow_scripts/collect_trajectories.py"
 
 
-use rule collect_trajectories as collect_variants with:
+use rule collect_levels as collect_variants with:
     output:
         temp(
             collect(
@@ -126,7 +113,7 @@ use rule collect_trajectories as collect_variants with:
         text=lambda wildcards: plan.find_chain(config, wildcards.variant)[1],
 
 
-use rule collect_trajectories as collect_controls with:
+use rule collect_levels as collect_controls with:
     output:
         temp(
             collect(
@@ -141,6 +128,37 @@ use rule collect_trajectories as collect_controls with:
     params:
         spaces=SPACES.latents,
         text="{control}",
+
+
+rule collect_activations:
+    input:
+        images="results/{subject}/images.tsv",
+        before=collect("results/{{subject}}/features/{space}.npy", space=SPACES.starts),
+        c="results/{subject}/features/c.npy",
+        files=list_model(config),
+    output:
+        temp(
+            collect("results/{{subject}}/trajectories/{space}.{{chunk}}.npy", space=SPACES.blocks)
+        ),
+    log:
+        "logs/{subject}/collect_activations.{chunk}.log",
+    benchmark:
+        "benchmarks/{subject}/collect_activations.{chunk}.tsv"
+    conda:
+        "../envs/torch.yaml"
+    threads: 8
+    resources:
+        **needs(16000, 60, gpu=1),
+    params:
+        spaces=SPACES.blocks,
+        starts=SPACES.starts,
+        model=MODEL,
+        denoising=config["denoising"],
+        activations=choose("trajectories", "step_shares", "blocks", "reduction", "width"),
+        n_chunks=config["trajectories"]["chunks"],
+        code=digest("workflow_scripts/collect_activations.py"),
+    script:
+        "../workflow_scripts/collect_activations.py"
 
 
 for family, spaces in SPACES.gathered.items():

@@ -38,10 +38,13 @@ rule plot_fig6:
 rule decode_strip:
     input:
         images="results/{subject}/images.tsv",
-        features=collect("results/{{subject}}/features/{space}.npy", space=SPACES.latents),
+        features=collect(
+            "results/{{subject}}/features/{space}.npy",
+            space=map(SPACES.find_computed, SPACES.levels + SPACES.steps),
+        ),
         model=list_model(config),
     output:
-        collect("results/{{subject}}/strips/{space}.npy", space=SPACES.latents),
+        collect("results/{{subject}}/strips/{space}.npy", space=SPACES.levels + SPACES.steps),
     log:
         "logs/{subject}/decode_strip.log",
     conda:
@@ -50,7 +53,7 @@ rule decode_strip:
     resources:
         **needs(8000, 15, gpu=1),
     params:
-        spaces=SPACES.latents,
+        spaces=SPACES.levels + SPACES.steps,
         model=MODEL,
         n_images=3,
         code=digest("workflow_scripts/decode_strip.py"),

@@ -36,9 +36,8 @@ rule reconstruct_images:
 rule gather_reconstructions:
     input:
         images="results/{subject}/images.tsv",
-        chunks=collect(
-            "results/{{subject}}/{{protocol}}/reconstructions/{{method}}.{chunk}.h5",
-            chunk=range(config["reconstruction"]["chunks"]),
+        chunks=lambda wildcards: collect(
+            plan.find_chunks(config, **wildcards), chunk=range(config["reconstruction"]["chunks"])
         ),
     output:
         "results/{subject}/{protocol}/reconstructions/{method}.h5",

@@ -8,14 +8,16 @@ for family in SPACES.joint:
             f"partition_variance_{family}"
         input:
             **CORTEX,
-            predictions=f"results/{{subject}}/encoding/predictions/{family}.h5",
+            predictions=collect(
+                "results/{{subject}}/encoding/predictions/{fitted}.h5", fitted=SPACES.fitted[family]
+            ),
             base=BASE,
         output:
             maps=collect(
-                "results/{{subject}}/encoding/z+{space}.nii.gz", space=SPACES.families[family]
+                "results/{{subject}}/encoding/z+{space}.nii.gz", space=SPACES.reported[family]
             ),
             tables=collect(
-                "results/{{subject}}/encoding/z+{space}.tsv", space=SPACES.families[family]
+                "results/{{subject}}/encoding/z+{space}.tsv", space=SPACES.reported[family]
             ),
             sums=f"results/{{subject}}/sums/{family}.npz",
         log:
@@ -27,7 +29,8 @@ for family in SPACES.joint:
             **needs(8000, 60),
         params:
             **choose("encoding", "fdr", "flips", "seed"),
-            spaces=SPACES.families[family],
+            spaces=SPACES.reported[family],
+            fitted=list(map(SPACES.find_computed, SPACES.reported[family])),
             rois=ROIS,
             min_ncsnr=config["encoding"]["group_ncsnr"],
             every=config["encoding"]["controls_every"],

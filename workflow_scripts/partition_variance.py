@@ -14,6 +14,8 @@ if __name__ == "__main__":
             tables=dict(zip(pairs, made.tables, strict=True)),
             sums=made.sums,
             test=FlipTest(**{key: params[key] for key in FlipTest._fields}),
-            **{key: given[key] for key in ("predictions", "base", "responses", "mask")},
+            predictions=list(given.predictions),
+            fitted=dict(zip(params.spaces, params.fitted, strict=True)),
+            **{key: given[key] for key in ("base", "responses", "mask")},
             **{key: params[key] for key in ("min_ncsnr", "every")},
         )

@@ -17,5 +17,6 @@ if __name__ == "__main__":
             sessions=snakemake.params.sessions,
             shared_images=snakemake.params.shared_images,
             unique_images=snakemake.params.unique_images,
-            threads=snakemake.threads,
+            # Nothing else can run before the pictures exist.
+            threads=max(2, snakemake.threads),
         )

@@ -127,7 +127,7 @@ def _finish(pair, table, n_test, penalties, q):
 
 def partition_variance(
     *,
-    predictions: Path | str,
+    predictions: list[Path | str],
     base: Path | str,
     responses: Path | str,
     mask: Path | str,
@@ -136,6 +136,7 @@ def partition_variance(
     tables: dict[str, Path | str],
     sums: Path | str,
     test: FlipTest,
+    fitted: dict[str, str] | None = None,
     min_ncsnr: float | None = 0,
     every: int = 1,
 ) -> None:
@@ -147,9 +148,11 @@ def partition_variance(
 
     Parameters
     ----------
-    predictions, base : path
-        As `nsdldm.encoding.fits.fit_encoders` writes them: those of the family, including its joint
-        models, and those of z.
+    predictions : list of path
+        As `nsdldm.encoding.fits.fit_encoders` writes them: together those of all spaces, including
+        joint models.
+    base : path
+        Likewise, those of z.
     responses, mask, regions, min_ncsnr, every
         As `nsdldm.encoding.scores.score_encoders` takes them.
     maps, tables : dict of path
@@ -161,35 +164,42 @@ def partition_variance(
         Output: each test image's contribution to unique variance, called ``{a}+{b}:{space}``, as
         `nsdldm.encoding.cells.load_sums` reads it.
     test : nsdldm.encoding.flips.FlipTest
+    fitted : dict of str to str, optional
+        The names of spaces in `predictions`, where they differ from their own.
 
     Raises
     ------
     InputError
         Inputs contradict each other.
     """
-    fitted, alone = Predictions(predictions), Predictions(base)
-    known = fitted.open_responses(responses)
-    alone.open_responses(responses)
+    files, alone, fitted = list(map(Predictions, predictions)), Predictions(base), fitted or {}
+    for file in (*files[1:], alone):
+        file.open_responses(responses)
+    holders = {name: file for file in files for name in file.names}
+    known, first = files[0].open_responses(responses), files[0]
     signs = draw_signs(test.flips, len(known.test_ids), test.seed)
     shares = Collector(find_cells(mask, regions, every), known.test_ids, min_ncsnr)
     found = {pair: [] for pair in tables}
-    for block, columns in fitted.blocks():
+    for block, columns in first.blocks():
         observed = known.read_test(columns)
-        first = {a: alone.read(a, columns) for a, _ in tables}
+        bases = {a: alone.read(a, columns) for a, _ in tables}
         for a, b in tables:
-            singles = {a: first[a], b: fitted.read(b, block)}
-            joint = fitted.read(name_pair((a, b)), block)
-            table, added = _score_pair((a, b), observed, joint, singles, signs)
+            own = fitted.get(b, b)
+            singles = {a: bases[a], b: holders[own].read(own, block)}
+            both = name_pair((a, own))
+            table, added = _score_pair(
+                (a, b), observed, holders[both].read(both, block), singles, signs
+            )
             found[a, b].append(table)
             for space, each in added.items():
                 name = f"{name_pair((a, b))}:{space}"
                 shares.add(name, columns, each, known.ncsnr[columns])
-    columns = slice(0, known.n_voxels, fitted.every)
+    columns = slice(0, known.n_voxels, first.every)
     noise, n_tested = {"ncsnr": known.ncsnr[columns], "ceiling": known.ceiling[columns]}, 0
     for pair, parts in found.items():
         table = pd.concat(parts, ignore_index=True).assign(**noise)
-        table = _finish(pair, table, len(known.test_ids), fitted.penalties, test.fdr)
+        table = _finish(pair, table, len(known.test_ids), first.penalties, test.fdr)
         n_tested = max(n_tested, table["tested"].sum())
-        write_maps(table, mask, maps[pair], tables[pair], fitted.every)
+        write_maps(table, mask, maps[pair], tables[pair], first.every)
     _say_floor(n_tested, test)
     shares.save(sums)

@@ -1,4 +1,4 @@
-"""Activations of U-Net modules along the reverse process: hooks, and reduction of their size."""
+"""Activations of U-Net modules: hooks, and reduction of their size."""
 
 from __future__ import annotations
 
@@ -8,14 +8,12 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from types import SimpleNamespace
 
 import numpy as np
 import torch
 from sklearn.random_projection import SparseRandomProjection
 
-from nsdldm.diffusion.denoising import Denoiser, denoise
-from nsdldm.features.spaces import LATENTS
+from nsdldm.diffusion.denoising import Denoiser
 from nsdldm.support.devices import check_choice
 from nsdldm.support.errors import Finding, InputError
 
@@ -258,62 +256,3 @@ def make_projection(n_features: int, width: int, device: torch.device) -> torch.
 def project(matrix: torch.Tensor, activations: torch.Tensor) -> torch.Tensor:
     """Project activations of shape (n, ...) by a sparse matrix of shape (width, features)."""
     return torch.sparse.mm(matrix, activations.flatten(1).T.contiguous()).T
-
-
-def trace(
-    denoiser: Denoiser,
-    latents: torch.Tensor,
-    timesteps: torch.Tensor,
-    c: torch.Tensor,
-    guidance_scale: float,
-    sources: dict[int, set[str]],
-    reductions: dict[str, tuple[Callable, int]],
-) -> dict[tuple[int, str], np.ndarray]:
-    """Run the reverse process and keep what is requested along the way.
-
-    Parameters
-    ----------
-    denoiser : nsdldm.diffusion.denoising.Denoiser
-    latents, timesteps, c, guidance_scale
-        As `nsdldm.diffusion.denoising.denoise`.
-    sources : dict of int to set of str
-        What to keep after each number of steps: ``x_t``, ``x0``, or paths of modules.
-    reductions : dict of str to tuple
-        `plan_reduction` by module path.
-
-    Returns
-    -------
-    dict of (int, str) to float32 array
-        Values by number of steps and source; the first axis is images.
-    """
-    unet, sampler, empty = denoiser
-    n, kept, done = len(latents), {}, 0
-
-    def take(path, output):
-        if path in sources.get(done + 1, ()):
-            # In a guided pass, the second half sees c.
-            conditional = output[-n:].float()
-            kept[done + 1, path] = reductions[path][0](conditional).cpu().numpy()
-
-    def step(predicted, timestep, noisy):
-        nonlocal done
-        result = sampler.step(predicted, timestep, noisy)
-        done += 1
-        for source in sources.get(done, set()) & {*LATENTS}:
-            latent = result.prev_sample if source == "x_t" else _predicted_clean(sampler, result)
-            kept[done, source] = latent.float().cpu().numpy()
-        return result
-
-    paths = {path for wanted in sources.values() for path in wanted} - {*LATENTS}
-    with watching(unet, dict.fromkeys(paths, ""), take):
-        stepper = SimpleNamespace(step=step)
-        denoise(unet, stepper, latents, timesteps, c, empty, guidance_scale)
-    return kept
-
-
-def _predicted_clean(sampler, result):
-    """The clean latent that a sampler's last step was made from."""
-    if "pred_original_sample" in result:
-        return result.pred_original_sample
-    # DPM-Solver++ stores its predictions of it.
-    return sampler.model_outputs[-1]

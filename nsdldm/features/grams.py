@@ -79,7 +79,7 @@ def compute_grams(
     Parameters
     ----------
     chunks : dict of list of path
-        For each space, files of `nsdldm.features.activations.collect_trajectories` in the order of
+        For each space, files of `nsdldm.features.trajectories.collect_activations` in the order of
         their numbers.
     images : path
         Table of images with the column split.

@@ -90,7 +90,7 @@ def gather_features(
     Parameters
     ----------
     chunks : dict of list of path
-        For each space, files of `nsdldm.features.activations.collect_trajectories` in the order of
+        For each space, files of `nsdldm.features.trajectories.denoise_latents` in the order of
         their numbers.
     images : path
         Table of images.

@@ -13,6 +13,8 @@ from nsdldm.diffusion.steps import count_steps
 from nsdldm.support.errors import Finding, InputError
 
 LATENTS = ("x_t", "x0")
+# The latent that a step starts from, which activations at that step are computed from.
+BEFORE = "before"
 # Texts that say nothing about the image, and the parts that a space is split into relative to z.
 # Both name spaces that are compared with those of z_c, such as zc-n060-empty and zc-n060-linear.
 CONTROLS = ("empty", "other-caption")
@@ -34,7 +36,8 @@ class Space(NamedTuple):
         Number of steps after which a latent is taken; activations are those of the last of these
         steps.
     source : str
-        ``x_t`` (the latent), ``x0`` (the predicted clean latent) or the path of a U-Net module.
+        ``x_t`` (the latent), ``x0`` (the predicted clean latent), ``before`` (the latent that the
+        last of these steps starts from) or the path of a U-Net module.
     """
 
     strength: float
@@ -92,8 +95,8 @@ def plan_spaces(
     Returns
     -------
     dict of str to Space
-        ``zc-n{percent}`` at the end of each level, ``zc-s{percent}`` and
-        ``unet-{block}-s{percent}`` at each step.
+        ``zc`` at the end of the chain, ``zc-n{percent}`` at the end of each level, and
+        ``zc-s{percent}``, ``before-s{percent}`` and ``unet-{block}-s{percent}`` at each step.
 
     Raises
     ------
@@ -107,10 +110,11 @@ def plan_spaces(
     ends = _percents("`noise_levels`", steps, noise_levels)
     n_run = count_steps(steps, strength)
     shares = _percents("`step_shares`", n_run, step_shares)
-    spaces = {}
+    spaces = {"zc": Space(strength, n_run, "x_t")}
     for level, percent in zip(noise_levels, ends, strict=True):
         spaces[f"zc-n{percent:03d}"] = Space(level, count_steps(steps, level), "x_t")
-    sources = {"zc": latent} | {f"unet-{name}": path for name, path in blocks.items()}
+    sources = {"zc": latent, BEFORE: BEFORE}
+    sources |= {f"unet-{name}": path for name, path in blocks.items()}
     for name, source in sources.items():
         for share, percent in zip(step_shares, shares, strict=True):
             step = count_steps(n_run, share)

@@ -1,12 +1,14 @@
-"""Latents and U-Net activations along the reverse process, from z noised and then denoised with
-c."""
+"""Latents along the reverse process, from z noised and then denoised with c, and U-Net activations
+at some of its steps."""
 
 from __future__ import annotations
 
 import logging
 import shutil
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +16,7 @@ import torch
 
 from nsdldm.diffusion.denoising import (
     NOISES,
+    Denoiser,
     Denoising,
     denoise,
     open_denoiser,
@@ -21,11 +24,11 @@ from nsdldm.diffusion.denoising import (
     plan_steps,
 )
 from nsdldm.diffusion.loading import Model
-from nsdldm.features.activations import plan_reductions, trace
+from nsdldm.features.activations import plan_reductions, watching
 from nsdldm.features.captions import lend_captions
 from nsdldm.features.parts import plan_bytes, read_rows, row_blocks, write_rows
-from nsdldm.features.spaces import CONTROLS, LATENTS, plan_spaces
-from nsdldm.support.batching import draw_noise, run_batched, run_images
+from nsdldm.features.spaces import BEFORE, CONTROLS, LATENTS, plan_spaces
+from nsdldm.support.batching import draw_noise, run_batched
 from nsdldm.support.chunks import chunk_rows
 from nsdldm.support.devices import check_choice
 from nsdldm.support.errors import Finding, InputError
@@ -38,15 +41,21 @@ TEXTS = ("own", *CONTROLS)
 
 
 class Trajectories(NamedTuple):
-    """What is kept along the reverse process.
+    """Which latents are kept along the reverse process, as `nsdldm.features.spaces.plan_spaces`."""
+
+    step_shares: list[float]
+    latent: str
+    noise_levels: list[float] = ()
+
+
+class Activations(NamedTuple):
+    """Which activations are kept, and how.
 
     Parameters
     ----------
-    noise_levels, step_shares, latent, blocks
+    step_shares, blocks
         As `nsdldm.features.spaces.plan_spaces`. A block is any module that the U-Net runs once per
-        pass. If it has several outputs, the first (the hidden states) is taken, and from a guided
-        pass the half that sees c. Activations at a step are those of the pass that computes the
-        step.
+        pass. If it has several outputs, the first (the hidden states) is taken.
     reduction : {"exact", "projection", "pooling"}
         Whether activations are kept in full, as float16, or reduced to a `width`, as
         `nsdldm.features.activations.plan_reduction` does.
@@ -54,9 +63,7 @@ class Trajectories(NamedTuple):
         Maximum width per block and step after projection or pooling.
     """
 
-    noise_levels: list[float]
     step_shares: list[float]
-    latent: str
     blocks: dict[str, str]
     reduction: str = "exact"
     width: int = 6400
@@ -69,114 +76,211 @@ def denoise_latents(
     c: str | Path,
     model: Model,
     denoising: Denoising,
-    zc: str | Path,
-) -> None:
-    """Noise the latents of the images a subject saw and denoise them with their captions.
-
-    Parameters
-    ----------
-    images
-        Table of images with the column nsd_id.
-    z, c
-        Features of these images, as `nsdldm.features.latents.encode_latents` and
-        `nsdldm.features.captions.embed_captions` write them.
-    model : Model
-    denoising : Denoising
-    zc
-        Output, float32 of the shape of z: the latent at the end of the reverse process.
-
-    Raises
-    ------
-    InputError
-        The model or a setting cannot be used, or z or c do not match the model or the images.
-    """
-    check_choice("noise", denoising.noise, NOISES)
-    nsd_ids = load_table(images)["nsd_id"].to_numpy()
-    owners = nsd_ids if denoising.noise == "per-image" else np.zeros_like(nsd_ids)
-    unet, sampler, empty = open_denoiser(model, denoising.scheduler)
-    latents = open_feature(z, (len(nsd_ids), unet.config.in_channels, None, None))
-    embeddings = open_feature(c, (len(nsd_ids), *empty.shape[1:]))
-    chain, device = denoising[:2], unet.device
-    logger.info("timesteps %s", plan_steps(sampler, *chain).tolist())
-
-    def run(batch):
-        timesteps = plan_steps(sampler, *chain)
-        clean, given = (
-            torch.from_numpy(np.array(array[batch])).to(device) for array in (latents, embeddings)
-        )
-        noise = draw_noise(denoising.seed, owners[batch], clean.shape[1:])
-        noisy = sampler.add_noise(clean, torch.from_numpy(noise).to(device), timesteps[:1])
-        scale = denoising.guidance_scale
-        return denoise(unet, sampler, noisy, timesteps, given, empty, scale).cpu().numpy()
-
-    with create_array(zc, latents.shape, np.float32) as denoised:
-        for index, latent in run_images(run, len(nsd_ids), model.batch_size, device, "z_c"):
-            denoised[index] = latent
-        logger.info("z_c: shape %s, standard deviation %.3f", latents.shape, denoised.std())
-
-
-def collect_trajectories(
-    *,
-    images: str | Path,
-    z: str | Path,
-    c: str | Path,
-    model: Model,
-    denoising: Denoising,
     trajectories: Trajectories,
-    text: str,
-    chunk: int,
-    n_chunks: int,
     outputs: dict[str, str | Path],
+    text: str = "own",
+    chunk: int = 0,
+    n_chunks: int = 1,
 ) -> None:
-    """Keep latents and U-Net activations along the reverse process of the images a subject saw.
+    """Noise the latents of the images a subject saw, denoise them, and keep latents on the way.
 
     One pass per image and noise level yields all spaces of that level.
 
     Parameters
     ----------
-    images, z, c, model, denoising
-        As `denoise_latents`.
+    images
+        Table of images with the columns nsd_id and split.
+    z, c
+        Features of these images, as `nsdldm.features.latents.encode_latents` and
+        `nsdldm.features.captions.embed_captions` write them.
+    model : Model
+    denoising : Denoising
     trajectories : Trajectories
+    outputs
+        ``.npy`` for each space to keep, named as by `nsdldm.features.spaces.plan_spaces`: float32,
+        its first axis is the chunk's images, the rest the shape of a latent. Noise levels that no
+        output needs are not run.
     text : {"own", "empty", "other-caption"}
         What an image is denoised with: its own captions, the empty text, or the captions of another
         image of its split, chosen by `nsdldm.features.captions.lend_captions` with the seed.
     chunk, n_chunks : int
         Index of the part, from 0, and number of contiguous parts of the images.
-    outputs
-        ``.npy`` for each space to keep, named as by `nsdldm.features.spaces.plan_spaces`: its first
-        axis is the chunk's images, the rest a latent's shape or the numbers of a block. float32,
-        except that full activations are float16 because of their size. Noise levels that no output
-        needs are not run.
 
     Raises
     ------
     InputError
-        A space, module path, model or setting cannot be used; z or c do not match the model or the
-        images, or are not finite; there is too little memory for one image or too little disk space
-        for the outputs; or full activations exceed the range of float16.
+        A space, model or setting cannot be used; z or c do not match the model or the images, or
+        are not finite; or there is too little memory for one image or too little disk space for the
+        outputs.
     """
     check_choice("noise", denoising.noise, NOISES)
     check_choice("text", text, TEXTS)
-    spaces = _find_spaces(outputs, denoising, trajectories)
+    planned = plan_spaces(
+        denoising.num_inference_steps,
+        trajectories.noise_levels,
+        denoising.strength,
+        trajectories.step_shares,
+        trajectories.latent,
+        {},
+    )
+    spaces = _find_spaces(outputs, planned)
     denoiser = open_denoiser(model, denoising.scheduler)
     nsd_ids, lenders, part = _choose_rows(images, chunk, n_chunks, text, denoising.seed)
     shape = _check_features(z, c, len(nsd_ids), denoiser)
-    used = {space.source for space in spaces.values()}
-    blocks = {path: name for name, path in trajectories.blocks.items() if path in used}
-    how = trajectories.reduction, trajectories.width
-    reductions = plan_reductions(denoiser, blocks, shape, *how)
-    kinds = {
-        name: _kind_of(space, shape, reductions, trajectories.reduction)
-        for name, space in spaces.items()
-    }
-    folder = Path(next(iter(outputs.values()))).absolute().parent
-    _plan_disk(len(nsd_ids), part, plan_bytes(len(nsd_ids), kinds), folder)
+    kinds = {name: (shape, np.dtype(np.float32)) for name in spaces}
+    _plan_disk(len(nsd_ids), part, kinds, outputs)
     rows = {z: np.arange(part.start, part.stop), c: lenders[part]}
     for path, own in rows.items():
         check_finite(path, nsd_ids, own)
-    make = _batch_maker(denoiser, denoising, text, spaces, reductions, nsd_ids[part], rows)
+    make = _chain_maker(denoiser, denoising, text, spaces, nsd_ids[part], rows)
     batches = _run(make, part.stop - part.start, model.batch_size, denoiser.unet.device, kinds)
-    _write(batches, part.stop - part.start, {name: outputs[name] for name in spaces}, kinds)
+    _write(batches, part.stop - part.start, outputs, kinds)
+
+
+def collect_activations(
+    *,
+    images: str | Path,
+    before: dict[str, str | Path],
+    c: str | Path,
+    model: Model,
+    denoising: Denoising,
+    activations: Activations,
+    outputs: dict[str, str | Path],
+    chunk: int = 0,
+    n_chunks: int = 1,
+) -> None:
+    """Keep the U-Net's activations at steps of the reverse process that `denoise_latents` has run.
+
+    They are those of the pass that sees c, at the latents that the steps start from.
+
+    Parameters
+    ----------
+    images, c, model, denoising, chunk, n_chunks
+        As `denoise_latents` takes them.
+    before : dict of path
+        For ``before-s{percent}``, what `denoise_latents` wrote for all images.
+    activations : Activations
+    outputs
+        ``.npy`` for each ``unet-{block}-s{percent}``: its first axis is the chunk's images, the
+        second the numbers of the block, float32, except that full activations are float16 because
+        of their size.
+
+    Raises
+    ------
+    InputError
+        A space, module path, model or setting cannot be used; latents or c do not match the model
+        or the images, or are not finite; there is too little memory for one image or too little
+        disk space for the outputs; or full activations exceed the range of float16.
+    """
+    planned = plan_spaces(
+        denoising.num_inference_steps,
+        [],
+        denoising.strength,
+        activations.step_shares,
+        LATENTS[0],
+        activations.blocks,
+    )
+    names = [name for name, space in planned.items() if space.source in activations.blocks.values()]
+    spaces = _find_spaces(outputs, {name: planned[name] for name in names})
+    denoiser = open_denoiser(model, denoising.scheduler)
+    nsd_ids, rows, part = _choose_rows(images, chunk, n_chunks, "own", denoising.seed)
+    starts = {planned[name].step: path for name, path in before.items()}
+    for path in starts.values():
+        shape = _check_features(path, c, len(nsd_ids), denoiser)
+    blocks = {path: name for name, path in activations.blocks.items()}
+    how = activations.reduction, activations.width
+    reductions = plan_reductions(denoiser, blocks, shape, *how)
+    dtype = np.dtype(np.float16 if activations.reduction == "exact" else np.float32)
+    kinds = {name: ((reductions[space.source][1],), dtype) for name, space in spaces.items()}
+    _plan_disk(len(nsd_ids), part, kinds, outputs)
+    rows = rows[part]
+    for path in (*starts.values(), c):
+        check_finite(path, nsd_ids, rows)
+    make = _probe_maker(denoiser, denoising, spaces, reductions, rows, starts, c)
+    batches = _run(make, len(rows), model.batch_size, denoiser.unet.device, kinds)
+    _write(batches, len(rows), outputs, kinds)
+
+
+def trace(
+    denoiser: Denoiser,
+    latents: torch.Tensor,
+    timesteps: torch.Tensor,
+    c: torch.Tensor,
+    guidance_scale: float,
+    sources: dict[int, set[str]],
+) -> dict[tuple[int, str], np.ndarray]:
+    """Run the reverse process and keep the latents requested along the way.
+
+    Parameters
+    ----------
+    denoiser : nsdldm.diffusion.denoising.Denoiser
+    latents, timesteps, c, guidance_scale
+        As `nsdldm.diffusion.denoising.denoise`.
+    sources : dict of int to set of str
+        What to keep after each number of steps: ``x_t``, ``x0`` or ``before``.
+
+    Returns
+    -------
+    dict of (int, str) to float32 array
+        Values by number of steps and source; the first axis is images.
+    """
+    unet, sampler, empty = denoiser
+    kept, done = {}, 0
+
+    def step(predicted, timestep, noisy):
+        nonlocal done
+        result = sampler.step(predicted, timestep, noisy)
+        done += 1
+        found = {BEFORE: noisy, "x_t": result.prev_sample, "x0": _predicted_clean(sampler, result)}
+        for source in sources.get(done, ()):
+            kept[done, source] = found[source].float().cpu().numpy()
+        return result
+
+    stepper = SimpleNamespace(step=step)
+    denoise(unet, stepper, latents, timesteps, c, empty, guidance_scale)
+    return kept
+
+
+def _predicted_clean(sampler, result):
+    """The clean latent that a sampler's last step was made from."""
+    if "pred_original_sample" in result:
+        return result.pred_original_sample
+    # DPM-Solver++ stores its predictions of it.
+    return sampler.model_outputs[-1]
+
+
+@torch.inference_mode()
+def probe(
+    unet: torch.nn.Module,
+    latents: torch.Tensor,
+    timestep: torch.Tensor,
+    c: torch.Tensor,
+    reductions: dict[str, tuple[Callable, int]],
+) -> dict[str, np.ndarray]:
+    """Activations of some modules in one pass of the U-Net.
+
+    Parameters
+    ----------
+    unet : torch.nn.Module
+    latents : tensor of shape (n, channels, height, width)
+    timestep : int64 tensor
+    c : tensor of shape (n, tokens, width)
+    reductions : dict of str to tuple
+        `nsdldm.features.activations.plan_reduction` by module path.
+
+    Returns
+    -------
+    dict of str to float32 array of shape (n, n_kept)
+    """
+    kept = {}
+
+    def take(path, output):
+        kept[path] = reductions[path][0](output.float()).cpu().numpy()
+
+    with watching(unet, dict.fromkeys(reductions, ""), take):
+        latents = latents.to(unet.device, unet.dtype, memory_format=torch.channels_last)
+        unet(latents, timestep, c.to(unet.device, unet.dtype))
+    return kept
 
 
 def _write(batches, n, outputs, kinds):
@@ -192,21 +296,15 @@ def _write(batches, n, outputs, kinds):
                 write_rows(file, batch, values[name])
 
 
-def _find_spaces(names, denoising, trajectories):
+def _find_spaces(names, planned):
     """The spaces to make; all must follow from the settings."""
-    plan = plan_spaces(
-        denoising.num_inference_steps,
-        trajectories.noise_levels,
-        denoising.strength,
-        *trajectories[1:4],
-    )
-    unknown = [name for name in names if name not in plan]
+    unknown = [name for name in names if name not in planned]
     if unknown or not names:
         found = ", ".join(unknown) or "none"
         remedy = "Correct the names, or the levels, steps and blocks of trajectories"
-        expected = "feature spaces among " + ", ".join(plan)
+        expected = "feature spaces among " + ", ".join(planned)
         raise InputError(Finding("outputs", expected, found, remedy))
-    return {name: plan[name] for name in names}
+    return {name: planned[name] for name in names}
 
 
 def _choose_rows(images, chunk, n_chunks, text, seed):
@@ -228,16 +326,10 @@ def _check_features(z, c, n, denoiser):
     return open_feature(z, (n, denoiser.unet.config.in_channels, None, None)).shape[1:]
 
 
-def _kind_of(space, latent_shape, reductions, reduction):
-    """Shape of one image's features in a space, and the dtype that they are kept in."""
-    if space.source in LATENTS:
-        return latent_shape, np.dtype(np.float32)
-    dtype = np.float16 if reduction == "exact" else np.float32
-    return (reductions[space.source][1],), np.dtype(dtype)
-
-
-def _plan_disk(n_images, part, sizes, folder):
+def _plan_disk(n_images, part, kinds, outputs):
     """Log what will be written before anything is, and stop if there is no disk space for it."""
+    sizes = plan_bytes(n_images, kinds)
+    folder = Path(next(iter(outputs.values()))).absolute().parent
     for name, size in sizes.items():
         logger.info("%s: %.3f GB", name, size / 1e9)
     total = sum(sizes.values())
@@ -267,7 +359,7 @@ def check_finite(path: Path | str, nsd_ids: np.ndarray, rows: np.ndarray) -> Non
             raise InputError(Finding(str(path), "finite values", found, remedy))
 
 
-def _batch_maker(denoiser, denoising, text, spaces, reductions, nsd_ids, rows):
+def _chain_maker(denoiser, denoising, text, spaces, nsd_ids, rows):
     """Make the function that takes a slice of a chunk's images and returns an array per space.
 
     `nsd_ids` are the ids of these images, and `rows` their rows in the files of z and c.
@@ -293,9 +385,28 @@ def _batch_maker(denoiser, denoising, text, spaces, reductions, nsd_ids, rows):
         for strength, sources in levels.items():
             timesteps = plan_steps(denoiser.sampler, denoising.num_inference_steps, strength)
             noisy = denoiser.sampler.add_noise(clean, drawn, timesteps[:1])
-            passed = trace(denoiser, noisy, timesteps, given, scale, sources, reductions)
+            passed = trace(denoiser, noisy, timesteps, given, scale, sources)
             found |= {(strength, *place): values for place, values in passed.items()}
         return {name: found[space] for name, space in spaces.items()}
+
+    return make
+
+
+def _probe_maker(denoiser, denoising, spaces, reductions, rows, starts, c):
+    """The same for activations. `rows` are those of the chunk's images in the files `starts`, by
+    step, and `c`."""
+    timesteps = plan_steps(denoiser.sampler, *denoising[:2])
+    wanted = {}
+    for space in spaces.values():
+        wanted.setdefault(space.step, {})[space.source] = reductions[space.source]
+
+    def make(batch):
+        given, found = torch.from_numpy(read_rows(c, rows[batch])), {}
+        for step, own in wanted.items():
+            latents = torch.from_numpy(read_rows(starts[step], rows[batch]))
+            passed = probe(denoiser.unet, latents, timesteps[step - 1], given, own)
+            found |= {(step, path): values for path, values in passed.items()}
+        return {name: found[space.step, space.source] for name, space in spaces.items()}
 
     return make
 

@@ -55,16 +55,16 @@ _TRAINING = {"precision": "trained.precision"}
 ADAPTERS = {
     "align_encoder": _TRAINING,
     "choose_blocks": {"models": "trajectories.blocks"},
-    "collect_trajectories": _DENOISING
+    "collect_activations": _DENOISING
     | {
-        "text": "trajectories.controls",
         "blocks": "trajectories.blocks",
         "reduction": "trajectories.reduction",
         "n_chunks": "trajectories.chunks",
     },
     "compare_protocols": _DECODING,
     "compute_features": {"space": "feature_spaces"},
-    "denoise_latents": _DENOISING,
+    "denoise_latents": _DENOISING
+    | {"text": "trajectories.controls", "n_chunks": "trajectories.chunks"},
     "embed_clip": {"path": "trained.clip.path", "revision": "trained.clip.revision"},
     "encode_latents": {"resolution": "model.resolution"},
     "evaluate_reconstructions": {"n_way": "evaluation.n_way"},

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from nsdldm.features.spaces import PARTS, split_control
+from nsdldm.features.spaces import BEFORE, PARTS, split_control
 from nsdldm.nsd.layout import SUBJECTS
 from nsdldm.trained.presets import resolve
 from nsdldm.workflow.settings import plan_trajectories
@@ -23,6 +23,8 @@ TABLE2 = ("fcae", "fcae-base", "mind-vis", "vis-dec")
 TABLE3 = ("mae-fi", "mae-f")
 # Ridge methods that take each of z and c.
 TAKEN = {"z": ("z", "z-coarse", "zc", "true-zc"), "c": ("c", "zc", "true-zc")}
+# The ridge method that takes true features.
+CEILING = "true-zc"
 # Decoders trained on all subjects together.
 JOINT = "joint"
 # Files of a method's run, by what rules call them.
@@ -49,6 +51,9 @@ class Spaces:
         U-Net blocks at these steps.
     drawn_levels : list of str
         The levels in figure 7.
+    twins : dict of str to str
+        For a level that is also the last of the steps, the step's name. It is computed once, under
+        that name, and judged under both.
     variants : list of str
         The steps with other noise or another seed.
     controlled, controls : list of str
@@ -66,25 +71,50 @@ class Spaces:
     steps: list
     blocks: list
     drawn_levels: list
+    twins: dict
     variants: list
     controlled: list
     controls: list
     parts: list
     chains: list
 
+    def find_computed(self, space: str) -> str:
+        """The name under which a space, which may be a control, is computed."""
+        whole, control = split_control(space)
+        return "-".join(filter(None, [self.twins.get(whole, whole), control]))
+
+    def _drop_twins(self, spaces):
+        return [space for space in spaces if self.find_computed(space) == space]
+
     @property
-    def path(self) -> list[str]:
-        """All spaces that one pass along the reverse process collects."""
-        return [*self.levels, *self.steps, *self.blocks]
+    def noised(self) -> list[str]:
+        """Levels that are computed under their own names."""
+        return self._drop_twins(self.levels)
+
+    @property
+    def starts(self) -> list[str]:
+        """Latents that the steps start from."""
+        return [f"{BEFORE}-{step}" for step in self.step_names]
+
+    @property
+    def chain(self) -> list[str]:
+        """What the reverse process leaves: z_c, and the ends and starts of its steps."""
+        return ["zc", *self.steps, *self.starts]
 
     @property
     def latents(self) -> list[str]:
-        """Those of them that are kept as latents."""
-        return [*self.levels, *self.steps]
+        """Levels and steps, each computed once."""
+        return [*self.noised, *self.steps]
 
     @property
     def families(self) -> dict[str, list[str]]:
         """Spaces whose encoders are fitted together, by the name of their file."""
+        families = {name: self._drop_twins(spaces) for name, spaces in self.reported.items()}
+        return {name: spaces for name, spaces in families.items() if spaces}
+
+    @property
+    def reported(self) -> dict[str, list[str]]:
+        """Spaces that are judged together, by the name of their family."""
         families = {
             "features": self.features,
             "added": self.added,
@@ -97,26 +127,36 @@ class Spaces:
         return {name: spaces for name, spaces in families.items() if spaces}
 
     @property
+    def fitted(self) -> dict[str, list[str]]:
+        """Families whose predictions hold the spaces that are judged together."""
+        found = {name: [name] * (name in self.families) for name in self.reported}
+        return found | {"levels": found["levels"] + ["steps"] * bool(self.twins)}
+
+    @property
     def scored(self) -> list[str]:
         """Families whose spaces are fitted by themselves, to be scored."""
-        return [name for name in ("features", "added") if name in self.families]
+        return [name for name in ("features", "added") if name in self.reported]
 
     @property
     def joint(self) -> list[str]:
         """Families whose spaces are fitted jointly with z."""
         wanted = ("levels", "steps", "controls", "variants")
-        return [name for name in wanted if name in self.families]
+        return [name for name in wanted if name in self.reported]
 
     @property
     def gathered(self) -> dict[str, list[str]]:
         """Spaces that passes along the reverse process leave as features, by kind of pass."""
-        kinds = ("latents", "variants", "controls")
-        return {name: getattr(self, name) for name in kinds if getattr(self, name)}
+        kinds = {"levels": self.noised, "variants": self.variants, "controls": self._controls}
+        return {name: spaces for name, spaces in kinds.items() if spaces}
+
+    @property
+    def _controls(self):
+        return self._drop_twins(self.controls)
 
     @property
     def from_features(self) -> dict[str, list[str]]:
         """Features that the kernels of each family are computed from."""
-        return self.families | {"controls": self.controls, "blocks": []}
+        return self.families | {"controls": self._controls, "blocks": []}
 
     @property
     def from_grams(self) -> dict[str, list[str]]:
@@ -131,14 +171,14 @@ class Spaces:
         """
         read = {name: ["features"] * (name in self.joint) + [name] for name in self.families}
         own = {*self.controlled, *self.controls}
-        parts = [name for name in self.joint if own & {*self.from_features[name]}]
+        parts = [name for name in self.joint if own & {*self.from_features.get(name, ())}]
         return read | {"controls": ["features", *parts]}
 
     @property
     def judged(self) -> list[str]:
         """Families whose scores are compared between subjects, in the order of the table."""
         names = ("features", "levels", "steps", "controls", "added", "variants")
-        return [name for name in names if name in self.families]
+        return [name for name in names if name in self.reported]
 
     @property
     def rows(self) -> dict[str, list[str]]:
@@ -177,6 +217,9 @@ def list_spaces(settings: dict) -> Spaces:
         levels=levels,
         steps=steps,
         blocks=blocks,
+        twins={
+            level: step for level in levels for step in steps if planned[level] == planned[step]
+        },
         drawn_levels=[name for name in levels if planned[name].strength in own["drawn_levels"]],
         variants=[f"{space}-{name}" for name in own["variants"] for space in steps],
         controlled=controlled,
@@ -228,8 +271,15 @@ def find_taken(target: str, method: str) -> str | list:
     """The file of z or c that a ridge method takes: decoded, the images' own, or none."""
     if method not in TAKEN[target]:
         return []
-    folder = "features" if method == "true-zc" else "{protocol}/decoded"
+    folder = "features" if method == CEILING else "{protocol}/decoded"
     return f"results/{{subject}}/{folder}/{target}.npy"
+
+
+def find_chunks(settings: dict, subject: str, protocol: str, method: str) -> str:
+    """Pictures by a method in chunks. Those from true features are made once for all protocols."""
+    if method == CEILING:
+        protocol = settings["decoding"]["protocols"][0]
+    return f"results/{subject}/{protocol}/reconstructions/{method}.{{chunk}}.h5"
 
 
 def find_form(encoding: dict) -> str:

@@ -225,7 +225,7 @@ class Variant(Entry):
 class Trajectories(Section):
     """Latents and U-Net activations along the reverse process of denoising, for figures 7 to 9."""
 
-    noise_levels: Shares = _key(
+    noise_levels: Annotated[list[Share], *_LISTED] = _key(
         [0.2, 0.4, 0.6, 0.8, 1.0],
         "Fractions of the chain that are run; z_c is kept at the end of each.",
         min_length=2,

@@ -1117,7 +1117,8 @@ def shorten(text, folder):
 def collect():
     """For each section and kind the shortened sentences, in the words that a job has for them."""
     sentences = {}
-    names = find_keys("collect_trajectories") | find_keys("compute_features")
+    adapters = ("denoise_latents", "collect_activations", "compute_features")
+    names = {name: key for adapter in adapters for name, key in find_keys(adapter).items()}
     for section, cases in SECTIONS.items():
         for kind, function in cases.items():
             with tempfile.TemporaryDirectory() as name:

@@ -20,7 +20,7 @@ from nsdldm.diffusion.denoising import Denoising
 from nsdldm.diffusion.loading import Model, load_autoencoder, load_denoiser, load_text
 from nsdldm.diffusion.reconstruction import decode_pictures
 from nsdldm.features.latents import encode_latents
-from nsdldm.features.trajectories import denoise_latents
+from nsdldm.features.trajectories import Trajectories, denoise_latents
 from nsdldm.support.errors import InputError
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -249,7 +249,8 @@ def test_supported_kinds_run_from_picture_to_picture(tmp_path, kind):
     encode_latents(stimuli=tmp_path / "stimuli.hdf5", resolution=16, z=z, z_logvar=logvar, **files)
     width = SUPPORTED[kind].get("width", 8)
     np.save(c, rng.standard_normal((1, TOKENS, width), np.float32))
-    denoise_latents(z=z, c=c, zc=zc, denoising=Denoising(5, 0.8, 2.0, seed=0), **files)
+    chain = {"denoising": Denoising(5, 0.8, 2.0, seed=0), "trajectories": Trajectories([1], "x_t")}
+    denoise_latents(z=z, c=c, outputs={"zc": zc}, **chain, **files)
     assert np.isfinite(np.load(zc)).all()
     # Forth and back by the autoencoder itself, and what the U-Net sees by hand.
     network = load_autoencoder(model, None, *CPU)

@@ -15,7 +15,7 @@ from nsdldm.diffusion.denoising import Denoising, plan_steps
 from nsdldm.diffusion.loading import Model, load_text
 from nsdldm.diffusion.text import embed_texts
 from nsdldm.features import trajectories
-from nsdldm.features.trajectories import denoise_latents
+from nsdldm.features.trajectories import Trajectories, denoise_latents
 from nsdldm.support.batching import draw_noise
 from nsdldm.support.errors import InputError
 
@@ -61,7 +61,9 @@ def run(folder, model, features, numbers=NUMBERS, batch_size=16, **changes):
     images = write_images(folder / "images.tsv", numbers)
     settings = {"images": images, "model": model, "batch_size": batch_size, **files}
     settings = NETWORK | CHAIN | settings | changes
-    denoise_latents(**nest(settings, model=Model, denoising=Denoising))
+    settings["outputs"] = {"zc": settings.pop("zc")}
+    kept = Trajectories([1.0], "x_t")
+    denoise_latents(trajectories=kept, **nest(settings, model=Model, denoising=Denoising))
     return np.load(files["zc"])
 
 
@@ -252,6 +254,6 @@ def test_features_of_another_model_are_refused(tmp_path, model, features):
         run(tmp_path, model, [z[:, :3], c])
     with pytest.raises(InputError, match=r"c.npy: .*\(7, 24, 8\), found one of \(7, 24, 6\)"):
         run(tmp_path, model, [z, c[..., :6]])
-    with pytest.raises(InputError, match=r"z.npy: .*\(6, 4, any, any\)"):
+    with pytest.raises(InputError, match=r"c.npy: .*\(6, 24, 8\)"):
         run(tmp_path, model, features, NUMBERS[:6])
     assert not (tmp_path / "zc.npy").exists()

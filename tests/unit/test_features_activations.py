@@ -24,7 +24,12 @@ from nsdldm.features.captions import lend_captions
 from nsdldm.features.grams import compute_grams
 from nsdldm.features.parts import gather_features, plan_bytes
 from nsdldm.features.spaces import plan_spaces
-from nsdldm.features.trajectories import Trajectories, collect_trajectories, denoise_latents
+from nsdldm.features.trajectories import (
+    Activations,
+    Trajectories,
+    collect_activations,
+    denoise_latents,
+)
 from nsdldm.support.batching import draw_noise
 from nsdldm.support.errors import InputError
 from nsdldm.support.files import load_table, save_table
@@ -88,21 +93,39 @@ def names_of(settings):
 
 
 def settings_for(folder, model, features, **changes):
+    """Arguments of `denoise_latents` and of `collect_activations`, which follows it."""
     for name, array in zip("zc", features, strict=True):
         np.save(folder / f"{name}.npy", array)
     settings = NETWORK | CHAIN | {"batch_size": 4, "chunk": 0, "n_chunks": 1} | changes
     files = {name: folder / f"{name}.npy" for name in "zc"}
     images = write_images(folder / "images.tsv", NUMBERS)
     outputs = {name: folder / f"out/{name}.npy" for name in names_of(settings)}
-    settings = {"images": images, "model": model, "outputs": outputs} | files | settings
-    return nest(settings, model=Model, denoising=Denoising, trajectories=Trajectories)
+    of_blocks = {name: path for name, path in outputs.items() if name.startswith("unet")}
+    latents = {name: path for name, path in outputs.items() if name not in of_blocks}
+    settings = {"images": images, "model": model} | files | settings
+    own = [settings.pop(key) for key in ("blocks", "reduction", "width")]
+    shares = settings["step_shares"]
+    chain = nest(settings, model=Model, denoising=Denoising, trajectories=Trajectories)
+    kept = Activations(shares, *own)
+    probe = {key: chain[key] for key in ("images", "c", "model", "denoising", "chunk", "n_chunks")}
+    before = {name: path for name, path in latents.items() if name.startswith("before")}
+    probe |= {"before": before, "activations": kept, "outputs": of_blocks}
+    return chain | {"outputs": latents}, probe
 
 
 def run(folder, model, features, **changes):
-    settings = settings_for(folder, model, features, **changes)
-    collect_trajectories(**settings)
-    found = {name: np.load(path) for name, path in settings["outputs"].items()}
-    assert all(array.dtype == np.float32 for array in found.values())
+    """Everything that a chunk leaves; activations need the latents of all images."""
+    chain, probe = settings_for(folder, model, features, **changes)
+    denoise_latents(**chain)
+    found = {name: np.load(path) for name, path in chain["outputs"].items()}
+    if chain["text"] == "own":
+        before = {name: folder / f"whole/{name}.npy" for name in probe["before"]}
+        denoise_latents(**chain | {"chunk": 0, "n_chunks": 1, "outputs": before})
+        collect_activations(**probe | {"before": before})
+        found |= {name: np.load(path) for name, path in probe["outputs"].items()}
+    half = probe["activations"].reduction == "exact"
+    for name, array in found.items():
+        assert array.dtype == (np.float16 if half and name.startswith("unet") else np.float32)
     return found
 
 
@@ -170,19 +193,15 @@ def test_everything_equals_the_chain_by_hand(tmp_path, models, features, shape, 
 
 @pytest.mark.parametrize("scheduler", ["ddim", "dpmsolver++"])
 @pytest.mark.parametrize("noise", ["per-image", "shared"])
-def test_the_latents_at_the_end_are_those_of_denoise_latents(
-    tmp_path, models, features, scheduler, noise
-):
+def test_zc_is_the_end_of_its_level_and_of_the_steps(tmp_path, models, features, scheduler, noise):
     found = run(tmp_path, models["two"], features, scheduler=scheduler, noise=noise)
-    for strength, names in ((0.4, ["zc-n040"]), (0.8, ["zc-n080", "zc-s100"])):
-        files = {"images": tmp_path / "images.tsv"}
-        files |= {name: tmp_path / f"{name}.npy" for name in ("z", "c", "zc")}
-        chain = {key: CHAIN[key] for key in ("num_inference_steps", "guidance_scale", "seed")}
-        chain |= {"strength": strength, "scheduler": scheduler, "noise": noise}
-        settings = NETWORK | files | chain | {"model": models["two"], "batch_size": 4}
-        denoise_latents(**nest(settings, model=Model, denoising=Denoising))
-        for name in names:
-            np.testing.assert_array_equal(found[name], np.load(files["zc"]))
+    for name in ("zc-n080", "zc-s100"):
+        np.testing.assert_array_equal(found[name], found["zc"])
+    # Of four steps, the second starts where the first ends.
+    np.testing.assert_array_equal(found["before-s050"], found["zc-s025"])
+    changes = {"scheduler": scheduler, "noise": noise, "strength": 0.4, "step_shares": [1.0]}
+    again = run(tmp_path, models["two"], features, **changes)
+    np.testing.assert_array_equal(again["zc"], found["zc-n040"])
 
 
 def test_without_guidance_the_conditional_pass_is_all_there_is(tmp_path, models, features):
@@ -196,7 +215,7 @@ def test_without_guidance_the_conditional_pass_is_all_there_is(tmp_path, models,
 def test_controls_are_made_with_the_text_of_nobody_or_of_another(
     tmp_path, models, features, scheduler, text
 ):
-    """As if c had been that text's, guided as usual; denoise_latents knows nothing of controls."""
+    """As if c had been that text's, guided as usual."""
     changes = {"scheduler": scheduler, "text": text, "batch_size": 3}
     chunks = []
     for chunk in range(2):
@@ -210,19 +229,10 @@ def test_controls_are_made_with_the_text_of_nobody_or_of_another(
     else:
         given = c[lend_captions(NUMBERS, load_table(tmp_path / "0/images.tsv")["split"], 1)]
         assert not (given == c).all((1, 2)).any()
-    by_hand = {"images": tmp_path / "0/images.tsv", "zc": tmp_path / "zc.npy"}
-    for name, array in (("z", z), ("c", given)):
-        by_hand[name] = tmp_path / f"{name}.npy"
-        np.save(by_hand[name], array)
-    chain = {
-        key: CHAIN[key]
-        for key in ("num_inference_steps", "guidance_scale", "seed", "strength", "noise")
-    }
-    chain |= {"scheduler": scheduler, "batch_size": 4, "model": models["two"]}
-    denoise_latents(**nest(NETWORK | by_hand | chain, model=Model, denoising=Denoising))
+    expected = run(tmp_path, models["two"], (z, given), scheduler=scheduler)
     for name in ("zc-n080", "zc-s100"):
         found = np.concatenate([made[name] for made in chunks])
-        np.testing.assert_allclose(found, np.load(by_hand["zc"]), rtol=1e-3, atol=1e-3)
+        np.testing.assert_allclose(found, expected[name], rtol=1e-3, atol=1e-3)
 
 
 def test_captions_are_lent_in_rings_within_a_split():
@@ -251,11 +261,11 @@ def test_an_image_without_text_costs_one_pass(tmp_path, models, features, monkey
         calls.append(len(args[0]))
         return whole(self, *args, **kwargs)
 
-    settings = settings_for(tmp_path, models["two"], features, batch_size=N, text="empty")
+    settings, _ = settings_for(tmp_path, models["two"], features, batch_size=N, text="empty")
     settings["outputs"] = {"zc-n040": tmp_path / "end.npy"}
     monkeypatch.setattr(UNet2DConditionModel, "forward", forward)
-    collect_trajectories(**settings)
-    assert calls == [2, N, N]
+    denoise_latents(**settings)
+    assert calls == [N, N]
 
 
 def test_only_the_levels_that_are_asked_for_are_run(tmp_path, models, features, monkeypatch):
@@ -266,15 +276,20 @@ def test_only_the_levels_that_are_asked_for_are_run(tmp_path, models, features, 
         return whole(self, *args, **kwargs)
 
     whole = UNet2DConditionModel.forward
-    settings = settings_for(tmp_path, models["two"], features, batch_size=N)
+    settings, probe = settings_for(tmp_path, models["two"], features, batch_size=N)
+    everything = settings["outputs"]
     settings["outputs"] = {"zc-n040": tmp_path / "end.npy"}
     monkeypatch.setattr(UNet2DConditionModel, "forward", forward)
-    collect_trajectories(**settings)
-    # A pass over nothing, and two steps of the guided batch.
-    assert calls == [2, 2 * N, 2 * N]
+    denoise_latents(**settings)
+    # Two steps of the guided batch.
+    assert calls == 2 * [2 * N]
     calls.clear()
-    run(tmp_path, models["two"], features, batch_size=N)
-    assert calls == [2] + 6 * [2 * N]
+    denoise_latents(**settings | {"outputs": everything})
+    assert calls == 6 * [2 * N]
+    calls.clear()
+    collect_activations(**probe)
+    # A pass over nothing, and one without guidance for each step kept.
+    assert calls == [2, N, N, N]
 
 
 def test_batches_and_chunks_do_not_matter(tmp_path, models, features):
@@ -307,15 +322,19 @@ def test_batches_and_chunks_do_not_matter(tmp_path, models, features):
 
 
 def test_memory_that_runs_out_halves_batches(tmp_path, models, features, monkeypatch, caplog):
-    def trace_few(denoiser, latents, *rest):
-        kept = whole(denoiser, latents, *rest)
-        if len(latents) > 2:
-            raise torch.OutOfMemoryError
-        return kept
+    def few(whole):
+        def run_few(first, latents, *rest):
+            # Memory runs out late: the sampler has already been used.
+            kept = whole(first, latents, *rest)
+            if len(latents) > 2:
+                raise torch.OutOfMemoryError
+            return kept
+
+        return run_few
 
     expected = run(tmp_path, models["two"], features, batch_size=2)
-    whole = trajectories.trace
-    monkeypatch.setattr(trajectories, "trace", trace_few)
+    for name in ("trace", "probe"):
+        monkeypatch.setattr(trajectories, name, few(getattr(trajectories, name)))
     found = run(tmp_path, models["two"], features, batch_size=5)
     assert "continuing with 2" in caplog.text
     for name, array in expected.items():
@@ -330,13 +349,14 @@ def test_hooks_are_removed_whatever_happens(tmp_path, models, features, monkeypa
     networks, whole = [], trajectories.open_denoiser
     monkeypatch.setattr(trajectories, "open_denoiser", load)
     run(tmp_path, models["two"], features)
-    monkeypatch.setattr(activations, "denoise", lambda *_: 1 / 0)
+    monkeypatch.setattr(activations, "project", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        run(tmp_path, models["two"], features)
+        run(tmp_path, models["two"], features, width=100)
     blocks = BLOCKS["two"] | {"wrong": "down_blocks.9"}
     with pytest.raises(InputError):
         run(tmp_path, models["two"], features, blocks=blocks)
-    assert len(networks) == 3
+    # Two chains and a probe each.
+    assert len(networks) == 9
     for network in networks:
         assert not any(module._forward_hooks for module in network.unet.modules())
 
@@ -386,13 +406,16 @@ def test_pooling_that_cannot_fit_is_refused(shape):
 
 def test_bytes_are_planned_and_logged_before_the_run(tmp_path, models, features, caplog):
     caplog.set_level(logging.INFO)
-    settings = settings_for(tmp_path, models["two"], features, width=100, reduction="pooling")
-    collect_trajectories(**settings)
+    changes = {"width": 100, "reduction": "pooling"}
+    chain, settings = settings_for(tmp_path, models["two"], features, **changes)
+    denoise_latents(**chain)
+    caplog.clear()
+    collect_activations(**settings)
     shapes = {name: np.load(path).shape[1:] for name, path in settings["outputs"].items()}
     planned = plan_bytes(N, {name: (shape, np.float32) for name, shape in shapes.items()})
     for name, path in settings["outputs"].items():
         assert planned[name] == path.stat().st_size - 128
-        assert np.prod(shapes[name]) <= (256 if name.startswith("zc") else 100)
+        assert np.prod(shapes[name]) <= 100
     said = caplog.text.index(f"{sum(planned.values())} bytes in all")
     assert said < caplog.text.index("batches of trajectories")
 
@@ -407,17 +430,14 @@ def test_whole_activations_take_two_bytes_a_number():
 
 def test_whole_activations_are_kept_as_float16_and_give_the_gram_matrix(tmp_path, models, features):
     """Chunks as the jobs of a cluster leave them, against activations made by hand."""
-    chunks = {}
+    spaces = {}
     for chunk in range(3):
         (tmp_path / str(chunk)).mkdir()
         changes = {"reduction": "exact", "width": 10, "chunk": chunk, "n_chunks": 3}
-        settings = settings_for(tmp_path / str(chunk), models["two"], features, **changes)
-        collect_trajectories(**settings)
-        for name, path in settings["outputs"].items():
-            half = name.startswith("unet")
-            assert np.load(path).dtype == (np.float16 if half else np.float32)
-            chunks.setdefault(name, []).append(path)
-    spaces = {name: path for name, path in chunks.items() if name.startswith("unet")}
+        made = run(tmp_path / str(chunk), models["two"], features, **changes)
+        for name in made:
+            if name.startswith("unet"):
+                spaces.setdefault(name, []).append(tmp_path / f"{chunk}/out/{name}.npy")
     split = np.array(["train", "test", "train", "train", "train", "test", "train"])
     save_table(tmp_path / "images.tsv", pd.DataFrame({"nsd_id": NUMBERS, "split": split}))
     paths = {name: tmp_path / f"{name}.npy" for name in spaces}
@@ -442,28 +462,31 @@ def test_activations_beyond_float16_are_refused(tmp_path, models, features, monk
     message = r"`reduction`: expected activations of at most 65504, .*e\+\d+ in unet-"
     with pytest.raises(InputError, match=message):
         run(tmp_path, models["two"], features, reduction="exact")
-    assert not list((tmp_path / "out").iterdir())
+    assert not list((tmp_path / "out").glob("*unet*"))
 
 
 def test_too_little_space_is_said_before_the_pass(tmp_path, models, features, monkeypatch, caplog):
-    settings = settings_for(tmp_path, models["two"], features, reduction="exact", n_chunks=2)
+    chain, settings = settings_for(tmp_path, models["two"], features, reduction="exact")
+    denoise_latents(**chain)
+    settings |= {"n_chunks": 2, "outputs": {k: tmp_path / k for k in settings["outputs"]}}
     usage = trajectories.shutil.disk_usage(tmp_path)
-    for free, problem in ((1000, "own"), (50_000, "all")):
+    for free, problem in ((1000, "own"), (30_000, "all")):
         found = usage._replace(free=free)
         with monkeypatch.context() as patch:
             patch.setattr(trajectories.shutil, "disk_usage", lambda _, found=found: found)
             if problem == "own":
                 with pytest.raises(InputError, match=r"GB of free space .*found 0.000 GB"):
-                    collect_trajectories(**settings)
-                assert not (tmp_path / "out").exists()
+                    collect_activations(**settings)
+                assert not list(tmp_path.glob("*unet*"))
             else:
-                collect_trajectories(**settings)
+                collect_activations(**settings)
                 assert "not for all of the subject's" in caplog.text
 
 
 def test_spaces_are_named_by_percents_of_level_and_steps():
     plan = plan_spaces(50, [0.2, 0.58, 1], 0.8, [0.01, 0.25, 1], "x0", {"mid": "mid_block"})
     assert plan == {
+        "zc": (0.8, 40, "x_t"),
         "zc-n020": (0.2, 10, "x_t"),
         # As diffusers, which takes 50 x 0.58 = 28.999999999999996 as it is.
         "zc-n058": (0.58, 28, "x_t"),
@@ -471,6 +494,9 @@ def test_spaces_are_named_by_percents_of_level_and_steps():
         "zc-s001": (0.8, 1, "x0"),
         "zc-s025": (0.8, 10, "x0"),
         "zc-s100": (0.8, 40, "x0"),
+        "before-s001": (0.8, 1, "before"),
+        "before-s025": (0.8, 10, "before"),
+        "before-s100": (0.8, 40, "before"),
         "unet-mid-s001": (0.8, 1, "mid_block"),
         "unet-mid-s025": (0.8, 10, "mid_block"),
         "unet-mid-s100": (0.8, 40, "mid_block"),
@@ -512,15 +538,13 @@ def test_spaces_are_named_by_percents_of_level_and_steps():
     ],
 )
 def test_settings_that_cannot_be_used_are_refused(tmp_path, models, features, changes, message):
-    try:
-        settings = settings_for(tmp_path, models["two"], features, **changes)
-    except InputError:
-        # plan_spaces, asked for the names, refuses them itself.
-        settings = settings_for(tmp_path, models["two"], features)
-        settings["trajectories"] = settings["trajectories"]._replace(**changes)
+    outputs = changes.pop("outputs", None)
     with pytest.raises(InputError, match=message):
-        collect_trajectories(**settings)
-    assert not (tmp_path / "out").exists()
+        if outputs is None:
+            run(tmp_path, models["two"], features, **changes)
+        settings, _ = settings_for(tmp_path, models["two"], features)
+        denoise_latents(**settings | {"outputs": outputs})
+    assert not list(tmp_path.glob("out/*unet*"))
 
 
 def test_features_of_another_model_or_without_sense_are_refused(tmp_path, models, features):

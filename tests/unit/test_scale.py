@@ -53,7 +53,10 @@ def test_operations_follow_the_configuration():
     before = SCRIPT["count_network_rules"](config, flops)
     n = SCRIPT["N_IMAGES_SEEN"]
     assert before["denoise_latents"] == n * 40 * 2
-    assert before["collect_trajectories"] == n * (10 + 20 + 30 + 40 + 50) * 2
+    # The level 0.8 is that of denoise_latents.
+    assert before["collect_levels"] == n * (10 + 20 + 30 + 50) * 2
+    assert before["collect_controls"] == n * (10 + 20 + 30 + 40 + 50) * (1 + 2)
+    assert before["collect_activations"] == n * 3
     config["denoising"]["guidance_scale"] = 1
     unguided = SCRIPT["count_network_rules"](config, flops)
     assert unguided["denoise_latents"] == n * 40

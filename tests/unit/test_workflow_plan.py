@@ -7,6 +7,7 @@ import pytest
 from nsdldm.workflow.loading import load_settings
 from nsdldm.workflow.plan import (
     find_chain,
+    find_chunks,
     find_taken,
     group_regions,
     list_drawn_runs,
@@ -60,7 +61,26 @@ def test_spaces_along_the_reverse_process(settings):
     assert spaces.step_names == ["s050", "s100"]
     assert set(spaces.blocks) == {f"unet-{x}-s{n}" for x in ("mid", "up") for n in ("050", "100")}
     assert spaces.latents == [*spaces.levels, *spaces.steps]
-    assert spaces.path == [*spaces.latents, *spaces.blocks]
+    assert spaces.chain == ["zc", *spaces.steps, "before-s050", "before-s100"]
+    assert spaces.twins == {}
+
+
+def test_the_level_of_the_steps_is_computed_once():
+    own = CONFIG["trajectories"] | {"noise_levels": [0.4, 0.8], "drawn_levels": [0.8]}
+    spaces = list_spaces(load(trajectories=own))
+    assert spaces.twins == {"zc-n080": "zc-s100"}
+    assert spaces.levels == spaces.reported["levels"] == ["zc-n040", "zc-n080"]
+    assert spaces.noised == spaces.families["levels"] == ["zc-n040"]
+    assert spaces.fitted["levels"] == ["levels", "steps"]
+    assert spaces.fitted["steps"] == ["steps"]
+    assert spaces.find_computed("zc-n080-linear") == "zc-s100-linear"
+    assert spaces.find_computed("zc-s050-shared-empty") == "zc-s050-shared-empty"
+    assert {"zc-n080-empty", "zc-s100-empty"} < {*spaces.reported["controls"]}
+    assert not any("n080" in space for space in spaces.families["controls"] + spaces.latents)
+    assert spaces.gathered["controls"] == spaces.from_features["controls"]
+    assert not any("n080" in space for space in spaces.gathered["controls"])
+    # The clean latent that the last step predicts is not the latent at its end.
+    assert list_spaces(load(trajectories=own | {"latent": "x0"})).twins == {}
 
 
 def test_other_noise_has_controls_and_other_seeds_have_none(settings):
@@ -192,7 +212,7 @@ def test_what_fits_and_judges_of_a_family_read(settings):
     assert spaces.from_features["blocks"] == spaces.from_grams["steps"] == []
     assert spaces.from_grams["blocks"] == spaces.blocks
     assert spaces.judged == ["features", "levels", "steps", "controls", "variants"]
-    assert set(spaces.gathered) == {"latents", "variants", "controls"}
+    assert set(spaces.gathered) == {"levels", "variants", "controls"}
 
 
 def test_fits_without_controls_and_with_an_added_space():
@@ -203,7 +223,7 @@ def test_fits_without_controls_and_with_an_added_space():
     assert spaces.kernels["controls"] == ["features", "levels", "steps"]
     assert spaces.scored == ["features", "added"]
     assert spaces.judged == ["features", "levels", "steps", "controls", "added"]
-    assert list(spaces.gathered) == ["latents"]
+    assert list(spaces.gathered) == ["levels"]
 
 
 def test_rows_of_figures(settings):
@@ -242,6 +262,13 @@ def test_what_a_method_takes(method, z, c):
     for target, folder in (("z", z), ("c", c)):
         expected = f"results/{{subject}}/{folder}/{target}.npy" if folder else []
         assert find_taken(target, method) == expected
+
+
+def test_pictures_from_true_features_are_made_once_for_all_protocols(settings):
+    own = {"subject": "subj05", "protocol": "takagi2023"}
+    chunks = "results/subj05/{}/reconstructions/{}.{{chunk}}.h5".format
+    assert find_chunks(settings, **own, method="true-zc") == chunks("corrected", "true-zc")
+    assert find_chunks(settings, **own, method="zc") == chunks("takagi2023", "zc")
 
 
 def test_forms_of_responses():

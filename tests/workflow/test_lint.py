@@ -29,7 +29,7 @@ def test_clean(name):
 # A rule that a loop writes several times is called by its adapter and what it is written for.
 LOOPS = {
     "make_masks": ("matrices", "regions"),
-    "gather_features": ("latents", "variants", "controls"),
+    "gather_features": ("levels", "variants", "controls"),
     "score_encoders": ("features", "added"),
     "partition_variance": ("levels", "steps", "controls", "variants"),
     "publish_figure": ("fig3", "fig6", "fig7", "fig8", "fig9"),

@@ -57,8 +57,9 @@ def test_fresh_demo(tmp_path, tiny_demo):
         "gather_reconstructions": 2,
         "evaluate_reconstructions": 2,
         "plot_fig3": 1,
-        "collect_trajectories": 1,
-        "gather_features_latents": 1,
+        "collect_levels": 1,
+        "collect_activations": 1,
+        "gather_features_levels": 1,
         "compute_grams": 1,
         "collect_variants": 1 + 2,
         "collect_controls": 2,
@@ -88,7 +89,7 @@ def test_one_figure_needs_one_subject(tmp_path, tiny_demo):
     assert {subject for _, subject in jobs} == {"", "subj01"}
     assert ("tabulate_encoding", "") not in jobs
     assert ("fit_decoders", "subj01") not in jobs
-    assert ("collect_trajectories", "subj01") not in jobs
+    assert ("collect_levels", "subj01") not in jobs
     jobs = plan(tmp_path, "results/figures/fig3.png", project=PROJECT)
     assert {subject for _, subject in jobs} == {"", "subj01"}
     assert ("fit_encoders", "subj01") not in jobs

@@ -14,8 +14,9 @@ MASKED |= {"extract_betas": 1, "prepare_responses": 3}
 CHECKED = {"check_release": 1, "tabulate_trials": 1, "average_pictures": 1}
 FEATURES = {"encode_latents": 1, "embed_captions": 1, "denoise_latents": 1}
 PATHS = {
-    "collect_trajectories": 1,
-    "gather_features_latents": 1,
+    "collect_levels": 1,
+    "collect_activations": 1,
+    "gather_features_levels": 1,
     "compute_grams": 1,
     "collect_variants": 1 + 2,
     "collect_controls": 2,
@@ -250,4 +251,4 @@ def test_changed_input(pretended):
     assert jobs[("make_masks_regions", "subj02")] == 1
     assert {subject for _, subject in jobs} == {"subj02", ""}
     assert ("denoise_latents", "subj02") not in jobs
-    assert ("collect_trajectories", "subj02") not in jobs
+    assert ("collect_levels", "subj02") not in jobs
