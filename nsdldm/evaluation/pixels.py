@@ -19,25 +19,33 @@ METRICS = ("pixcorr", "ssim", "ssim-bd", "mse", "mse-signed", "mse-255", "corr16
 SIGMA, TRUNCATE, K1, K2 = 1.5, 3.5, 0.01, 0.03
 
 
+class Centred(NamedTuple):
+    """Values without their mean, and the sum of their squares, which is 0 if all are equal."""
+
+    values: np.ndarray
+    mean: float
+    squares: float
+
+
 class Picture(NamedTuple):
     """A picture in the forms that are compared.
 
     Parameters
     ----------
-    rgb : float64 array of shape (height, width, 3)
-        From 0 to 1, of the seen picture's size.
+    rgb : Centred
+        Of all values from 0 to 1, in the seen picture's size.
     grey : float64 array of shape (height, width)
         Luminance.
-    coarse : float64 array of shape (16, 16, 3)
-        Means of blocks of the picture in its own size.
+    coarse : Centred
+        Of means over 16 x 16 blocks of the picture in its own size.
     columns, window : pair of float64 arrays of shape (height, width)
         Means of `grey` and of its square under the Gaussian of structural similarity, along columns
         and in two dimensions.
     """
 
-    rgb: np.ndarray
+    rgb: Centred
     grey: np.ndarray
-    coarse: np.ndarray
+    coarse: Centred
     columns: tuple[np.ndarray, np.ndarray]
     window: tuple[np.ndarray, np.ndarray]
 
@@ -63,7 +71,8 @@ def prepare_picture(picture: np.ndarray, size: tuple[int, ...] | None = None) ->
     grey = rgb2gray(rgb)
     columns = blur(grey, axis=0), blur(grey**2, axis=0)
     window = blur(columns[0], axis=1), blur(columns[1], axis=1)
-    return Picture(rgb, grey, average_blocks(picture / 255), columns, window)
+    coarse = average_blocks(picture / 255)
+    return Picture(centre(rgb), grey, centre(coarse), columns, window)
 
 
 def compare_pictures(seen: Picture, made: Picture) -> dict[str, float]:
@@ -79,7 +88,7 @@ def compare_pictures(seen: Picture, made: Picture) -> dict[str, float]:
     dict of str to float
         Keys `METRICS`. A correlation with a constant picture is 0.
     """
-    error = float(np.square(seen.rgb - made.rgb).mean())
+    error = measure_error(seen.rgb, made.rgb)
     product = blur(seen.grey * made.grey, axis=0)
     edge = int(TRUNCATE * SIGMA + 0.5)
     columns = map_similarity(seen.columns, made.columns, product)
@@ -95,12 +104,26 @@ def compare_pictures(seen: Picture, made: Picture) -> dict[str, float]:
     }
 
 
-def correlate(a: np.ndarray, b: np.ndarray) -> float:
+def centre(values: np.ndarray) -> Centred:
+    """Take the mean out of an array of any shape, so that comparing it takes one product."""
+    if np.ptp(values) == 0:
+        return Centred(np.zeros(values.size), float(values.flat[0]), 0.0)
+    mean = float(values.mean())
+    values = values.ravel() - mean
+    return Centred(values, mean, float(values @ values))
+
+
+def correlate(a: Centred, b: Centred) -> float:
     """Correlate all values of two arrays of one shape (Pearson); 0 if either is constant."""
-    if np.ptp(a) == 0 or np.ptp(b) == 0:
+    if a.squares == 0 or b.squares == 0:
         return 0.0
-    a, b = (array.ravel() - array.mean() for array in (a, b))
-    return float(np.clip(a @ b / np.sqrt((a @ a) * (b @ b)), -1, 1))
+    return float(np.clip(a.values @ b.values / np.sqrt(a.squares * b.squares), -1, 1))
+
+
+def measure_error(a: Centred, b: Centred) -> float:
+    """Mean squared difference between two arrays of one shape."""
+    spread = a.squares + b.squares - 2 * float(a.values @ b.values)
+    return max(spread, 0.0) / len(a.values) + (a.mean - b.mean) ** 2
 
 
 def average_blocks(picture: np.ndarray, n: int = COARSE) -> np.ndarray:
