@@ -9,7 +9,7 @@ from nsdldm.nsd import layout
 from nsdldm.nsd.remote import is_remote
 from nsdldm.support.provenance import PROJECT, digest, digest_file, digest_function
 from nsdldm.workflow import plan
-from nsdldm.workflow.arguments import tell_jobs
+from nsdldm.workflow.jobs import prepare_jobs
 from nsdldm.workflow.loading import SettingsError, load_settings
 from nsdldm.workflow.named import check_clip
 from nsdldm.workflow.networks import list_clip, list_judges, list_model, list_space
@@ -19,11 +19,7 @@ from nsdldm.workflow.workfolder import find_resources
 # Snakemake inserts this path into shell commands verbatim, even if it has blanks or quotes.
 sys.executable = shlex.quote(sys.executable)
 
-# Jobs use the package next to the Snakefile, whose digests they have, whichever is installed.
-os.environ.update(PYTHONPATH=os.pathsep.join(filter(None, [str(PROJECT), os.getenv("PYTHONPATH")])))
-
-# Messages of jobs name arguments by their keys in the configuration.
-tell_jobs()
+prepare_jobs(PROJECT)
 
 
 def stop_on(title, problems):
@@ -58,6 +54,8 @@ if not DEMO and DEVICE == "auto":
     DEVICE = "prefer-cuda"
 MODEL = config["model"] | {"device": DEVICE}
 del MODEL["resolution"]
+# The demo's small networks use one core; several of them run at once, even on one GPU.
+THREADS, GPUS = (1, 0) if DEMO else (8, 1)
 
 
 def stored(path, retrieve=True):

@@ -32,7 +32,7 @@ rule fit_decoders:
     resources:
         **needs(fit_memory("decoding"), 120, gpu=1),
     params:
-        **choose("decoding", "alphas", "n_folds", "memory_gb", "seed"),
+        **choose("decoding", "alphas", "n_folds", "memory_gb", "seed", "solver"),
         regions=config["decoding"]["targets"],
         device=DEVICE,
         code=digest("workflow_scripts/fit_decoders.py"),
@@ -55,7 +55,7 @@ rule compare_protocols:
     resources:
         **needs(fit_memory("decoding"), 180, gpu=1),
     params:
-        **choose("decoding", "alphas", "n_folds", "memory_gb", "seed"),
+        **choose("decoding", "alphas", "n_folds", "memory_gb", "seed", "solver"),
         regions=config["decoding"]["targets"],
         device=DEVICE,
         code=digest("workflow_scripts/compare_protocols.py"),

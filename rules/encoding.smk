@@ -78,12 +78,7 @@ for family in SPACES.scored:
             **CORTEX,
             predictions=f"results/{{subject}}/encoding/predictions/{family}.h5",
         output:
-            maps=collect(
-                "results/{{subject}}/encoding/{space}.nii.gz", space=SPACES.families[family]
-            ),
-            tables=collect(
-                "results/{{subject}}/encoding/{space}.tsv", space=SPACES.families[family]
-            ),
+            **SPACES.list_maps(family),
             sums=f"results/{{subject}}/sums/{family}.npz",
         log:
             f"logs/{{subject}}/score_encoders_{family}.log",

@@ -1,8 +1,5 @@
 # How similar reconstructions are to the images shown.
 
-# Small networks use one core, and two of them run at once, even on one GPU.
-EVALUATION_THREADS, EVALUATION_GPUS = (1, 0) if DEMO else (8, 1)
-
 
 rule average_pictures:
     input:
@@ -37,9 +34,9 @@ rule evaluate_reconstructions:
         "benchmarks/{subject}/evaluate_reconstructions.{protocol}.{method}.tsv"
     conda:
         "../envs/torch.yaml"
-    threads: EVALUATION_THREADS
+    threads: THREADS
     resources:
-        **needs(16000, 30, gpu=EVALUATION_GPUS),
+        **needs(16000, 30, gpu=GPUS),
     params:
         **choose("model", "batch_size"),
         comparison=choose("evaluation", "networks", "n_way", "bootstrap", "seed"),

@@ -82,9 +82,7 @@ rule denoise_latents:
 
 use rule denoise_latents as collect_levels with:
     output:
-        temp(
-            collect("results/{{subject}}/trajectories/{space}.{{chunk}}.npy", space=SPACES.noised)
-        ),
+        temp(plan.list_parts(SPACES.noised)),
     log:
         "logs/{subject}/collect_levels.{chunk}.log",
     benchmark:
@@ -97,12 +95,7 @@ use rule denoise_latents as collect_levels with:
 
 use rule collect_levels as collect_variants with:
     output:
-        temp(
-            collect(
-                "results/{{subject}}/trajectories/{space}-{{variant}}.{{chunk}}.npy",
-                space=SPACES.steps,
-            )
-        ),
+        temp(plan.list_parts(SPACES.steps, "-{variant}")),
     log:
         "logs/{subject}/collect_variants.{variant}.{chunk}.log",
     benchmark:
@@ -115,12 +108,7 @@ use rule collect_levels as collect_variants with:
 
 use rule collect_levels as collect_controls with:
     output:
-        temp(
-            collect(
-                "results/{{subject}}/trajectories/{space}-{{control}}.{{chunk}}.npy",
-                space=SPACES.latents,
-            )
-        ),
+        temp(plan.list_parts(SPACES.latents, "-{control}")),
     log:
         "logs/{subject}/collect_controls.{control}.{chunk}.log",
     benchmark:
@@ -137,9 +125,7 @@ rule collect_activations:
         c="results/{subject}/features/c.npy",
         files=list_model(config),
     output:
-        temp(
-            collect("results/{{subject}}/trajectories/{space}.{{chunk}}.npy", space=SPACES.blocks)
-        ),
+        temp(plan.list_parts(SPACES.blocks)),
     log:
         "logs/{subject}/collect_activations.{chunk}.log",
     benchmark:
@@ -168,11 +154,7 @@ for family, spaces in SPACES.gathered.items():
             f"gather_features_{family}"
         input:
             images="results/{subject}/images.tsv",
-            chunks=collect(
-                "results/{{subject}}/trajectories/{space}.{chunk}.npy",
-                space=spaces,
-                chunk=range(config["trajectories"]["chunks"]),
-            ),
+            chunks=plan.list_chunks(config, spaces),
         output:
             collect("results/{{subject}}/features/{space}.npy", space=spaces),
         log:
@@ -193,11 +175,7 @@ for family, spaces in SPACES.gathered.items():
 rule compute_grams:
     input:
         images="results/{subject}/images.tsv",
-        chunks=collect(
-            "results/{{subject}}/trajectories/{space}.{chunk}.npy",
-            space=SPACES.blocks,
-            chunk=range(config["trajectories"]["chunks"]),
-        ),
+        chunks=plan.list_chunks(config, SPACES.blocks),
     output:
         collect("results/{{subject}}/grams/{space}.npy", space=SPACES.blocks),
     log:

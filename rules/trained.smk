@@ -1,9 +1,6 @@
 # Trained decoders: masked autoencoders of responses (Yang et al. 2025, MinD-Vis, Vis-Dec) that
 # condition the diffusion model. A cohort is a subject, or all of them together ("joint").
 
-# Small networks use one core, and two of them run at once, even on one GPU.
-TRAINED_THREADS, TRAINED_GPUS = (1, 0) if config["trained"]["size"] == "demo" else (8, 1)
-
 
 rule join_responses:
     input:
@@ -43,9 +40,9 @@ rule embed_clip:
         "benchmarks/{subject}/embed_clip.tsv"
     conda:
         "../envs/torch.yaml"
-    threads: TRAINED_THREADS
+    threads: THREADS
     resources:
-        **needs(8000, 60, gpu=TRAINED_GPUS),
+        **needs(8000, 60, gpu=GPUS),
     params:
         **choose("model", "batch_size"),
         path=lambda wildcards: config["trained"]["clip"]["path"],
@@ -69,9 +66,9 @@ rule pretrain_encoder:
         "benchmarks/{cohort}/pretrain_encoder.{encoder}.tsv"
     conda:
         "../envs/torch.yaml"
-    threads: TRAINED_THREADS
+    threads: THREADS
     resources:
-        **needs(32000, 1440, gpu=TRAINED_GPUS),
+        **needs(32000, 1440, gpu=GPUS),
     params:
         **choose("trained", "precision", "seed"),
         subjects=lambda wildcards: TRAINING.list_cohort(wildcards.cohort),
@@ -105,9 +102,9 @@ rule align_encoder:
         "benchmarks/{cohort}/align_encoder.{method}.tsv"
     conda:
         "../envs/torch.yaml"
-    threads: TRAINED_THREADS
+    threads: THREADS
     resources:
-        **needs(32000, 1440, gpu=TRAINED_GPUS),
+        **needs(32000, 1440, gpu=GPUS),
     params:
         **choose("trained", "precision", "seed"),
         subjects=lambda wildcards: TRAINING.list_cohort(wildcards.cohort),
@@ -136,9 +133,9 @@ rule fine_tune_diffusion:
         "benchmarks/{cohort}/fine_tune_diffusion.{method}.tsv"
     conda:
         "../envs/torch.yaml"
-    threads: TRAINED_THREADS
+    threads: THREADS
     resources:
-        **needs(32000, 1440, gpu=TRAINED_GPUS),
+        **needs(32000, 1440, gpu=GPUS),
     params:
         **choose("trained", "precision", "seed"),
         subjects=lambda wildcards: TRAINING.list_cohort(wildcards.cohort),
@@ -167,9 +164,9 @@ rule reconstruct_trained:
         "benchmarks/{subject}/reconstruct_trained.{method}.{chunk}.tsv"
     conda:
         "../envs/torch.yaml"
-    threads: TRAINED_THREADS
+    threads: THREADS
     resources:
-        **needs(16000, 120, gpu=TRAINED_GPUS),
+        **needs(16000, 120, gpu=GPUS),
     params:
         model=MODEL,
         resolution=config["model"]["resolution"],
@@ -206,9 +203,9 @@ rule evaluate_encoders:
         "benchmarks/{subject}/evaluate_encoders.tsv"
     conda:
         "../envs/torch.yaml"
-    threads: TRAINED_THREADS
+    threads: THREADS
     resources:
-        **needs(16000, 120, gpu=TRAINED_GPUS),
+        **needs(16000, 120, gpu=GPUS),
     params:
         **choose("evaluation", "bootstrap", "seed"),
         encoders=[*TRAINING.encoders],

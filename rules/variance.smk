@@ -9,16 +9,12 @@ for family in SPACES.joint:
         input:
             **CORTEX,
             predictions=collect(
-                "results/{{subject}}/encoding/predictions/{fitted}.h5", fitted=SPACES.fitted[family]
+                "results/{{subject}}/encoding/predictions/{fitted}.h5",
+                fitted=SPACES.fitted[family],
             ),
             base=BASE,
         output:
-            maps=collect(
-                "results/{{subject}}/encoding/z+{space}.nii.gz", space=SPACES.reported[family]
-            ),
-            tables=collect(
-                "results/{{subject}}/encoding/z+{space}.tsv", space=SPACES.reported[family]
-            ),
+            **SPACES.list_maps(family),
             sums=f"results/{{subject}}/sums/{family}.npz",
         log:
             f"logs/{{subject}}/partition_variance_{family}.log",

@@ -14,10 +14,14 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from himalaya.backend import get_backend
+from sklearn.model_selection import KFold
 
 from nsdldm import ridge, stats
+from nsdldm.decoding import statistics
+from nsdldm.decoding.statistics import LeftOut, Ridge, Sums
 from nsdldm.responses import Responses, average_trials
 from nsdldm.support.batching import draw_noise
+from nsdldm.support.devices import check_choice
 from nsdldm.support.errors import Finding, InputError
 from nsdldm.support.files import load_array, load_table, save_array, save_table
 
@@ -80,6 +84,8 @@ class Decoded(NamedTuple):
         True features of all images.
     gain : float
         The factor by which deviations from the mean were multiplied.
+    solver : str
+        One of `SOLVERS`.
     """
 
     predicted: np.ndarray
@@ -87,6 +93,7 @@ class Decoded(NamedTuple):
     weights: np.ndarray
     features: np.ndarray
     gain: float
+    solver: str
 
 
 class DecoderSettings(NamedTuple):
@@ -102,6 +109,10 @@ class DecoderSettings(NamedTuple):
     seed : int
         For the folds and for sampling the posterior.
     device : {"auto", "cpu", "cuda"}
+    solver : {"auto", "himalaya", "statistics"}
+        himalaya's RidgeCV, or the same ridge from sums over trials
+        (`nsdldm.decoding.statistics`); "auto" is the latter where there are fewer voxels than
+        trials. The published protocol is always himalaya's.
     """
 
     alphas: list
@@ -109,6 +120,7 @@ class DecoderSettings(NamedTuple):
     memory_gb: float
     seed: int
     device: str
+    solver: str = "auto"
 
 
 def make_folds(
@@ -215,12 +227,21 @@ def compare_left_out(
     known, first = np.unique(nsd_ids, return_index=True)
     n = min(TARGETS_AT_ONCE, Y.shape[1])
     sums = ridge.fit_batched(compare, {"targets": n, "alphas": 1})
-    for start in range(0, Y.shape[1], n):
-        batch = slice(start, start + n)
+    return scale_sums(sums, Y)
+
+
+def scale_sums(sums: np.ndarray, Y: np.ndarray) -> np.ndarray:
+    """Divide sums of products over images, (2, n_targets), by the targets' variance over trials.
+
+    Those of constant targets become 0.
+    """
+    scaled = np.zeros_like(sums)
+    for start in range(0, Y.shape[1], TARGETS_AT_ONCE):
+        batch = slice(start, start + TARGETS_AT_ONCE)
         varies = np.ptp(Y[:, batch], axis=0) > 0
         variance = Y[:, batch].var(axis=0, dtype=np.float64)
-        sums[:, batch] = np.where(varies, sums[:, batch] / np.where(varies, variance, 1), 0)
-    return sums
+        scaled[:, batch] = np.where(varies, sums[:, batch] / np.where(varies, variance, 1), 0)
+    return scaled
 
 
 def find_gain(products: np.ndarray, squares: np.ndarray) -> float:
@@ -364,6 +385,16 @@ class _Study:
             raise InputError(Finding(str(region.path), expected, "others", remedy))
         return region
 
+    def leave_out(self, X, trials):
+        """Averages of the images of some trials, without those of no weight."""
+        known = np.unique(self.nsd_ids)
+        images = np.unique(self.nsd_ids[trials])
+        weights = self.weights[np.searchsorted(known, images)]
+        images, weights = images[weights > 0], weights[weights > 0]
+        averages, _ = average_trials(X, self.nsd_ids, images)
+        rows = pd.Series(np.arange(len(self.images)), self.images["nsd_id"])[images].to_numpy()
+        return LeftOut(averages, rows, weights)
+
     def targets(self, protocol, seed):
         """Features of all images by target."""
         return {
@@ -377,6 +408,16 @@ class _Study:
         }
 
 
+def choose_solver(solver: str, protocol: Protocol, shape: tuple[int, int]) -> str:
+    """Choose between `SOLVERS` for responses of a shape (n_trials, n_voxels)."""
+    check_choice("solver", solver, ("auto", *SOLVERS))
+    if protocol == PROTOCOLS["takagi2023"]:
+        return "himalaya"
+    if solver == "auto":
+        return "statistics" if shape[1] < shape[0] else "himalaya"
+    return solver
+
+
 def _decode(study, protocol, settings):
     """Decode all targets under a protocol; returns a `Decoded` by target."""
     features = study.targets(protocol, settings.seed)
@@ -387,44 +428,78 @@ def _decode(study, protocol, settings):
         edges = np.cumsum([values.shape[1] for values in flat])[:-1]
         known = study.open(region, protocol.session_zscore)
         X, X_test = responses = known.read_train(), known.read_test()
+        solver = choose_solver(settings.solver, protocol, X.shape)
+        plan, fit = SOLVERS[solver]
         n_targets = sum(values.shape[1] for values in flat)
         sizes = len(X), len(X_test), X.shape[1], n_targets, settings.n_folds
-        block, peak = plan_targets(*sizes, settings.memory_gb)
-        message = "%s from %s: %d trials, %d voxels, %d dimensions, predicted peak %.1f GB"
-        logger.info(message, " and ".join(names), region, *X.shape, n_targets, peak / 1e9)
-        # Fit all targets of a region in as few calls as memory allows: each repeats the
-        # decompositions.
+        block, peak = plan(*sizes, settings.memory_gb)
+        message = "%s from %s by %s: %d trials, %d voxels, %d dimensions, predicted peak %.1f GB"
+        found = " and ".join(names), region, solver, *X.shape, n_targets, peak / 1e9
+        logger.info(message, *found)
+        # All targets of a region share its decompositions, as far as memory allows.
         stacked = np.concatenate(flat, axis=1)
-        parts = [
-            _fit_block(study, protocol, responses, block, settings)
-            for block in np.split(stacked, np.arange(block, n_targets, block), axis=1)
-        ]
+        blocks = np.split(stacked, np.arange(block, n_targets, block), axis=1)
+        parts = list(fit(study, protocol, responses, blocks, settings))
         joined = [np.concatenate(part, axis=-1) for part in zip(*parts, strict=True)]
         split = [np.split(part, edges, axis=-1) for part in joined]
         for name, *found in zip(names, *split, strict=True):
-            results[name] = _rescale(name, protocol, study, features[name], *found)
+            results[name] = _rescale(name, protocol, study, features[name], solver, *found)
     return results
 
 
-def _fit_block(study, protocol, responses, features, settings):
-    """Predictions, penalties and weights of some dimensions, and the comparison on left-out
-    images."""
+def _fit_by_himalaya(study, protocol, responses, blocks, settings):
+    """Yield predictions, penalties and weights of blocks of dimensions, and the comparison on
+    left-out images."""
     X, X_test = responses
-    Y = features[study.rows]
     folds = make_folds(protocol, study.nsd_ids, settings.n_folds, settings.seed)
     alphas = settings.alphas if protocol.wide_alphas else PUBLISHED_ALPHAS
-    predicted, best, weights = ridge.fit_decoder(X, Y, X_test, alphas, folds, protocol.intercept)
-    if not protocol.gain:
-        return predicted, best, weights, np.ones((2, Y.shape[1]))
-    left_out = compare_left_out(
-        *(X, Y, study.nsd_ids, study.weights, best),
-        ridge.group_folds(study.nsd_ids, settings.n_folds, settings.seed),
-        protocol.intercept,
-    )
-    return predicted, best, weights, left_out
+    grouped = ridge.group_folds(study.nsd_ids, settings.n_folds, settings.seed)
+    for features in blocks:
+        Y = features[study.rows]
+        fitted = ridge.fit_decoder(X, Y, X_test, alphas, folds, protocol.intercept)
+        compared = np.ones((2, Y.shape[1]))
+        if protocol.gain:
+            known = X, Y, study.nsd_ids, study.weights, fitted[1]
+            compared = compare_left_out(*known, grouped, protocol.intercept)
+        yield *fitted, compared
 
 
-def _rescale(name, protocol, study, features, predicted, alphas, weights, left_out):
+def _fit_by_statistics(study, protocol, responses, blocks, settings):
+    """The same from sums over trials."""
+    X, X_test = responses
+    folds = make_folds(protocol, study.nsd_ids, settings.n_folds, settings.seed)
+    if not protocol.grouped_folds:
+        folds = list(KFold(folds).split(X))
+    alphas = settings.alphas if protocol.wide_alphas else PUBLISHED_ALPHAS
+    fitted = _sum_up(study, X, folds, alphas, protocol)
+    if protocol.gain:
+        # Left-out images are of no training trial.
+        grouped = ridge.group_folds(study.nsd_ids, settings.n_folds, settings.seed)
+        left_out = [study.leave_out(X, tested) for _, tested in grouped]
+        tester = fitted if protocol.grouped_folds else _sum_up(study, X, grouped, alphas, protocol)
+    for features in blocks:
+        found = fitted.fit(features, X_test)
+        compared = np.ones((2, features.shape[1]))
+        if protocol.gain:
+            compared = tester.compare_left_out(features, found.alphas, left_out)
+            compared = scale_sums(compared, features[study.rows])
+        yield *found, compared
+
+
+def _sum_up(study, X, folds, alphas, protocol):
+    """Decompose the sums over all trials."""
+    sums = Sums(folds, study.rows, X.shape[1])
+    sums.add(X, np.arange(len(X)))
+    return Ridge(sums, alphas, protocol.intercept)
+
+
+SOLVERS = {
+    "himalaya": (plan_targets, _fit_by_himalaya),
+    "statistics": (statistics.plan_targets, _fit_by_statistics),
+}
+
+
+def _rescale(name, protocol, study, features, solver, predicted, alphas, weights, left_out):
     """Multiply the deviations of a target's predictions from the training mean by its gain."""
     gain = 1.0
     if protocol.gain:
@@ -435,7 +510,7 @@ def _rescale(name, protocol, study, features, predicted, alphas, weights, left_o
         flat = features.reshape(len(features), -1)
         middle = shares.astype(flat.dtype) @ flat if protocol.intercept else 0
         predicted, weights = middle + gain * (predicted - middle), gain * weights
-    return Decoded(predicted, alphas, weights, features, gain)
+    return Decoded(predicted, alphas, weights, features, gain, solver)
 
 
 def _score(study, name, result, alphas):
@@ -443,7 +518,7 @@ def _score(study, name, result, alphas):
     predicted, flat = result.predicted, result.features.reshape(len(result.features), -1)
     true, train = flat[study.test], flat[~study.test]
     dimensions = score_dimensions(true, predicted)
-    dimensions["alpha"] = result.alphas
+    dimensions["alpha"], dimensions["solver"] = result.alphas, result.solver
     dimensions["constant"] = np.ptp(train, axis=0) == 0
     dimensions.loc[dimensions["constant"], ["r", "r2"]] = np.nan
     mean, deviation = train.mean(axis=0, dtype=np.float64), train.std(axis=0, dtype=np.float64)
@@ -505,7 +580,7 @@ def decode_features(
         Output by target: float32 ``.npy`` (n_test, ...), in the order of the test images.
     dimensions : dict of path
         Output by target: table with a row per dimension: r and R² across test images, the penalty
-        chosen and whether the target is constant.
+        chosen, the solver and whether the target is constant.
     by_image : dict of path
         Output by target: table with a row per test image: nsd_id, r (the published score) and
         r_pattern.

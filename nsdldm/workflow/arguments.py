@@ -49,6 +49,7 @@ _DECODING = {
     "alphas": "decoding.alphas",
     "n_folds": "decoding.n_folds",
     "memory_gb": "decoding.memory_gb",
+    "solver": "decoding.solver",
 }
 _DRAWN = {"nsd_ids": "evaluation.nsd_ids", "shown_images": "evaluation.shown_images"}
 _TRAINING = {"precision": "trained.precision"}

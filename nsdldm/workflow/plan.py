@@ -143,6 +143,15 @@ class Spaces:
         wanted = ("levels", "steps", "controls", "variants")
         return [name for name in wanted if name in self.reported]
 
+    def list_maps(self, family: str) -> dict[str, list[str]]:
+        """Maps and tables of the spaces of a family, or of their joint models with z."""
+        stem = "z+{}" if family in self.joint else "{}"
+        stems = [
+            f"results/{{subject}}/encoding/{stem.format(own)}" for own in self.reported[family]
+        ]
+        endings = {"maps": "nii.gz", "tables": "tsv"}
+        return {key: [f"{own}.{ending}" for own in stems] for key, ending in endings.items()}
+
     @property
     def gathered(self) -> dict[str, list[str]]:
         """Spaces that passes along the reverse process leave as features, by kind of pass."""
@@ -230,6 +239,17 @@ def list_spaces(settings: dict) -> Spaces:
             *(f"{name}-{control}" for name in noises for control in own["controls"]),
         ],
     )
+
+
+def list_parts(spaces: list[str], suffix: str = "") -> list[str]:
+    """Files along the reverse process of one chunk of the images."""
+    return [f"results/{{subject}}/trajectories/{space}{suffix}.{{chunk}}.npy" for space in spaces]
+
+
+def list_chunks(settings: dict, spaces: list[str]) -> list[str]:
+    """The same of all chunks, space by space."""
+    chunks = range(settings["trajectories"]["chunks"])
+    return [part.replace("{chunk}", f"{n}") for part in list_parts(spaces) for n in chunks]
 
 
 def find_chain(settings: dict, name: str) -> tuple[dict, str]:

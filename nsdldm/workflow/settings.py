@@ -305,6 +305,11 @@ class Decoding(Section):
     n_folds: int = _key(
         5, "Cross-validation folds of the corrected protocol, grouped by image.", "folds", ge=2
     )
+    solver: Literal["auto", "himalaya", "statistics"] = _key(
+        "auto",
+        "himalaya's RidgeCV, or the same ridge from sums over trials, faster where there are fewer "
+        "voxels than trials; auto chooses by that. takagi2023 always takes himalaya.",
+    )
     weights: bool = _key(False, "Keep the decoders' weights (voxels x dimensions).")
     memory_gb: Positive = _key(
         48.0, "Memory that a fit may use; determines how many targets are fitted at once.", "GB"

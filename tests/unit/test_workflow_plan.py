@@ -10,8 +10,10 @@ from nsdldm.workflow.plan import (
     find_chunks,
     find_taken,
     group_regions,
+    list_chunks,
     list_drawn_runs,
     list_forms,
+    list_parts,
     list_run_files,
     list_runs,
     list_spaces,
@@ -95,6 +97,21 @@ def test_other_noise_has_controls_and_other_seeds_have_none(settings):
     assert spaces.controls == [f"{space}-empty" for space in controlled]
     assert spaces.parts[:3] == ["zc-n040-empty", "zc-n040-linear", "zc-n040-residual"]
     assert len(spaces.parts) == 3 * len(controlled)
+
+
+def test_maps_of_spaces_and_of_joint_models(settings):
+    spaces = list_spaces(settings)
+    assert spaces.list_maps("features")["tables"][0] == "results/{subject}/encoding/z.tsv"
+    maps = spaces.list_maps("levels")["maps"]
+    assert maps == [f"results/{{subject}}/encoding/z+{name}.nii.gz" for name in spaces.levels]
+
+
+def test_chunks_follow_one_another_in_each_space():
+    settings = {"trajectories": {"chunks": 2}}
+    start = "results/{subject}/trajectories"
+    expected = [f"{start}/{name}.{n}.npy" for name in ("zc-n040", "zc-n100") for n in (0, 1)]
+    assert list_chunks(settings, ["zc-n040", "zc-n100"]) == expected
+    assert list_parts(["zc-s050"], "-{control}") == [f"{start}/zc-s050-{{control}}.{{chunk}}.npy"]
 
 
 def test_chains(settings):

@@ -1,0 +1,30 @@
+"""The environment that jobs inherit."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from nsdldm.workflow.arguments import tell_jobs
+
+# By default glibc returns freed memory so early that networks take fresh pages for every layer, a
+# tenth of the demo's time. Elsewhere these do nothing.
+MALLOC = {"MALLOC_MMAP_THRESHOLD_": "33554432", "MALLOC_TRIM_THRESHOLD_": "268435456"}
+
+
+def prepare_jobs(project: Path) -> None:
+    """Set the environment of all jobs that this process starts.
+
+    Jobs use the package next to the Snakefile, whose digests they have, whichever is installed, and
+    their messages name arguments by their keys in the configuration. What is set already stays.
+
+    Parameters
+    ----------
+    project : path
+        Folder of the Snakefile.
+    """
+    paths = filter(None, [str(project), os.getenv("PYTHONPATH")])
+    os.environ["PYTHONPATH"] = os.pathsep.join(paths)
+    for name, value in MALLOC.items():
+        os.environ.setdefault(name, value)
+    tell_jobs()
