@@ -31,8 +31,8 @@ help:
 	@echo "make lint, test-slurm, test-kills, benchmark, bad-input, config-docs, envs, lock, demo-model, clean"
 	@echo
 	@echo "Figures and tables, made one by one as in snakemake --cores 2 results/figures/fig6.png:"
-	@echo "  results/figures/{fig3,fig4,fig5,fig6,fig7,fig8,fig9,group}.png"
-	@echo "  results/tables/{encoding,group,noise,blocks,protocols,metrics}.tsv"
+	@echo "  results/figures/{fig3,fig4,fig5,fig6,fig7,fig8,fig9,group,learning_curve}.png"
+	@echo "  results/tables/{encoding,group,noise,blocks,protocols,metrics,learning_curve}.tsv"
 	@echo "  results/tables/{fcae_table2,fcae_table3,fcae_masked,fcae_retrieval}.tsv"
 	@echo "  results/report/{gallery,trained_gallery}.html"
 
@@ -40,9 +40,10 @@ install: .venv/installed
 	@echo "Next: . .venv/bin/activate"
 
 # Two jobs at a time, each on half of the cores: these jobs are so small that starting them takes much of
-# the time. Figure 6 comes first.
+# the time. Figure 6 comes first. A line per finished job; all that Snakemake says is in .snakemake/log.
 demo: .venv/installed
-	$(RUN) --max-threads $$((($(CORES) + 1) / 2)) --resources gpu=2 --prioritize results/figures/fig6.png
+	PYTHONPATH=. $(RUN) --max-threads $$((($(CORES) + 1) / 2)) --resources gpu=2 --logger calm \
+	    --prioritize results/figures/fig6.png
 	$(RUN) --report results/report/report.html
 	@echo
 	@echo "Figures (open them in a browser or a viewer):"

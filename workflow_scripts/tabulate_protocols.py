@@ -1,6 +1,6 @@
 """Join the comparisons of protocols of all subjects."""
 
-from nsdldm.decoding.decoders import tabulate_protocols
+from nsdldm.evaluation.tables import tabulate_protocols
 from nsdldm.support.logs import logged
 
 if __name__ == "__main__":

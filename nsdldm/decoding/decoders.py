@@ -361,21 +361,76 @@ def score_images(
     )
 
 
-class _Study:
-    """One subject's images and responses, read once for all fits."""
+def list_left_out(
+    X: np.ndarray,
+    nsd_ids: np.ndarray,
+    rows: np.ndarray,
+    n_trials: np.ndarray,
+    folds: list[tuple[np.ndarray, np.ndarray]],
+) -> list[LeftOut]:
+    """Average the trials of the images that each fold leaves out.
 
-    def __init__(self, responses, images, features, z_logvar, regions):
+    Parameters
+    ----------
+    X : float32 array of shape (n, n_voxels)
+    nsd_ids, rows : int arrays of shape (n,)
+        The image of each trial, and the row of its targets.
+    n_trials : int array of shape (n_test_images,)
+        As `weigh_images` takes it.
+    folds : list of (train, test)
+        Indices of trials; all trials of an image are on the same side.
+
+    Returns
+    -------
+    list of LeftOut
+        Without images of no weight.
+    """
+    weights, (known, first) = weigh_images(nsd_ids, n_trials), np.unique(nsd_ids, return_index=True)
+    left_out = []
+    for _, tested in folds:
+        places = np.searchsorted(known, np.unique(nsd_ids[tested]))
+        places = places[weights[places] > 0]
+        averages, _ = average_trials(X, nsd_ids, known[places])
+        left_out.append(LeftOut(averages, rows[first[places]], weights[places]))
+    return left_out
+
+
+class Study:
+    """One subject's images and responses, read once for all fits.
+
+    Parameters
+    ----------
+    responses, images, features, z_logvar, regions
+        As `decode_features` takes them.
+
+    Attributes
+    ----------
+    images : DataFrame
+    test : bool array of shape (n_images,)
+    n_trials : int array of shape (n_test,)
+        Trials of each test image.
+    nsd_ids, rows : int arrays of shape (n_train_trials,)
+        The image of each training trial, and its row in `images` and in features.
+    """
+
+    def __init__(
+        self,
+        responses: dict[str, Path | str],
+        images: Path | str,
+        features: dict[str, Path | str],
+        z_logvar: Path | str | None,
+        regions: dict[str, str],
+    ):
         self.images, self.paths, self.features = load_table(images), responses, features
         self.z_logvar, self.regions = z_logvar, regions
         self.test = (self.images["split"] == "test").to_numpy()
         self.nsd_ids = self.open(next(iter(responses)), True).train_ids
-        n_trials = self.images.loc[self.test, "n_trials"].to_numpy()
-        self.weights = weigh_images(self.nsd_ids, n_trials)
+        self.n_trials = self.images.loc[self.test, "n_trials"].to_numpy()
         self.rows = pd.Series(np.arange(len(self.images)), self.images["nsd_id"])[
             self.nsd_ids
         ].to_numpy()
 
-    def open(self, region, zscore):
+    def open(self, region: str, zscore: bool) -> Responses:
         """Responses of a region: z-scored per session, or as in the published decoders."""
         region = Responses(self.paths[region], "zscored/trials" if zscore else "scaled/trials")
         tested = self.images.loc[self.test, "nsd_id"]
@@ -385,17 +440,7 @@ class _Study:
             raise InputError(Finding(str(region.path), expected, "others", remedy))
         return region
 
-    def leave_out(self, X, trials):
-        """Averages of the images of some trials, without those of no weight."""
-        known = np.unique(self.nsd_ids)
-        images = np.unique(self.nsd_ids[trials])
-        weights = self.weights[np.searchsorted(known, images)]
-        images, weights = images[weights > 0], weights[weights > 0]
-        averages, _ = average_trials(X, self.nsd_ids, images)
-        rows = pd.Series(np.arange(len(self.images)), self.images["nsd_id"])[images].to_numpy()
-        return LeftOut(averages, rows, weights)
-
-    def targets(self, protocol, seed):
+    def targets(self, protocol: Protocol, seed: int) -> dict[str, np.ndarray]:
         """Features of all images by target."""
         return {
             name: _read_targets(
@@ -454,12 +499,13 @@ def _fit_by_himalaya(study, protocol, responses, blocks, settings):
     folds = make_folds(protocol, study.nsd_ids, settings.n_folds, settings.seed)
     alphas = settings.alphas if protocol.wide_alphas else PUBLISHED_ALPHAS
     grouped = ridge.group_folds(study.nsd_ids, settings.n_folds, settings.seed)
+    weights = weigh_images(study.nsd_ids, study.n_trials)
     for features in blocks:
         Y = features[study.rows]
         fitted = ridge.fit_decoder(X, Y, X_test, alphas, folds, protocol.intercept)
         compared = np.ones((2, Y.shape[1]))
         if protocol.gain:
-            known = X, Y, study.nsd_ids, study.weights, fitted[1]
+            known = X, Y, study.nsd_ids, weights, fitted[1]
             compared = compare_left_out(*known, grouped, protocol.intercept)
         yield *fitted, compared
 
@@ -475,7 +521,7 @@ def _fit_by_statistics(study, protocol, responses, blocks, settings):
     if protocol.gain:
         # Left-out images are of no training trial.
         grouped = ridge.group_folds(study.nsd_ids, settings.n_folds, settings.seed)
-        left_out = [study.leave_out(X, tested) for _, tested in grouped]
+        left_out = list_left_out(X, study.nsd_ids, study.rows, study.n_trials, grouped)
         tester = fitted if protocol.grouped_folds else _sum_up(study, X, grouped, alphas, protocol)
     for features in blocks:
         found = fitted.fit(features, X_test)
@@ -593,7 +639,7 @@ def decode_features(
         Inputs contradict each other, or there is too little memory.
     """
     ridge.set_device(settings.device)
-    study = _Study(responses, images, features, z_logvar, regions)
+    study = Study(responses, images, features, z_logvar, regions)
     chosen = PROTOCOLS[protocol]
     for name, result in _decode(study, chosen, settings).items():
         used = settings.alphas if chosen.wide_alphas else PUBLISHED_ALPHAS
@@ -628,7 +674,7 @@ def compare_protocols(
         gain.
     """
     ridge.set_device(settings.device)
-    study = _Study(responses, images, features, z_logvar, regions)
+    study = Study(responses, images, features, z_logvar, regions)
     corrected, published = PROTOCOLS["corrected"], PROTOCOLS["takagi2023"]
     variants = {"corrected": corrected}
     variants |= {
@@ -648,25 +694,3 @@ def compare_protocols(
             row |= {"alpha": dimensions["alpha"].median(), "gain": result.gain}
             rows.append(row)
     save_table(table, pd.DataFrame(rows))
-
-
-def tabulate_protocols(*, tables: dict[str, Path | str], demo: bool, output: Path | str) -> None:
-    """Join the comparisons of all subjects, and their mean, in one table.
-
-    Parameters
-    ----------
-    tables : dict of path
-        By subject, as `compare_protocols` writes them.
-    demo : bool
-        The brains are simulated.
-    output : path
-        Output: data ("demo" or "nsd"), subject (or "mean") and the columns of the tables.
-    """
-    table = pd.concat({name: load_table(path) for name, path in tables.items()}, names=["subject"])
-    table = table.reset_index("subject")
-    keys = ["variant", "target"]
-    mean = table.drop(columns="subject").groupby(keys, sort=False).mean().reset_index()
-    mean.insert(0, "subject", "mean")
-    joined = pd.concat([table, mean])
-    joined.insert(0, "data", "demo" if demo else "nsd")
-    save_table(output, joined)

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 # Trials whose products are summed in float32, before they are added in float64.
 ROWS = 4096
-TARGETS_AT_ONCE = 2048
+TARGETS_AT_ONCE = 1024
 LEAST_TARGETS = 64
 
 
@@ -102,11 +102,11 @@ class Part(NamedTuple):
     n : float
     mean : float64 array of shape (n_voxels,)
         0 without an intercept.
-    values : float32 tensor of shape (n_voxels,)
+    values : tensor of shape (n_voxels,)
         Eigenvalues of the products of deviations from the mean; infinite where rounding hides them,
         so that no penalty divides by them.
-    vectors : float32 tensor of shape (n_voxels, n_voxels)
-        Eigenvectors in columns.
+    vectors : tensor of shape (n_voxels, n_voxels)
+        Eigenvectors in columns, float64 for all trials and float32 for the folds.
     tested : float32 tensor of shape (n_voxels, n_voxels), or None
         Products of the fold's test trials, as deviations from the mean, in these vectors.
     """
@@ -123,16 +123,17 @@ def _centred(n, x, xx, mean):
     return xx - np.outer(x, mean) - np.outer(mean, x) + n * np.outer(mean, mean)
 
 
-def _decompose(n, x, xx, intercept, device):
+def _decompose(n, x, xx, intercept, device, dtype=torch.float32):
     """Eigendecomposition of the products of some training trials; a `Part`."""
     mean = x / n if intercept else np.zeros_like(x)
     products = torch.from_numpy(_centred(n, x, xx, mean)).to(device)
     # In float64: in float32 the smallest penalties drown in the rounding of the largest eigenvalue.
     values, vectors = torch.linalg.eigh(products)
-    # What sums of float32 products cannot resolve.
+    # What sums of float32 products cannot resolve, and what exceeds the rank that trials allow.
     hidden = values < values.max() * torch.finfo(torch.float32).eps
+    hidden[: max(0, len(values) - int(n) + intercept)] = True
     values = torch.where(hidden, torch.inf, values)
-    return Part(n, mean, values.float(), vectors.float())
+    return Part(n, mean, values.to(dtype), vectors.to(dtype))
 
 
 class LeftOut(NamedTuple):
@@ -186,7 +187,7 @@ class Ridge:
         self.intercept = intercept
         self.device = "cuda" if get_backend().name == "torch_cuda" else "cpu"
         whole = sums.n.sum(), sums.x.sum(axis=0), sums.xx.sum(axis=0)
-        self.whole = _decompose(*whole, intercept, self.device)
+        self.whole = _decompose(*whole, intercept, self.device, torch.float64)
         self.parts = []
         for fold in zip(sums.n, sums.x, sums.xx, strict=True):
             rest = (total - own for total, own in zip(whole, fold, strict=True))
@@ -285,8 +286,10 @@ class Ridge:
         return compared
 
     def _shift(self, features):
-        """Deviations from a constant lose less to rounding; those of a constant target are 0."""
-        middle = features[0] * np.float32(self.intercept)
+        """Deviations from the mean lose less to rounding; those of a constant target are 0."""
+        varies = np.ptp(features, axis=0) > 0
+        middle = np.where(varies, features.mean(axis=0, dtype=np.float64), features[0])
+        middle = (middle * self.intercept).astype(np.float32)
         return features - middle, middle
 
     def _side(self, part, y, xy):
@@ -313,15 +316,15 @@ class Ridge:
 
     def _project(self, part, xy, mean, x):
         """Products of responses and targets in a part's vectors, without those of the means."""
-        products = torch.from_numpy((xy - np.outer(x, mean)).astype(np.float32))
-        return part.vectors.T @ products.to(self.device)
+        products = torch.from_numpy(xy - np.outer(x, mean)).to(self.device, part.vectors.dtype)
+        return part.vectors.T @ products
 
     def _predict(self, part, side, alphas, X):
         """Predictions as deviations from the mean, and weights, with a penalty per target."""
-        alphas = torch.from_numpy(alphas).to(self.device).float()
+        alphas = torch.from_numpy(alphas).to(part.values)
         weights = part.vectors @ (side / (part.values[:, None] + alphas))
-        deviations = torch.from_numpy((X - part.mean).astype(np.float32)).to(self.device)
-        return (deviations @ weights).cpu().numpy(), weights.cpu().numpy()
+        deviations = torch.from_numpy(X - part.mean).to(weights)
+        return (deviations @ weights).float().cpu().numpy(), weights.float().cpu().numpy()
 
 
 def _split(n, size) -> Iterator[slice]:

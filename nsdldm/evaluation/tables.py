@@ -153,3 +153,45 @@ def _read_values(path):
             metric: (group["nsd_id"].to_numpy(), group["value"].to_numpy())
             for metric, group in groups
         }
+
+
+def tabulate_protocols(*, tables: dict[str, Path | str], demo: bool, output: Path | str) -> None:
+    """Join the comparisons of all subjects, and their mean, in one table.
+
+    Parameters
+    ----------
+    tables : dict of path
+        By subject, as `nsdldm.decoding.decoders.compare_protocols` writes them.
+    demo : bool
+        The brains are simulated.
+    output : path
+        Output: data ("demo" or "nsd"), subject (or "mean") and the columns of the tables.
+    """
+    table = pd.concat({name: load_table(path) for name, path in tables.items()}, names=["subject"])
+    table = table.reset_index("subject")
+    keys = ["variant", "target"]
+    mean = table.drop(columns="subject").groupby(keys, sort=False).mean().reset_index()
+    mean.insert(0, "subject", "mean")
+    joined = pd.concat([table, mean])
+    joined.insert(0, "data", "demo" if demo else "nsd")
+    save_table(output, joined)
+
+
+def tabulate_learning_curve(
+    *, tables: dict[str, Path | str], demo: bool, output: Path | str
+) -> None:
+    """Join the learning curves of all subjects.
+
+    Parameters
+    ----------
+    tables : dict of path
+        By subject, as `nsdldm.evaluation.learning.score_learning_curve` writes them.
+    demo : bool
+        The brains are simulated.
+    output : path
+        Output: data ("demo" or "nsd"), subject and the columns of the tables.
+    """
+    joined = pd.concat({name: load_table(path) for name, path in tables.items()}, names=["subject"])
+    joined = joined.reset_index("subject")
+    joined.insert(0, "data", "demo" if demo else "nsd")
+    save_table(output, joined)

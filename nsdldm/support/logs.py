@@ -18,6 +18,9 @@ from nsdldm.support.errors import CALLED, InputError, write_arguments
 
 logger = logging.getLogger(__name__)
 
+# Environment variable with which only warnings and errors go to the terminal.
+QUIET = "NSDLDM_QUIET"
+
 
 class _Formatter(logging.Formatter):
     """Lines that start with the time, and name arguments as the caller of the script does."""
@@ -36,6 +39,8 @@ class _Formatter(logging.Formatter):
 @contextmanager
 def logged(path: Path | str) -> Iterator[None]:
     """Send the log of everything inside to a file and to stderr; a failure ends the process.
+
+    With NSDLDM_QUIET in the environment, stderr gets warnings and errors only.
 
     Arguments in backticks are replaced by the names in the environment variable NSDLDM_ARGUMENTS.
 
@@ -57,6 +62,8 @@ def logged(path: Path | str) -> Iterator[None]:
     # On a full disk, every log line would print a traceback to stderr.
     logging.raiseExceptions = False
     handlers = [logging.StreamHandler(sys.stderr)]
+    if os.environ.get(QUIET):
+        handlers[0].setLevel(logging.WARNING)
     with suppress(OSError):
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         traceback_file.unlink(missing_ok=True)

@@ -72,6 +72,7 @@ ADAPTERS = {
     "fine_tune_diffusion": _TRAINING | {"model": "model.path"},
     "fit_decoders": _DECODING,
     "fit_encoders": _ENCODING,
+    "fit_learning_curve": _DECODING,
     "plot_fig3": _DRAWN,
     "plot_fig4": _DRAWN,
     "plot_masked_responses": {"nsd_ids": "evaluation.nsd_ids"},

@@ -9,7 +9,9 @@ from nsdldm.workflow.arguments import tell_jobs
 
 # By default glibc returns freed memory so early that networks take fresh pages for every layer, a
 # tenth of the demo's time. Elsewhere these do nothing.
-MALLOC = {"MALLOC_MMAP_THRESHOLD_": "33554432", "MALLOC_TRIM_THRESHOLD_": "268435456"}
+SETTINGS = {"MALLOC_MMAP_THRESHOLD_": "33554432", "MALLOC_TRIM_THRESHOLD_": "268435456"}
+# transformers' bars of weights being loaded.
+SETTINGS |= {"HF_HUB_DISABLE_PROGRESS_BARS": "1"}
 
 
 def prepare_jobs(project: Path) -> None:
@@ -25,6 +27,6 @@ def prepare_jobs(project: Path) -> None:
     """
     paths = filter(None, [str(project), os.getenv("PYTHONPATH")])
     os.environ["PYTHONPATH"] = os.pathsep.join(paths)
-    for name, value in MALLOC.items():
+    for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     tell_jobs()

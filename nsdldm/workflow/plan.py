@@ -17,7 +17,7 @@ from nsdldm.workflow.settings import plan_trajectories
 # Each figure is written as pixels and as vectors.
 FORMATS = ("png", "pdf")
 FEATURES = ("z", "c", "zc")
-TABLES = ("encoding", "group", "noise", "blocks", "protocols", "metrics")
+TABLES = ("encoding", "group", "noise", "blocks", "protocols", "metrics", "learning_curve")
 # Presets whose methods the two published tables of fCAE compare.
 TABLE2 = ("fcae", "fcae-base", "mind-vis", "vis-dec")
 TABLE3 = ("mae-fi", "mae-f")
@@ -489,7 +489,7 @@ def list_training(settings: dict) -> Training:
 def list_targets(settings: dict) -> list[str]:
     """Files that a full run makes: all figures, tables and pages except those of trained
     decoders."""
-    figures = ["fig3", "fig4", "fig6", "fig7", "fig8", "fig9", "group"]
+    figures = ["fig3", "fig4", "fig6", "fig7", "fig8", "fig9", "group", "learning_curve"]
     # Figure 5 compares by networks only.
     if any(own.get("weights") for own in settings["evaluation"]["networks"].values()):
         figures.append("fig5")

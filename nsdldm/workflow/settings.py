@@ -310,6 +310,11 @@ class Decoding(Section):
         "himalaya's RidgeCV, or the same ridge from sums over trials, faster where there are fewer "
         "voxels than trials; auto chooses by that. takagi2023 always takes himalaya.",
     )
+    learning_curve: Annotated[list[Session], *_LISTED] = _key(
+        [1, 2, 5, 10, 20],
+        "Numbers of sessions at which the learning curve is drawn, beside all of a subject's.",
+        "sessions",
+    )
     weights: bool = _key(False, "Keep the decoders' weights (voxels x dimensions).")
     memory_gb: Positive = _key(
         48.0, "Memory that a fit may use; determines how many targets are fitted at once.", "GB"
@@ -795,7 +800,7 @@ DEMO = {
         "variants": {"seed44": None},
         "chunks": 1,
     },
-    "decoding": {"protocols": ["corrected"], "memory_gb": 4.0},
+    "decoding": {"protocols": ["corrected"], "learning_curve": [1, 2], "memory_gb": 4.0},
     "reconstruction": {"resolution": 96, "samples": 3, "num_inference_steps": 8, "chunks": 1},
     "evaluation": {
         # The demo's own networks stand in under their own names.

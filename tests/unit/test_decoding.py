@@ -9,9 +9,11 @@ from sklearn.metrics import r2_score
 from nsdldm import ridge
 from nsdldm.decoding import decoders as decoding
 from nsdldm.decoding.decoders import PROTOCOLS, PUBLISHED_ALPHAS, DecoderSettings
-from nsdldm.responses import prepare_responses
+from nsdldm.decoding.learning import fit_learning_curve
+from nsdldm.evaluation.tables import tabulate_protocols
+from nsdldm.responses import Responses, prepare_responses
 from nsdldm.support.errors import InputError
-from nsdldm.support.files import load_array, load_table, save_array, save_table
+from nsdldm.support.files import load_array, load_table, open_hdf5, save_array, save_table
 
 ALPHAS = [1.0, 10.0, 100.0, 1000.0, 1e4]
 N_TRAIN, N_TEST, N_VOXELS = 60, 20, 12
@@ -306,6 +308,63 @@ def test_corrected_decoding_is_good_and_has_the_mean(subject, tmp_path):
     assert (results["by_image"]["c"]["r"] > 0.9).all()
 
 
+def test_both_solvers_decode_the_same(subject, tmp_path):
+    found = {}
+    for solver in ("himalaya", "statistics"):
+        settings = HOW["settings"]._replace(solver=solver)
+        found[solver] = decode(subject, tmp_path / solver, settings=settings)
+        assert set(found[solver]["dimensions"]["z"]["solver"]) == {solver}
+    for target in ("z", "c"):
+        ours, theirs = (found[name]["dimensions"][target] for name in ("statistics", "himalaya"))
+        varying = ~theirs["constant"]
+        assert ours["alpha"][varying].tolist() == theirs["alpha"][varying].tolist()
+        decoded = [found[name]["decoded"][target] for name in ("statistics", "himalaya")]
+        np.testing.assert_allclose(*decoded, rtol=1e-4, atol=1e-4)
+
+
+def test_the_learning_curve_ends_with_all_sessions(subject, tmp_path):
+    known = {key: value for key, value in subject.items() if key != "z_logvar"}
+    path = tmp_path / "predictions.h5"
+    trials = tmp_path / "trials.tsv"
+    fit_learning_curve(**known, **HOW, trials=trials, points=[1, 2, 9], predictions=path)
+    whole = decode(subject, tmp_path)["decoded"]
+    with open_hdf5(path) as file:
+        assert sorted(file) == ["1", "2", "3"]
+        n_trials = [file[f"{end}/z"].attrs["n_trials"] for end in "123"]
+        assert n_trials[2] == 3 * N_TRAIN > n_trials[1] > n_trials[0] > 0
+        for name in ("z", "c"):
+            np.testing.assert_allclose(file[f"3/{name}"][:], whole[name], rtol=1e-3, atol=1e-3)
+        few = file["1/z"][:]
+    # With the trials of the first session alone, by hand.
+    table = load_table(trials).query("split == 'train' and session == 1")
+    region = Responses(subject["responses"]["early"], "zscored/trials")
+    z = load_array(subject["features"]["z"]).reshape(N_TRAIN + N_TEST, -1)
+    images = load_table(subject["images"])
+    rows = images.reset_index().set_index("nsd_id")["index"][table["nsd_id"]].to_numpy()
+    X = region.read_train()[: len(rows)]
+    every = load_table(trials).query("split == 'train'")["nsd_id"].to_numpy()
+    places = np.arange(len(X))
+    folds = [
+        (np.setdiff1d(places, tested), np.intersect1d(places, tested))
+        for _, tested in ridge.group_folds(every, 4, 1)
+    ]
+    set_backend("torch")
+    fitted = ridge.fit_decoder(X, z[rows], region.read_test(), ALPHAS, folds, True)
+    few = few.reshape(N_TEST, -1)
+    # But for the gain, which is one for all dimensions.
+    middle = z[rows].mean(axis=0)
+    slopes = ((few - middle) * (fitted[0] - middle)).sum(0) / np.square(fitted[0] - middle).sum(0)
+    assert np.ptp(slopes) < 1e-2 * slopes.mean()
+
+
+def test_trials_of_another_table_have_no_learning_curve(subject, tmp_path):
+    known = {key: value for key, value in subject.items() if key != "z_logvar"}
+    save_table(tmp_path / "other.tsv", load_table(tmp_path / "trials.tsv")[1:])
+    given = {"trials": tmp_path / "other.tsv", "predictions": tmp_path / "p.h5"}
+    with pytest.raises(InputError, match=r"other.tsv: expected the training trials of"):
+        fit_learning_curve(**known, **HOW, **given, points=[1])
+
+
 def test_published_decoding_lacks_the_mean(subject, tmp_path):
     results = decode(subject, tmp_path, "takagi2023")
     assert np.abs(results["decoded"]["z"].mean()) < 0.5
@@ -343,7 +402,7 @@ def test_weights_predict_when_asked_for(subject, tmp_path):
     results = decode(subject, tmp_path, "takagi2023", weights=True)
     weights = results["weights"]["z"]
     assert weights.shape == (N_VOXELS, 16)
-    study = decoding._Study(**{k: subject[k] for k in subject})
+    study = decoding.Study(**{k: subject[k] for k in subject})
     X_test = study.open("early", False).read_test()
     np.testing.assert_allclose(
         X_test @ weights, results["decoded"]["z"].reshape(N_TEST, -1), atol=1e-3
@@ -351,7 +410,7 @@ def test_weights_predict_when_asked_for(subject, tmp_path):
 
 
 def test_posterior_is_sampled_by_the_published_protocol_only(subject):
-    study = decoding._Study(**{k: subject[k] for k in subject})
+    study = decoding.Study(**{k: subject[k] for k in subject})
     true = load_array(subject["features"]["z"])
     np.testing.assert_array_equal(study.targets(PROTOCOLS["corrected"], 1)["z"], true)
     noise = study.targets(PROTOCOLS["takagi2023"], 1)["z"] - true
@@ -374,7 +433,7 @@ def test_comparison_gives_up_one_choice_at_a_time(subject, tmp_path):
     assert (table["gain"] == 1).tolist() == table["variant"].isin(
         ["corrected, gain off", "takagi2023"]
     ).tolist()
-    decoding.tabulate_protocols(
+    tabulate_protocols(
         tables={"subj01": tmp_path / "protocols.tsv", "subj02": tmp_path / "protocols.tsv"},
         demo=True,
         output=tmp_path / "group.tsv",

@@ -103,8 +103,8 @@ def test_adapters_import_what_exists(path):
 
 
 # What rules ask for: literally, or the trained decoders' at full size.
-GPU = re.compile("gpu=(1|TRAINED_GPUS|EVALUATION_GPUS)[,)]")
-THREADS = re.compile("threads: (8|TRAINED_THREADS|EVALUATION_THREADS)\n")
+GPU = re.compile("gpu=(1|GPUS)[,)]")
+THREADS = re.compile("threads: (8|THREADS)\n")
 OWN_LOG = re.compile(r'"logs/\{?\{subject\}')
 SLURM = yaml.safe_load((PROJECT / "profiles/slurm/config.yaml").read_text())
 
@@ -118,7 +118,13 @@ def rules():
             texts[each] = rule
         if base:
             inherited[name] = base
-    return {name: text + texts.get(inherited.get(name), "") for name, text in texts.items()}
+    found = {}
+    for name, text in texts.items():
+        base = name
+        while base := inherited.get(base):
+            text += texts[base]
+        found[name] = text
+    return found
 
 
 def test_slurm_profile_sends_every_network_and_fit_to_gpus():

@@ -27,6 +27,7 @@ def test_fresh_demo(tmp_path, tiny_demo):
     once = (
         *("note_source", "simulate_stimuli", "tabulate_encoding", "tabulate_protocols"),
         *("tabulate_metrics", "plot_fig4", "plot_fig5", "write_gallery"),
+        *("tabulate_learning_curve", "plot_learning_curve"),
         *("tabulate_group", "tabulate_blocks", "plot_group"),
         *(f"publish_figure_fig{number}" for number in (3, 6, 7, 8, 9)),
     )
@@ -53,6 +54,8 @@ def test_fresh_demo(tmp_path, tiny_demo):
         "plot_fig6": 1,
         "fit_decoders": 1,
         "compare_protocols": 1,
+        "fit_learning_curve": 1,
+        "score_learning_curve": 1,
         "reconstruct_images": 2 * 2,
         "gather_reconstructions": 2,
         "evaluate_reconstructions": 2,

@@ -31,7 +31,8 @@ FLIPPED |= {"choose_blocks": 1, "plot_unique_variance": 2, "plot_fig9": 1}
 JUDGED = MAPS | FLIPPED | {"score_encoders_features": 1}
 FITTED = JUDGED | {"fit_encoders": 6}
 BLOCKS = ("choose_blocks", "plot_fig9", "tabulate_blocks")
-DECODED = {"fit_decoders": 1, "compare_protocols": 1}
+DECODED = {"fit_decoders": 1, "compare_protocols": 1, "fit_learning_curve": 1}
+DECODED |= {"score_learning_curve": 1}
 PICTURES = {
     "reconstruct_images": 2 * 2,
     "gather_reconstructions": 2,
@@ -40,7 +41,8 @@ PICTURES = {
 }
 COMPARED = {"tabulate_group": 1, "tabulate_blocks": 1, "plot_group": 1}
 GROUP = COMPARED | {"tabulate_encoding": 1}
-GROUP_DECODED = {"tabulate_protocols": 1}
+CURVE = {"tabulate_learning_curve": 1, "plot_learning_curve": 1}
+GROUP_DECODED = {"tabulate_protocols": 1} | CURVE
 GROUP_PICTURES = {"tabulate_metrics": 1, "plot_fig4": 1, "plot_fig5": 1, "write_gallery": 1}
 ALL_GROUP = GROUP | GROUP_DECODED | GROUP_PICTURES
 
@@ -205,7 +207,8 @@ EDITS = {
         "nsdldm/diffusion/denoising.py",
         "\nUNUSED = 1\n",
         None,
-        CHANGES["denoising seed"][1] + of_both(PICTURES, GROUP_PICTURES | FIRST_PICTURES),
+        CHANGES["denoising seed"][1]
+        + of_both(PICTURES | {"score_learning_curve": 1}, GROUP_PICTURES | FIRST_PICTURES | CURVE),
     ),
     "a module of the figures": (
         "nsdldm/plots/style.py",
@@ -213,7 +216,9 @@ EDITS = {
         None,
         of_both(
             {"plot_fig3": 1} | MAPS,
-            ALL_FIRST | {"plot_fig4": 1, "plot_fig5": 1, "write_gallery": 1, "plot_group": 1},
+            ALL_FIRST
+            | {"plot_fig4": 1, "plot_fig5": 1, "write_gallery": 1, "plot_group": 1}
+            | {"plot_learning_curve": 1},
         ),
     ),
 }
