@@ -267,18 +267,21 @@ def compare_pixels(
     prepared_mean = pixels.prepare_picture(mean)
     first, inverse = {}, np.empty(made.shape[:2], np.int64)
     values = np.empty((len(made), made.shape[1] + 3, len(pixels.METRICS)))
+    prepare, before = partial(pixels.prepare_picture, size=size), {}
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        for i in progress(range(len(made)), len(made), "pixels"):
-            own = pixels.prepare_picture(seen[i])
+        for i in progress(follow_partners(partners), len(made), "pixels"):
+            own = prepare(seen[i])
             pictures = read_made(made, i)
             for s, picture in enumerate(pictures):
                 digest = blake2b(picture, digest_size=16).digest()
                 inverse[i, s] = first.setdefault(digest, i * made.shape[1] + s)
-            others = [*pictures, seen[partners[i]], read_made(made, (partners[i], 0))]
-            prepared = list(pool.map(partial(pixels.prepare_picture, size=size), others))
-            prepared.insert(-1, prepared_mean)
-            compared = pool.map(partial(pixels.compare_pictures, own), prepared)
+            prepared, partner = list(pool.map(prepare, pictures)), partners[i]
+            if partner not in before:
+                before = {partner: [prepare(seen[partner]), prepare(read_made(made, (partner, 0)))]}
+            chance = before[partner][0], prepared_mean, before[partner][1]
+            compared = pool.map(partial(pixels.compare_pictures, own), [*prepared, *chance])
             values[i] = [list(row.values()) for row in compared]
+            before = {i: [own, prepared[0]]}
     scores = {}
     for k, metric in enumerate(pixels.METRICS):
         chance = values[:, -3:, k].mean(axis=0)
@@ -286,6 +289,26 @@ def compare_pixels(
     unique, places = np.unique(inverse, return_inverse=True)
     material = Material(seen, mean, made, unique, places.reshape(inverse.shape), partners)
     return material, scores
+
+
+def follow_partners(partners: np.ndarray) -> list[int]:
+    """Order images so that each comes directly after its partner, wherever possible.
+
+    Parameters
+    ----------
+    partners : int array of shape (n,)
+        A permutation.
+
+    Returns
+    -------
+    list of int
+    """
+    following, order = np.argsort(partners), {}
+    for start in range(len(partners)):
+        while start not in order:
+            order[start] = None
+            start = int(following[start])
+    return list(order)
 
 
 def load_network(

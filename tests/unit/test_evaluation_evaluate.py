@@ -444,3 +444,13 @@ def test_ssim_chance_of_the_mean_picture_is_scikit_images(tables, pictures, mean
     options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
     values = [structural_similarity(g, grey[-1], data_range=1, **options) for g in grey[:-1]]
     assert tables["summary"].loc["ssim", "chance_mean"] == pytest.approx(np.mean(values), rel=1e-4)
+
+
+@pytest.mark.parametrize("partners", [derange(9, 3), [1, 0, 3, 2], [2, 0, 1, 3]])
+def test_images_follow_their_partners(partners):
+    order = evaluate.follow_partners(np.array(partners))
+    assert sorted(order) == list(range(len(partners)))
+    n_cycles = len(order) - sum(
+        partners[now] == before for before, now in zip(order[:-1], order[1:], strict=True)
+    )
+    assert n_cycles == {9: 1, 4: 2}[len(partners)]
