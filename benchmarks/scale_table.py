@@ -20,7 +20,9 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from nsdldm.decoding import statistics
 from nsdldm.decoding.decoders import Protocol, plan_targets
+from nsdldm.decoding.learning import choose_points
 from nsdldm.diffusion.denoising import Denoiser
 from nsdldm.diffusion.steps import count_steps
 from nsdldm.features.activations import plan_reduction, probe_blocks
@@ -73,7 +75,8 @@ ORDER = (
     *("denoise_latents", "collect_levels", "gather_features levels", "collect_variants"),
     *("gather_features variants", "collect_controls", "gather_features controls"),
     "collect_activations",
-    *("fit_decoders", "compare_protocols", "reconstruct_images", "gather_reconstructions"),
+    *("fit_decoders", "compare_protocols", "fit_learning_curve"),
+    *("reconstruct_images", "gather_reconstructions"),
     *("compute_grams", "compute_kernels", "fit_encoders features", "fit_encoders levels"),
     *("fit_encoders steps", "fit_encoders controls", "fit_encoders variants"),
     "fit_encoders blocks",
@@ -247,28 +250,59 @@ def count_family(config, family, subjects, decomposition):
     return work, seconds, peak
 
 
+def count_sums(config, decomposition):
+    """Operations of `corrected` decoders from sums over trials, with their gains, and of the
+    learning curve, one subject; predicted peak memory."""
+    n, folds = TRAIN_TRIALS, config["decoding"]["n_folds"]
+    n_alphas, side = len(config["decoding"]["alphas"]), config["model"]["resolution"] // 8
+    total, curve, peaks = 0, 0, []
+    n_points = len(choose_points(config["decoding"]["learning_curve"], config["nsd"]["sessions"]))
+    for p, targets in ((EARLY, CHANNELS * side**2), (VENTRAL, TOKENS * WIDTH)):
+        memory = config["decoding"]["memory_gb"]
+        peaks.append(statistics.plan_targets(n, TEST_IMAGES, p, targets, folds, memory)[1])
+        # Decompositions of all parts, and each fold's test products in its vectors.
+        solve = 9 * decomposition * (folds + 1) * p**3 + 4 * folds * p**3
+        # Products with targets by image, their projections, errors of all penalties, weights;
+        # then once more for the gain.
+        solve += 2 * targets * p * (TRAIN_IMAGES + p * (2 * folds + 1 + folds * n_alphas + 1))
+        solve += 2 * targets * p * (TRAIN_IMAGES + 2 * folds * p + TRAIN_IMAGES)
+        total += 2 * n * p**2 + solve
+        curve += 2 * n * p**2 + n_points * solve
+    return total, curve, max(peaks)
+
+
 def count_decoders(config, decomposition):
-    """Operations of `corrected` decoders and of their gains, one subject; predicted peak memory."""
+    """Operations of decoders by himalaya, one subject; predicted peak memory."""
     n, folds = TRAIN_TRIALS, config["decoding"]["n_folds"]
     n_alphas, held_out = len(config["decoding"]["alphas"]), TRAIN_TRIALS // folds
-    fitted, total, gains, peaks = n - held_out, 0, 0, []
+    fitted, total, peaks = n - held_out, 0, []
     side = config["model"]["resolution"] // 8
     for p, targets in ((EARLY, CHANNELS * side**2), (VENTRAL, TOKENS * WIDTH)):
         memory = config["decoding"]["memory_gb"]
         block, peak = plan_targets(n, TEST_IMAGES, p, targets, folds, memory)
         peaks.append(peak)
-        svd, left_out = (
-            sum(6 * rows * p**2 + 20 * p**3 for rows in (*[fitted] * folds, *last))
-            for last in ([n], [])
-        )
+        svd = sum(6 * rows * p**2 + 20 * p**3 for rows in (*[fitted] * folds, n))
         mapping = folds * n_alphas * (fitted * p**2 + held_out * p * fitted) + n_alphas * p**2 * n
         each = folds * n_alphas * held_out * fitted + n_alphas * p * n
         total += math.ceil(targets / block) * (decomposition * svd + 2 * mapping)
         total += 2 * each * targets
-        # A third of what is left out are images: averages of three trials.
-        gains += math.ceil(targets / block) * decomposition * left_out
-        gains += 2 * folds * (fitted + held_out // 3) * p * targets
-    return total, gains, max(peaks)
+    return total, max(peaks)
+
+
+def count_decoding(config, decomposition):
+    """Operations of all fits of decoders of one subject, and predicted peaks in GB, by rule."""
+    published, published_peak = count_decoders(config, decomposition)
+    decoding, curve, peak = count_sums(config, decomposition)
+    # The published protocol is himalaya's.
+    own = {"corrected": decoding, "takagi2023": published}
+    work = {
+        "fit_decoders": sum(own[name] for name in config["decoding"]["protocols"]),
+        # All choices, each but one, and none, which is the published protocol.
+        "compare_protocols": (len(Protocol._fields) + 1) * decoding + published,
+        "fit_learning_curve": curve,
+    }
+    peaks = max(peak, published_peak), max(peak, published_peak), peak
+    return work, {rule: most / 1e9 for rule, most in zip(work, peaks, strict=True)}
 
 
 def count_activations(config):
@@ -321,6 +355,7 @@ def count_bytes(config, n_voxels):
     )
     protocols = len(config["decoding"]["protocols"])
     sessions = config["nsd"]["sessions"]
+    n_points = len(choose_points(config["decoding"]["learning_curve"], sessions))
     # Averages for encoders; single trials for both protocols of decoders, and averages.
     rows = n_voxels * (TRAIN_IMAGES + TEST_IMAGES)
     rows += (EARLY + VENTRAL) * (2 * TRAIN_TRIALS + TRAIN_IMAGES + 2 * TEST_IMAGES)
@@ -335,6 +370,7 @@ def count_bytes(config, n_voxels):
         "compute_grams": len(activations) * n**2 * FLOAT,
         "compute_kernels": sum(map(len, columns.values())) * n**2 * FLOAT,
         "fit_decoders": protocols * TEST_IMAGES * (latent + embedding),
+        "fit_learning_curve": n_points * TEST_IMAGES * (latent + embedding),
         "gather_reconstructions": protocols * TEST_IMAGES * samples * picture,
     }
     # Predictions of each space alone, and beside z.
@@ -378,13 +414,9 @@ def tabulate(config, rates, decomposition):
         "reconstruct_images": "gather_reconstructions",
     }
     work, cpu, memory = {rule: n * count for rule, count in networks.items()}, {}, {}
-    decoding, gains, decoder_peak = count_decoders(config, decomposition)
-    corrected = "corrected" in config["decoding"]["protocols"]
-    work["fit_decoders"] = n * (protocols * decoding + corrected * gains)
-    # All choices, each but one, and none.
-    compared = len(Protocol._fields) + 2
-    work["compare_protocols"] = n * (compared * decoding + (compared - 2) * gains)
-    memory |= dict.fromkeys(("fit_decoders", "compare_protocols"), decoder_peak / 1e9)
+    decoders, decoder_memory = count_decoding(config, decomposition)
+    work |= {rule: n * count for rule, count in decoders.items()}
+    memory |= decoder_memory
     kernels = count_kernels(config, count_columns(config), decomposition)
     work |= {rule: n * count for rule, count in kernels.items()}
     for family in count_kernel_fits(config):
