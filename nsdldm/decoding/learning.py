@@ -16,7 +16,7 @@ from nsdldm.decoding.decoders import (
     list_left_out,
     scale_sums,
 )
-from nsdldm.decoding.statistics import Ridge, Sums
+from nsdldm.decoding.statistics import Ridge, Sums, plan_targets
 from nsdldm.support.errors import Finding, InputError
 from nsdldm.support.files import create_hdf5, load_table
 
@@ -88,9 +88,14 @@ def _follow(study, region, sessions, numbers, ends, targets, settings):
     responses = study.open(region, True)
     X, X_test = responses.read_train(), responses.read_test()
     folds = ridge.group_folds(study.nsd_ids, settings.n_folds, settings.seed)
+    flat = {name: features.reshape(len(features), -1) for name, features in targets.items()}
+    most = max(values.shape[1] for values in flat.values())
+    sizes = len(X), len(X_test), X.shape[1], most, settings.n_folds
+    block, peak = plan_targets(*sizes, settings.memory_gb)
+    logger.info("%s: %d trials, %d voxels, predicted peak %.1f GB", region, *X.shape, peak / 1e9)
     sums, seen = Sums(folds, study.rows, X.shape[1]), np.zeros(len(X), bool)
-    for start, end in zip([0, *ends], ends, strict=False):
-        new = np.isin(sessions, numbers[start:end])
+    for before, end in zip([0, *ends], ends, strict=False):
+        new = np.isin(sessions, numbers[before:end])
         seen |= new
         sums.add(X[new], np.flatnonzero(new))
         if not sums.n.all():
@@ -101,15 +106,23 @@ def _follow(study, region, sessions, numbers, ends, targets, settings):
         rows, places = study.rows[seen], np.cumsum(seen) - 1
         own_folds = [(None, places[tested[seen[tested]]]) for _, tested in folds]
         left_out = list_left_out(X[seen], study.nsd_ids[seen], rows, study.n_trials, own_folds)
-        made = {}
-        for name, features in targets.items():
-            flat = features.reshape(len(features), -1)
-            fit = fitted.fit(flat, X_test)
-            compared = fitted.compare_left_out(flat, fit.alphas, left_out)
-            gain = find_gain(*scale_sums(compared, flat[rows]))
-            middle = flat[rows].mean(axis=0, dtype=np.float64).astype(np.float32)
-            made[name] = middle + gain * (fit.predictions - middle), gain, int(seen.sum())
-        yield end, made
+        given = fitted, X_test, left_out, rows, block
+        yield end, {name: (*_predict(*given, own), len(rows)) for name, own in flat.items()}
+
+
+def _predict(fitted, X_test, left_out, rows, block, features):
+    """Predictions of a target with its gain, some dimensions at a time."""
+    predicted, compared = [], []
+    for start in range(0, features.shape[1], block):
+        part = features[:, start : start + block]
+        fit = fitted.fit(part, X_test)
+        predicted.append(fit.predictions)
+        sums = fitted.compare_left_out(part, fit.alphas, left_out)
+        compared.append(scale_sums(sums, part[rows]))
+    gain = find_gain(*np.concatenate(compared, axis=1))
+    # Mean over training trials, as in the fit itself.
+    middle = np.bincount(rows, minlength=len(features)) / len(rows) @ features
+    return middle + gain * (np.concatenate(predicted, axis=1) - middle), gain
 
 
 def _write_point(file, end, found, targets):

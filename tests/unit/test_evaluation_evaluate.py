@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import h5py
 import numpy as np
 import pandas as pd
@@ -450,7 +452,5 @@ def test_ssim_chance_of_the_mean_picture_is_scikit_images(tables, pictures, mean
 def test_images_follow_their_partners(partners):
     order = evaluate.follow_partners(np.array(partners))
     assert sorted(order) == list(range(len(partners)))
-    n_cycles = len(order) - sum(
-        partners[now] == before for before, now in zip(order[:-1], order[1:], strict=True)
-    )
+    n_cycles = len(order) - sum(partners[now] == before for before, now in pairwise(order))
     assert n_cycles == {9: 1, 4: 2}[len(partners)]
