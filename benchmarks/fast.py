@@ -66,7 +66,7 @@ def score(options, config, pictures, scratch):
     evaluate_reconstructions(
         reconstructions=pictures,
         images=folder / "images.tsv",
-        stimuli=Release(config).locate_stimuli(options.subject),
+        stimuli=options.results.parent / Release(config).locate_stimuli(options.subject),
         mean_picture=folder / "mean_picture.npy",
         comparison=Comparison(**{key: config["evaluation"][key] for key in Comparison._fields}),
         device=config["model"]["device"],

@@ -992,8 +992,9 @@ def _(_folder):
 def _(folder):
     with mock.patch("shutil.disk_usage", return_value=SimpleNamespace(free=int(5e9))):
         (folder / "trajectories").mkdir()
-        sizes = {"unet-up2-s100": 10_077_184_000}
-        trajectories._plan_disk(9841, slice(0, 9841), sizes, folder / "trajectories")
+        kinds = {"unet-up2-s100": ((1280 * 20 * 20,), np.dtype(np.float16))}
+        outputs = {"unet-up2-s100": folder / "trajectories/unet-up2-s100.0.npy"}
+        trajectories._plan_disk(9841, slice(0, 9841), kinds, outputs)
 
 
 # Feature spaces of one's own.

@@ -57,7 +57,7 @@ def partition(inputs, output, spaces=SPACES, every=1, flips=2000, base=None, **c
     fitted = planted_voxels.fit(inputs, output / "family.h5", spaces, every=every, **how, base=base)
     pairs = [("z", space) for space in spaces]
     partition_variance(
-        predictions=fitted,
+        predictions=[fitted],
         base=base,
         maps={pair: output / f"{pair[1]}.nii.gz" for pair in pairs},
         tables={pair: output / f"{pair[1]}.tsv" for pair in pairs},
