@@ -6,8 +6,10 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import yaml
 
 from nsdldm.encoding.predictions import Model, create_predictions, name_pair, write_model
+from nsdldm.workflow.loading import load_settings
 
 PROJECT = Path(__file__).resolve().parents[2]
 SCRIPT = runpy.run_path(str(PROJECT / "benchmarks/scale_table.py"))
@@ -64,6 +66,23 @@ def test_operations_follow_the_configuration():
     config["reconstruction"]["samples"] *= 2
     more = SCRIPT["count_network_rules"](config, flops)
     assert 1.9 < more["reconstruct_images"] / before["reconstruct_images"] < 2
+
+
+def test_the_fast_preset_takes_what_the_page_says():
+    layers = [
+        yaml.safe_load((PROJECT / f"config.{name}.yaml").read_text()) for name in ("nsd", "fast")
+    ]
+    own = layers[0] | {
+        section: (layers[0].get(section) or {}) | changed for section, changed in layers[1].items()
+    }
+    page = (PROJECT / "docs/scale.md").read_text()
+    flops = SCRIPT["count_network_operations"]([40, 64])
+    for config in (layers[0], own):
+        settings = load_settings(config)
+        work = SCRIPT["count_network_rules"](settings, flops)
+        total = len(settings["subjects"]) * sum(work.values()) / 1e15
+        assert f"{total:,.0f}" in page
+    assert total < 5000
 
 
 def test_stable_diffusion_has_the_published_size():
