@@ -126,53 +126,91 @@ def plan_steps(
     return scheduler.timesteps[num_inference_steps - n :]
 
 
+class Conditions(NamedTuple):
+    """What a U-Net is given beside the latents of n images.
+
+    A pair holds what the pass without conditions gets, and what the pass with them gets; without
+    guidance only the second is used. A pair's first tensor may have one row for all images.
+
+    Parameters
+    ----------
+    context : pair of tensor of shape (n, tokens, width), or None
+        For cross-attention.
+    classes : pair of tensor of shape (n, width), or None
+        Added to the time embedding, if the U-Net has a `class_embedding` that takes it.
+    added : dict of str to pair of tensor, or None
+        What diffusers calls `added_cond_kwargs`; in that of `image_embeds`, each tensor is of shape
+        (n, images, width) or (n, images, tokens, width), for one image adapter.
+    channels : tensor of shape (n, channels, height, width), or None
+        Joined to the latents in both passes, such as a depth map.
+    """
+
+    context: tuple[torch.Tensor, torch.Tensor] | None
+    classes: tuple[torch.Tensor, torch.Tensor] | None = None
+    added: dict[str, tuple[torch.Tensor, torch.Tensor]] | None = None
+    channels: torch.Tensor | None = None
+
+    def join(self, n: int, guided: bool, unet: UNet2DConditionModel) -> dict:
+        """Keyword arguments of the U-Net for one pass over n images, or two in one batch."""
+
+        def merge(pair):
+            if pair is None:
+                return None
+            without, conditional = (part.expand(n, *part.shape[1:]) for part in pair)
+            merged = torch.cat([without, conditional]) if guided else conditional
+            return merged.to(unet.device, unet.dtype)
+
+        added = {name: merge(pair) for name, pair in (self.added or {}).items()}
+        if "image_embeds" in added and unet.config.encoder_hid_dim_type == "ip_image_proj":
+            # A list with one entry for each adapter.
+            added["image_embeds"] = [added["image_embeds"]]
+        return {
+            "encoder_hidden_states": merge(self.context),
+            "class_labels": merge(self.classes),
+            "added_cond_kwargs": added or None,
+        }
+
+
 @torch.inference_mode()
 def denoise(
     unet: UNet2DConditionModel,
     scheduler: SchedulerMixin,
     latents: torch.Tensor,
     timesteps: torch.Tensor,
-    c: torch.Tensor,
-    unconditional: torch.Tensor,
+    conditions: Conditions,
     guidance_scale: float,
-    shift: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Run the reverse process with classifier-free guidance.
 
     Parameters
     ----------
     unet : UNet2DConditionModel
+        If it predicts more than noise, such as its variance, the rest is ignored.
     scheduler : SchedulerMixin
         Set up by `plan_steps`. All samplers are deterministic (eta of DDIM is 0).
     latents : float32 tensor of shape (n, channels, height, width)
         Noised to the level of the first timestep.
     timesteps : int64 tensor
         As `plan_steps` returns them.
-    c : tensor of shape (n, tokens, width)
-    unconditional : tensor of shape (1, tokens, width)
-        Embedding of the empty text.
+    conditions : Conditions
     guidance_scale : float
         The prediction is unconditional + guidance_scale x (conditional - unconditional); with 1,
         the unconditional pass is skipped.
-    shift : tensor of shape (n, time_width), optional
-        Added to the time embedding of the conditional pass, if the U-Net has a `class_embedding`
-        that passes it on.
 
     Returns
     -------
     float32 tensor of shape (n, channels, height, width)
     """
-    guided = guidance_scale != 1
-    context = torch.cat([unconditional.expand_as(c), c]) if guided else c
-    context = context.to(unet.device, unet.dtype)
-    if shift is not None:
-        shift = torch.cat([torch.zeros_like(shift), shift]) if guided else shift
-        shift = shift.to(unet.device, unet.dtype)
+    guided, n_channels = guidance_scale != 1, latents.shape[1]
+    given = conditions.join(len(latents), guided, unet)
     for timestep in timesteps:
+        noisy = latents
+        if conditions.channels is not None:
+            noisy = torch.cat([noisy, conditions.channels.to(noisy)], 1)
         # One pass over both halves is faster than two passes.
-        noisy = torch.cat([latents, latents]) if guided else latents
+        noisy = torch.cat([noisy, noisy]) if guided else noisy
         noisy = noisy.to(unet.dtype, memory_format=torch.channels_last)
-        predicted = unet(noisy, timestep, context, class_labels=shift).sample.float()
+        predicted = unet(noisy, timestep, **given).sample[:, :n_channels].float()
         if guided:
             without, conditional = predicted.chunk(2)
             predicted = without + guidance_scale * (conditional - without)

@@ -12,7 +12,14 @@ import torch
 from diffusers import AutoencoderKL, VQModel
 from PIL import Image
 
-from nsdldm.diffusion.denoising import Denoiser, denoise, open_denoiser, open_feature, plan_steps
+from nsdldm.diffusion.denoising import (
+    Conditions,
+    Denoiser,
+    denoise,
+    open_denoiser,
+    open_feature,
+    plan_steps,
+)
 from nsdldm.diffusion.latents import (
     encode_pictures,
     latent_shape,
@@ -341,8 +348,8 @@ def _reverse_process(settings, networks, nsd_ids, c, starts, device):
             clean = torch.from_numpy(starts[rows]).to(device)
             noisy = sampler.add_noise(clean, noise, timesteps[:1])
         given = empty.expand(len(rows), -1, -1) if c is None else torch.from_numpy(c[rows])
-        scale = settings.guidance_scale
-        latents = denoise(unet, sampler, noisy, timesteps, given.to(device), empty, scale)
+        conditions, scale = Conditions((empty, given)), settings.guidance_scale
+        latents = denoise(unet, sampler, noisy, timesteps, conditions, scale)
         return decode_pictures(autoencoder, latents)
 
     return make

@@ -16,6 +16,7 @@ import torch
 
 from nsdldm.diffusion.denoising import (
     NOISES,
+    Conditions,
     Denoiser,
     Denoising,
     denoise,
@@ -237,7 +238,7 @@ def trace(
         return result
 
     stepper = SimpleNamespace(step=step)
-    denoise(unet, stepper, latents, timesteps, c, empty, guidance_scale)
+    denoise(unet, stepper, latents, timesteps, Conditions((empty, c)), guidance_scale)
     return kept
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from nsdldm.diffusion.denoising import denoise, plan_steps
+from nsdldm.diffusion.denoising import Conditions, denoise, plan_steps
 from nsdldm.diffusion.latents import latent_shape
 from nsdldm.diffusion.loading import Model, load_autoencoder
 from nsdldm.diffusion.pictures import find_test_images, save_reconstructions
@@ -196,7 +196,8 @@ def _reverse_process(sampling, networks, shape, nsd_ids, given, device):
         context, shift = network.condition(values, subject)
         timesteps = plan_steps(sampler, sampling.num_inference_steps, 1)
         noisy = noise.to(device) * sampler.init_noise_sigma
-        latents = denoise(network.unet, sampler, noisy, timesteps, context, None, 1, shift)
+        conditions = Conditions((context, context), shift if shift is None else (shift, shift))
+        latents = denoise(network.unet, sampler, noisy, timesteps, conditions, 1)
         return decode_pictures(autoencoder, latents)
 
     return make

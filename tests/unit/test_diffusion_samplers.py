@@ -15,7 +15,7 @@ from diffusers import (
 )
 
 from nsdldm.diffusion.check import check_scheduler
-from nsdldm.diffusion.denoising import denoise, plan_steps
+from nsdldm.diffusion.denoising import Conditions, denoise, plan_steps
 from nsdldm.diffusion.samplers import make_sampler
 from nsdldm.diffusion.steps import count_steps
 from nsdldm.support.errors import InputError
@@ -71,8 +71,8 @@ def ideal(config):
 def run(sampler, config, steps, strength=1.0):
     timesteps = plan_steps(sampler, steps, strength)
     noisy = sampler.add_noise(CLEAN, NOISE, timesteps[:1])
-    context = torch.zeros(2, 1, 1)
-    return denoise(ideal(config), sampler, noisy, timesteps, context, context[:1], 1), timesteps
+    conditions = Conditions((torch.zeros(1, 1, 1), torch.zeros(2, 1, 1)))
+    return denoise(ideal(config), sampler, noisy, timesteps, conditions, 1), timesteps
 
 
 def rms(values):

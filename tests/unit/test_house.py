@@ -12,6 +12,7 @@ ORDER = (
     ("support",),
     ("nsd",),
     ("diffusion",),
+    ("generators",),
     ("features",),
     ("responses", "ridge", "stats", "intervals"),
     ("decoding", "encoding"),
