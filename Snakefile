@@ -45,18 +45,18 @@ include: "rules/maps.smk"
 include: "rules/figures.smk"
 include: "rules/trained.smk"
 include: "rules/trained_figures.smk"
+include: "rules/beyond.smk"
 
 
 wildcard_constraints:
     subject="|".join(SUBJECTS),
     roi="|".join(config["rois"]),
     feature="|".join(SPACES.features + SPACES.added),
-    space="|".join(SPACES.added) or "none",
+    space="|".join(config["feature_spaces"]) or "none",
     variant="|".join(SPACES.chains) or "none",
     control="|".join(config["trajectories"]["controls"]) or "none",
-    target="|".join(TARGETS),
-    protocol="corrected|takagi2023|trained",
-    method=f"z|z-coarse|c|zc|true-zc|{TRAINING.pattern}",
+    protocol="corrected|rescaled|rescaled-test|takagi2023|trained",
+    method="|".join(["z|z-coarse|c|zc|true-zc|nearest", *BEYOND.methods, TRAINING.pattern]),
     cohort="|".join(["joint", *SUBJECTS]),
     encoder="|".join(TRAINING.encoders) or "none",
     table="table[23]",
@@ -72,6 +72,11 @@ rule all:
 rule trained:
     input:
         plan.list_trained_targets(config),
+
+
+rule beyond:
+    input:
+        BEYOND.list_targets(),
 
 
 include: "rules/start.smk"

@@ -7,12 +7,19 @@ import sys
 
 from nsdldm.nsd import layout
 from nsdldm.nsd.remote import is_remote
+from nsdldm.support.listing import list_weights
 from nsdldm.support.provenance import PROJECT, digest, digest_file, digest_function
 from nsdldm.workflow import plan
 from nsdldm.workflow.jobs import prepare_jobs
 from nsdldm.workflow.loading import SettingsError, load_settings
 from nsdldm.workflow.named import check_clip
-from nsdldm.workflow.networks import list_clip, list_judges, list_model, list_space
+from nsdldm.workflow.networks import (
+    list_clip,
+    list_generator,
+    list_judges,
+    list_model,
+    list_space,
+)
 from nsdldm.workflow.release import Release
 from nsdldm.workflow.workfolder import find_resources
 
@@ -40,8 +47,10 @@ SUBJECTS = config["subjects"]
 ROIS = list(config["rois"])
 DEMO = config["dataset"] == "demo"
 PROTOCOLS = config["decoding"]["protocols"]
-TARGETS = list(config["decoding"]["targets"])
-DECODED_ROIS = sorted(set(config["decoding"]["targets"].values()))
+BEYOND = plan.list_beyond(config)
+TARGETS = {
+    name: roi for name, roi in config["decoding"]["targets"].items() if name not in BEYOND.targets
+}
 SPACES = plan.list_spaces(config)
 RUNS = plan.list_runs(config)
 # Figures show the first protocol.

@@ -2,7 +2,9 @@
 
 # What decoders are fitted to and compared with.
 DECODED = {
-    "responses": collect("results/{{subject}}/responses/{roi}.h5", roi=DECODED_ROIS),
+    "responses": collect(
+        "results/{{subject}}/responses/{roi}.h5", roi=sorted(set(TARGETS.values()))
+    ),
     "images": "results/{subject}/images.tsv",
     "features": collect("results/{{subject}}/features/{target}.npy", target=TARGETS),
     "z_logvar": "results/{subject}/features/z_logvar.npy",
@@ -33,7 +35,7 @@ rule fit_decoders:
         **needs(fit_memory("decoding"), 120, gpu=1),
     params:
         **choose("decoding", "alphas", "n_folds", "memory_gb", "seed", "solver"),
-        regions=config["decoding"]["targets"],
+        regions=TARGETS,
         device=DEVICE,
         code=digest("workflow_scripts/fit_decoders.py"),
     script:
@@ -56,7 +58,7 @@ rule compare_protocols:
         **needs(fit_memory("decoding"), 180, gpu=1),
     params:
         **choose("decoding", "alphas", "n_folds", "memory_gb", "seed", "solver"),
-        regions=config["decoding"]["targets"],
+        regions=TARGETS,
         device=DEVICE,
         code=digest("workflow_scripts/compare_protocols.py"),
     script:

@@ -21,7 +21,7 @@ rule fit_learning_curve:
     params:
         **choose("decoding", "alphas", "n_folds", "memory_gb", "seed"),
         points=config["decoding"]["learning_curve"],
-        regions=config["decoding"]["targets"],
+        regions=TARGETS,
         device=DEVICE,
         code=digest("workflow_scripts/fit_learning_curve.py"),
     script:
@@ -46,7 +46,7 @@ rule score_learning_curve:
         **needs(16000, 60, gpu=GPUS),
     params:
         **choose("evaluation", "bootstrap", "seed"),
-        targets=TARGETS,
+        targets=list(TARGETS),
         model=MODEL,
         code=digest("workflow_scripts/score_learning_curve.py"),
     script:

@@ -1,5 +1,10 @@
 # Pictures from decoded features, in chunks that a cluster computes in parallel.
 
+PICTURES = choose(
+    *("reconstruction", "resolution", "samples", "num_inference_steps", "strength"),
+    *("guidance_scale", "scheduler", "seed", "compile"),
+)
+
 
 rule reconstruct_images:
     input:
@@ -15,6 +20,7 @@ rule reconstruct_images:
         "benchmarks/{subject}/reconstruct_images.{protocol}.{method}.{chunk}.tsv"
     wildcard_constraints:
         protocol="|".join(PROTOCOLS),
+        method="|".join(config["reconstruction"]["methods"]),
     conda:
         "../envs/torch.yaml"
     threads: 8
@@ -23,10 +29,7 @@ rule reconstruct_images:
     params:
         model=MODEL,
         latent_resolution=config["model"]["resolution"],
-        settings=choose(
-            *("reconstruction", "resolution", "samples", "num_inference_steps", "strength"),
-            *("guidance_scale", "scheduler", "seed", "compile"),
-        ),
+        settings=PICTURES,
         n_chunks=config["reconstruction"]["chunks"],
         code=digest("workflow_scripts/reconstruct_images.py"),
     script:

@@ -1,8 +1,10 @@
 """Decode z, c and other features of the images from one subject's brain activity by ridge.
 
-There are two protocols. `corrected` is what we consider correct; `takagi2023` is the arithmetic of
-the published code (Takagi & Nishimoto, CVPR 2023, ``codes/utils/ridge.py``), choice by choice, so
-that its numbers can be reproduced and the effect of each difference measured.
+`corrected` is what we consider correct; `takagi2023` is the arithmetic of the published code
+(Takagi & Nishimoto, CVPR 2023, ``codes/utils/ridge.py``), choice by choice, so that its numbers can
+be reproduced and the effect of each difference measured. `rescaled` and `rescaled-test` are
+`corrected` with predictions that vary as much as the training features, in every dimension, which
+generators expect.
 """
 
 from __future__ import annotations
@@ -56,6 +58,11 @@ class Protocol(NamedTuple):
     gain : bool
         Decoders are fitted to single trials but applied to averages, which are less noisy, so
         predictions vary too little: their deviations from the mean are multiplied by `find_gain`.
+    rescale : str
+        "left-out" and "test" multiply the deviations in each dimension such that they vary as much
+        as the training features: those of left-out training images, or those of the test images
+        themselves, as in Brain-Diffuser (Ozcelik & VanRullen 2023), which also centres them. The
+        latter uses the predictions of all test images for each.
     """
 
     intercept: bool
@@ -64,11 +71,21 @@ class Protocol(NamedTuple):
     posterior_mean: bool
     session_zscore: bool
     gain: bool
+    rescale: str = "none"
+
+    @property
+    def leaves_out(self) -> bool:
+        """Whether predictions of left-out images are needed."""
+        return self.gain or self.rescale == "left-out"
 
 
+CHOICES = tuple(name for name in Protocol._fields if name != "rescale")
+CORRECTED = Protocol(*[True] * len(CHOICES))
 PROTOCOLS = {
-    "corrected": Protocol(*[True] * len(Protocol._fields)),
-    "takagi2023": Protocol(*[False] * len(Protocol._fields)),
+    "corrected": CORRECTED,
+    "rescaled": CORRECTED._replace(gain=False, rescale="left-out"),
+    "rescaled-test": CORRECTED._replace(gain=False, rescale="test"),
+    "takagi2023": Protocol(*[False] * len(CHOICES)),
 }
 
 
@@ -83,7 +100,8 @@ class Decoded(NamedTuple):
     features : array of shape (n_images, ...)
         True features of all images.
     gain : float
-        The factor by which deviations from the mean were multiplied.
+        The factor by which deviations from the mean were multiplied; the median over dimensions if
+        each has its own.
     solver : str
         One of `SOLVERS`.
     """
@@ -504,7 +522,7 @@ def _fit_by_himalaya(study, protocol, responses, blocks, settings):
         Y = features[study.rows]
         fitted = ridge.fit_decoder(X, Y, X_test, alphas, folds, protocol.intercept)
         compared = np.ones((2, Y.shape[1]))
-        if protocol.gain:
+        if protocol.leaves_out:
             known = X, Y, study.nsd_ids, weights, fitted[1]
             compared = compare_left_out(*known, grouped, protocol.intercept)
         yield *fitted, compared
@@ -518,7 +536,7 @@ def _fit_by_statistics(study, protocol, responses, blocks, settings):
         folds = list(KFold(folds).split(X))
     alphas = settings.alphas if protocol.wide_alphas else PUBLISHED_ALPHAS
     fitted = _sum_up(study, X, folds, alphas, protocol)
-    if protocol.gain:
+    if protocol.leaves_out:
         # Left-out images are of no training trial.
         grouped = ridge.group_folds(study.nsd_ids, settings.n_folds, settings.seed)
         left_out = list_left_out(X, study.nsd_ids, study.rows, study.n_trials, grouped)
@@ -526,7 +544,7 @@ def _fit_by_statistics(study, protocol, responses, blocks, settings):
     for features in blocks:
         found = fitted.fit(features, X_test)
         compared = np.ones((2, features.shape[1]))
-        if protocol.gain:
+        if protocol.leaves_out:
             compared = tester.compare_left_out(features, found.alphas, left_out)
             compared = scale_sums(compared, features[study.rows])
         yield *found, compared
@@ -546,17 +564,44 @@ SOLVERS = {
 
 
 def _rescale(name, protocol, study, features, solver, predicted, alphas, weights, left_out):
-    """Multiply the deviations of a target's predictions from the training mean by its gain."""
-    gain = 1.0
+    """Multiply the deviations of a target's predictions from the training mean by its gain, or by
+    that of each dimension."""
+    flat = features.reshape(len(features), -1)
+    # Over training trials, as in the fit itself.
+    shares = np.bincount(study.rows, minlength=len(features)) / len(study.rows)
+    middle = shares.astype(flat.dtype) @ flat if protocol.intercept else 0
+    gain, centre = 1.0, middle
     if protocol.gain:
         gain = find_gain(*left_out)
-        logger.info("%s: gain %.3f", name, gain)
-        # Mean over training trials, as in the fit itself.
-        shares = np.bincount(study.rows, minlength=len(features)) / len(study.rows)
-        flat = features.reshape(len(features), -1)
-        middle = shares.astype(flat.dtype) @ flat if protocol.intercept else 0
-        predicted, weights = middle + gain * (predicted - middle), gain * weights
-    return Decoded(predicted, alphas, weights, features, gain, solver)
+    elif protocol.rescale == "left-out":
+        gain = match_spread(left_out[1] / weigh_images(study.nsd_ids, study.n_trials).sum())
+    elif protocol.rescale == "test":
+        spread = np.sqrt(shares.astype(flat.dtype) @ (flat - middle) ** 2)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            gain = match_spread((predicted.std(axis=0) / spread) ** 2)
+        centre = predicted.mean(axis=0)
+    if protocol.gain or protocol.rescale != "none":
+        logger.info("%s: gain %.3f", name, np.median(gain))
+        predicted, weights = middle + gain * (predicted - centre), gain * weights
+    return Decoded(predicted, alphas, weights, features, float(np.median(gain)), solver)
+
+
+def match_spread(squares: np.ndarray) -> np.ndarray:
+    """The factors that make predictions vary as much as the true values.
+
+    Parameters
+    ----------
+    squares : float array of shape (n_dimensions,)
+        Mean squared deviation of predictions, in units of the variance of the true values;
+        undefined or infinite where these are constant.
+
+    Returns
+    -------
+    float64 array of shape (n_dimensions,)
+        1 where predictions or true values do not vary.
+    """
+    usable = np.isfinite(squares) & (squares > 0)
+    return np.where(usable, 1 / np.sqrt(np.where(usable, squares, 1)), 1.0)
 
 
 def _score(study, name, result, alphas):
@@ -662,7 +707,8 @@ def compare_protocols(
     settings: DecoderSettings,
     table: Path | str,
 ) -> None:
-    """Decode with each choice of `corrected` dropped by itself, and with all of them dropped.
+    """Decode with each choice of `corrected` dropped by itself, with rescaled predictions, and with
+    all choices dropped.
 
     Parameters
     ----------
@@ -678,9 +724,9 @@ def compare_protocols(
     corrected, published = PROTOCOLS["corrected"], PROTOCOLS["takagi2023"]
     variants = {"corrected": corrected}
     variants |= {
-        f"corrected, {field} off": corrected._replace(**{field: False})
-        for field in Protocol._fields
+        f"corrected, {field} off": corrected._replace(**{field: False}) for field in CHOICES
     }
+    variants |= {name: PROTOCOLS[name] for name in ("rescaled", "rescaled-test")}
     variants["takagi2023"] = published
     rows = []
     for variant, protocol in variants.items():

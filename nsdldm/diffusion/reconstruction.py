@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -35,7 +36,7 @@ from nsdldm.support.errors import Finding, InputError
 from nsdldm.support.files import load_table
 
 if TYPE_CHECKING:
-    from diffusers import UNet2DConditionModel
+    from diffusers import SchedulerMixin, UNet2DConditionModel
 
 logger = logging.getLogger(__name__)
 
@@ -199,16 +200,26 @@ def reconstruct_chunk(
     settings = settings._replace(**IN_EFFECT.get(method, {}))
     device, _ = model.choose()
     networks = _load_networks(method, model, latent_resolution, settings)
-    nsd_ids, features = _read_features(method, images, {"z": z, "c": c}, networks)
+    paths = {name: path for name, path in (("z", z), ("c", c)) if name in METHODS[method]}
+    nsd_ids, features = read_features(images, paths, networks.shapes, method == "true-zc")
     part = chunk_rows(len(nsd_ids), chunk, n_chunks)
     nsd_ids, features = nsd_ids[part], {name: array[part] for name, array in features.items()}
+    autoencoder = networks.autoencoder
     if method == "z-coarse":
-        make = functools.partial(_make_coarse, networks, features["z"], settings.resolution)
+        make = functools.partial(_make_coarse, autoencoder, features["z"], settings.resolution)
     else:
-        starts = None
+        starts, place = None, (settings.resolution, model.batch_size, device)
         if "z" in features:
-            starts = _encode_coarse(networks, features["z"], settings.resolution, model, device)
-        make = _reverse_process(settings, networks, nsd_ids, features.get("c"), starts, device)
+            starts = encode_starts(autoencoder, autoencoder, features["z"], *place)
+        unet, sampler, empty = networks.denoiser
+
+        def condition(rows):
+            given = torch.from_numpy(features["c"][rows]) if "c" in features else empty
+            return Conditions((empty, given))
+
+        make = reverse_process(
+            settings, (autoencoder, unet, sampler), nsd_ids, condition, starts, device
+        )
     n, label = len(nsd_ids) * settings.samples, f"pictures by {method}"
     pictures = (made for _, made in run_images(make, n, model.batch_size, device, label))
     place = {"chunk": chunk, "n_chunks": n_chunks, "latent_resolution": latent_resolution}
@@ -256,18 +267,39 @@ def check_channels(unet: UNet2DConditionModel, channels: int, model: Path | str)
         raise InputError(Finding(where, expected, found, remedy))
 
 
-def _read_features(method, images, paths, networks):
-    """Ids of the test images, and the features that the method needs, as float32 arrays."""
+def read_features(
+    images: Path | str, paths: dict[str, Path | str], shapes: dict[str, tuple], true: bool
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Read features of the test images.
+
+    Parameters
+    ----------
+    images : path
+        Table of images with the columns nsd_id and split.
+    paths : dict of path
+        ``.npy`` by name, with a row per test image, or if they are `true` features per image of the
+        table.
+    shapes : dict of str to tuple
+        Of one image's feature; None stands for any size.
+    true : bool
+
+    Returns
+    -------
+    nsd_ids : int64 array of shape (n_test,)
+    features : dict of float32 array of shape (n_test, ...)
+
+    Raises
+    ------
+    InputError
+        Shapes are different, or values are not finite.
+    """
     nsd_ids, rows = find_test_images(images)
-    n_rows = len(nsd_ids)
-    if method == "true-zc":
-        n_rows = len(load_table(images))
-    else:
-        rows = np.arange(n_rows)
+    n_rows = len(load_table(images)) if true else len(nsd_ids)
+    rows = rows if true else np.arange(n_rows)
     features = {}
-    for name in METHODS[method]:
-        array = open_feature(paths[name], (n_rows, *networks.shapes[name]))
-        features[name] = _select_rows(array, rows, paths[name], nsd_ids)
+    for name, path in paths.items():
+        array = open_feature(path, (n_rows, *shapes[name]))
+        features[name] = _select_rows(array, rows, path, nsd_ids)
     return nsd_ids, features
 
 
@@ -275,7 +307,7 @@ def _select_rows(array, rows, path, nsd_ids):
     """Copy rows of a feature, one per image; values must be finite."""
     selected = np.empty((len(rows), *array.shape[1:]), np.float32)
     for target, row, nsd_id in zip(selected, rows, nsd_ids, strict=True):
-        target[:] = array[row]
+        target[...] = array[row]
         if not np.isfinite(target).all():
             found = f"infinite or undefined ones for image {nsd_id} (row {row})"
             remedy = "Look for what made them there, then compute the file again"
@@ -283,21 +315,50 @@ def _select_rows(array, rows, path, nsd_ids):
     return selected
 
 
-def _make_coarse(networks, z, side, batch):
+def _make_coarse(autoencoder, z, side, batch):
     """Decode some rows of z with the autoencoder, and resize them to a side; uint8."""
-    decoded = decode_pictures(networks.autoencoder, torch.from_numpy(z[batch]))
+    decoded = decode_pictures(autoencoder, torch.from_numpy(z[batch]))
     return resize_pictures(decoded, side)
 
 
-def _encode_coarse(networks, z, side, model, device):
-    """Encode the enlarged pictures of z."""
+def encode_starts(
+    decoder: AutoencoderKL | VQModel,
+    encoder: AutoencoderKL | VQModel,
+    z: np.ndarray,
+    side: int,
+    batch_size: int,
+    device: torch.device,
+) -> np.ndarray:
+    """Turn latents into pictures, enlarge these, and encode them.
+
+    Parameters
+    ----------
+    decoder, encoder : AutoencoderKL or VQModel
+        Of the latents given and of those returned; usually the same.
+    z : float32 array of shape (n, channels, height, width)
+        Scaled.
+    side : int
+        Of the enlarged pictures, in pixels.
+    batch_size : int
+    device : torch.device
+
+    Returns
+    -------
+    float32 array of shape (n, channels, height, width)
+        Scaled posterior means.
+
+    Raises
+    ------
+    InputError
+        Values are not finite, or there is too little memory for one picture.
+    """
 
     def encode(batch):
-        pictures = _make_coarse(networks, z, side, batch)
-        return encode_pictures(networks.autoencoder, prepare_pictures(pictures, side))[0]
+        pictures = _make_coarse(decoder, z, side, batch)
+        return encode_pictures(encoder, prepare_pictures(pictures, side))[0]
 
-    starts = np.empty((len(z), *latent_shape(networks.autoencoder, side)), np.float32)
-    latents = run_images(encode, len(z), model.batch_size, device, "encoded pictures")
+    starts = np.empty((len(z), *latent_shape(encoder, side)), np.float32)
+    latents = run_images(encode, len(z), batch_size, device, "encoded pictures")
     for index, latent in latents:
         starts[index] = latent
     return starts
@@ -330,12 +391,35 @@ def draw_pairs(
     return rows, torch.from_numpy(np.concatenate(drawn))
 
 
-def _reverse_process(settings, networks, nsd_ids, c, starts, device):
+def reverse_process(
+    settings: Reconstruction,
+    networks: tuple[AutoencoderKL | VQModel, UNet2DConditionModel, SchedulerMixin],
+    nsd_ids: np.ndarray,
+    condition: Callable[[np.ndarray], Conditions],
+    starts: np.ndarray | None,
+    device: torch.device,
+) -> Callable[[slice], np.ndarray]:
     """Make the function that makes pictures from a slice of the pairs of image and sample.
 
-    If `c` is None, the empty text is used; if `starts` is None, pure noise.
+    Parameters
+    ----------
+    settings : Reconstruction
+    networks : autoencoder, U-Net and sampler
+    nsd_ids : int array of shape (n,)
+        Images, for their noise.
+    condition : callable
+        Takes rows of images, and returns their conditions.
+    starts : float32 array of shape (n, channels, height, width) or None
+        Latents that the reverse process starts from, before noise; None is pure noise.
+    device : torch.device
+
+    Returns
+    -------
+    callable
+        Takes a slice of the pairs in C-order of images and samples, and returns pictures as
+        `decode_pictures` does.
     """
-    autoencoder, (unet, sampler, empty) = networks.autoencoder, networks.denoiser
+    autoencoder, unet, sampler = networks
     shape = latent_shape(autoencoder, settings.resolution)
 
     def make(pairs):
@@ -347,9 +431,8 @@ def _reverse_process(settings, networks, nsd_ids, c, starts, device):
         else:
             clean = torch.from_numpy(starts[rows]).to(device)
             noisy = sampler.add_noise(clean, noise, timesteps[:1])
-        given = empty.expand(len(rows), -1, -1) if c is None else torch.from_numpy(c[rows])
-        conditions, scale = Conditions((empty, given)), settings.guidance_scale
-        latents = denoise(unet, sampler, noisy, timesteps, conditions, scale)
+        scale = settings.guidance_scale
+        latents = denoise(unet, sampler, noisy, timesteps, condition(rows), scale)
         return decode_pictures(autoencoder, latents)
 
     return make

@@ -57,6 +57,36 @@ def embed_captions(
     logger.info("c: shape %s, means of %d captions", shape, sum(map(len, by_image.values())))
 
 
+def embed_chosen_captions(*, captions: Path | str, model: Model, output: Path | str) -> None:
+    """Embed one caption per test image, to generate pictures from.
+
+    Parameters
+    ----------
+    captions
+        Table with the column caption, as `nsdldm.decoding.captions.choose_captions` writes it.
+    model : Model
+        Its `batch_size` counts captions.
+    output
+        float32 ``.npy`` of shape (n, tokens, width), a row per row of the table.
+
+    Raises
+    ------
+    InputError
+        The model or the table cannot be used.
+    """
+    texts = load_table(captions)["caption"].astype(str).tolist()
+    device, dtype = model.choose()
+    tokenizer, encoder = load_text(model.path, model.revision, device, dtype)
+
+    def embed(batch):
+        return embed_texts(tokenizer, encoder, texts[batch]).cpu().numpy()
+
+    shape = (len(texts), tokenizer.model_max_length, encoder.config.hidden_size)
+    with create_array(output, shape, np.float32) as embedded:
+        for index, row in run_images(embed, len(texts), model.batch_size, device, "captions"):
+            embedded[index] = row
+
+
 def lend_captions(nsd_ids: Sequence[int], splits: Sequence[str], seed: int) -> np.ndarray:
     """Choose for each image another image whose captions it gets.
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
 import logging
 from collections.abc import Callable
 from itertools import chain
@@ -20,6 +18,7 @@ from nsdldm.support.batching import run_images
 from nsdldm.support.devices import choose_device
 from nsdldm.support.errors import Finding, InputError
 from nsdldm.support.files import create_array, load_table
+from nsdldm.support.functions import find_function
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +69,7 @@ def compute_features(
     nsd_ids, coco_ids = table["nsd_id"].to_numpy(), table["coco_id"].tolist()
     by_image = read_captions(captions, coco_ids)
     device = choose_device(device)
-    embed = _prepare(where, function, device, settings)
+    embed = find_function(where, function, settings)(device, **settings)
 
     shapes = []
 
@@ -106,23 +105,6 @@ def _check(where, function, values, n, shapes):
         found += "" if np.isfinite(values).all() else " that is not finite everywhere"
         raise InputError(Finding(where, expected, found, f"Correct {function}"))
     return values
-
-
-def _prepare(where, function, device, settings):
-    """The function that a dotted name refers to, with its settings."""
-    module, _, name = function.rpartition(".")
-    try:
-        make = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        expected, remedy = "the dotted name of a function", "Correct it"
-        raise InputError(Finding(f"{where}.function", expected, str(error), remedy)) from error
-    try:
-        inspect.signature(make).bind(device, **settings)
-    except TypeError as error:
-        expected = f"settings that {function} takes"
-        finding = Finding(f"{where}.settings", expected, str(error), "Correct them")
-        raise InputError(finding) from error
-    return make(device, **settings)
 
 
 def embed_pictures(

@@ -51,10 +51,26 @@ _DECODING = {
     "memory_gb": "decoding.memory_gb",
     "solver": "decoding.solver",
 }
+_RECONSTRUCTION = {
+    "num_inference_steps": "reconstruction.num_inference_steps",
+    "strength": "reconstruction.strength",
+    "scheduler": "reconstruction.scheduler",
+    "resolution": "reconstruction.resolution",
+    "latent_resolution": "model.resolution",
+    "n_chunks": "reconstruction.chunks",
+}
 _DRAWN = {"nsd_ids": "evaluation.nsd_ids", "shown_images": "evaluation.shown_images"}
 _TRAINING = {"precision": "trained.precision"}
 ADAPTERS = {
     "align_encoder": _TRAINING,
+    "caption_features": {
+        "decoded": "beyond.captions.target",
+        "max_length": "beyond.captions.captioner.max_length",
+        "min_length": "beyond.captions.captioner.min_length",
+        "path": "beyond.captions.captioner.path",
+        "revision": "beyond.captions.captioner.revision",
+    },
+    "choose_captions": {"k": "beyond.captions.neighbours", "decoded": "beyond.captions.target"},
     "choose_blocks": {"models": "trajectories.blocks"},
     "collect_activations": _DENOISING
     | {
@@ -73,19 +89,18 @@ ADAPTERS = {
     "fit_decoders": _DECODING,
     "fit_encoders": _ENCODING,
     "fit_learning_curve": _DECODING,
+    "generate_images": _RECONSTRUCTION | {"generator": "beyond.generators"},
+    "invert_features": {
+        "decoded": "beyond.prior.target",
+        "network": "feature_spaces",
+        "n_chunks": "reconstruction.chunks",
+    },
     "plot_fig3": _DRAWN,
     "plot_fig4": _DRAWN,
     "plot_masked_responses": {"nsd_ids": "evaluation.nsd_ids"},
     "plot_trained_subjects": _DRAWN,
     "pretrain_encoder": _TRAINING,
-    "reconstruct_images": {
-        "num_inference_steps": "reconstruction.num_inference_steps",
-        "strength": "reconstruction.strength",
-        "scheduler": "reconstruction.scheduler",
-        "resolution": "reconstruction.resolution",
-        "latent_resolution": "model.resolution",
-        "n_chunks": "reconstruction.chunks",
-    },
+    "reconstruct_images": _RECONSTRUCTION,
     "reconstruct_trained": {
         "model": "model.path",
         "num_inference_steps": "trained.sampling.num_inference_steps",
@@ -93,11 +108,22 @@ ADAPTERS = {
         "resolution": "model.resolution",
         "n_chunks": "reconstruction.chunks",
     },
+    "score_captions": {
+        "clip": "beyond.captions.clip",
+        "path": "beyond.captions.clip",
+        "revision": "beyond.captions.revision",
+        "wordnet": "beyond.captions.wordnet",
+    },
+    "score_retrieval": {
+        "candidates": "beyond.retrieval.candidates",
+        "decoded": "beyond.retrieval.target",
+    },
     "simulate_stimuli": {
         "sessions": "demo.sessions",
         "shared_images": "demo.shared_images",
         "unique_images": "demo.unique_images",
     },
+    "take_nearest": {"decoded": "beyond.retrieval.target"},
     "write_gallery": {
         "max_megabytes": "gallery.max_megabytes",
         "pixels": "gallery.pixels",

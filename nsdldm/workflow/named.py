@@ -67,7 +67,16 @@ def check_named(config: dict, functions: bool = True) -> list[Finding]:
         *(
             finding
             for name, own in spaces.items()
-            for finding in check_function(f"feature_spaces.{name}", **own)
+            for finding in check_function(
+                f"feature_spaces.{name}", own["function"], own["settings"]
+            )
+        ),
+        *(
+            finding
+            for name, own in (config["beyond"]["generators"] if functions else {}).items()
+            for finding in check_function(
+                f"beyond.generators.{name}", own["function"], own.get("settings", {}), 2
+            )
         ),
     ]
 
@@ -242,17 +251,19 @@ def _check_scores(evaluation):
         yield Finding("evaluation.best_by", expected, score, remedy)
 
 
-def check_function(where: str, function: str, settings: dict) -> list[Finding]:
-    """List what is wrong with a function of pictures, without running its module.
+def check_function(where: str, function: str, settings: dict, n_given: int = 1) -> list[Finding]:
+    """List what is wrong with a function of pictures, or of a model, without running its module.
 
     Parameters
     ----------
     where : str
-        Key of the feature space.
+        Key of the feature space or generator.
     function : str
         Dotted name.
     settings : dict
         Its keywords.
+    n_given : int
+        Arguments before them.
 
     Returns
     -------
@@ -275,7 +286,7 @@ def check_function(where: str, function: str, settings: dict) -> list[Finding]:
         near = difflib.get_close_matches(name, defined, n=3, cutoff=0.6)
         found = f"no {name} in {source}" + (f", but {', '.join(near)}" if near else "")
         return [Finding(key, expected, found, CORRECT)]
-    findings = _check_keywords(where, function, defined.get(name), settings)
+    findings = _check_keywords(where, function, defined.get(name), settings, n_given)
     return findings or (_check_ours(where, settings) if function == OURS else [])
 
 
@@ -314,12 +325,12 @@ def _list_defined(body):
                 yield from _list_defined(getattr(node, part, ()))
 
 
-def _check_keywords(where, function, node, settings):
+def _check_keywords(where, function, node, settings, n_given):
     """Settings that a function does not take, or lacks."""
     if node is None or node.decorator_list:
         return []
     given = node.args
-    named = [own.arg for own in (*given.posonlyargs, *given.args)][1:]
+    named = [own.arg for own in (*given.posonlyargs, *given.args)][n_given:]
     optional = named[len(named) - len(given.defaults) :] if given.defaults else []
     required = [name for name in named if name not in optional]
     required += [

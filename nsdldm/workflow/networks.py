@@ -24,9 +24,18 @@ def list_judges(settings: dict) -> list[str]:
     return sorted({path for own in networks for path in list_weights(own.get("weights"))})
 
 
-def list_space(settings: dict, space: str) -> list[str]:
-    """Weights of the network that computes a user-defined feature space."""
+def list_space(settings: dict, space: str | None) -> list[str]:
+    """Weights of the network that computes a user-defined feature space, if there is one."""
+    if space is None:
+        return []
     return sorted(list_weights(settings["feature_spaces"][space]["settings"].get("weights")))
+
+
+def list_generator(settings: dict, generator: dict) -> list[str]:
+    """Files of a generator's model and of its further weights."""
+    folder = generator["path"] or settings["model"]["path"]
+    weights = list_weights(generator["settings"].get("weights"))
+    return sorted({*map(str, list_files(folder, "*/*.[js]*")), *weights})
 
 
 def list_all(settings: dict) -> list[str]:

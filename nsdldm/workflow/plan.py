@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from nsdldm.features.spaces import BEFORE, PARTS, split_control
 from nsdldm.nsd.layout import SUBJECTS
 from nsdldm.trained.presets import resolve
-from nsdldm.workflow.settings import plan_trajectories
+from nsdldm.workflow.settings import NEAREST, ROLES, plan_trajectories
 
 # Each figure is written as pixels and as vectors.
 FORMATS = ("png", "pdf")
@@ -23,6 +23,8 @@ TABLE2 = ("fcae", "fcae-base", "mind-vis", "vis-dec")
 TABLE3 = ("mae-fi", "mae-f")
 # Ridge methods that take each of z and c.
 TAKEN = {"z": ("z", "z-coarse", "zc", "true-zc"), "c": ("c", "zc", "true-zc")}
+# The function of the generator that needs no entry of its own.
+STABLE_DIFFUSION = "nsdldm.generators.generator.open_stable_diffusion"
 # The ridge method that takes true features.
 CEILING = "true-zc"
 # Decoders trained on all subjects together.
@@ -45,7 +47,7 @@ class Spaces:
     features : list of str
         z, c and z_c.
     added : list of str
-        Those of `feature_spaces`.
+        Those of `feature_spaces` that encoders are fitted to.
     levels, steps, blocks : list of str
         Along the reverse process: z_c by noise level, by step of one level, and activations of
         U-Net blocks at these steps.
@@ -222,7 +224,9 @@ def list_spaces(settings: dict) -> Spaces:
     controlled = [*levels, *steps, *(f"{space}-{name}" for name in noises for space in steps)]
     return Spaces(
         features=list(FEATURES),
-        added=list(settings["feature_spaces"]),
+        added=[
+            name for name, own in settings["feature_spaces"].items() if own.get("encoders", True)
+        ],
         levels=levels,
         steps=steps,
         blocks=blocks,
@@ -300,6 +304,105 @@ def find_chunks(settings: dict, subject: str, protocol: str, method: str) -> str
     if method == CEILING:
         protocol = settings["decoding"]["protocols"][0]
     return f"results/{subject}/{protocol}/reconstructions/{method}.{{chunk}}.h5"
+
+
+@dataclass(frozen=True)
+class Beyond:
+    """What is decoded on request, and what is made of it.
+
+    Parameters
+    ----------
+    targets : dict of str to str
+        Feature spaces beside z, c and z_c that are decoded, and the region of each.
+    methods : dict of str to dict
+        Settings of methods of reconstruction.
+    generators : dict of str to dict
+        Settings of the generators that they use.
+    subjects : list of str
+    protocol : str
+        That of whatever names none, the first.
+    compared : list of str
+        Ridge methods in tables and figures, without those of the ceiling.
+    parts : dict of str to str or None
+        The target that captions, retrieval, the prior and scores of depth are made of.
+    """
+
+    targets: dict
+    methods: dict
+    generators: dict
+    subjects: list
+    protocol: str
+    compared: list
+    parts: dict
+
+    @property
+    def shown(self) -> list[str]:
+        """Methods in the order of tables and figures."""
+        nearest = [NEAREST] * bool(self.parts["retrieval"])
+        return [*self.compared, *self.methods, *nearest, CEILING]
+
+    @property
+    def runs(self) -> list[tuple[str, str, str]]:
+        """The (subject, protocol, method) of all methods shown."""
+        return [(s, self.find_protocol(name), name) for s in self.subjects for name in self.shown]
+
+    @property
+    def scored(self) -> list[str]:
+        """Tables of scores of each subject: of retrieval, captions and depth."""
+        return [name for name in ("retrieval", "captions", "depth") if self.parts[name]]
+
+    def find_protocol(self, method: str) -> str:
+        """The decoding protocol of a method."""
+        return self.methods.get(method, {}).get("protocol") or self.protocol
+
+    def list_given(self, method: str) -> dict[str, str]:
+        """Files of the features that a method is given, by role."""
+        own = self.methods[method]
+        folder = "features" if own.get("true") else "{protocol}/decoded"
+        return {
+            role: f"results/{{subject}}/{folder}/{own[role]}.npy" for role in ROLES if own.get(role)
+        }
+
+    def find_generator(self, method: str) -> dict:
+        """The settings of a method's generator."""
+        own = self.generators.get(self.methods[method].get("generator"), {})
+        plain = {"function": STABLE_DIFFUSION, "path": None, "revision": None, "settings": {}}
+        return plain | own
+
+    def find_settings(self, method: str, reconstruction: dict) -> dict:
+        """Settings of a method's pictures: those of reconstruction, and its own."""
+        own = self.methods[method]
+        changed = ("strength", "guidance_scale")
+        given = {key: own[key] for key in changed if own.get(key) is not None}
+        # Pure noise needs all steps.
+        return reconstruction | given | ({} if own.get("from") else {"strength": 1.0})
+
+    def list_targets(self) -> list[str]:
+        """Files that a run on request ends in."""
+        return [
+            "results/tables/beyond.tsv",
+            *(f"results/figures/fig10.{suffix}" for suffix in FORMATS),
+            "results/report/beyond_gallery.html",
+        ]
+
+
+def list_beyond(settings: dict) -> Beyond:
+    """What a run decodes on request, as `Beyond`."""
+    own, methods = settings["beyond"], settings["reconstruction"]["methods"]
+    return Beyond(
+        targets={
+            name: roi
+            for name, roi in settings["decoding"]["targets"].items()
+            if name not in FEATURES
+        },
+        methods=own["methods"],
+        generators=own["generators"],
+        subjects=settings["subjects"],
+        protocol=settings["decoding"]["protocols"][0],
+        compared=[name for name in ("z", "c", "zc") if name in methods],
+        parts={key: own[key]["target"] for key in ("retrieval", "captions", "prior")}
+        | {"depth": own["depth"]},
+    )
 
 
 def find_form(encoding: dict) -> str:
@@ -494,7 +597,7 @@ def list_targets(settings: dict) -> list[str]:
     if any(own.get("weights") for own in settings["evaluation"]["networks"].values()):
         figures.append("fig5")
     of_subjects = ["fig3", "fig6", "fig7", "fig8", "fig9"]
-    of_subjects += ["feature_spaces"] * bool(settings["feature_spaces"])
+    of_subjects += ["feature_spaces"] * bool(list_spaces(settings).added)
     return [
         *(f"results/figures/{name}.{suffix}" for name in figures for suffix in FORMATS),
         *(f"results/figures/fig{number}.html" for number in range(6, 10)),

@@ -19,6 +19,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    create_model,
     model_serializer,
     model_validator,
 )
@@ -106,6 +107,7 @@ Place = Annotated[
     Field(pattern=r"^[^{}\n]+$", json_schema_extra={"words": "without braces or line breaks"}),
     BeforeValidator(_expand),
 ]
+Protocol = Literal["corrected", "rescaled", "rescaled-test", "takagi2023"]
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
 Shares = Annotated[list[Share], *_FILLED]
@@ -117,6 +119,13 @@ Betas = Annotated[
     Literal[*SHORT_BETAS, *layout.BETA_VERSIONS],
     AfterValidator(lambda value: SHORT_BETAS.get(value, value)),
 ]
+
+
+# What a generator may be given, and what is made of decoded features on the way to it.
+ROLES = ("from", "text", "image", "pooled", "depth")
+MADE_OF = {"retrieval": None, "captions": "captions", "prior": "prior"}
+# The baseline reconstruction: the training image with the nearest embedding.
+NEAREST = "nearest"
 
 
 def _seed(meaning):
@@ -283,20 +292,25 @@ class FeatureSpace(Entry):
     settings: Annotated[dict[str, Any], AfterValidator(_expand_weights)] = Field(
         description="Its keyword arguments; weights is a path or a hub id."
     )
+    encoders: bool = _key(
+        True, "Whether encoders are fitted to it; false for what is only decoded."
+    )
 
 
 class Decoding(Section):
     """Ridge decoders of features of the images, from single trials."""
 
-    targets: dict[Literal["z", "c", "zc"], Region] = _key(
+    targets: dict[SpaceName, Region] = _key(
         {"z": "early", "c": "ventral"},
-        "The region (a key of rois and matrices) that each feature is decoded from.",
+        "The region (a key of rois and matrices) that each feature is decoded from: z, c, zc or a "
+        "name of feature_spaces. The latter are decoded on request only (docs/beyond.md).",
         min_length=1,
     )
-    protocols: Annotated[list[Literal["corrected", "takagi2023"]], *_FILLED] = _key(
+    protocols: Annotated[list[Protocol], *_FILLED] = _key(
         ["corrected", "takagi2023"],
         "Decoding protocols to run; figures show the first. takagi2023 is the arithmetic of the "
-        "published decoders, not of their reconstruction (docs/choices.md).",
+        "published decoders, not of their reconstruction (docs/choices.md); rescaled and "
+        "rescaled-test give predictions the spread of the training features (docs/beyond.md).",
     )
     alphas: Alphas = _key(
         [1.0e0, 1.0e1, 1.0e2, 1.0e3, 1.0e4, 1.0e5, 1.0e6],
@@ -345,6 +359,152 @@ class Reconstruction(Section):
     compile: bool = _key(False, "Compile the U-Net; worthwhile on a GPU.")
     chunks: int = _key(8, "Jobs that share the images of a subject and method.", "jobs", ge=1)
     seed: int = _seed("Seed of the noise.")
+
+
+class Generator(Entry):
+    """A diffusion model that makes pictures of decoded features."""
+
+    function: Function = _key(
+        "nsdldm.generators.generator.open_stable_diffusion",
+        "Dotted name of the function that opens it (docs/generators.md).",
+    )
+    path: Path | None = _key(
+        None, "A folder in the layout of diffusers, or a hub id; null means that of model."
+    )
+    revision: str | None = _key(None, "Commit of the hub repository.")
+    settings: Annotated[dict[str, Any], AfterValidator(_expand_weights)] = _key(
+        {}, "Further keyword arguments; weights is a path or a hub id."
+    )
+
+
+# Made by a function, since `from` is a word of Python's.
+Generated = create_model(
+    "Generated",
+    __base__=Entry,
+    __module__=__name__,
+    __doc__="What a method of reconstruction is given: names of decoding.targets, or prior.",
+    generator=(
+        MethodName,
+        _key("stable-diffusion", "One of beyond.generators, or stable-diffusion."),
+    ),
+    **{
+        "from": (
+            SpaceName | None,
+            _key(None, "Latents that the reverse process starts from; null is pure noise."),
+        )
+    },
+    text=(
+        SpaceName | None,
+        _key(None, "Text embedding; captions is that of the decoded caption, null the empty one."),
+    ),
+    image=(SpaceName | None, _key(None, "Image embedding.")),
+    pooled=(
+        SpaceName | None,
+        _key(None, "Pooled text embedding, which Stable Diffusion XL takes."),
+    ),
+    depth=(SpaceName | None, _key(None, "Map of relative inverse depth.")),
+    true=(bool, _key(False, "Take the true features of the images: the ceiling.")),
+    protocol=(Protocol | None, _key(None, "Decoding protocol; null means the first.")),
+    strength=(Share | None, _key(None, "Null means that of reconstruction.")),
+    guidance_scale=(
+        Annotated[float, Field(ge=1)] | None,
+        _key(None, "Null means that of reconstruction."),
+    ),
+)
+
+
+class Captioner(Section):
+    """A captioner of transformers, GIT or BLIP, that writes captions of its decoded features."""
+
+    path: Path | None = _key(
+        None,
+        "A folder in the layout of transformers, or a hub id; null chooses among captions of "
+        "training images.",
+    )
+    revision: str | None = _key(None, "Commit of the hub repository.")
+    num_beams: int = _key(3, "Beams of the search; 1 takes the likeliest token.", "beams", ge=1)
+    max_length: int = _key(20, "Tokens at most, the first included.", "tokens", ge=2)
+    min_length: int = _key(5, "Tokens at least, counted alike.", "tokens", ge=0)
+    repetition_penalty: float = _key(
+        1.5, "Above 1, tokens that are already there become less likely.", gt=0
+    )
+
+
+class Captions(Section):
+    """Captions of decoded features."""
+
+    target: SpaceName | None = _key(
+        None,
+        "What captions are made of (a key of decoding.targets), an embedding of captions or "
+        "pictures or features of the captioner; null makes no captions.",
+    )
+    captioner: Captioner = Field(default_factory=Captioner)
+    neighbours: int = _key(5, "Training images whose captions are considered.", "images", ge=1)
+    clip: Path | None = _key(
+        None,
+        "CLIP that captions are compared by: a folder in the layout of transformers, or a hub id.",
+    )
+    revision: str | None = _key(None, "Commit of the hub repository.")
+    wordnet: Path | None = _key(
+        None, "Folder with WordNet's files, for METEOR's synonyms; null does without them."
+    )
+
+
+class Retrieval(Section):
+    """Finding images by decoded embeddings."""
+
+    target: SpaceName | None = _key(
+        None, "The embedding (a key of decoding.targets); null retrieves nothing."
+    )
+    candidates: int = _key(
+        300, "Test images to choose from, in MindEye's protocol.", "images", ge=2
+    )
+
+
+class Prior(Section):
+    """Images that have decoded network features, found by optimisation."""
+
+    target: SpaceName | None = _key(
+        None,
+        "Features of nsdldm.features.layers.embed_layers (a key of decoding.targets); null makes "
+        "no prior.",
+    )
+    start: Literal["z"] | None = _key("z", "Latents to start from; null is the mean.")
+    steps: int = _key(100, "Steps of Adam.", "steps", ge=1)
+    learning_rate: Positive = _key(
+        0.1, "At the first step; falls linearly to 0.", "standard deviations of training latents"
+    )
+    latent_weight: float = _key(
+        0.01,
+        "Weight of the squared distance from the start, in variances of training latents.",
+        ge=0,
+    )
+    total_variation: float = _key(
+        0.0, "Weight of the mean absolute difference between neighbouring pixels.", ge=0
+    )
+    rescale: bool = _key(
+        True,
+        "Give decoded features the training mean and standard deviation of each dimension, over "
+        "all test images.",
+    )
+
+
+class Beyond(Section):
+    """Further decoded features and what is made of them; made only on request (docs/beyond.md)."""
+
+    generators: dict[MethodName, Generator] = _key({}, "Further generators by name.")
+    methods: dict[MethodName, Generated] = _key(
+        {}, "Further methods of reconstruction by name; pictures are as in reconstruction."
+    )
+    metrics: Annotated[list[Metric], *_FILLED] = _key(
+        ["corr16", "alexnet5", "clip"], "Metrics of reconstructions that figure 10 draws."
+    )
+    retrieval: Retrieval = Field(default_factory=Retrieval)
+    captions: Captions = Field(default_factory=Captions)
+    prior: Prior = Field(default_factory=Prior)
+    depth: SpaceName | None = _key(
+        None, "Depth maps (a key of decoding.targets) that are scored; null scores none."
+    )
 
 
 class Network(Entry):
@@ -607,6 +767,7 @@ class Settings(Section):
     )
     decoding: Decoding = Field(default_factory=Decoding)
     reconstruction: Reconstruction = Field(default_factory=Reconstruction)
+    beyond: Beyond = Field(default_factory=Beyond)
     evaluation: Evaluation = Field(default_factory=Evaluation)
     trained: Trained = Field(default_factory=Trained)
     gallery: Gallery = Field(default_factory=Gallery)
@@ -625,7 +786,10 @@ class Settings(Section):
         self.figure_subject = self.figure_subject or self.subjects[0]
         self.trained.subjects = self.trained.subjects or self.subjects
         self.complete = True
-        checks = (_check_regions, _check_spaces, _check_blocks, _check_trained, _check_demo)
+        checks = (
+            *(_check_regions, _check_spaces, _check_blocks, _check_beyond, _check_trained),
+            _check_demo,
+        )
         problems = [problem for check in checks for problem in check(self)]
         if problems:
             raise PydanticCustomError("contradictions", "several", {"problems": problems})
@@ -715,6 +879,7 @@ def _check_spaces(settings):
     known = {"z", "z_logvar", "c", "zc", *planned, *variants}
     known |= {f"{space}-{control}" for space in known for control in controls}
     known |= {f"blocks-{space.removeprefix('zc-')}" for space in planned}
+    known |= {name for name in MADE_OF.values() if name}
     taken = ", ".join(sorted(set(settings.feature_spaces) & known))
     if taken:
         yield f"feature_spaces must have names of their own, not {taken}."
@@ -731,6 +896,46 @@ def _check_blocks(settings):
                 f"trajectories.blocks must have one name for a module, not {' and '.join(twins)} "
                 f"for {path}; {twins[0]}: null removes {twins[0]}."
             )
+
+
+def _check_beyond(settings):
+    """Contradictions among what is decoded on request."""
+    own, targets = settings.beyond, settings.decoding.targets
+    known = {"z", "c", "zc", *settings.feature_spaces}
+    unknown = ", ".join(sorted(set(targets) - known))
+    if unknown:
+        spaces = ", ".join(["z, c, zc", *settings.feature_spaces])
+        yield f"decoding.targets must have names of feature spaces ({spaces}), not {unknown}."
+    wanted = {f"beyond.{key}.target": getattr(own, key).target for key in MADE_OF}
+    wanted |= {"beyond.depth": own.depth}
+    made = {name for key, name in MADE_OF.items() if name and getattr(own, key).target}
+    generators = ["stable-diffusion", *own.generators]
+    for name, method in own.methods.items():
+        prefix = f"beyond.methods.{name}"
+        if method.generator not in generators:
+            expected = ", ".join(generators)
+            yield f"{prefix}.generator must be one of {expected}, not {method.generator}."
+        given = {role: getattr(method, role) for role in ROLES if getattr(method, role)}
+        if not given:
+            yield f"{prefix} must be given some of {', '.join(ROLES)}, not nothing."
+        wanted |= {
+            f"beyond.methods.{name}.{role}": given[role]
+            for role in given
+            if given[role] not in made
+        }
+        taken = sorted({*given.values()} & {*made}) if method.true else []
+        if taken:
+            yield f"{prefix} must not be true, since {taken[0]} is made of decoded features."
+    for key, target in wanted.items():
+        if target is not None and target not in targets:
+            expected = ", ".join([*targets, *sorted(made)])
+            yield f"{key} must be one of decoding.targets ({expected}), not {target}."
+    ridge = {*settings.reconstruction.methods, "z", "c", "zc", "true-zc", "z-coarse", NEAREST}
+    taken = ", ".join(sorted({*own.methods} & (ridge | {*settings.trained.methods})))
+    if taken:
+        yield f"beyond.methods must have names of their own, not {taken}."
+    if own.captions.target and not own.captions.clip:
+        yield "beyond.captions.clip must be a CLIP model when beyond.captions.target is given."
 
 
 def _check_trained(settings):
@@ -800,8 +1005,73 @@ DEMO = {
         "variants": {"seed44": None},
         "chunks": 1,
     },
-    "decoding": {"protocols": ["corrected"], "learning_curve": [1, 2], "memory_gb": 4.0},
-    "reconstruction": {"resolution": 96, "samples": 3, "num_inference_steps": 8, "chunks": 1},
+    "decoding": {
+        "targets": {
+            "clip-vision": "ventral",
+            "clip-text": "ventral",
+            "alexnet": "early",
+            "depth": "early",
+        },
+        "protocols": ["corrected"],
+        "learning_curve": [1, 2],
+        "memory_gb": 4.0,
+    },
+    "reconstruction": {"resolution": 96, "samples": 2, "num_inference_steps": 8, "chunks": 1},
+    "feature_spaces": {
+        "clip-vision": {
+            "function": "nsdldm.features.pictures.embed_pictures",
+            "settings": {"network": "demo-clip", "layer": "image_embeds", "weights": DEMO_MODEL},
+            "encoders": False,
+        },
+        "clip-text": {
+            "function": "nsdldm.features.clip.embed_texts_by_clip",
+            "settings": {"weights": f"{DEMO_MODEL}/clip"},
+            "encoders": False,
+        },
+        "alexnet": {
+            "function": "nsdldm.features.layers.embed_layers",
+            "settings": {
+                "network": "demo-alexnet",
+                "layers": ["body.5", "body.12"],
+                "weights": DEMO_MODEL,
+                "reduction": "pooling",
+                "width": 2048,
+            },
+            "encoders": False,
+        },
+        "depth": {
+            "function": "nsdldm.features.depth.embed_depth",
+            "settings": {"weights": f"{DEMO_MODEL}/depth", "side": 24},
+            "encoders": False,
+        },
+    },
+    "beyond": {
+        "generators": {
+            "adapter": {
+                "function": "nsdldm.generators.adapters.open_ip_adapter",
+                "settings": {"weights": f"{DEMO_MODEL}/ip_adapter/ip-adapter.safetensors"},
+            },
+        },
+        "methods": {
+            "zci": {"generator": "adapter", "from": "z", "text": "c", "image": "clip-vision"},
+            "zci-rescaled": {
+                **{"generator": "adapter", "from": "z", "text": "c", "image": "clip-vision"},
+                "protocol": "rescaled",
+            },
+            "zi": {"generator": "adapter", "from": "z", "image": "clip-vision"},
+            "prior-c": {"from": "prior", "text": "c"},
+            "z-captions": {"from": "z", "text": "captions"},
+            "true-zci": {
+                **{"generator": "adapter", "from": "z", "text": "c", "image": "clip-vision"},
+                "true": True,
+            },
+        },
+        "metrics": ["2way:demo-judge:logits", "2way:demo-clip:image_embeds", "corr16"],
+        "retrieval": {"target": "clip-vision", "candidates": 50},
+        "captions": {"target": "clip-text", "clip": f"{DEMO_MODEL}/clip"},
+        "prior": {"target": "alexnet"},
+        "depth": "depth",
+    },
     "evaluation": {
         # The demo's own networks stand in under their own names.
         "networks": dict.fromkeys(PUBLISHED)
@@ -819,6 +1089,7 @@ DEMO = {
     "encoding": {
         "alphas": [1.0e-2, 1.0e-1, 1.0e0, 1.0e1, 1.0e2, 1.0e3, 1.0e4],
         "weights": [0.0, 0.1, 0.5, 0.9, 1.0],
+        "n_folds": 3,
         # 150 test images tell few voxels' unique variance from none.
         "drawn": "joint",
         "memory_gb": 4.0,

@@ -260,6 +260,38 @@ def test_decoded_features_and_weights_have_the_gain(subject, tmp_path):
         np.testing.assert_allclose(decoded, mean + gain * (without - mean), atol=1e-4)
 
 
+def test_rescaled_predictions_vary_as_much_as_training_features(subject, tmp_path):
+    rng = np.random.default_rng(5)
+    for path in subject["responses"].values():
+        betas = path.with_suffix(".npy")
+        save_array(betas, load_array(betas) + 8 * rng.normal(size=(240, N_VOXELS)).astype("f4"))
+        prepare(path)
+    names = ("corrected", "rescaled", "rescaled-test")
+    results = {name: decode(subject, tmp_path, name)["decoded"]["z"] for name in names}
+    results = {name: array.reshape(len(array), -1) for name, array in results.items()}
+    images, trials = (load_table(tmp_path / f"{name}.tsv") for name in ("images", "trials"))
+    rows = images.reset_index().set_index("nsd_id")["index"]
+    shown = rows[trials.loc[trials["split"] == "train", "nsd_id"]]
+    known = load_array(subject["features"]["z"])[shown].reshape(len(shown), -1)
+    # Exactly, where the test images themselves are the measure.
+    np.testing.assert_allclose(results["rescaled-test"].mean(0), known.mean(0), atol=1e-3)
+    np.testing.assert_allclose(results["rescaled-test"].std(0), known.std(0), rtol=1e-3)
+    # As well as training images tell, dimension by dimension; with one gain for all, not.
+    spreads = {name: array.std(0) / known.std(0) for name, array in results.items()}
+    assert spreads["rescaled"].mean() == pytest.approx(1, abs=0.15)
+    assert spreads["corrected"].mean() < 0.9
+    for name in names[1:]:
+        deviations = (results[name] - results[name].mean(0)).T
+        other = (results["corrected"] - results["corrected"].mean(0)).T
+        r = [np.corrcoef(one, two)[0, 1] for one, two in zip(deviations, other, strict=True)]
+        assert min(r) > 0.9999
+
+
+def test_what_does_not_vary_is_not_rescaled():
+    factors = decoding.match_spread(np.array([0.25, 4, 0, np.nan, np.inf]))
+    np.testing.assert_allclose(factors, [2, 0.5, 1, 1, 1])
+
+
 def test_images_shown_as_often_as_test_images_weigh_most_in_the_gain():
     nsd_ids = np.r_[np.arange(50), np.repeat(np.arange(50, 70), 2), [99] * 3]
     # One image of three trials is too few, and no test image is shown once.
@@ -420,7 +452,7 @@ def test_posterior_is_sampled_by_the_published_protocol_only(subject):
 def test_comparison_gives_up_one_choice_at_a_time(subject, tmp_path):
     decoding.compare_protocols(**subject | HOW, table=tmp_path / "protocols.tsv")
     table = load_table(tmp_path / "protocols.tsv")
-    assert len(table) == 8 * 2
+    assert len(table) == 10 * 2
     scores = table[table["target"] == "z"].set_index("variant")
     whole = decode(subject, tmp_path)["dimensions"]["z"]["r"].median()
     assert scores.loc["corrected", "r"] == pytest.approx(whole, abs=1e-5)
@@ -428,7 +460,7 @@ def test_comparison_gives_up_one_choice_at_a_time(subject, tmp_path):
     lost = scores.loc["corrected", "r_image"] - scores.loc["corrected, intercept off", "r_image"]
     assert lost > 0.05
     # A gain changes how large predictions are, never how they correlate.
-    same = scores.loc[["corrected", "corrected, gain off"]]
+    same = scores.loc[["corrected", "corrected, gain off", "rescaled", "rescaled-test"]]
     assert np.ptp(same["r"]) < 1e-5
     assert (table["gain"] == 1).tolist() == table["variant"].isin(
         ["corrected, gain off", "takagi2023"]
@@ -439,7 +471,7 @@ def test_comparison_gives_up_one_choice_at_a_time(subject, tmp_path):
         output=tmp_path / "group.tsv",
     )
     group = load_table(tmp_path / "group.tsv")
-    assert group["subject"].value_counts().to_dict() == {"subj01": 16, "subj02": 16, "mean": 16}
+    assert group["subject"].value_counts().to_dict() == {"subj01": 20, "subj02": 20, "mean": 20}
     assert set(group["data"]) == {"demo"}
     mean = group[(group["subject"] == "mean") & (group["variant"] == "corrected")]
     assert mean["r"].tolist() == pytest.approx(table.loc[:1, "r"].tolist(), abs=1e-5)

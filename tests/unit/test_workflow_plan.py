@@ -235,7 +235,9 @@ def test_what_fits_and_judges_of_a_family_read(settings):
 def test_fits_without_controls_and_with_an_added_space():
     own = CONFIG["trajectories"] | {"variants": {}, "controls": []}
     added = {"mine": {"function": "nsdldm.features.networks.embed_with_clip", "settings": {}}}
+    added = load_settings({})["feature_spaces"] | added
     spaces = list_spaces(load(trajectories=own, feature_spaces=added))
+    assert spaces.added == ["mine"]
     # The linear part of z_c needs no kernels of its own.
     assert spaces.kernels["controls"] == ["features", "levels", "steps"]
     assert spaces.scored == ["features", "added"]
@@ -294,7 +296,6 @@ def test_forms_of_responses():
     settings = load(
         rois=regions,
         matrices=list(regions),
-        decoding={"targets": {"z": "early", "c": "ventral"}},
         encoding={"train_on": "trials", "zscore": False},
         trained={"regions": ["early", "nsdgeneral"]},
     )

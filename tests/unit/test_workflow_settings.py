@@ -181,7 +181,7 @@ def test_null_removes_what_a_lower_layer_brought():
         },
     )
     found = load_settings(config)
-    assert found["feature_spaces"] == {}
+    assert "a" not in found["feature_spaces"] and "depth" in found["feature_spaces"]
     assert "lateral" not in found["rois"] and "parietal" in found["rois"]
     assert list(found["trajectories"]["blocks"]) == ["down1", "down2", "up1", "up2", "own"]
     assert "vis-dec" not in found["trained"]["methods"]
@@ -409,7 +409,7 @@ def test_an_octal_on_the_command_line():
 BROKEN = {
     "unknown key": (
         {"encodng": {}},
-        "Unknown key encodng: did you mean encoding? The allowed keys are complete, dataset, ",
+        "Unknown key encodng: did you mean encoding? The allowed keys are beyond, complete, ",
     ),
     "unknown nested key": (
         {"model": {"batch": 2}},
@@ -417,9 +417,9 @@ BROKEN = {
     ),
     "key of another section": (
         {"fdr": 0.1},
-        "Unknown key fdr: did you mean encoding.fdr? The allowed keys are complete, dataset, ",
+        "Unknown key fdr: did you mean encoding.fdr? The allowed keys are beyond, complete, ",
     ),
-    "key of nothing": ({"xyzzy": 1}, "Unknown key xyzzy: the allowed keys are complete, dataset, "),
+    "key of nothing": ({"xyzzy": 1}, "Unknown key xyzzy: the allowed keys are beyond, complete, "),
     "misspelt old name": (
         {"denoising": {"guidence": 2}},
         "Unknown key guidence in denoising: did you mean guidance_scale? The allowed keys are ",

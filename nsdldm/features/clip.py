@@ -1,0 +1,135 @@
+"""CLIP: its two encoders, and embeddings of pictures and captions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional
+from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
+
+from nsdldm.support.errors import Finding, InputError, reading
+from nsdldm.support.listing import list_weights
+
+
+def load_clip(
+    path: str, revision: str | None
+) -> tuple[CLIPModel, CLIPTokenizer, CLIPImageProcessorPil]:
+    """Load CLIP's two encoders and their preprocessing.
+
+    Parameters
+    ----------
+    path : str
+        A folder in the layout of transformers, or a hub id such as openai/clip-vit-base-patch32.
+    revision : str or None
+        Commit of the hub repository; needed for a hub id, ignored for a folder.
+
+    Returns
+    -------
+    model : CLIPModel
+    tokenizer : CLIPTokenizer
+    processor : CLIPImageProcessorPil
+
+    Raises
+    ------
+    InputError
+        There is no such model, a hub id has no revision, or weights are missing.
+    """
+    local = Path(path).is_dir()
+    if not local and not revision:
+        remedy = "Correct it, or set `revision` to a commit"
+        expected = "a folder, or a hub id with a revision"
+        raise InputError(Finding(f"`path` {path}", expected, "neither", remedy))
+    expected, remedy = "all weights, as safetensors", "Name a model with all its weights"
+    if local and not list_weights(path):
+        raise InputError(Finding(path, expected, "none", remedy))
+    options = {"revision": None if local else revision, "local_files_only": local}
+    with reading(path, "a CLIP model in the layout of transformers"):
+        model, report = CLIPModel.from_pretrained(
+            path, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **options
+        )
+        tokenizer = CLIPTokenizer.from_pretrained(path, **options)
+        processor = CLIPImageProcessorPil.from_pretrained(path, **options)
+    if report["missing_keys"]:
+        found = f"none for {sorted(report['missing_keys'])[0]}"
+        raise InputError(Finding(path, expected, found, remedy))
+    return model.requires_grad_(False).eval(), tokenizer, processor
+
+
+@torch.inference_mode()
+def embed_tokens(model: CLIPModel, pixels: torch.Tensor) -> torch.Tensor:
+    """Embed pictures token by token, as CAE v2 does for its targets.
+
+    Parameters
+    ----------
+    model : CLIPModel
+    pixels : float32 tensor of shape (n, 3, side, side)
+
+    Returns
+    -------
+    float32 tensor of shape (n, 1 + patches, d)
+        Every token of the last layer after the final norm and the projection, normalised. The first
+        (the class token) is CLIP's embedding of the picture.
+    """
+    tower = model.vision_model
+    states = tower(pixels).last_hidden_state
+    projected = model.visual_projection(tower.post_layernorm(states))
+    return functional.normalize(projected.float(), dim=-1)
+
+
+@torch.inference_mode()
+def embed_sentences(
+    model: CLIPModel, tokenizer: CLIPTokenizer, groups: list[list[str]]
+) -> torch.Tensor:
+    """Embed each image's captions: the mean of their normalised embeddings, normalised again.
+
+    Parameters
+    ----------
+    model : CLIPModel
+    tokenizer : CLIPTokenizer
+    groups : list of list of str
+
+    Returns
+    -------
+    float32 tensor of shape (n, d)
+    """
+    texts = [text for group in groups for text in group]
+    tokens = tokenizer(texts, padding="max_length", truncation=True, return_tensors="pt")
+    tokens = {name: value.to(model.device) for name, value in tokens.items()}
+    embedded = model.get_text_features(**tokens)
+    embedded = getattr(embedded, "pooler_output", embedded).float()
+    parts = functional.normalize(embedded, dim=-1).split([len(group) for group in groups])
+    return functional.normalize(torch.stack([part.mean(0) for part in parts]), dim=-1)
+
+
+def embed_texts_by_clip(
+    device: str | torch.device, *, weights: Path | str, revision: str | None = None
+) -> Callable:
+    """Make a function that embeds the captions of pictures.
+
+    Parameters
+    ----------
+    device : torch.device
+    weights, revision : str
+        Path of the model, and its revision, as `load_clip` takes them.
+
+    Returns
+    -------
+    callable
+        As `nsdldm.features.pictures.compute_features` needs it. A row is the mean embedding of an
+        image's captions, as `embed_sentences`.
+
+    Raises
+    ------
+    InputError
+        The model cannot be used.
+    """
+    model, tokenizer, _ = load_clip(str(weights), revision)
+    model.to(device)
+
+    def embed(pictures: list[np.ndarray], captions: list[list[str]]) -> np.ndarray:
+        return embed_sentences(model, tokenizer, captions).cpu().numpy()
+
+    return embed
