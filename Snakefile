@@ -10,8 +10,7 @@ from nsdldm.support.provenance import PROJECT
 min_version("9.27")
 
 
-# From the working directory, or from this folder if that has none.
-here = os.path.exists("config.yaml")
+here = os.path.exists("config.yaml")  # or else that of this folder
 
 
 configfile: "config.yaml" if here else str(PROJECT / "config.yaml")
@@ -51,7 +50,6 @@ include: "rules/beyond.smk"
 wildcard_constraints:
     subject="|".join(SUBJECTS),
     roi="|".join(config["rois"]),
-    feature="|".join(SPACES.features + SPACES.added),
     space="|".join(config["feature_spaces"]) or "none",
     variant="|".join(SPACES.chains) or "none",
     control="|".join(config["trajectories"]["controls"]) or "none",

@@ -5,14 +5,6 @@ BEYOND_FOLDER = "results/{subject}/{protocol}/beyond"
 CHOSEN = f"{BEYOND_FOLDER}/chosen_captions.tsv"
 
 
-def decoded(part, truth=True):
-    """What a part of `BEYOND` is made of: predictions of its target, and true features."""
-    target = BEYOND.parts[part]
-    own = {"decoded": f"results/{{subject}}/{{protocol}}/decoded/{target}.npy"}
-    own |= {"features": f"results/{{subject}}/features/{target}.npy"} if truth else {}
-    return own | {"images": "results/{subject}/images.tsv"}
-
-
 # Settings of the prior's optimisation.
 INVERSION = {
     key: value for key, value in config["beyond"]["prior"].items() if key not in ("target", "start")
@@ -88,7 +80,7 @@ rule generate_images:
 
 rule score_retrieval:
     input:
-        **decoded("retrieval"),
+        **BEYOND.find_part("retrieval"),
     output:
         f"{BEYOND_FOLDER}/retrieval.tsv",
     log:
@@ -108,7 +100,7 @@ rule score_retrieval:
 # The baseline that needs no generator.
 rule take_nearest:
     input:
-        **decoded("retrieval"),
+        **BEYOND.find_part("retrieval"),
         stimuli=RELEASE.locate_stimuli(),
     output:
         nearest=f"{BEYOND_FOLDER}/nearest.tsv",
@@ -133,7 +125,7 @@ if CAPTIONER["path"]:
 
     rule caption_features:
         input:
-            **decoded("captions", truth=False),
+            **BEYOND.find_part("captions", truth=False),
             files=list_weights(CAPTIONER["path"]),
         output:
             CHOSEN,
@@ -155,7 +147,7 @@ else:
 
     rule choose_captions:
         input:
-            **decoded("captions"),
+            **BEYOND.find_part("captions"),
             captions=stored(RELEASE.list_captions()),
         output:
             CHOSEN,
@@ -221,7 +213,7 @@ rule score_captions:
 
 rule invert_features:
     input:
-        **decoded("prior"),
+        **BEYOND.find_part("prior"),
         z="results/{subject}/features/z.npy",
         start=["results/{subject}/{protocol}/decoded/z.npy"]
         * bool(config["beyond"]["prior"]["start"]),
@@ -271,7 +263,7 @@ rule gather_priors:
 
 rule score_depth:
     input:
-        **decoded("depth"),
+        **BEYOND.find_part("depth"),
     output:
         f"{BEYOND_FOLDER}/depth.tsv",
     log:

@@ -363,6 +363,13 @@ class Beyond:
             role: f"results/{{subject}}/{folder}/{own[role]}.npy" for role in ROLES if own.get(role)
         }
 
+    def find_part(self, part: str, truth: bool = True) -> dict[str, str]:
+        """What one of the parts is made of: predictions, the images, and true features."""
+        target = self.parts[part]
+        own = {"decoded": f"results/{{subject}}/{{protocol}}/decoded/{target}.npy"}
+        own |= {"features": f"results/{{subject}}/features/{target}.npy"} if truth else {}
+        return own | {"images": "results/{subject}/images.tsv"}
+
     def find_generator(self, method: str) -> dict:
         """The settings of a method's generator."""
         own = self.generators.get(self.methods[method].get("generator"), {})

@@ -144,6 +144,22 @@ def test_slurm_groups_mix_neither_gpus_nor_subjects():
     assert set(SLURM["group-components"]) <= set(members)
 
 
+# Long, or few; each is a Slurm job of its own.
+ALONE = {
+    *("simulate_stimuli", "simulate_subject"),
+    *("pretrain_encoder", "align_encoder", "fine_tune_diffusion"),
+    *("tabulate_encoders", "tabulate_fcae", "plot_masked_responses", "plot_trained_pictures"),
+    *("plot_trained_subjects", "plot_training_curves", "write_trained_gallery"),
+    *("caption_features", "embed_chosen_captions", "score_captions", "invert_features"),
+    *("gather_priors", "generate_images", "tabulate_beyond", "plot_fig10", "write_beyond_gallery"),
+}
+
+
+def test_slurm_groups_have_every_rule_that_is_no_job_of_its_own():
+    submitted = {name for name, text in rules().items() if "localrule: True" not in text}
+    assert submitted - {*SLURM["groups"]} == ALONE
+
+
 def test_slurm_jobs_have_the_cores_of_their_rules():
     for name, text in rules().items():
         if GPU.search(text):
