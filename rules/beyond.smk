@@ -328,6 +328,7 @@ use rule write_gallery as write_beyond_gallery with:
         stimuli=all_stimuli(),
         captions=stored(RELEASE.list_captions()),
         images=collect("results/{subject}/images.tsv", subject=SUBJECTS),
+        chosen=[CHOSEN.format(subject=s, protocol=p) for s, p, _ in BEYOND.captioned],
     output:
         "results/report/beyond_gallery.html",
     log:
@@ -335,3 +336,4 @@ use rule write_gallery as write_beyond_gallery with:
     params:
         runs=BEYOND.runs,
         methods=BEYOND.shown,
+        captioned=[(subject, method) for subject, _, method in BEYOND.captioned],

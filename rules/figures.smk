@@ -91,6 +91,7 @@ rule write_gallery:
         methods=config["reconstruction"]["methods"],
         best_by=config["evaluation"]["best_by"],
         page=config["gallery"],
+        captioned=[],
         demo=DEMO,
         # By content: as an input, its path would change with the location of the checkout.
         template=digest_file("nsdldm/plots/gallery_template.html"),

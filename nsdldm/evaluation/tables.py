@@ -19,7 +19,7 @@ NUMBERS = (
 )
 COLUMNS = (
     *("data", "protocol", "subject", "method", "metric", *NUMBERS, "n_images", "n_samples"),
-    *("definition", "evidence", "source", "note"),
+    *("sessions", "definition", "comparable", "evidence", "source", "note"),
 )
 
 
@@ -50,8 +50,10 @@ def tabulate_metrics(
         one for their mean (subject ``mean``), with a 95 % interval over images; an image is drawn
         jointly for all subjects. `ties_missed` is identification with ties counted as misses
         instead of one half, as in the published code; `ceiling` is the same metric of the method
-        ``true-zc``. `definition` says whether a published metric is defined like ours: "same",
-        "similar" or "unknown"; `note` says what differs, and `evidence` how the value is known.
+        ``true-zc``. Of published rows, `definition` says whether the metric is defined like ours:
+        "same", "similar" or "unknown"; `sessions` and `n_images` say which test it is (37
+        sessions test on other images than 40), `comparable` beside which of our rows it may
+        stand, `note` what differs, and `evidence` how the value is known.
 
     Raises
     ------
@@ -104,9 +106,17 @@ def join_ceiling(rows: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
     return rows.join(ceiling.rename("ceiling"), on=keys)
 
 
-def save_scores(path: Path | str, table: pd.DataFrame) -> None:
-    """Write scores, with empty fields for what was not computed or published."""
-    for column in NUMBERS:
+def save_scores(path: Path | str, table: pd.DataFrame, numbers: Sequence[str] = NUMBERS) -> None:
+    """Write scores, with empty fields for what was not computed or published.
+
+    Parameters
+    ----------
+    path : path
+    table : DataFrame
+    numbers : sequence of str
+        Columns that are written with six digits.
+    """
+    for column in numbers:
         # pandas would write nan.
         table[column] = ["" if pd.isna(x) else f"{x:.6g}" for x in table[column]]
     save_table(path, table.astype(object).where(table.notna(), ""))

@@ -74,7 +74,8 @@ def embed_chosen_captions(*, captions: Path | str, model: Model, output: Path | 
     InputError
         The model or the table cannot be used.
     """
-    texts = load_table(captions)["caption"].astype(str).tolist()
+    # A captioner may write nothing, which a table reads as missing.
+    texts = load_table(captions)["caption"].fillna("").astype(str).tolist()
     device, dtype = model.choose()
     tokenizer, encoder = load_text(model.path, model.revision, device, dtype)
 

@@ -43,7 +43,7 @@ SLACK = 4_000
 
 
 class Page(NamedTuple):
-    """How large the page is.
+    """How large the page is, and what it shows beside pictures.
 
     Parameters
     ----------
@@ -56,6 +56,9 @@ class Page(NamedTuple):
     max_megabytes : float
         Maximum size of the file, in units of 10^6 bytes.
     title : str
+    decoded : dict of path, optional
+        Keys (subject, method): a table with the columns nsd_id and caption. These captions, which
+        were decoded, are written below the pictures of the method.
     """
 
     samples: int | None = None
@@ -63,6 +66,7 @@ class Page(NamedTuple):
     quality: int = 60
     max_megabytes: float = 60
     title: str = "Reconstructions of the test images"
+    decoded: dict[tuple[str, str], Path | str] | None = None
 
 
 def write_gallery(
@@ -112,7 +116,7 @@ def write_gallery(
         Files do not fit together, or even the best samples alone exceed the maximum size.
     """
     data, orders = collect_page(
-        subjects, methods, samples, tables, images, captions, best_by, page.pixels
+        subjects, methods, samples, tables, images, captions, best_by, page.pixels, page.decoded
     )
     most = max(method["samples"] for method in data["methods"])
     keep = min(most, page.samples or most)
@@ -146,20 +150,22 @@ def collect_page(
     captions: Sequence[str | Path],
     best_by: str,
     pixels: int,
+    decoded: dict[tuple[str, ...], Path | str] | None = None,
 ) -> tuple[dict, dict[str, dict[str, list[int]]]]:
     """Gather everything on the page except pictures.
 
     Parameters
     ----------
-    subjects, methods, samples, tables, images, captions, best_by, pixels
-        As `write_gallery`.
+    subjects, methods, samples, tables, images, captions, best_by, pixels, decoded
+        As `write_gallery` and `Page`.
 
     Returns
     -------
     data : dict
         Data for the page's script. For each subject, an image has None if it is not one of the
         subject's test images, or for each method the samples, best first (``order``), their scores
-        (``sample``, a list per sample) and those of the image (``image``).
+        (``sample``, a list per sample) and those of the image (``image``), and the decoded
+        ``caption`` if the method has captions.
     orders : dict of dict of list of int
         Keys (subject, method), then NSD id: samples, best first.
     """
@@ -171,15 +177,17 @@ def collect_page(
     sample_scores = {key: _read_scores(samples[key], ("nsd_id", "sample")) for key in keys}
     image_scores = {key: _read_scores(tables[key], ("nsd_id",)) for key in keys}
     names = {"sample": _join_metrics(sample_scores), "image": _join_metrics(image_scores)}
+    written = {key: _read_decoded(path, orders[key]) for key, path in (decoded or {}).items()}
 
     def make_cell(key, number):
         order = orders[key][number]
         own = [_pick(sample_scores[key], (number, sample), names["sample"]) for sample in order]
-        return {
+        cell = {
             "order": order,
             "sample": own,
             "image": _pick(image_scores[key], (number,), names["image"]),
         }
+        return cell | ({"caption": written[key][number]} if key in written else {})
 
     def make_row(subject, number):
         if number not in orders[subject, methods[0]]:
@@ -226,6 +234,17 @@ def _read_scores(path, index):
         # Three digits are shown; more would only make the file larger.
         scores.setdefault(metric, {})[place] = float(f"{value:.4g}")
     return scores
+
+
+def _read_decoded(path, wanted):
+    """Decoded captions by image."""
+    table = read_columns(path, ("nsd_id", "caption"))
+    captions = dict(zip(table["nsd_id"].astype(int), table["caption"].fillna(""), strict=True))
+    missing = sorted(set(wanted) - set(captions))
+    if missing:
+        expected, found = "a caption of every test image", f"none of NSD id {missing[0]}"
+        raise InputError(Finding(str(path), expected, found, "Caption the images again"))
+    return {number: str(caption) for number, caption in captions.items()}
 
 
 def _join_metrics(scores):
@@ -367,6 +386,9 @@ def _describe_page(data, kept, most, best_by, size, quality, max_megabytes):
     left_out = ""
     if kept < most:
         left_out = f" The others are left out to keep the file below {max_megabytes:g} MB."
+    cells = [cell for image in data["images"] for row in image["cells"] if row for cell in row]
+    captioned = any("caption" in cell for cell in cells)
+    decoded = " Captions below pictures are decoded ones." if captioned else ""
     number = f"{len(data['images']):,} test images"
     pixels = f"{data['pixels']} × {data['pixels']} pixels (WebP, quality {quality})"
     return [
@@ -377,5 +399,5 @@ def _describe_page(data, kept, most, best_by, size, quality, max_megabytes):
         "samples. Images are sorted and filtered by the best sample’s score of the chosen method, "
         "or of all methods shown except the ceiling (which uses the image itself), averaged over "
         "the subjects shown. A dash means that a score is undefined or was not computed. NSD ids "
-        "count from 0.</p>",
+        f"count from 0.{decoded}</p>",
     ]

@@ -347,6 +347,11 @@ class Beyond:
         return [(s, self.find_protocol(name), name) for s in self.subjects for name in self.shown]
 
     @property
+    def captioned(self) -> list[tuple[str, str, str]]:
+        """Those whose pictures are made of decoded captions."""
+        return [run for run in self.runs if self.methods.get(run[2], {}).get("text") == "captions"]
+
+    @property
     def scored(self) -> list[str]:
         """Tables of scores of each subject: of retrieval, captions and depth."""
         return [name for name in ("retrieval", "captions", "depth") if self.parts[name]]

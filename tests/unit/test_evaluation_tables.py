@@ -6,7 +6,18 @@ import pandas as pd
 import pytest
 
 from nsdldm.evaluation.names import describe_metric
-from nsdldm.evaluation.published import FCAE, FCAE_TOP1, TRAINED, list_published, list_trained
+from nsdldm.evaluation.published import (
+    COMPARABLE,
+    FCAE,
+    FCAE_TOP1,
+    NOT_STATED,
+    NOTHING,
+    NSD_37,
+    NSD_40,
+    TRAINED,
+    list_published,
+    list_trained,
+)
 from nsdldm.evaluation.tables import COLUMNS, tabulate_metrics
 from nsdldm.support.errors import InputError
 from nsdldm.support.files import load_table
@@ -128,6 +139,45 @@ def test_published_values_are_of_our_metrics_and_scales():
         assert 0 < row["value"] < 1
     names = [(row["method"], row["metric"], row["source"]) for row in list_published()]
     assert len(set(names)) == len(names)
+
+
+def test_published_rows_say_beside_which_of_ours_they_may_stand(table):
+    ours = choose(table, data="demo")
+    assert ours[["comparable", "sessions"]].isna().all().all()
+    rows = pd.DataFrame(list_published())
+    assert set(rows["comparable"]) == set(COMPARABLE)
+    # Another test set, another number of sessions or another metric is another test.
+    tested = {NSD_37: ("37", "982"), NSD_40: ("40", "1000")}
+    for row in rows.itertuples():
+        if row.comparable != NOTHING:
+            assert (row.sessions, row.n_images) == tested[row.comparable]
+            assert row.definition in ("same", "similar") and "best of" not in row.note
+    assert set(rows.loc[rows["method"].str.endswith("1 h"), "comparable"]) == {NOTHING}
+    for column, unknown in {"n_images": "", "sessions": NOT_STATED}.items():
+        assert set(rows.loc[rows[column] == unknown, "comparable"]) == {NOTHING}
+    assert set(rows["n_images"]) == {"", "900", "982", "1000"}
+
+
+def test_rows_of_later_papers_are_complete():
+    rows = pd.DataFrame(list_published())
+    metrics = ["pixcorr", "ssim", "alexnet2", "alexnet5", "inception", "clip", "effnet-v2", "swav"]
+    expected = {
+        "DREAM": (0.274, 0.328, 0.939, 0.967, 0.934, 0.941, 0.645, 0.418),
+        "UMBRAE": (0.283, 0.341, 0.955, 0.970, 0.917, 0.935, 0.700, 0.393),
+        "NeuroVLA": (0.265, 0.357, 0.931, 0.971, 0.968, 0.975, 0.633, 0.321),
+        "MindBridge": (0.151, 0.263, 0.877, 0.955, 0.924, 0.947, 0.712, 0.418),
+        "NeuroPictor": (0.229, 0.375, 0.965, 0.984, 0.945, 0.933, 0.639, 0.350),
+        "MindTuner": (0.322, 0.421, 0.958, 0.988, 0.956, 0.938, 0.612, 0.340),
+        "Brain-IT": (0.386, 0.486, 0.984, 0.995, 0.973, 0.964, 0.564, 0.320),
+        "MindEye2 1 h": (0.195, 0.419, 0.842, 0.906, 0.812, 0.792, 0.810, 0.468),
+        "MindTuner 1 h": (0.224, 0.420, 0.878, 0.936, 0.848, 0.835, 0.780, 0.440),
+        "Brain-IT 1 h": (0.331, 0.473, 0.971, 0.986, 0.944, 0.930, 0.648, 0.370),
+    }
+    for method, values in expected.items():
+        own = choose(rows, method=method).set_index("metric")
+        assert own.loc[metrics, "value"].tolist() == list(values), method
+        hour = "1 of 40" if method.endswith("1 h") else NOT_STATED
+        assert set(own["sessions"]) == {hour}
 
 
 def test_rows_of_the_trained_decoders_are_complete():

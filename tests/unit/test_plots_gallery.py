@@ -7,6 +7,7 @@ from html.parser import HTMLParser
 from io import BytesIO
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from reconstruction_files import (
@@ -44,7 +45,9 @@ def captions_of(number):
 
 def make(files, html, **changes):
     given = {"subjects": SUBJECTS, "methods": METHODS, "best_by": PSM, "demo": True, "html": html}
-    own = [key for key in Page._fields if not isinstance(changes.get(key, {}), dict)]
+    # Samples as a dict are files, not their maximum number.
+    own = [key for key in Page._fields if key in changes and not isinstance(changes[key], dict)]
+    own += ["decoded"] * ("decoded" in changes)
     page = Page(**{key: changes.pop(key) for key in own})
     write_gallery(**files | given | changes, page=page)
     return html
@@ -262,6 +265,46 @@ def test_trained_decoders_are_methods_like_others(files, tmp_path):
     assert np.abs(picture[20, 20].astype(int) - expected).max() < 12
 
 
+def write_decoded(path, numbers=NUMBERS):
+    """A decoded caption of each image, of which one is an attack and one is empty."""
+    texts = {number: f"decoded {number}" for number in numbers} | {13: ATTACK, 2: ""}
+    save(path, pd.DataFrame({"nsd_id": numbers, "caption": [texts[n] for n in numbers]}))
+    return path
+
+
+def test_decoded_captions_belong_to_their_method(files, page, tmp_path):
+    decoded = {("subj02", "c"): write_decoded(tmp_path / "captions.tsv")}
+    path = make(files, tmp_path / "a.html", pixels=32, decoded=decoded)
+    parser, _, data = parse(path)
+    s, m = SUBJECTS.index("subj02"), METHODS.index("c")
+    for image in data["images"]:
+        texts = {13: ATTACK, 2: ""}
+        own = image["cells"][s][m].pop("caption")
+        assert own == texts.get(image["id"], f"decoded {image['id']}")
+    assert data == parse(page)[2]
+    words = " ".join(parser.words)
+    assert "Captions below pictures are decoded ones" in words and ATTACK not in words
+    assert "decoded ones" not in " ".join(parse(page)[0].words)
+
+
+def test_captions_of_other_images_are_refused(files, tmp_path):
+    decoded = {("subj01", "z"): write_decoded(tmp_path / "captions.tsv", [13, 2])}
+    with pytest.raises(InputError, match="a caption of every test image, found none of NSD id 0"):
+        make(files, tmp_path / "a.html", decoded=decoded)
+
+
+def test_many_methods_have_columns_of_their_own(files, tmp_path):
+    names = [f"method-{number}" for number in range(12)]
+    renamed = {
+        kind: {(s, name): files[kind][s, "c"] for s in SUBJECTS for name in names}
+        for kind in ("reconstructions", "samples", "tables")
+    }
+    _, blocks, data = parse(make(files, tmp_path / "a.html", methods=names, pixels=16, **renamed))
+    assert [method["label"] for method in data["methods"]] == names
+    assert all(len(row) == 12 for image in data["images"] for row in image["cells"])
+    assert len(blocks["p0-0"].strip().splitlines()) == 12 * len(SUBJECTS)
+
+
 def test_missing_scores_and_images_are_told_apart(tmp_path):
     files = write_all(tmp_path, numbers={"subj01": NUMBERS, "subj02": [5, 2]})
     path = files["samples"]["subj01", "c"]
@@ -362,6 +405,19 @@ def test_the_browser_shows_what_the_address_asks_for(page):
     assert ATTACK in words and "hacked" not in dict(parser.elements).get("title", {})
     assert not [attrs for attrs in images if "onerror" in attrs]
     assert parser.words[parser.words.index("Reconstructions of the test images")]
+
+
+@browser
+def test_decoded_captions_are_below_the_best_picture_in_a_browser(files, tmp_path):
+    decoded = {("subj02", "c"): write_decoded(tmp_path / "captions.tsv")}
+    path = make(files, tmp_path / "a.html", pixels=32, decoded=decoded)
+    parser, problems = dump(path, "#method=c,zc&subject=subj02&all=1")
+    assert not problems
+    captions = [attrs for tag, attrs in parser.elements if attrs.get("class") == "decoded"]
+    assert len(captions) == len(NUMBERS) - 1
+    words = " ".join(parser.words)
+    assert ATTACK in words and "decoded 7" in words
+    assert "hacked" not in dict(parser.elements).get("title", {})
 
 
 STATES = {
