@@ -9,7 +9,7 @@ if __name__ == "__main__":
     with logged(snakemake.log[0]):
         invert_features(
             **{key: given[key] for key in ("decoded", "features", "images", "z")},
-            start=given.get("start") or None,
+            start=next(iter(given.start), None),
             network=params.network,
             model=Model(**params.model),
             settings=Inversion(**params.settings),

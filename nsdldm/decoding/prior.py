@@ -113,18 +113,19 @@ def invert_features(
     device, _ = model.choose()
     autoencoder = load_autoencoder(model.path, model.revision, device, torch.float32)
     reader = embed_layers(device, **network)
-    nsd_ids, _ = find_test_images(images)
-    part = chunk_rows(len(nsd_ids), chunk, n_chunks)
-    train = np.flatnonzero(load_table(images)["split"] == "train")
-    targets = open_feature(decoded, (len(nsd_ids), sum(reader.sizes)))
-    targets = np.array(targets, np.float32)
+    n, split = len(find_test_images(images)[0]), load_table(images)["split"]
+    part, train = chunk_rows(n, chunk, n_chunks), np.flatnonzero(split == "train")
+    if not len(train):
+        remedy = "Use sessions with images that other subjects do not share"
+        raise InputError(Finding(str(images), "training images", "none", remedy))
+    targets = _read_finite(decoded, (n, sum(reader.sizes)))
     if settings.rescale:
         targets = rescale_features(targets, *_find_moments(features, train))
-    known = open_feature(z, (len(load_table(images)), _count_channels(autoencoder), None, None))
+    known = open_feature(z, (len(split), _count_channels(autoencoder), None, None))
     mean, deviation = _find_moments(z, train)
-    starts = np.tile(mean, (len(nsd_ids), 1, 1, 1))
+    starts = np.tile(mean, (n, 1, 1, 1))
     if start is not None:
-        starts = np.array(open_feature(start, (len(nsd_ids), *known.shape[1:])), np.float32)
+        starts = _read_finite(start, (n, *known.shape[1:]))
     targets, starts = targets[part], starts[part]
 
     def invert(batch):
@@ -139,6 +140,15 @@ def invert_features(
         found = run_images(invert, len(starts), model.batch_size, device, "image priors")
         for index, latent in found:
             latents[index] = latent
+
+
+def _read_finite(path, shape):
+    """A feature of a given shape, float32, in memory."""
+    values = np.array(open_feature(path, shape), np.float32)
+    if not np.isfinite(values).all():
+        found, remedy = "infinite or undefined ones", "Decode it again"
+        raise InputError(Finding(str(path), "finite values", found, remedy))
+    return values
 
 
 def _count_channels(autoencoder):

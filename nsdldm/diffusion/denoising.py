@@ -156,9 +156,9 @@ class Conditions(NamedTuple):
         def merge(pair):
             if pair is None:
                 return None
-            without, conditional = (part.expand(n, *part.shape[1:]) for part in pair)
-            merged = torch.cat([without, conditional]) if guided else conditional
-            return merged.to(unet.device, unet.dtype)
+            parts = pair if guided else pair[1:]
+            parts = [part.to(unet.device, unet.dtype).expand(n, *part.shape[1:]) for part in parts]
+            return torch.cat(parts)
 
         added = {name: merge(pair) for name, pair in (self.added or {}).items()}
         if "image_embeds" in added and unet.config.encoder_hid_dim_type == "ip_image_proj":

@@ -261,14 +261,14 @@ def _load_named(name, weights, revision, digest):
     try:
         if not weights:
             raise Unavailable("no weights are given")
-        network = networks._load(name, weights, revision, digest)
+        network = networks.load_network(name, weights, revision, digest)
     except Unavailable as error:
         remedy = "Give weights, or install what is missing"
         finding = Finding(f"network {name}", "a usable network", str(error), remedy)
         raise InputError(finding) from error
     view = VIEWS[name][0]
     if view.pixels is None:
-        view = view._replace(pixels=networks._demo_pixels(weights))
+        view = view._replace(pixels=networks.find_demo_pixels(weights))
     return network, view
 
 
@@ -288,5 +288,5 @@ def _make(function, options, weights, digest):
         expected, remedy = "the SHA-256 of the weights", "Add sha256, as their publisher gives it"
         raise InputError(Finding(f"`weights` {weights}", expected, "none", remedy))
     if weights:
-        networks._insert_weights(network, networks._read_weights(weights, digest), (), weights)
+        networks.insert_weights(network, networks.read_weights(weights, digest), (), weights)
     return network

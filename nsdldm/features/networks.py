@@ -87,14 +87,16 @@ def load_extractors(name: str, settings: dict, device: torch.device) -> list[tup
     weights = (settings or {}).get("weights")
     if not weights:
         raise Unavailable("no weights are given")
-    network = _load(name, weights, settings.get("revision"), settings.get("sha256"))
+    network = load_network(name, weights, settings.get("revision"), settings.get("sha256"))
     network = network.to(device, torch.float32).requires_grad_(False).eval()
-    side = _demo_pixels(weights) if name.startswith("demo-") else None
+    side = find_demo_pixels(weights) if name.startswith("demo-") else None
     return [(view, _make_extractor(network, view, side, device)) for view in VIEWS[name]]
 
 
-def _load(name, weights, revision, digest):
-    """Load a network with its weights, on the CPU."""
+def load_network(
+    name: str, weights: Path | str, revision: str | None, digest: str | None
+) -> nn.Module:
+    """Load a network with its weights, on the CPU; see `load_extractors`."""
     if name == "demo-clip":
         return _load_clip(Path(weights) / "clip", None)
     if name in DEMO:
@@ -110,9 +112,9 @@ def _load(name, weights, revision, digest):
             raise InputError(Finding(str(weights), expected, f"of {side} px", remedy))
         return network
     build = build_alexnet if name == "alexnet" else _find_builder(name)
-    state = _read_weights(weights, digest)
+    state = read_weights(weights, digest)
     network = build()
-    _insert_weights(network, state, OPTIONAL.get(name, ()), weights)
+    insert_weights(network, state, OPTIONAL.get(name, ()), weights)
     logger.info("loaded %s from %s", name, weights)
     return network
 
@@ -123,7 +125,7 @@ def _import(name):
     return getattr(importlib.import_module(module), function)
 
 
-def _demo_pixels(folder):
+def find_demo_pixels(folder: Path | str) -> int:
     """Side of the pictures that the demo's networks were trained on."""
     path = Path(folder) / "clip" / "config.json"
     with reading(path, "the configuration of a CLIP model"):
@@ -215,7 +217,7 @@ def check_digest(path: Path | str, digest: str | None) -> None:
         raise InputError(Finding(str(path), f"SHA-256 {digest}", found, remedy))
 
 
-def _read_weights(weights, digest):
+def read_weights(weights: Path | str, digest: str) -> dict[str, torch.Tensor]:
     """Read the tensors of a file, local or downloaded once into torch's cache."""
     path = Path(weights)
     if str(weights).startswith("https://"):
@@ -232,7 +234,9 @@ def _read_weights(weights, digest):
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def _insert_weights(network, state, optional, where):
+def insert_weights(
+    network: nn.Module, state: dict, optional: tuple[str, ...], where: Path | str
+) -> None:
     """Load weights, which must all fit except names that begin with one of `optional`."""
     state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
     with reading(where, "weights of this network's shapes", "Give the weights of this network"):

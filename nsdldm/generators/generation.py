@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,7 +35,8 @@ class Opening(NamedTuple):
     function : str
         Dotted name of a function such as
         `nsdldm.generators.generator.open_stable_diffusion`: it takes a `Model`, the name of a
-        scheduler and further settings as keywords, and returns a `Generator`.
+        scheduler and further settings as keywords, and returns a `Generator`. If it takes a
+        `resolution`, that is the side of the pictures made.
     model : Model
         Its `batch_size` counts pictures.
     settings : dict
@@ -123,7 +125,10 @@ def _open(generator: Opening, settings: Reconstruction) -> Generator:
     """Open a generator, and check that it makes pictures of this size."""
     known = generator.function, generator.settings, ("model", "scheduler")
     make = find_function("`generator`", *known)
-    opened = make(generator.model, settings.scheduler, **generator.settings)
+    own = dict(generator.settings)
+    if "resolution" in inspect.signature(make).parameters:
+        own.setdefault("resolution", settings.resolution)
+    opened = make(generator.model, settings.scheduler, **own)
     opened.autoencoder.use_slicing = settings.resolution >= ONE_BY_ONE
     shape = latent_shape(opened.autoencoder, settings.resolution)
     if "depth" not in opened.shapes:

@@ -34,8 +34,9 @@ def list_space(settings: dict, space: str | None) -> list[str]:
 def list_generator(settings: dict, generator: dict) -> list[str]:
     """Files of a generator's model and of its further weights."""
     folder = generator["path"] or settings["model"]["path"]
-    weights = list_weights(generator["settings"].get("weights"))
-    return sorted({*map(str, list_files(folder, "*/*.[js]*")), *weights})
+    further = [generator["settings"].get(key) for key in ("weights", "negative")]
+    files = [str(file) for file in list_files(folder, "*/*.[js]*")]
+    return sorted({*files, *(path for own in further for path in list_weights(own))})
 
 
 def list_all(settings: dict) -> list[str]:

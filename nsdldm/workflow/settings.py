@@ -67,10 +67,9 @@ def _expand(value):
 
 
 def _expand_weights(settings):
-    """The same for the only setting of a function that is known to be a path."""
-    return (
-        settings | {"weights": _expand(settings["weights"])} if "weights" in settings else settings
-    )
+    """The same for the settings of a function that are known to be paths."""
+    paths = {key: _expand(settings[key]) for key in ("weights", "negative") if key in settings}
+    return settings | paths
 
 
 _LISTED = [AfterValidator(_refuse_repeats), Field(json_schema_extra={"uniqueItems": True})]
@@ -470,12 +469,12 @@ class Prior(Section):
         "no prior.",
     )
     start: Literal["z"] | None = _key("z", "Latents to start from; null is the mean.")
-    steps: int = _key(100, "Steps of Adam.", "steps", ge=1)
+    steps: int = _key(16, "Steps of Adam.", "steps", ge=1)
     learning_rate: Positive = _key(
-        0.1, "At the first step; falls linearly to 0.", "standard deviations of training latents"
+        0.3, "At the first step; falls linearly to 0.", "standard deviations of training latents"
     )
     latent_weight: float = _key(
-        0.01,
+        0.3,
         "Weight of the squared distance from the start, in variances of training latents.",
         ge=0,
     )
@@ -483,7 +482,7 @@ class Prior(Section):
         0.0, "Weight of the mean absolute difference between neighbouring pixels.", ge=0
     )
     rescale: bool = _key(
-        True,
+        False,
         "Give decoded features the training mean and standard deviation of each dimension, over "
         "all test images.",
     )
@@ -1032,9 +1031,9 @@ DEMO = {
             "function": "nsdldm.features.layers.embed_layers",
             "settings": {
                 "network": "demo-alexnet",
-                "layers": ["body.5", "body.12"],
+                "layers": ["body.1", "body.5", "body.12"],
                 "weights": DEMO_MODEL,
-                "reduction": "pooling",
+                "reduction": "projection",
                 "width": 2048,
             },
             "encoders": False,
