@@ -17,11 +17,12 @@ from pathlib import Path
 import torch
 import yaml
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from snakemake.utils import update_config
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from nsdldm.decoding import statistics
-from nsdldm.decoding.decoders import Protocol, plan_targets
+from nsdldm.decoding.decoders import CHOICES, plan_targets
 from nsdldm.decoding.learning import choose_points
 from nsdldm.diffusion.denoising import Denoiser
 from nsdldm.diffusion.steps import count_steps
@@ -29,7 +30,7 @@ from nsdldm.features.activations import plan_reduction, probe_blocks
 from nsdldm.nsd.layout import IMAGE_PIXELS, N_IMAGES, TRIALS_PER_SESSION
 from nsdldm.ridge import list_penalties, plan_batches
 from nsdldm.workflow.loading import load_settings
-from nsdldm.workflow.plan import CEILING, list_spaces
+from nsdldm.workflow.plan import CEILING, list_beyond, list_spaces
 
 PROJECT = Path(__file__).resolve().parents[1]
 # Voxels of the 1.8 mm grid and of the ribbon, by the release's headers as others report them.
@@ -297,8 +298,8 @@ def count_decoding(config, decomposition):
     own = {"corrected": decoding, "takagi2023": published}
     work = {
         "fit_decoders": sum(own[name] for name in config["decoding"]["protocols"]),
-        # All choices, each but one, and none, which is the published protocol.
-        "compare_protocols": (len(Protocol._fields) + 1) * decoding + published,
+        # All choices, each but one, two ways of rescaling, and none: the published protocol.
+        "compare_protocols": (1 + len(CHOICES) + 2) * decoding + published,
         "fit_learning_curve": curve,
     }
     peaks = max(peak, published_peak), max(peak, published_peak), peak
@@ -436,6 +437,46 @@ def tabulate(config, rates, decomposition):
     return rows, flops
 
 
+def count_beyond(flops):
+    """What `beyond` adds with config.beyond.yaml: by method, evaluations of the U-Net per picture and
+    operations of all subjects; the image prior counts as one."""
+    config = {}
+    for name in ("nsd", "beyond"):
+        update_config(config, yaml.safe_load((PROJECT / f"config.{name}.yaml").read_text()))
+    config = load_settings(config)
+    beyond, made = list_beyond(config), config["reconstruction"]
+    low, high = config["model"]["resolution"] // 8, made["resolution"] // 8
+    images = TEST_IMAGES * len(config["subjects"])
+    start = flops["decode", low] + flops["encode", high]
+    counts = {}
+    for method in beyond.methods:
+        own = beyond.find_settings(method, made)
+        passes = count_steps(own["num_inference_steps"], own["strength"])
+        passes *= 1 + (own["guidance_scale"] != 1)
+        each = passes * flops["unet", high] + flops["decode", high]
+        counts[method] = passes, images * (start + made["samples"] * each)
+    # A backward pass takes twice a forward one; the network of the features is small beside it.
+    counts["image prior"] = (
+        0,
+        images * 3 * config["beyond"]["prior"]["steps"] * flops["decode", low],
+    )
+    return counts
+
+
+def describe_beyond(flops, rates):
+    """The same as a table."""
+    names = " | ".join(f"{name} h" for name in rates)
+    lines = ["", f"| on request | U-Net evaluations per picture | PFLOP | {names} |"]
+    lines.append("|---" * (3 + len(rates)) + "|")
+    for method, (passes, work) in count_beyond(flops).items():
+        hours = [work / 1e12 / rate[0] / 3600 for rate in rates.values()]
+        cells = [f"{passes}" if passes else "", *map(_round, (work / 1e15, *hours))]
+        lines.append(
+            f"| {method if ' ' in method else f'`{method}`'} | " + " | ".join(cells) + " |"
+        )
+    return lines
+
+
 def _rate(rule, rate):
     """TFLOP/s assumed of a rule."""
     return rate[0] if rule in NETWORK_RULES else rate[1]
@@ -477,6 +518,7 @@ def describe(config, rows, flops, rates, decomposition):
         for name, (networks, fits) in rates.items()
     )
     lines += ["", f"TFLOP/s, assumed: {assumed}; decompositions {decomposition:g} times slower."]
+    lines += describe_beyond(flops, rates)
     return "\n".join(lines)
 
 

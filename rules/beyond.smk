@@ -64,7 +64,7 @@ rule generate_images:
         **needs(24000, 240, gpu=1),
     params:
         roles=lambda wildcards: list(BEYOND.list_given(wildcards.method)),
-        true=lambda wildcards: BEYOND.methods[wildcards.method].get("true", False),
+        true=lambda wildcards: BEYOND.methods[wildcards.method].get("ceiling", False),
         generator=lambda wildcards: BEYOND.find_generator(wildcards.method),
         model=MODEL,
         latent_resolution=config["model"]["resolution"],

@@ -8,8 +8,17 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch.nn import functional
-from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
+from transformers import (
+    AutoConfig,
+    CLIPImageProcessorPil,
+    CLIPModel,
+    CLIPTokenizer,
+    CLIPVisionModelWithProjection,
+)
 
+from nsdldm.diffusion.loading import Model
+from nsdldm.generators.loading import load_network
+from nsdldm.support.devices import check_choice
 from nsdldm.support.errors import Finding, InputError, reading
 from nsdldm.support.listing import list_weights
 
@@ -56,6 +65,12 @@ def load_clip(
         found = f"none for {sorted(report['missing_keys'])[0]}"
         raise InputError(Finding(path, expected, found, remedy))
     return model.requires_grad_(False).eval(), tokenizer, processor
+
+
+# What generators take of a picture: the embedding; all tokens after the last layer's norm and the
+# projection, divided by the length of the first (Versatile Diffusion); or all tokens before the
+# last layer (plus adapters).
+LAYERS = ("pooled", "tokens", "hidden")
 
 
 @torch.inference_mode()
@@ -131,5 +146,67 @@ def embed_texts_by_clip(
 
     def embed(pictures: list[np.ndarray], captions: list[list[str]]) -> np.ndarray:
         return embed_sentences(model, tokenizer, captions).cpu().numpy()
+
+    return embed
+
+
+def embed_pictures_by_clip(
+    device: str | torch.device,
+    *,
+    weights: Path | str,
+    revision: str | None = None,
+    subfolder: str = "",
+    layer: str = "pooled",
+) -> Callable:
+    """Make a function that embeds pictures, in the form that generators take.
+
+    Parameters
+    ----------
+    device : torch.device
+    weights, revision : str
+        Folder of a model in the layout of transformers with its `preprocessor_config.json`, or hub
+        id and commit.
+    subfolder : str
+        The encoder's in it, such as ``image_encoder`` of a diffusion model.
+    layer : {"pooled", "tokens", "hidden"}
+        The embedding, of shape (d,); all tokens after the projection, (1 + patches, d), divided by
+        the length of the first, which is the embedding; or all tokens before the last layer.
+
+    Returns
+    -------
+    callable
+        As `nsdldm.features.pictures.compute_features` needs it.
+
+    Raises
+    ------
+    InputError
+        The model cannot be used.
+    """
+    check_choice("layer", layer, LAYERS)
+    local = Path(weights).is_dir()
+    if not local and not revision:
+        expected, remedy = "a folder, or a hub id with a revision", "Correct it, or set `revision`"
+        raise InputError(Finding(f"`weights` {weights}", expected, "neither", remedy))
+    options = {"revision": None if local else revision, "local_files_only": local}
+    with reading(weights, "a CLIP model in the layout of transformers"):
+        config = AutoConfig.from_pretrained(str(weights), subfolder=subfolder, **options)
+        processor = CLIPImageProcessorPil.from_pretrained(str(weights), **options)
+    if config.model_type == "clip":
+        network = load_clip(str(weights), revision)[0].to(device)
+    else:
+        kind, model = CLIPVisionModelWithProjection, Model(weights, revision)
+        network = load_network(kind, model, subfolder, torch.float32).to(device)
+
+    @torch.inference_mode()
+    def embed(pictures: list[np.ndarray], captions: list[list[str]]) -> np.ndarray:
+        pixels = processor(images=list(pictures), return_tensors="pt")["pixel_values"].to(device)
+        found = network.vision_model(pixels, output_hidden_states=layer == "hidden")
+        if layer == "hidden":
+            return found.hidden_states[-2].cpu().numpy()
+        if layer == "pooled":
+            return network.visual_projection(found.pooler_output).cpu().numpy()
+        states = network.vision_model.post_layernorm(found.last_hidden_state)
+        tokens = network.visual_projection(states)
+        return (tokens / tokens[:, :1].norm(dim=-1, keepdim=True)).cpu().numpy()
 
     return embed

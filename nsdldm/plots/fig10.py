@@ -155,8 +155,8 @@ def plot_fig10(
         Metrics of reconstructions, one panel each; those that were not computed are named below.
     given : dict of dict
         By method, the features that it is given: keys from, text, image, pooled, depth, and whether
-        they are ``true``; other keys and None are ignored. Methods without an entry have their
-        usual names.
+        they are true (`ceiling`); other keys and None are ignored. Methods without an entry have
+        their usual names.
     demo : bool
         Say on the figure that the data are simulated.
     png, pdf, tsv : path
@@ -239,9 +239,9 @@ def label_method(method: str, given: dict | None) -> tuple[str, str, str]:
     words = [
         GIVEN.get(given[role], ROLES[role] or given[role]) for role in ROLES if given.get(role)
     ]
-    label = f"{'true ' if given.get('true') else ''}{' + '.join(words)}"
+    label = f"{'true ' if given.get('ceiling') else ''}{' + '.join(words)}"
     label += f", {given['protocol']}" if given.get("protocol") else ""
-    return label, method, "true" if given.get("true") else "added"
+    return label, method, "true" if given.get("ceiling") else "added"
 
 
 def draw_fig10(

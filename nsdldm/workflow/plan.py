@@ -363,7 +363,7 @@ class Beyond:
     def list_given(self, method: str) -> dict[str, str]:
         """Files of the features that a method is given, by role."""
         own = self.methods[method]
-        folder = "features" if own.get("true") else "{protocol}/decoded"
+        folder = "features" if own.get("ceiling") else "{protocol}/decoded"
         return {
             role: f"results/{{subject}}/{folder}/{own[role]}.npy" for role in ROLES if own.get(role)
         }

@@ -402,7 +402,7 @@ Generated = create_model(
         _key(None, "Pooled text embedding, which Stable Diffusion XL takes."),
     ),
     depth=(SpaceName | None, _key(None, "Map of relative inverse depth.")),
-    true=(bool, _key(False, "Take the true features of the images: the ceiling.")),
+    ceiling=(bool, _key(False, "Take the true features of the images.")),
     protocol=(Protocol | None, _key(None, "Decoding protocol; null means the first.")),
     strength=(Share | None, _key(None, "Null means that of reconstruction.")),
     guidance_scale=(
@@ -922,9 +922,9 @@ def _check_beyond(settings):
             for role in given
             if given[role] not in made
         }
-        taken = sorted({*given.values()} & {*made}) if method.true else []
+        taken = sorted({*given.values()} & {*made}) if method.ceiling else []
         if taken:
-            yield f"{prefix} must not be true, since {taken[0]} is made of decoded features."
+            yield f"{prefix} must not be a ceiling, since {taken[0]} is made of decoded features."
     for key, target in wanted.items():
         if target is not None and target not in targets:
             expected = ", ".join([*targets, *sorted(made)])
@@ -1062,7 +1062,7 @@ DEMO = {
             "z-captions": {"from": "z", "text": "captions"},
             "true-zci": {
                 **{"generator": "adapter", "from": "z", "text": "c", "image": "clip-vision"},
-                "true": True,
+                "ceiling": True,
             },
         },
         "metrics": ["2way:demo-judge:logits", "2way:demo-clip:image_embeds", "corr16"],

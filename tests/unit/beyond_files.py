@@ -15,7 +15,7 @@ GIVEN = {
     "prior": {"from": "prior", "text": "c", "image": "clip-vision"},
     "depth": {"from": "z", "text": "captions", "depth": "depth-map"},
     "caption": {"from": "z", "text": "captions"},
-    "true-zci": {"from": "z", "text": "c", "image": "clip-vision", "true": True},
+    "true-zci": {"from": "z", "text": "c", "image": "clip-vision", "ceiling": True},
 }
 TWO_WAY, PIXELS, ABSENT = "2way:demo-judge:logits", "corr16", "clip"
 PROTOCOLS = {"zci-rescaled": "rescaled"}

@@ -223,7 +223,7 @@ def test_methods_are_described_by_what_they_are_given():
     assert label_method("a", {"image": "clip-vision"}) == ("image", "a", "added")
     given = {"generator": "adapter", "from": None, "text": "captions", "strength": 0.5}
     assert label_method("b", given) == ("caption", "b", "added")
-    given = {"from": "latents", "depth": "depth-map", "pooled": "clip", "true": True}
+    given = {"from": "latents", "depth": "depth-map", "pooled": "clip", "ceiling": True}
     assert label_method("e", given) == ("true latents + pooled text + depth", "e", "true")
 
 

@@ -10,6 +10,7 @@ from nsdldm.workflow.plan import (
     find_chunks,
     find_taken,
     group_regions,
+    list_beyond,
     list_chunks,
     list_drawn_runs,
     list_forms,
@@ -288,6 +289,35 @@ def test_pictures_from_true_features_are_made_once_for_all_protocols(settings):
     chunks = "results/subj05/{}/reconstructions/{}.{{chunk}}.h5".format
     assert find_chunks(settings, **own, method="true-zc") == chunks("corrected", "true-zc")
     assert find_chunks(settings, **own, method="zc") == chunks("takagi2023", "zc")
+
+
+def test_what_is_decoded_on_request():
+    """The demo's: other targets, methods with generators and protocols, and what is scored."""
+    settings = load_settings({"beyond": {"methods": {"mine": {"text": "c", "strength": 0.5}}}})
+    beyond = list_beyond(settings)
+    assert list(beyond.targets) == ["clip-vision", "clip-text", "alexnet", "depth"]
+    assert beyond.shown[:4] == ["z", "c", "zc", "zci"]
+    assert beyond.shown[-3:] == ["mine", "nearest", "true-zc"]
+    assert ("subj02", "rescaled", "zci-rescaled") in beyond.runs
+    assert ("subj02", "corrected", "zci") in beyond.runs
+    decoded = "results/{subject}/{protocol}/decoded/"
+    assert beyond.list_given("zci") == {
+        "from": f"{decoded}z.npy",
+        "text": f"{decoded}c.npy",
+        "image": f"{decoded}clip-vision.npy",
+    }
+    assert beyond.list_given("true-zci")["image"] == "results/{subject}/features/clip-vision.npy"
+    assert beyond.find_generator("zci")["function"].endswith("open_ip_adapter")
+    assert beyond.find_generator("mine")["function"].endswith("open_stable_diffusion")
+    # Pure noise needs all steps, whatever is asked for.
+    pictures = settings["reconstruction"]
+    assert beyond.find_settings("mine", pictures)["strength"] == 1
+    assert beyond.find_settings("zci", pictures)["strength"] == 0.8
+    assert beyond.scored == ["retrieval", "captions", "depth"]
+    assert {method for *_, method in beyond.captioned} == {"z-captions"}
+    # Nothing of it is made by a usual run, and encoders do not see its feature spaces.
+    assert not {*list_targets(settings)} & {*beyond.list_targets()}
+    assert list_spaces(settings).added == []
 
 
 def test_forms_of_responses():

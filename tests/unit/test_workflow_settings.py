@@ -541,6 +541,38 @@ CONTRADICTIONS = {
         {"feature_spaces": {"zc-s050": {"function": "a.b", "settings": {}}}},
         "feature_spaces must have names of their own, not zc-s050",
     ),
+    "target of no space": (
+        {"decoding": {"targets": {"clip-visoin": "early"}}},
+        "decoding.targets must have names of feature spaces (z, c, zc, clip-vision, ",
+    ),
+    "generator that is not there": (
+        {"beyond": {"methods": {"own": {"generator": "other", "from": "z"}}}},
+        "beyond.methods.own.generator must be one of stable-diffusion, adapter, not other.",
+    ),
+    "method given nothing": (
+        {"beyond": {"methods": {"own": {"generator": "adapter"}}}},
+        "beyond.methods.own must be given some of from, text, image, pooled, depth, not nothing.",
+    ),
+    "method given what is not decoded": (
+        {"beyond": {"methods": {"own": {"from": "zc"}}}},
+        "beyond.methods.own.from must be one of decoding.targets (z, c, clip-vision, ",
+    ),
+    "ceiling of what is made of decoded features": (
+        {"beyond": {"methods": {"own": {"from": "prior", "ceiling": True}}}},
+        "beyond.methods.own must not be a ceiling, since prior is made of decoded features.",
+    ),
+    "name of another method": (
+        {"beyond": {"methods": {"nearest": {"from": "z"}}}},
+        "beyond.methods must have names of their own, not nearest.",
+    ),
+    "captions without a judge": (
+        {"beyond": {"captions": {"clip": None}}},
+        "beyond.captions.clip must be a CLIP model when beyond.captions.target is given.",
+    ),
+    "space with the name of what is made": (
+        {"feature_spaces": {"prior": {"function": "a.b", "settings": {}}}},
+        "feature_spaces must have names of their own, not prior",
+    ),
     "too many images": ({"demo": {"unique_images": 5000}}, "demo.shared_images + demo.unique"),
 }
 

@@ -93,7 +93,12 @@ SMALL = TINY_DEMO | {
         "width": 30,
         "variants": {},
     },
+    "feature_spaces": {},
     "decoding": TINY_DEMO["decoding"] | {"targets": {"z": "early", "c": "early"}},
+    "beyond": {
+        **{"generators": {}, "methods": {}, "depth": None},
+        **{name: {"target": None} for name in ("retrieval", "captions", "prior")},
+    },
     "reconstruction": {"methods": ["zc"], "samples": 1, "num_inference_steps": 2},
     "trained": TINY_DEMO["trained"] | {"regions": ["early"]},
     "demo": {"sessions": 1, "shared_images": 20, "unique_images": 240},

@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import PROJECT, plan, run_snakemake, write_config
+from conftest import PROJECT, SMALL, plan, run_snakemake, write_config
 
 pytestmark = pytest.mark.slow
 
@@ -194,6 +194,63 @@ def test_a_feature_space_by_a_config_block(finished, nsd_config):
     assert (finished / target).stat().st_size > 50_000
 
 
+MINE = """
+from nsdldm.diffusion.denoising import Conditions
+from nsdldm.generators.generator import open_stable_diffusion
+
+
+def average_colours(device):
+    \"\"\"Mean colour of a picture.\"\"\"
+    return lambda pictures, captions: [picture.mean((0, 1)) / 255 for picture in pictures]
+
+
+def open_tinted(model, scheduler, *, strength):
+    \"\"\"Stable Diffusion whose text embedding is moved by a colour.\"\"\"
+    opened = open_stable_diffusion(model, scheduler)
+
+    def condition(given, n):
+        empty, text = opened.condition({}, n).context
+        return Conditions((empty, text + strength * given["image"].mean(1)[:, None, None]))
+
+    return opened._replace(shapes={"image": (3,)}, condition=condition)
+"""
+
+
+def test_a_target_and_a_generator_by_a_config_block(finished, nsd_config):
+    """Decoded, turned into pictures and scored, while everything else stays as it is."""
+    (finished / "nsdldm/mine.py").write_text(MINE)
+    own = nsd_config | {"subjects": ["subj01"]}
+    colour = {"function": "nsdldm.mine.average_colours", "settings": {}, "encoders": False}
+    tinted = {"function": "nsdldm.mine.open_tinted", "settings": {"strength": 0.1}}
+    method = {"generator": "tinted", "from": "z", "image": "colour"}
+    changes = {
+        "feature_spaces": {"colour": colour},
+        "decoding": own["decoding"]
+        | {"targets": {"z": "early", "c": "ventral", "colour": "early"}},
+        "beyond": SMALL["beyond"] | {"generators": {"tinted": tinted}, "methods": {"mine": method}},
+    }
+    targets = [
+        "results/subj01/corrected/evaluation/mine_summary.tsv",
+        "results/subj01/corrected/evaluation/zc_summary.tsv",
+    ]
+    write_config(finished, **own | changes)
+    try:
+        jobs = plan(finished, *targets)
+        run_snakemake(finished, *targets)
+    finally:
+        write_config(finished, **own)
+        (finished / "nsdldm/mine.py").unlink()
+    once = ("compute_features", "fit_added_decoders", "gather_reconstructions")
+    expected = {(rule, "subj01"): 1 for rule in (*once, "evaluate_reconstructions")}
+    assert jobs == expected | {("generate_images", "subj01"): 2}
+    with h5py.File(finished / "results/subj01/corrected/reconstructions/mine.h5") as file:
+        assert file["images"].shape == (40, 2, 64, 64, 3)
+        assert file.attrs["generator"] == "nsdldm.mine.open_tinted"
+        assert (file.attrs["from"], file.attrs["image"]) == ("z", "colour")
+    table = pd.read_csv(finished / targets[0], sep="\t").set_index("metric")
+    assert table.loc["corr16", "ci_low"] <= table.loc["corr16", "value"]
+
+
 def test_decoded_features_and_pictures(finished, subject):
     folder = finished / f"results/{subject}/corrected"
     for target, shape in {"z": (4, 8, 8), "c": (24, 96)}.items():
@@ -220,7 +277,7 @@ def test_decoding_tables_and_gallery(finished):
     assert set(ours["subject"]) == {"subj01", "mean"}
     assert (metrics["data"] == "published").any()
     protocols = pd.read_csv(finished / "results/tables/protocols.tsv", sep="\t")
-    assert protocols["variant"].nunique() == 8
+    assert protocols["variant"].nunique() == 10
     for figure in ("fig3", "fig4", "fig5"):
         assert (finished / f"results/figures/{figure}.png").stat().st_size > 20_000
     page = (finished / "results/report/gallery.html").read_text()

@@ -176,7 +176,10 @@ def refuse(folder, *arguments):
 def test_unknown_key(tmp_path, tiny_demo):
     write_config(tmp_path, **tiny_demo, encodng={})
     text = refuse(tmp_path)
-    assert "Unknown key encodng: did you mean encoding? The allowed keys are complete, " in text
+    assert (
+        "Unknown key encodng: did you mean encoding? The allowed keys are beyond, complete, "
+        in text
+    )
 
 
 def test_several_bad_values_in_one_report(tmp_path, tiny_demo):
