@@ -438,8 +438,11 @@ def tabulate(config, rates, decomposition):
 
 
 def count_beyond(flops):
-    """What `beyond` adds with config.beyond.yaml: by method, evaluations of the U-Net per picture and
-    operations of all subjects; the image prior counts as one."""
+    """What `beyond` adds with config.beyond.yaml.
+
+    By method, evaluations of the U-Net per picture and operations of all subjects; the image prior
+    counts as one.
+    """
     config = {}
     for name in ("nsd", "beyond"):
         update_config(config, yaml.safe_load((PROJECT / f"config.{name}.yaml").read_text()))
