@@ -12,6 +12,8 @@ from nsdldm.workflow.arguments import tell_jobs
 SETTINGS = {"MALLOC_MMAP_THRESHOLD_": "33554432", "MALLOC_TRIM_THRESHOLD_": "268435456"}
 # transformers' bars of weights being loaded.
 SETTINGS |= {"HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+# What libraries say of optional packages, and of weights that this package checks itself.
+SETTINGS |= {"TRANSFORMERS_VERBOSITY": "error", "DIFFUSERS_VERBOSITY": "error"}
 
 
 def prepare_jobs(project: Path) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import difflib
 import json
+import re
 import struct
 from importlib.machinery import PathFinder
 from importlib.util import find_spec
@@ -35,6 +36,7 @@ DEMO_FILES = {
     "demo-judge": ("clip/config.json", "judge/model.safetensors"),
 }
 CLIPS = ("clip", "clip-b32")
+HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 OURS = "nsdldm.features.pictures.embed_pictures"
 
 
@@ -78,6 +80,44 @@ def check_named(config: dict, functions: bool = True) -> list[Finding]:
                 f"beyond.generators.{name}", own["function"], own.get("settings", {}), 2
             )
         ),
+        *check_paths(_list_paths(config)),
+    ]
+
+
+def _list_paths(config):
+    """Paths of weights and models that the configuration names, by key."""
+    beyond, spaces = config["beyond"], config["feature_spaces"].items()
+    # Those of the project's own function are checked with it.
+    parts = {f"feature_spaces.{name}": own for name, own in spaces if own["function"] != OURS}
+    parts |= {f"beyond.generators.{name}": own for name, own in beyond["generators"].items()}
+    paths = {f"{key}.path": own.get("path") for key, own in parts.items()}
+    for key, own in parts.items():
+        given = own.get("settings", {})
+        paths |= {f"{key}.settings.{name}": given.get(name) for name in ("weights", "negative")}
+    captions = beyond["captions"]
+    paths |= {"beyond.captions.clip": captions["clip"]}
+    paths |= {"beyond.captions.wordnet": captions["wordnet"]}
+    return paths | {"beyond.captions.captioner.path": captions["captioner"]["path"]}
+
+
+def check_paths(paths: dict[str, str | None]) -> list[Finding]:
+    """List paths that lead nowhere.
+
+    Parameters
+    ----------
+    paths : dict of str or None
+        By key. A hub id, which is of the form owner/name, and an address are not looked up.
+
+    Returns
+    -------
+    list of Finding
+    """
+    expected, remedy = "a file or folder", "Correct it, or put it there"
+    return [
+        Finding(key, expected, f"nothing at {path}", remedy)
+        for key, path in paths.items()
+        if isinstance(path, str)
+        and not (HUB_ID.fullmatch(path) or "://" in path or Path(path).exists())
     ]
 
 

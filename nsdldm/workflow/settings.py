@@ -325,7 +325,8 @@ class Decoding(Section):
     )
     learning_curve: Annotated[list[Session], *_LISTED] = _key(
         [1, 2, 5, 10, 20],
-        "Numbers of sessions at which the learning curve is drawn, beside all of a subject's.",
+        "Numbers of sessions at which the learning curve is drawn, in addition to all sessions of "
+        "a subject.",
         "sessions",
     )
     weights: bool = _key(False, "Keep the decoders' weights (voxels x dimensions).")

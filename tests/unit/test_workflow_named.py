@@ -17,6 +17,7 @@ from nsdldm.features.networks import load_extractors
 from nsdldm.features.views import VIEWS, list_metrics
 from nsdldm.workflow.loading import load_settings
 from nsdldm.workflow.named import DEMO_FILES, check_blocks, check_clip, check_function, check_named
+from nsdldm.workflow.plan import STABLE_DIFFUSION
 
 PROJECT = Path(__file__).resolve().parents[2]
 MODEL = PROJECT / "resources/demo_model"
@@ -275,3 +276,30 @@ def test_nothing_heavy_is_imported():
     command = [sys.executable, "-c", code]
     run = subprocess.run(command, capture_output=True, text=True, cwd=PROJECT, check=True)
     assert run.stdout.strip() == "[]"
+
+
+def test_weights_and_models_that_are_named_must_be_there(tmp_path):
+    """Files and folders; a hub id and an address are looked up later."""
+    (tmp_path / "weights").touch()
+    adapter = {"function": "nsdldm.generators.adapters.open_ip_adapter"}
+    names = ("here", "hub", "address", "nowhere")
+    places = (str(tmp_path / "weights"), "owner/model", "https://host/file", str(tmp_path / "no"))
+    generators = {
+        name: adapter | {"settings": {"weights": place}}
+        for name, place in zip(names, places, strict=True)
+    }
+    generators["model"] = {"function": STABLE_DIFFUSION, "path": str(tmp_path / "none")}
+    found = find(beyond={"generators": generators, "captions": {"clip": str(tmp_path / "clip")}})
+    assert dict(found) == {
+        "beyond.generators.nowhere.settings.weights": f"nothing at {tmp_path / 'no'}",
+        "beyond.generators.model.path": f"nothing at {tmp_path / 'none'}",
+        "beyond.captions.clip": f"nothing at {tmp_path / 'clip'}",
+    }
+
+
+def test_a_generator_is_a_function_of_a_model_and_a_scheduler(tmp_path):
+    adapter = "nsdldm.generators.adapters.open_ip_adapter"
+    generators = {"own": {"function": adapter, "settings": {"sacle": 1}}}
+    ((key, said),) = find(beyond={"generators": generators})
+    assert key == "beyond.generators.own.settings"
+    assert said == "sacle and no weights"
