@@ -9,6 +9,7 @@ from diffusers import StableDiffusionPipeline
 
 from nsdldm.demo.scenes import BACKGROUNDS, CATEGORIES, describe_scene
 from nsdldm.demo.training import evaluation, loop, stages
+from nsdldm.demo.training.__main__ import ADDITIONS
 from nsdldm.demo.training.assemble import assemble_model
 from nsdldm.demo.training.classifiers import build_judge, load_classifier, prepare
 from nsdldm.demo.training.loop import train_network
@@ -41,6 +42,17 @@ TINY = Recipe(
     },
     projection=8,
     unet_channels=(16, 16),
+    depth={
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "patch_size": 8,
+        "backbone_out_indices": [0, 1],
+        "neck_hidden_sizes": [8, 8],
+        "reassemble_factors": [2, 1],
+        "fusion_hidden_size": 8,
+    },
     plans={name: Plan(steps=3, batch=4, rate=1e-3) for name in Recipe().plans},
 )
 
@@ -54,11 +66,13 @@ def shop(tmp_path_factory):
 def model(shop):
     folder = shop.folder / "model"
     assemble_model(shop, folder)
+    for add in ADDITIONS.values():
+        add(shop, folder)
     return folder
 
 
 def test_every_stage_has_a_plan():
-    assert set(Recipe().plans) == set(stages.STAGES)
+    assert set(Recipe().plans) == set(stages.STAGES) | set(ADDITIONS)
 
 
 def test_scenes_are_none_of_a_release_and_the_splits_share_none(shop):
@@ -154,14 +168,14 @@ def test_decoder_stage_leaves_the_latents_as_they_are(shop):
 def test_embeddings_for_training_are_those_of_captions_their_mean_or_none(shop):
     clip, tokenizer = stages.train_clip(shop), stages.load_tokenizer(shop)
     scenes = shop.scenes("train")
-    tokens = stages._tokenize(tokenizer, scenes.captions[:8])
+    tokens = stages.tokenize(tokenizer, scenes.captions[:8])
     empty = stages.embed_texts(tokenizer, clip.text_model, [""])
     rng = np.random.default_rng(0)
     texts = [text for group in scenes.captions[:8] for text in group]
     single = stages.embed_texts(tokenizer, clip.text_model, texts).view(8, 5, *empty.shape[1:])
     seen = set()
     for _ in range(20):
-        drawn = stages._draw_embeddings(rng, clip.text_model, tokens, empty)
+        drawn = stages.draw_embeddings(rng, clip.text_model, tokens, empty)
         for i, c in enumerate(drawn):
             options = {"empty": empty, "mean": single[i].mean(0, keepdim=True), "one": single[i]}
             for name, tensors in options.items():
@@ -181,13 +195,32 @@ def test_model_folder_alone_is_a_pipeline_that_paints(model, shipped):
 
 
 def test_evaluation_measures_everything_and_writes_it_down(shop, model):
-    table = evaluation.evaluate_model(model, shop.scenes("test"), CPU)
+    depths = shop.depths("test", range(12))
+    table = evaluation.evaluate_model(model, shop.scenes("test"), depths, CPU)
     values = table.set_index("measure")["value"]
-    for name in ("true", "autoencoded", "blurred z", "c", "z + c"):
+    for name in ("true", "autoencoded", "blurred z", "c", "z + c", *evaluation.GUIDED):
         assert 0 <= values[f"judge category, {name}"] <= 1
+    assert -1 <= values["depth Spearman correlation, median"] <= 1
     assert np.isfinite(values).all()
     assert (model / "evaluation.tsv").exists()
     assert (model / "samples" / "scenes.png").exists()
+
+
+def test_each_picture_is_given_its_own_embedding(shop, model):
+    models = evaluation.Models(model, CPU)
+    given = evaluation._describe(models, shop.scenes("test"), slice(0, 2))
+
+    @torch.no_grad()
+    def paint(views):
+        embeddings = torch.cat([torch.zeros_like(views), views])[:, None]
+        start_from = evaluation._start(torch.zeros(2, 3, 32, 32), 3)
+        return models.guided(**start_from, **given, ip_adapter_image_embeds=[embeddings]).images
+
+    views = torch.randn(2, TINY.projection, generator=torch.Generator().manual_seed(4))
+    turned = views * torch.tensor([[1.0], [-1.0]])
+    first, second = paint(views), paint(turned)
+    assert np.abs(first[0] - second[0]).max() < 1e-6
+    assert np.abs(first[1] - second[1]).max() > 1e-4
 
 
 def test_correlation_of_coarse_pictures():
@@ -225,5 +258,5 @@ def test_model_card_says_what_was_measured():
     for measure, value in table.itertuples(index=False):
         assert f"| {measure} | {value:.3f} |" in card
     weights = sum(path.stat().st_size for path in MODEL.glob("*/*.safetensors"))
-    assert weights <= 16e6
+    assert weights <= 17e6
     assert f"{weights / 1e6:.1f} MB together" in " ".join(card.split())

@@ -6,14 +6,18 @@ import argparse
 import os
 from pathlib import Path
 
+from nsdldm.demo.training.adapter import train_adapter
 from nsdldm.demo.training.assemble import assemble_model
+from nsdldm.demo.training.depth import train_depth
 from nsdldm.demo.training.evaluation import evaluate_model
 from nsdldm.demo.training.recipe import Recipe
 from nsdldm.demo.training.stages import STAGES, Workshop
 from nsdldm.support.devices import DEVICES, choose_device
 from nsdldm.support.logs import logged
 
-LATER = ("assemble", "evaluate")
+# Stages that add to the finished model.
+ADDITIONS = {"adapter": train_adapter, "depth": train_depth}
+LATER = ("assemble", *ADDITIONS, "evaluate")
 
 
 def main() -> None:
@@ -33,8 +37,12 @@ def main() -> None:
                 STAGES[stage](shop)
             elif stage == "assemble":
                 assemble_model(shop, arguments.output)
+            elif stage in ADDITIONS:
+                ADDITIONS[stage](shop, arguments.output)
             else:
-                evaluate_model(arguments.output, shop.scenes("test"), device)
+                scenes = shop.scenes("test")
+                depths = shop.depths("test", range(len(scenes.pictures)))
+                evaluate_model(arguments.output, scenes, depths, device)
 
 
 if __name__ == "__main__":

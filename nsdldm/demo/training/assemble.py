@@ -49,7 +49,7 @@ def assemble_model(shop: Workshop, output: Path) -> None:
     pipeline.to(dtype=torch.float16).save_pretrained(output)
     clip.to("cpu", torch.float16).save_pretrained(output / "clip")
     for folder in ("text_encoder", "clip"):
-        _load_as_float32(output / folder / "config.json")
+        load_as_float32(output / folder / "config.json")
     tokenizer.save_pretrained(output / "clip")
     side = {"height": shop.recipe.pixels, "width": shop.recipe.pixels}
     CLIPImageProcessorPil(
@@ -65,10 +65,15 @@ def assemble_model(shop: Workshop, output: Path) -> None:
             save_file({k: v.contiguous() for k, v in classifier.state_dict().items()}, part)
 
 
-def _load_as_float32(path):
+def load_as_float32(path: Path) -> None:
     """Declare that weights stored in float16 are to be used in float32.
 
     diffusers does so by default; transformers uses the dtype in the configuration.
+
+    Parameters
+    ----------
+    path : Path
+        ``config.json`` of a network of transformers, rewritten.
     """
     config = json.loads(path.read_text(encoding="utf-8"))
     with replacing(path) as part:

@@ -17,7 +17,9 @@ from transformers import CLIPModel
 
 from nsdldm.demo.captions import NAMES, OPENINGS, PLACES
 from nsdldm.demo.scenes import BACKGROUNDS, CATEGORIES
+from nsdldm.demo.training.adapter import FILE, FOLDER, embed_pictures
 from nsdldm.demo.training.classifiers import load_classifier, prepare
+from nsdldm.demo.training.depth import measure_depth
 from nsdldm.diffusion.text import embed_texts
 from nsdldm.support.batching import draw_noise
 from nsdldm.support.files import replacing, save_table
@@ -36,6 +38,17 @@ COARSE = 16
 BATCH = 50
 N_TIMED, N_SHOWN = 16, 12
 GAP = 2
+# Pictures from a blurred z and the embedding of the image, without and with c.
+GUIDED_BLUR = 1.0
+GUIDED = ("z + image (1 sd)", "z + c + image (1 sd)")
+
+
+class Guided(StableDiffusionImg2ImgPipeline):
+    """Image to image with an adapter, for many pictures with an embedding each."""
+
+    def prepare_ip_adapter_image_embeds(self, image, image_embeds, *options):
+        """Take embeddings as they are: diffusers would give every picture those of all."""
+        return image_embeds
 
 
 class Models:
@@ -53,6 +66,12 @@ class Models:
         )
         self.pipeline = _quiet(pipeline.to(device, torch.float32))
         self.img2img = _quiet(StableDiffusionImg2ImgPipeline.from_pipe(self.pipeline))
+        # With a U-Net of its own, since the adapter changes it.
+        guided = Guided.from_pretrained(folder, local_files_only=True, use_safetensors=True)
+        guided.load_ip_adapter(
+            folder, FOLDER, FILE, image_encoder_folder=None, local_files_only=True
+        )
+        self.guided = _quiet(guided.to(device, torch.float32))
         clip = CLIPModel.from_pretrained(folder / "clip", dtype=torch.float32, use_safetensors=True)
         self.clip = clip.to(device).eval()
         self.judge = load_classifier(folder, "judge", device)
@@ -69,7 +88,7 @@ def _quiet(pipeline):
 
 
 def evaluate_model(
-    folder: Path, scenes: Scenes, device: torch.device, seed: int = 0
+    folder: Path, scenes: Scenes, depths: np.ndarray, device: torch.device, seed: int = 0
 ) -> pd.DataFrame:
     """Measure everything, log it, and write a table and sample sheets into the model's folder.
 
@@ -79,6 +98,8 @@ def evaluate_model(
         The model; ``evaluation.tsv`` (columns measure, value) and ``samples/*.png`` are added.
     scenes : nsdldm.demo.training.scenes.Scenes
         Held out.
+    depths : float32 array of shape (n, pixels, pixels)
+        Their true depth, see `nsdldm.demo.depth`.
     device : torch.device
     seed : int
         Of the noise.
@@ -93,6 +114,8 @@ def evaluate_model(
         *measure_pictures(models, scenes, pictures),
         *measure_clip(models, scenes),
         measure_time(models, scenes),
+        *measure_images(models, scenes, seed),
+        *measure_depth(folder, scenes.pictures, depths, device),
     ]
     table = pd.DataFrame(rows, columns=["measure", "value"])
     save_table(folder / "evaluation.tsv", table)
@@ -122,39 +145,107 @@ def make_pictures(models: Models, scenes: Scenes, seed: int) -> dict[str, np.nda
         denoising with c.
     """
     made = {name: [] for name in ("true", "autoencoded", "c", *sum(map(name_blurs, BLURS), ()))}
-    empty = models.embed([""])
-    n = len(scenes.pictures)
-    starts = range(0, n, BATCH)
-    for start in progress(starts, len(starts), "pictures"):
-        rows = slice(start, min(start + BATCH, n))
-        true = prepare(scenes.pictures[rows], models.device)
-        latents = models.vae.encode(true).latent_dist.mean
-        noise = draw_noise(seed, range(rows.start, rows.stop), latents.shape[1:])
-        noise = torch.from_numpy(noise).to(models.device)
-        deviation = 1 / models.vae.config.scaling_factor
-        texts = [text for group in scenes.captions[rows] for text in group]
-        c = models.embed(texts).view(len(true), -1, *empty.shape[1:]).mean(1)
-        given = {
-            "prompt_embeds": c,
-            "negative_prompt_embeds": empty.expand_as(c),
-            "guidance_scale": GUIDANCE,
-            "num_inference_steps": STEPS,
-            "output_type": "np",
-        }
-        other = torch.from_numpy(
-            draw_noise(seed, range(rows.start, rows.stop), latents.shape[1:], sample=1)
-        )
+    for rows in _batches(scenes, "pictures"):
+        true, latents, noise = _encode(models, scenes, rows, seed)
+        given = _describe(models, scenes, rows)
+        other = draw_noise(seed, range(rows.start, rows.stop), latents.shape[1:], sample=1)
+        other = torch.from_numpy(other)
         made["true"].append(_to_unit(true))
         made["autoencoded"].append(_to_unit(models.vae.decode(latents).sample))
         made["c"].append(models.pipeline(latents=other.to(models.device), **given).images)
         for blur in BLURS:
-            blurred = models.vae.decode(latents + blur * deviation * noise).sample.clamp(-1, 1)
-            generator = torch.Generator().manual_seed(seed + start)
-            start_from = {"image": (blurred + 1) / 2, "strength": STRENGTH, "generator": generator}
+            blurred = models.vae.decode(latents + blur * noise).sample.clamp(-1, 1)
+            start_from = _start(blurred, seed + rows.start)
             alone, both = name_blurs(blur)
             made[alone].append(_to_unit(blurred))
             made[both].append(models.img2img(**start_from, **given).images)
     return {name: np.concatenate(parts) for name, parts in made.items()}
+
+
+def _batches(scenes, what):
+    """Consecutive rows of scenes, with a log of how far they are."""
+    n = len(scenes.pictures)
+    for start in progress(range(0, n, BATCH), -(-n // BATCH), what):
+        yield slice(start, min(start + BATCH, n))
+
+
+def _encode(models, scenes, rows, seed):
+    """True pictures, their latents, and noise with the standard deviation of latents."""
+    true = prepare(scenes.pictures[rows], models.device)
+    latents = models.vae.encode(true).latent_dist.mean
+    noise = draw_noise(seed, range(rows.start, rows.stop), latents.shape[1:])
+    noise = torch.from_numpy(noise).to(models.device)
+    return true, latents, noise / models.vae.config.scaling_factor
+
+
+def _describe(models, scenes, rows):
+    """A pipeline's arguments for c, the mean of the captions' embeddings."""
+    empty = models.embed([""])
+    texts = [text for group in scenes.captions[rows] for text in group]
+    c = models.embed(texts).view(rows.stop - rows.start, -1, *empty.shape[1:]).mean(1)
+    return {
+        "prompt_embeds": c,
+        "negative_prompt_embeds": empty.expand_as(c),
+        "guidance_scale": GUIDANCE,
+        "num_inference_steps": STEPS,
+        "output_type": "np",
+    }
+
+
+def _start(blurred, seed):
+    """A pipeline's arguments for image to image from pictures from -1 to 1."""
+    generator = torch.Generator().manual_seed(seed)
+    return {"image": (blurred + 1) / 2, "strength": STRENGTH, "generator": generator}
+
+
+@torch.inference_mode()
+def make_guided_pictures(models: Models, scenes: Scenes, seed: int) -> dict[str, np.ndarray]:
+    """Make pictures of scenes from a blurred z and the embedding of the image, with and without c.
+
+    Parameters
+    ----------
+    models : Models
+    scenes : nsdldm.demo.training.scenes.Scenes
+    seed : int
+        With that of `make_pictures`, the blurred z and the noise are the same, so that the pictures
+        can be compared with those from z + c.
+
+    Returns
+    -------
+    dict of str to float32 array of shape (n, pixels, pixels, 3)
+        From 0 to 1, by `GUIDED`.
+    """
+    made = {name: [] for name in GUIDED}
+    for rows in _batches(scenes, "pictures with embeddings of images"):
+        _, latents, noise = _encode(models, scenes, rows, seed)
+        blurred = models.vae.decode(latents + GUIDED_BLUR * noise).sample.clamp(-1, 1)
+        view = embed_pictures(models.clip, scenes.pictures[rows])
+        given = _describe(models, scenes, rows)
+        # As diffusers does, unconditional first.
+        given["ip_adapter_image_embeds"] = [torch.cat([torch.zeros_like(view), view])[:, None]]
+        empty = given["negative_prompt_embeds"]
+        for name, c in zip(GUIDED, (empty, given["prompt_embeds"]), strict=True):
+            start_from = _start(blurred, seed + rows.start)
+            made[name].append(models.guided(**start_from, **{**given, "prompt_embeds": c}).images)
+    return {name: np.concatenate(parts) for name, parts in made.items()}
+
+
+def measure_images(models: Models, scenes: Scenes, seed: int) -> list[tuple[str, float]]:
+    """Measure what the embedding of the image adds, as `measure_pictures` does.
+
+    Parameters
+    ----------
+    models : Models
+    scenes : nsdldm.demo.training.scenes.Scenes
+    seed : int
+
+    Returns
+    -------
+    list of (str, float)
+    """
+    pictures = make_guided_pictures(models, scenes, seed)
+    true = _to_unit(prepare(scenes.pictures, torch.device("cpu")))
+    return _judge_all(models, scenes, pictures) + _correlate_all(pictures, true)
 
 
 def name_blurs(blur: float) -> tuple[str, str]:
@@ -211,16 +302,27 @@ def measure_pictures(models: Models, scenes: Scenes, pictures: dict) -> list[tup
     -------
     list of (str, float)
     """
+    rows = _judge_all(models, scenes, pictures)
+    true = pictures["true"]
+    squared = np.square(pictures["autoencoded"] - true).mean((1, 2, 3))
+    rows.append(("autoencoder PSNR (dB)", float(np.mean(-10 * np.log10(squared)))))
+    made = {name: pictures[name] for name in pictures if name not in ("true", "autoencoded")}
+    return rows + _correlate_all(made, true)
+
+
+def _judge_all(models, scenes, pictures):
     rows = []
     for name, images in pictures.items():
         category, background = judge_pictures(models.judge, images, scenes, models.device)
         rows += [(f"judge category, {name}", category), (f"judge background, {name}", background)]
-    true = pictures["true"]
-    squared = np.square(pictures["autoencoded"] - true).mean((1, 2, 3))
-    rows.append(("autoencoder PSNR (dB)", float(np.mean(-10 * np.log10(squared)))))
-    for name in [name for name in pictures if name not in ("true", "autoencoded")]:
-        rows.append((f"{COARSE} x {COARSE} correlation, {name}", correlate(pictures[name], true)))
     return rows
+
+
+def _correlate_all(pictures, true):
+    return [
+        (f"{COARSE} x {COARSE} correlation, {name}", correlate(images, true))
+        for name, images in pictures.items()
+    ]
 
 
 def correlate(pictures: np.ndarray, true: np.ndarray, side: int = COARSE) -> float:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
-from transformers import CLIPConfig, CLIPModel
+from transformers import CLIPConfig, CLIPModel, DPTConfig, DPTForDepthEstimation
 
 if TYPE_CHECKING:
     from transformers import CLIPTokenizer
@@ -91,6 +92,23 @@ def build_unet(recipe: Recipe) -> UNet2DConditionModel:
         norm_num_groups=16,
         attention_head_dim=4,
     )
+
+
+def build_depth(recipe: Recipe) -> DPTForDepthEstimation:
+    """Build the network that estimates depth: a vision transformer whose layers are fused to a map.
+
+    Parameters
+    ----------
+    recipe : nsdldm.demo.training.recipe.Recipe
+
+    Returns
+    -------
+    DPTForDepthEstimation
+    """
+    network = DPTForDepthEstimation(DPTConfig(**recipe.depth, image_size=recipe.pixels))
+    # The last layer cuts off what is negative; from 0.5, no pixel starts where it cannot learn.
+    torch.nn.init.constant_(network.head.head[-2].bias, 0.5)
+    return network
 
 
 def build_scheduler() -> DDIMScheduler:

@@ -54,6 +54,8 @@ class Recipe:
         Dimensions that texts and pictures are compared in.
     unet_channels : tuple of int
         Width at each resolution; cross-attention at the last.
+    depth : dict
+        Of `DPTConfig`.
     plans : dict of str to Plan
         By stage.
     """
@@ -83,6 +85,20 @@ class Recipe:
     )
     projection: int = 64
     unet_channels: tuple = (64, 128)
+    depth: dict = field(
+        default_factory=lambda: {
+            "hidden_size": 64,
+            "intermediate_size": 192,
+            "num_hidden_layers": 4,
+            "num_attention_heads": 4,
+            "patch_size": 8,
+            "backbone_out_indices": [0, 1, 2, 3],
+            "neck_hidden_sizes": [16, 32, 48, 48],
+            # Of a quarter of the patches' side, so that the map has as many pixels as the picture.
+            "reassemble_factors": [2, 1, 0.5, 0.25],
+            "fusion_hidden_size": 32,
+        }
+    )
     plans: dict = field(
         default_factory=lambda: {
             "autoencoder": Plan(steps=3300, batch=12, rate=1.2e-3),
@@ -91,5 +107,7 @@ class Recipe:
             "classifier": Plan(steps=1000, batch=64, rate=1e-3),
             "judge": Plan(steps=1500, batch=64, rate=2e-3),
             "unet": Plan(steps=3200, batch=64, rate=1.2e-3),
+            "adapter": Plan(steps=1200, batch=32, rate=2e-3, average=0.99),
+            "depth": Plan(steps=2000, batch=16, rate=1.5e-3, average=0.99),
         }
     )

@@ -12,7 +12,7 @@ from PIL import Image
 
 from nsdldm.demo.captions import write_captions
 from nsdldm.demo.drawing import draw_scene
-from nsdldm.demo.scenes import BACKGROUNDS, CATEGORIES, describe_scene
+from nsdldm.demo.scenes import BACKGROUNDS, CATEGORIES, Scene, describe_scene
 from nsdldm.support.files import create_array, load_array, replacing, save_array
 from nsdldm.support.logs import progress
 
@@ -57,8 +57,7 @@ def draw_scenes(folder: Path, split: str, n: int, pixels: int, seed: int, thread
     folder = folder / split
     if (folder / "backgrounds.npy").exists():
         return
-    first = FIRST_NUMBERS[split]
-    scenes = [describe_scene(seed, number) for number in range(first, first + n)]
+    scenes = [number_scene(seed, split, row) for row in range(n)]
     captions = [write_captions(scene) for scene in scenes]
     with replacing(folder / "captions.json") as part:
         part.write_text(json.dumps(captions), encoding="utf-8")
@@ -77,6 +76,11 @@ def draw_scenes(folder: Path, split: str, n: int, pixels: int, seed: int, thread
     # Written last: if it exists, all do.
     backgrounds = np.array([BACKGROUNDS.index(scene.background) for scene in scenes])
     save_array(folder / "backgrounds.npy", backgrounds)
+
+
+def number_scene(seed: int, split: str, row: int) -> Scene:
+    """Invent the scene at a row of a split, counted from 0."""
+    return describe_scene(seed, FIRST_NUMBERS[split] + row)
 
 
 def _draw(job):

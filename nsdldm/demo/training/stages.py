@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -13,17 +13,18 @@ import torch
 import torch.nn.functional as F
 from transformers import CLIPTokenizer
 
+from nsdldm.demo.depth import draw_depth
 from nsdldm.demo.training import networks
 from nsdldm.demo.training.classifiers import CLASSIFIERS, prepare
 from nsdldm.demo.training.loop import autocast, train_network
-from nsdldm.demo.training.scenes import draw_scenes, load_scenes
+from nsdldm.demo.training.scenes import draw_scenes, load_scenes, number_scene
 from nsdldm.demo.training.tokenizer import train_tokenizer
 from nsdldm.diffusion.text import embed_texts
 from nsdldm.support.files import create_array, load_array
 from nsdldm.support.logs import progress
 
 if TYPE_CHECKING:
-    from diffusers import AutoencoderKL, UNet2DConditionModel
+    from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
     from transformers import CLIPModel
 
     from nsdldm.demo.training.classifiers import SceneClassifier
@@ -63,6 +64,11 @@ class Workshop:
         draw_scenes(self.folder, split, n, self.recipe.pixels, self.recipe.seed, self.threads)
         return load_scenes(self.folder, split)
 
+    def depths(self, split: str, rows: Iterable[int]) -> np.ndarray:
+        """Draw the true depth of some scenes of a split, float32 (n, pixels, pixels)."""
+        scenes = (number_scene(self.recipe.seed, split, int(row)) for row in rows)
+        return np.stack([draw_depth(scene, self.recipe.pixels) for scene in scenes])
+
     def build(self, stage: str, make: Callable[[], torch.nn.Module]) -> torch.nn.Module:
         """Make a network whose initial weights depend only on the recipe and the stage."""
         torch.manual_seed(self._seed(f"weights of {stage}"))
@@ -91,7 +97,7 @@ def train_autoencoder(shop: Workshop) -> AutoencoderKL:
     plan = shop.recipe.plans["autoencoder"]
 
     def loss(network, rng):
-        batch = prepare(pictures[_draw_rows(rng, pictures, plan.batch)], shop.device)
+        batch = prepare(pictures[draw_rows(rng, pictures, plan.batch)], shop.device)
         posterior = network.encode(batch).latent_dist
         decoded = network.decode(posterior.sample()).sample
         return _compare(decoded.float(), batch) + DIVERGENCE * posterior.kl().float().mean() / (
@@ -101,7 +107,8 @@ def train_autoencoder(shop: Workshop) -> AutoencoderKL:
     return shop.train("autoencoder", autoencoder, loss)
 
 
-def _draw_rows(rng, pictures, n):
+def draw_rows(rng: np.random.Generator, pictures: np.ndarray, n: int) -> np.ndarray:
+    """Draw the rows of a batch, each at most once, ascending."""
     return np.sort(rng.choice(len(pictures), n, replace=False))
 
 
@@ -120,7 +127,7 @@ def train_decoder(shop: Workshop) -> AutoencoderKL:
     autoencoder.post_quant_conv.requires_grad_(True)
 
     def loss(network, rng):
-        batch = prepare(pictures[_draw_rows(rng, pictures, plan.batch)], shop.device)
+        batch = prepare(pictures[draw_rows(rng, pictures, plan.batch)], shop.device)
         with torch.no_grad():
             latents = network.encode(batch).latent_dist.sample()
         return _compare(network.decode(latents).sample.float(), batch)
@@ -145,10 +152,10 @@ def train_clip(shop: Workshop) -> CLIPModel:
     scenes, plan = shop.scenes("train"), shop.recipe.plans["clip"]
     tokenizer = load_tokenizer(shop)
     clip = shop.build("clip", lambda: networks.build_clip(shop.recipe, tokenizer))
-    tokens = _tokenize(tokenizer, scenes.captions)
+    tokens = tokenize(tokenizer, scenes.captions)
 
     def loss(network, rng):
-        rows = _draw_rows(rng, scenes.pictures, plan.batch)
+        rows = draw_rows(rng, scenes.pictures, plan.batch)
         texts = tokens[rows, rng.integers(tokens.shape[1], size=plan.batch)].to(shop.device)
         pictures = prepare(scenes.pictures[rows], shop.device)
         with torch.no_grad():
@@ -158,8 +165,8 @@ def train_clip(shop: Workshop) -> CLIPModel:
     return shop.train("clip", clip, loss)
 
 
-def _tokenize(tokenizer, captions):
-    """Token numbers of shape (n, 5, tokens)."""
+def tokenize(tokenizer: CLIPTokenizer, captions: list[list[str]]) -> torch.Tensor:
+    """Token numbers of the captions of n scenes, int64 (n, 5, tokens)."""
     texts = [text for group in captions for text in group]
     tokens = tokenizer(
         texts,
@@ -178,7 +185,7 @@ def train_classifier(shop: Workshop, stage: str = "classifier") -> SceneClassifi
     backgrounds = torch.from_numpy(scenes.backgrounds).to(shop.device)
 
     def loss(network, rng):
-        rows = _draw_rows(rng, scenes.pictures, plan.batch)
+        rows = draw_rows(rng, scenes.pictures, plan.batch)
         pictures = prepare(scenes.pictures[rows], shop.device)
         # Also on softened and grainy pictures, so that content is what counts.
         if rng.random() < 0.5:
@@ -234,29 +241,57 @@ def train_unet(shop: Workshop) -> UNet2DConditionModel:
     scale = find_scale(shop)
     clip, tokenizer = train_clip(shop), load_tokenizer(shop)
     encoder = clip.text_model.requires_grad_(False)
-    tokens = _tokenize(tokenizer, scenes.captions)
+    tokens = tokenize(tokenizer, scenes.captions)
     empty = embed_texts(tokenizer, encoder, [""])
     noise_levels = networks.build_scheduler()
 
     def loss(network, rng):
-        rows = _draw_rows(rng, scenes.pictures, plan.batch)
+        rows = draw_rows(rng, scenes.pictures, plan.batch)
         latents = means[rows].float()
         latents = scale * (latents + deviations[rows] * torch.randn_like(latents))
-        c = _draw_embeddings(rng, encoder, tokens[rows].to(device), empty)
+        c = draw_embeddings(rng, encoder, tokens[rows].to(device), empty)
         levels = torch.from_numpy(rng.integers(1000, size=plan.batch)).to(device)
-        noise = torch.randn_like(latents)
-        noisy = noise_levels.add_noise(latents, noise, levels)
-        velocity = noise_levels.get_velocity(latents, noise, levels)
-        noisy = noisy.contiguous(memory_format=torch.channels_last)
+        noisy, velocity = add_noise(noise_levels, latents, levels)
         return F.mse_loss(network(noisy, levels, c).sample.float(), velocity)
 
     unet = shop.build("unet", lambda: networks.build_unet(shop.recipe))
     return shop.train("unet", unet, loss)
 
 
+def add_noise(
+    noise_levels: DDIMScheduler, latents: torch.Tensor, levels: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Add noise to latents, and return them with the velocity that the U-Net is to predict."""
+    noise = torch.randn_like(latents)
+    noisy = noise_levels.add_noise(latents, noise, levels)
+    velocity = noise_levels.get_velocity(latents, noise, levels)
+    return noisy.contiguous(memory_format=torch.channels_last), velocity
+
+
 @torch.no_grad()
-def _draw_embeddings(rng, encoder, tokens, empty):
-    """Embeddings of one caption per picture, or of the mean of all, some noisy, some empty."""
+def draw_embeddings(
+    rng: np.random.Generator,
+    encoder: torch.nn.Module,
+    tokens: torch.Tensor,
+    empty: torch.Tensor,
+    empty_share: float = EMPTY_SHARE,
+) -> torch.Tensor:
+    """Embed one caption per picture, or take the mean of all; some are noisy, some empty.
+
+    Parameters
+    ----------
+    rng : numpy Generator
+    encoder : CLIPTextModel, or a CLIPModel's text tower
+    tokens : int64 tensor of shape (n, 5, tokens)
+        As `tokenize` returns them.
+    empty : float32 tensor of shape (1, tokens, width)
+        The embedding of no text.
+    empty_share : float
+
+    Returns
+    -------
+    float32 tensor of shape (n, tokens, width)
+    """
     n, n_texts = tokens.shape[:2]
     mean = rng.random(n) < MEAN_SHARE
     weights = np.eye(n_texts, dtype=np.float32)[rng.integers(n_texts, size=n)]
@@ -267,7 +302,7 @@ def _draw_embeddings(rng, encoder, tokens, empty):
     c = (c * torch.from_numpy(weights).to(c.device)[:, :, None, None]).sum(1)
     level = LARGEST_NOISE * rng.random(n) * (rng.random(n) < NOISY_SHARE)
     c = c + torch.from_numpy(level).float().to(c.device)[:, None, None] * torch.randn_like(c)
-    dropped = torch.from_numpy(rng.random(n) < EMPTY_SHARE).to(c.device)
+    dropped = torch.from_numpy(rng.random(n) < empty_share).to(c.device)
     return torch.where(dropped[:, None, None], empty, c)
 
 
