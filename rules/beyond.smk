@@ -337,3 +337,20 @@ use rule write_gallery as write_beyond_gallery with:
         runs=BEYOND.runs,
         methods=BEYOND.shown,
         captioned=[(subject, method) for subject, _, method in BEYOND.captioned],
+
+
+use rule plot_fig3 as plot_beyond_pictures with:
+    input:
+        **plan.list_run_files(
+            [("{subject}", BEYOND.find_protocol(name), name) for name in BEYOND.shown],
+            *("reconstructions", "samples"),
+        ),
+        stimuli=RELEASE.locate_stimuli(),
+        images="results/{subject}/images.tsv",
+    output:
+        **figure("results/{subject}/figures/beyond_pictures", "Decoding", "beyond z and c"),
+    log:
+        "logs/{subject}/plot_beyond_pictures.log",
+    params:
+        methods=BEYOND.shown,
+        words=BEYOND.words,

@@ -347,6 +347,15 @@ class Beyond:
         return [(s, self.find_protocol(name), name) for s in self.subjects for name in self.shown]
 
     @property
+    def words(self) -> dict[str, str]:
+        """What each method is given, for small print."""
+        words = {
+            name: " + ".join(own[role] for role in ROLES if own.get(role))
+            for name, own in self.methods.items()
+        }
+        return words | {NEAREST: "training image"}
+
+    @property
     def captioned(self) -> list[tuple[str, str, str]]:
         """Those whose pictures are made of decoded captions."""
         return [run for run in self.runs if self.methods.get(run[2], {}).get("text") == "captions"]
@@ -395,6 +404,11 @@ class Beyond:
             "results/tables/beyond.tsv",
             *(f"results/figures/fig10.{suffix}" for suffix in FORMATS),
             "results/report/beyond_gallery.html",
+            *(
+                f"results/{subject}/figures/beyond_pictures.{suffix}"
+                for subject in self.subjects
+                for suffix in FORMATS
+            ),
         ]
 
 

@@ -152,6 +152,7 @@ ALONE = {
     *("plot_trained_subjects", "plot_training_curves", "write_trained_gallery"),
     *("caption_features", "embed_chosen_captions", "score_captions", "invert_features"),
     *("gather_priors", "generate_images", "tabulate_beyond", "plot_fig10", "write_beyond_gallery"),
+    "plot_beyond_pictures",
 }
 
 
