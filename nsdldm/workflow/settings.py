@@ -706,7 +706,7 @@ class Demo(Section):
     sessions: int = _key(3, "Sessions of 750 trials per subject.", "sessions", ge=1, le=39)
     shared_images: int = _key(150, "Images that all subjects see (test).", "images", ge=3, le=1000)
     unique_images: int = _key(
-        792, "Images that only one subject sees (training).", "images", ge=10, le=9000
+        750, "Images that only one subject sees (training).", "images", ge=10, le=9000
     )
 
 
@@ -1087,9 +1087,10 @@ DEMO = {
         "sampling": {"num_inference_steps": 8, "scheduler": "ddim", "samples": 1},
     },
     "encoding": {
-        "alphas": [1.0e-2, 1.0e-1, 1.0e0, 1.0e1, 1.0e2, 1.0e3, 1.0e4],
+        "alphas": [1.0e-1, 1.0e0, 1.0e1, 1.0e2, 1.0e3, 1.0e4],
         "weights": [0.0, 0.1, 0.5, 0.9, 1.0],
         "n_folds": 3,
+        "controls_every": 8,
         # 150 test images tell few voxels' unique variance from none.
         "drawn": "joint",
         "memory_gb": 4.0,
