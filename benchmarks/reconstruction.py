@@ -1,21 +1,23 @@
 """Pictures per second, batched as here and in the published way.
 
-    PYTHONPATH=. python benchmarks/reconstruction.py --model FOLDER --device cuda
+    PYTHONPATH=. python benchmarks/reconstruction.py                  # the paper's sizes
+    PYTHONPATH=. python benchmarks/reconstruction.py --tiny           # seconds, to see that it runs
 
 makes the pictures of random features twice. Batched: one process, images x samples in batches.
 Published: a process per image, which loads the model, and single pictures under autocast, as the
 public code of Takagi & Nishimoto (2023) does. Defaults are the paper's sizes. Every stage runs in a
 process of its own and is timed from its start to its end; startup, imports and loading, is
-measured apart. FOLDER is any pipeline in the layout of diffusers;
-tests/unit/test_diffusion_full_size.py writes Stable Diffusion 1.4 with random weights, for which
-times are the same. On a CPU:
+measured apart. --json FILE writes the table with machine, date and versions.
+
+--model takes any pipeline in the layout of diffusers. Without it, Stable Diffusion 1.4 with random
+weights is written to the scratch folder (2 GB), for which times are the same. On a CPU:
 
     PYTHONPATH=. python benchmarks/reconstruction.py --model resources/demo_model --device cpu \\
         --latent-resolution 96 --image-resolution 96 --images 4 --steps 5 --samples 2
 """
 
 import argparse
-import resource
+import json
 import subprocess
 import sys
 import tempfile
@@ -25,25 +27,21 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from diffusers import (
-    AutoencoderKL,
-    DDIMScheduler,
-    StableDiffusionImg2ImgPipeline,
-    UNet2DConditionModel,
-)
-from PIL import Image
-from transformers import CLIPTextConfig
 
-from nsdldm.diffusion.loading import Model, load_autoencoder, load_denoiser, load_text
-from nsdldm.diffusion.reconstruction import Reconstruction, reconstruct_chunk
+import report
 from nsdldm.support.devices import choose_device, choose_dtype
 from nsdldm.support.files import load_array, save_array, save_table
+
+COLUMNS = {"way": "", "pictures": "d", "seconds": ".1f", "startup": ".1f", "/s": ".3f"}
+COLUMNS |= {"/s started": ".3f", "peak GB": ".1f", "GPU GB": ".1f"}
+TINY = {"model": report.DEMO_MODEL, "device": "cpu", "images": 4, "published_images": 1}
+TINY |= {"samples": 2, "steps": 5, "latent_resolution": 96, "image_resolution": 96}
 
 
 def parse_arguments():
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--model", required=True, help="folder of a pipeline")
+    parser.add_argument("--model", help="folder of a pipeline (Stable Diffusion 1.4, random)")
     for name, default, what in (
         ("images", 20, "images of the batched way"),
         ("published-images", 2, "images of the published way; 0 skips it"),
@@ -61,17 +59,19 @@ def parse_arguments():
     parser.add_argument("--compile", action="store_true", help="compile the batched U-Net")
     parser.add_argument("--folder", type=Path, help="where to make the scratch folder")
     parser.add_argument("--stage", choices=STAGES, help=argparse.SUPPRESS)
-    return parser.parse_args()
+    return report.parse_options(parser, TINY)
 
 
 def write_features(options, folder):
     """Write a table of images and random features of the model's shapes."""
-    vae = AutoencoderKL.load_config(options.model, subfolder="vae")
-    text = CLIPTextConfig.from_pretrained(options.model, subfolder="text_encoder")
+    vae, text = (
+        json.loads((Path(options.model) / part / "config.json").read_text())
+        for part in ("vae", "text_encoder")
+    )
     side = options.latent_resolution // 2 ** (len(vae["block_out_channels"]) - 1)
     shapes = {
         "z": (vae["latent_channels"], side, side),
-        "c": (text.max_position_embeddings, text.hidden_size),
+        "c": (text["max_position_embeddings"], text["hidden_size"]),
     }
     n = max(options.images, options.published_images)
     rng = np.random.default_rng(0)
@@ -82,6 +82,8 @@ def write_features(options, folder):
 
 def run_startup(options, folder):
     """Import and load what the batched way needs."""
+    from nsdldm.diffusion.loading import load_autoencoder, load_denoiser, load_text
+
     device = choose_device(options.device)
     dtype = choose_dtype(options.dtype, device)
     load_autoencoder(options.model, None, device, dtype)
@@ -91,6 +93,9 @@ def run_startup(options, folder):
 
 def run_batched(options, folder):
     """Make the pictures as the workflow does."""
+    from nsdldm.diffusion.loading import Model
+    from nsdldm.diffusion.reconstruction import Reconstruction, reconstruct_chunk
+
     for name in ("z", "c"):
         save_array(folder / f"own_{name}.npy", load_array(folder / f"{name}.npy")[: options.images])
     own = pd.read_csv(folder / "images.tsv", sep="\t")[: options.images]
@@ -118,6 +123,16 @@ def run_batched(options, folder):
 
 def load_published(options, device):
     """The pipeline in float32, as the published code loads its checkpoint."""
+    # Here, so that the batched way does not pay for it.
+    from diffusers import (
+        AutoencoderKL,
+        DDIMScheduler,
+        StableDiffusionImg2ImgPipeline,
+        UNet2DConditionModel,
+    )
+
+    from nsdldm.diffusion.loading import load_text
+
     parts = {
         "vae": AutoencoderKL.from_pretrained(options.model, subfolder="vae", use_safetensors=True),
         "unet": UNet2DConditionModel.from_pretrained(
@@ -140,6 +155,8 @@ def load_published(options, device):
 
 def run_published(options, folder):
     """Make the pictures of one image, one at a time."""
+    from PIL import Image
+
     device = choose_device(options.device)
     pipeline = load_published(options, device)
     z, c = (
@@ -178,49 +195,50 @@ STAGES = {
 }
 
 
-def measure(stage, folder, times=1):
-    """Run a stage in processes of its own; returns the seconds of all and the peak memory."""
-    command = [sys.executable, __file__, *sys.argv[1:], "--stage", stage, "--folder", str(folder)]
+def measure(options, stage, folder, times=1):
+    """Run a stage in processes of its own; returns the seconds of all and the last one's peaks."""
+    command = [sys.executable, __file__, *sys.argv[1:], "--model", str(options.model)]
+    command += ["--stage", stage, "--folder", str(folder)]
     start = time.monotonic()
     for _ in range(times):
         subprocess.run(command, check=True)
-    return time.monotonic() - start, (folder / "peak.txt").read_text()
+    return time.monotonic() - start, json.loads((folder / "peaks.json").read_text())
 
 
-def report(options, folder):
-    """Measure both ways and print a table."""
+def measure_way(options, way, n_images, processes, folder):
+    """Measure a way and what its processes take to start; returns its row of the table."""
+    startup, _ = measure(options, f"{way}-startup", folder)
+    seconds, peaks = measure(options, way, folder, processes)
+    n = n_images * options.samples
+    row = {"way": way, "pictures": n, "seconds": seconds, "startup": startup, "/s": n / seconds}
+    left = seconds - processes * startup
+    # Of next to no work, startup is all and its variation is more.
+    row["/s started"] = n / left if left > 0 else None
+    return row | peaks
+
+
+def measure_all(options, folder):
+    """Measure both ways; prints and writes the table."""
+    if options.model is None:
+        options.model = report.write_random_model(folder / "model")
     write_features(options, folder)
-    # Fills the system's file cache, so that no way pays for it.
-    measure("batched-startup", folder)
-    device = choose_device(options.device)
-    name = torch.cuda.get_device_name() if device.type == "cuda" else "CPU"
+    if not options.tiny:
+        # Fills the system's file cache, so that no way pays for it.
+        measure(options, "batched-startup", folder)
+    device = choose_device(options.device).type
+    report.announce(device)
     side, n_run = options.image_resolution, int(round(options.steps * options.strength, 6))
-    print(f"{name}, {side} px, {n_run} of {options.steps} steps, {options.samples} samples")
-    columns = ("pictures", "seconds", "startup", "/s", "/s started")
-    print(f"{'way':10s}" + "".join(f"{column:>12s}" for column in columns) + "  peak", flush=True)
+    print(f"{side} px, {n_run} of {options.steps} steps, {options.samples} samples", flush=True)
+    table = report.Table(COLUMNS)
     ways = {"batched": (options.images, 1), "published": (options.published_images,) * 2}
-    rates = {}
     for way, (n_images, processes) in ways.items():
         if n_images:
-            startup = measure(f"{way}-startup", folder)[0]
-            seconds, peak = measure(way, folder, processes)
-            n = n_images * options.samples
-            rates[way] = n / seconds
-            left = seconds - processes * startup
-            # Of next to no work, startup is all and its variation is more.
-            started = n / left if left > 0 else float("nan")
-            numbers = f"{n:12d}{seconds:12.1f}{startup:12.1f}{rates[way]:12.3f}{started:12.3f}"
-            print(f"{way:10s}{numbers}  {peak}", flush=True)
-    if len(rates) == 2:
-        print(f"batched / published: {rates['batched'] / rates['published']:.1f} x the pictures")
-
-
-def describe_peak(device):
-    """Most memory that this process took."""
-    scale = 1 if sys.platform == "darwin" else 1024
-    host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale / 1e9
-    on_gpu = torch.cuda.max_memory_allocated() / 1e9 if device.type == "cuda" else 0
-    return f"{host:.1f} GB" + (f", {on_gpu:.1f} GB on the GPU" if on_gpu else "")
+            table.add(measure_way(options, way, n_images, processes, folder))
+    rates = [row["/s"] for row in table.rows]
+    ratio = rates[0] / rates[1] if len(rates) == 2 else None
+    if ratio:
+        print(f"batched / published: {ratio:.1f} x the pictures")
+    table.write(options.json, options, device, **{"batched / published": ratio})
 
 
 def main():
@@ -228,11 +246,11 @@ def main():
     options = parse_arguments()
     if options.stage:
         STAGES[options.stage](options, options.folder)
-        peak = describe_peak(choose_device(options.device))
-        (options.folder / "peak.txt").write_text(peak)
+        peaks = report.measure_peaks(choose_device(options.device).type)
+        (options.folder / "peaks.json").write_text(json.dumps(peaks))
         return
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-        report(options, Path(folder))
+        measure_all(options, Path(folder))
 
 
 if __name__ == "__main__":

@@ -5,27 +5,21 @@
     PYTHONPATH=. python benchmarks/ridge.py --tiny           # seconds, to see that it runs
 
 fits the same arrays by each way, one after the other in this process, and says how many targets get
-the same penalty and how far predictions differ. At the paper's size (24,980 trials, 5,900 voxels,
-6,400 targets), himalaya on a CPU fits one fold, with one penalty and 500 targets, and is
-extrapolated: decompositions by the number of folds, products by penalties and targets too. With a
-GPU, each way runs there as well. --json writes the table with machine, date and versions.
+the same penalty as with himalaya's torch backend and how far predictions differ, in SD of a target.
+himalaya runs on its numpy backend too. With a GPU, each way runs there as well. At the paper's size
+(24,980 trials, 5,900 voxels, 6,400 targets), himalaya on a CPU fits one fold with torch alone, with
+one penalty and 500 targets, and is extrapolated: decompositions by the number of folds, products by
+penalties and targets too. --json FILE writes the table with machine, date and versions.
 """
 
 import argparse
-import json
-import os
-import platform
-import resource
-import sys
 import time
-from datetime import date
-from importlib.metadata import version
-from pathlib import Path
 
 import himalaya.backend
 import numpy as np
 import torch
 
+import report
 from nsdldm import ridge
 from nsdldm.decoding.statistics import Ridge, Sums
 
@@ -34,16 +28,20 @@ FOLDS, SEED, TEST = 5, 0, 500
 SIZES = {"default": (8000, 2000, 1000), "paper": (24_980, 5900, 6400), "tiny": (600, 100, 80)}
 # Of the extrapolated fit.
 FEW = 500
+COLUMNS = {"way": "", "backend": "", "seconds": ".2f", "same penalties": ".2%"}
+COLUMNS |= {"largest difference": ".1e", "GPU GB": ".1f", "note": ""}
 
 
 def simulate(n, n_voxels, n_targets):
-    """Standardised responses to images that are shown three times, and targets by image."""
+    """Standardised responses to images that are shown three times, and targets by image, in float32
+    as the workflow has them."""
     rng = np.random.default_rng(SEED)
     rows = rng.permutation(np.arange(n) % -(-n // 3))
     features = rng.standard_normal((rows.max() + 1, n_targets), np.float32)
-    mixing = rng.standard_normal((n_targets, n_voxels), np.float32) / np.sqrt(n_targets)
+    mixing = rng.standard_normal((n_targets, n_voxels), np.float32)
     # From targets that nothing predicts to some that much does.
-    mixing *= np.linspace(0, 2, n_targets, dtype=np.float32)[:, None]
+    strengths = np.linspace(0, 2, n_targets) / np.sqrt(n_targets)
+    mixing *= strengths.astype(np.float32)[:, None]
     X = features[rows] @ mixing
     X += rng.standard_normal((n, n_voxels), np.float32)
     X -= X.mean(axis=0)
@@ -83,89 +81,76 @@ def extrapolate(X, features, rows, X_test, folds):
     return fixed * (FOLDS + 1) / 2 + products, sum(seconds)
 
 
-def measure(way, device, arrays, rows_of_table, reference=None):
-    """Run a way on a device, and add a row; returns its fit."""
-    himalaya.backend.set_backend(device)
-    if device == "torch_cuda":
-        torch.cuda.reset_peak_memory_stats()
+def measure(way, backend, arrays, reference=None):
+    """Run a way on a backend; returns its row of the table and its fit."""
+    himalaya.backend.set_backend(backend)
+    if backend == "torch_cuda":
         # The first call initialises libraries.
         torch.linalg.eigh(torch.eye(8, device="cuda", dtype=torch.float64))
+        torch.cuda.reset_peak_memory_stats()
     began = time.perf_counter()
     fit = {"himalaya": fit_himalaya, "sums": fit_sums}[way](*arrays)
-    row = {"way": way, "backend": device, "seconds": time.perf_counter() - began}
+    row = {"way": way, "backend": backend, "seconds": time.perf_counter() - began}
+    if backend == "torch_cuda":
+        row["GPU GB"] = torch.cuda.max_memory_allocated() / 1e9
     if reference is not None:
         same = fit[1] == reference[1]
         row["same penalties"] = float(same.mean())
         deviation = arrays[1].std(axis=0)[same]
         error = np.abs(fit[0] - reference[0])[:, same] / deviation
         row["largest difference"] = float(error.max())
-    rows_of_table.append(row)
-    show(row)
-    return fit
+    return row, fit
 
 
-def show(row):
-    """Print a row of the table."""
-    cells = f"{row['way']:10s}{row['backend']:12s}{row['seconds']:10.1f}"
-    if "same penalties" in row:
-        cells += f"{row['same penalties']:12.4%}{row['largest difference']:14.1e}"
-    print(cells + row.get("note", ""), flush=True)
+def list_ways(paper, gpu):
+    """Ways and backends to measure, in order; the first is what others are compared with."""
+    on_gpu = [("himalaya", "torch_cuda"), ("sums", "torch_cuda")] if gpu else []
+    if paper:
+        return [*on_gpu, ("sums", "torch")]
+    return [("himalaya", "torch"), ("himalaya", "numpy"), ("sums", "torch"), *on_gpu]
 
 
-def describe(size):
-    """Machine, date and versions."""
-    libraries = ("numpy", "torch", "himalaya", "scipy")
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
-    return {
-        "date": date.today().isoformat(),
-        "size": size,
-        "machine": f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores",
-        "gpu": gpu,
-        "versions": {name: version(name) for name in libraries},
-    }
+def parse_arguments():
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--paper", action="store_true", help=f"{SIZES['paper']}")
+    parser.add_argument("--size", type=int, nargs=3, help="trials, voxels, targets")
+    options = report.parse_options(parser, {"size": SIZES["tiny"]})
+    options.size = options.size or SIZES["paper" if options.paper else "default"]
+    return options
 
 
 def main():
     """Measure all ways and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    for name in ("paper", "tiny"):
-        parser.add_argument(f"--{name}", action="store_true", help=f"{SIZES[name]}")
-    parser.add_argument("--size", type=int, nargs=3, help="trials, voxels, targets")
-    parser.add_argument("--json", type=Path, help="also write the table there")
-    options = parser.parse_args()
-    chosen = "paper" if options.paper else "tiny" if options.tiny else "default"
-    size = tuple(options.size or SIZES[chosen])
-    X, features, rows, X_test = simulate(*size)
-    folds = ridge.group_folds(rows, FOLDS, SEED)
-    arrays = X, features, rows, X_test, folds
-    trials, voxels, targets = (f"{number:,}" for number in size)
+    options = parse_arguments()
+    X, features, rows, X_test = simulate(*options.size)
+    arrays = X, features, rows, X_test, ridge.group_folds(rows, FOLDS, SEED)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    report.announce(device)
+    trials, voxels, targets = (f"{number:,}" for number in options.size)
     print(f"{trials} trials x {voxels} voxels -> {targets} targets, {len(ALPHAS)} penalties")
-    heads = f"{'way':10s}{'backend':12s}{'seconds':>10s}{'penalties':>12s}{'difference':>14s}"
-    print(heads, flush=True)
-    table = []
-    devices = ["torch", *(["torch_cuda"] if torch.cuda.is_available() else [])]
-    reference = None
+    table, reference = report.Table(COLUMNS), None
     if options.paper:
         himalaya.backend.set_backend("torch")
         seconds, spent = extrapolate(*arrays)
-        note = f"  extrapolated from {spent:.0f} s"
-        table.append({"way": "himalaya", "backend": "torch", "seconds": seconds, "note": note})
-        show(table[-1])
-        devices = devices[-1:] + devices[:-1]
-    for device in devices:
-        if not (options.paper and device == "torch"):
-            found = measure("himalaya", device, arrays, table, reference)
-            reference = reference or found
-        found = measure("sums", device, arrays, table, reference)
-        reference = reference or found
-    times = {(row["way"], row["backend"]): row["seconds"] for row in table}
-    for device in devices:
-        ratio = times["himalaya", device] / times["sums", device]
-        print(f"{device}: himalaya / sums {ratio:.1f}")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(f"peak {peak * (1 if sys.platform == 'darwin' else 1024) / 1e9:.1f} GB")
-    if options.json:
-        options.json.write_text(json.dumps(describe(size) | {"rows": table}, indent=1) + "\n")
+        note = f"extrapolated from {spent:.0f} s"
+        table.add({"way": "himalaya", "backend": "torch", "seconds": seconds, "note": note})
+    for way, backend in list_ways(options.paper, device == "cuda"):
+        row, fit = measure(way, backend, arrays, reference)
+        table.add(row)
+        reference = reference or fit
+    times = {(row["way"], row["backend"]): row["seconds"] for row in table.rows}
+    ratios = {
+        backend: times["himalaya", backend] / seconds
+        for (way, backend), seconds in times.items()
+        if way == "sums"
+    }
+    for backend, ratio in ratios.items():
+        print(f"{backend}: himalaya / sums {ratio:.1f}")
+    peak = report.measure_peaks("cpu")["peak GB"]
+    print(f"peak {peak:.1f} GB")
+    more = {"himalaya / sums": ratios, "peak GB": peak}
+    table.write(options.json, options, device, **more)
 
 
 if __name__ == "__main__":

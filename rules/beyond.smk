@@ -10,37 +10,32 @@ INVERSION = {
     key: value for key, value in config["beyond"]["prior"].items() if key not in ("target", "start")
 }
 
-if BEYOND.targets:
 
-    use rule fit_decoders as fit_added_decoders with:
-        input:
-            responses=collect(
-                "results/{{subject}}/responses/{roi}.h5", roi=sorted(set(BEYOND.targets.values()))
-            ),
-            images="results/{subject}/images.tsv",
-            features=collect("results/{{subject}}/features/{target}.npy", target=BEYOND.targets),
-            z_logvar="results/{subject}/features/z_logvar.npy",
-        output:
-            decoded=collect(
-                "results/{{subject}}/{{protocol}}/decoded/{target}.npy", target=BEYOND.targets
-            ),
-            dimensions=collect(
-                "results/{{subject}}/{{protocol}}/decoded/{target}.tsv", target=BEYOND.targets
-            ),
-            by_image=collect(
-                "results/{{subject}}/{{protocol}}/decoded/{target}_images.tsv",
-                target=BEYOND.targets,
-            ),
-            weights=collect(
-                "results/{{subject}}/{{protocol}}/decoded/{target}_weights.npy",
-                target=BEYOND.targets if config["decoding"]["weights"] else [],
-            ),
-        log:
-            "logs/{subject}/fit_added_decoders.{protocol}.log",
-        benchmark:
-            "benchmarks/{subject}/fit_added_decoders.{protocol}.tsv"
-        params:
-            regions=BEYOND.targets,
+# One job per target: another one is fitted without those that are there.
+use rule fit_decoders as fit_added_decoders with:
+    input:
+        responses=lambda wildcards: [
+            f"results/{{subject}}/responses/{BEYOND.targets[wildcards.target]}.h5"
+        ],
+        images="results/{subject}/images.tsv",
+        features=["results/{subject}/features/{target}.npy"],
+        z_logvar="results/{subject}/features/z_logvar.npy",
+    output:
+        decoded=["results/{subject}/{protocol}/decoded/{target}.npy"],
+        dimensions=["results/{subject}/{protocol}/decoded/{target}.tsv"],
+        by_image=["results/{subject}/{protocol}/decoded/{target}_images.tsv"],
+        weights=(
+            ["results/{subject}/{protocol}/decoded/{target}_weights.npy"]
+            * config["decoding"]["weights"]
+        ),
+    log:
+        "logs/{subject}/fit_added_decoders.{protocol}.{target}.log",
+    benchmark:
+        "benchmarks/{subject}/fit_added_decoders.{protocol}.{target}.tsv"
+    wildcard_constraints:
+        target="|".join(BEYOND.targets) or "none",
+    params:
+        regions=lambda wildcards: {wildcards.target: BEYOND.targets[wildcards.target]},
 
 
 rule generate_images:

@@ -97,6 +97,7 @@ class Decoded(NamedTuple):
     predicted : array of shape (n_test, n_dimensions)
     alphas : float64 array of shape (n_dimensions,)
     weights : array of shape (n_voxels, n_dimensions)
+        Without voxels if they are not kept.
     features : array of shape (n_images, ...)
         True features of all images.
     gain : float
@@ -481,8 +482,9 @@ def choose_solver(solver: str, protocol: Protocol, shape: tuple[int, int]) -> st
     return solver
 
 
-def _decode(study, protocol, settings):
-    """Decode all targets under a protocol; returns a `Decoded` by target."""
+def _decode(study, protocol, settings, keep_weights=False):
+    """Decode all targets under a protocol; returns a `Decoded` by target, without voxels' weights
+    unless they are to be kept: those of all tokens of an image take more than everything else."""
     features = study.targets(protocol, settings.seed)
     results = {}
     for region in sorted(set(study.regions.values())):
@@ -502,7 +504,12 @@ def _decode(study, protocol, settings):
         # All targets of a region share its decompositions, as far as memory allows.
         stacked = np.concatenate(flat, axis=1)
         blocks = np.split(stacked, np.arange(block, n_targets, block), axis=1)
-        parts = list(fit(study, protocol, responses, blocks, settings))
+        parts = [
+            (predicted, alphas, weights if keep_weights else weights[:0], compared)
+            for predicted, alphas, weights, compared in fit(
+                study, protocol, responses, blocks, settings
+            )
+        ]
         joined = [np.concatenate(part, axis=-1) for part in zip(*parts, strict=True)]
         split = [np.split(part, edges, axis=-1) for part in joined]
         for name, *found in zip(names, *split, strict=True):
@@ -686,7 +693,7 @@ def decode_features(
     ridge.set_device(settings.device)
     study = Study(responses, images, features, z_logvar, regions)
     chosen = PROTOCOLS[protocol]
-    for name, result in _decode(study, chosen, settings).items():
+    for name, result in _decode(study, chosen, settings, bool(weights)).items():
         used = settings.alphas if chosen.wide_alphas else PUBLISHED_ALPHAS
         tables = _score(study, name, result, used)
         shape = (-1, *result.features.shape[1:])

@@ -46,7 +46,9 @@ GUIDED = ("z + image (1 sd)", "z + c + image (1 sd)")
 class Guided(StableDiffusionImg2ImgPipeline):
     """Image to image with an adapter, for many pictures with an embedding each."""
 
-    def prepare_ip_adapter_image_embeds(self, image, image_embeds, *options):
+    def prepare_ip_adapter_image_embeds(
+        self, image: None, image_embeds: list[torch.Tensor], *options: object
+    ) -> list[torch.Tensor]:
         """Take embeddings as they are: diffusers would give every picture those of all."""
         return image_embeds
 
