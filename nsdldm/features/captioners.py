@@ -81,7 +81,7 @@ def load_captioner(
     Raises
     ------
     InputError
-        There is no such model, it is of another kind, or weights are missing.
+        There is no such model, it is of another kind, or weights are missing or no safetensors.
     """
     options = check_origin(path, revision)
     with reading(path, "a captioner in the layout of transformers"):
@@ -90,10 +90,8 @@ def load_captioner(
         expected, remedy = f"one of {', '.join(KINDS)}", "Use a captioner of one of these kinds"
         raise InputError(Finding(f"captioner {path}", expected, str(kind), remedy))
     with reading(path, "weights of a captioner in the layout of transformers"):
-        # Also PyTorch's own files, which the library reads without running any code in them: some
-        # captioners have no others.
         network, report = KINDS[kind][0].from_pretrained(
-            path, dtype=dtype, output_loading_info=True, **options
+            path, dtype=dtype, use_safetensors=True, output_loading_info=True, **options
         )
     # The library only warns, and leaves them random.
     if report["missing_keys"]:

@@ -348,9 +348,11 @@ class Beyond:
 
     @property
     def words(self) -> dict[str, str]:
-        """What each method is given, for small print."""
+        """What each method is given, for small print: z and c by name, others by role."""
         words = {
-            name: " + ".join(own[role] for role in ROLES if own.get(role))
+            name: " + ".join(
+                own[role] if role in ("from", "text") else role for role in ROLES if own.get(role)
+            )
             for name, own in self.methods.items()
         }
         return words | {NEAREST: "training image"}

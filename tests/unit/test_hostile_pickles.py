@@ -26,7 +26,7 @@ NEEDED = {
     "torch.load": {"weights_only": True},
     "from_pretrained": {"use_safetensors": True},
 }
-WITHOUT_WEIGHTS = ("Config", "Tokenizer", "ProcessorPil", "Scheduler")
+WITHOUT_WEIGHTS = ("Config", "Tokenizer", "Processor", "ProcessorPil", "Scheduler")
 FORBIDDEN = ("pickle", "joblib", "dill", "cloudpickle", "shelve", "marshal")
 FORBIDDEN_CALLS = ("read_pickle", "to_pickle")
 
