@@ -51,6 +51,7 @@ rule generate_images:
     benchmark:
         "benchmarks/{subject}/generate_images.{protocol}.{method}.{chunk}.tsv"
     wildcard_constraints:
+        protocol="corrected|rescaled|rescaled-test|takagi2023",
         method="|".join(BEYOND.methods) or "none",
     conda:
         "../envs/torch.yaml"
@@ -292,6 +293,7 @@ rule tabulate_beyond:
         runs=BEYOND.runs,
         scored=[(subject, BEYOND.protocol, name) for subject in SUBJECTS for name in BEYOND.scored],
         targets=BEYOND.parts,
+        ceilings=BEYOND.ceilings,
         dataset=config["dataset"],
         code=digest("workflow_scripts/tabulate_beyond.py"),
     script:

@@ -13,6 +13,6 @@ if __name__ == "__main__":
         tabulate_beyond(
             summaries=dict(zip(runs, given.summaries, strict=True)),
             **scores,
-            dataset=params.dataset,
+            **{key: params[key] for key in ("ceilings", "dataset")},
             table=snakemake.output[0],
         )

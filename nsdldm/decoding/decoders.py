@@ -502,10 +502,11 @@ def _decode(study, protocol, settings, keep_weights=False):
         found = " and ".join(names), region, solver, *X.shape, n_targets, peak / 1e9
         logger.info(message, *found)
         # All targets of a region share its decompositions, as far as memory allows.
-        stacked = np.concatenate(flat, axis=1)
+        stacked = flat[0] if len(flat) == 1 else np.concatenate(flat, axis=1)
         blocks = np.split(stacked, np.arange(block, n_targets, block), axis=1)
         parts = [
-            (predicted, alphas, weights if keep_weights else weights[:0], compared)
+            # A slice alone would keep all of it.
+            (predicted, alphas, weights if keep_weights else weights[:0].copy(), compared)
             for predicted, alphas, weights, compared in fit(
                 study, protocol, responses, blocks, settings
             )
@@ -614,13 +615,20 @@ def match_spread(squares: np.ndarray) -> np.ndarray:
 def _score(study, name, result, alphas):
     """Tables of a target's scores: by dimension, and by image."""
     predicted, flat = result.predicted, result.features.reshape(len(result.features), -1)
-    true, train = flat[study.test], flat[~study.test]
+    true, n = flat[study.test], flat.shape[1]
     dimensions = score_dimensions(true, predicted)
     dimensions["alpha"], dimensions["solver"] = result.alphas, result.solver
-    dimensions["constant"] = np.ptp(train, axis=0) == 0
-    dimensions.loc[dimensions["constant"], ["r", "r2"]] = np.nan
-    mean, deviation = train.mean(axis=0, dtype=np.float64), train.std(axis=0, dtype=np.float64)
-    deviation[dimensions["constant"]] = 0
+    mean, deviation, constant = np.empty(n), np.empty(n), np.empty(n, bool)
+    # The training images of all tokens of a picture take gigabytes.
+    for start in range(0, n, TARGETS_AT_ONCE):
+        block = slice(start, start + TARGETS_AT_ONCE)
+        train = flat[~study.test, block]
+        constant[block] = np.ptp(train, axis=0) == 0
+        mean[block] = train.mean(axis=0, dtype=np.float64)
+        deviation[block] = train.std(axis=0, dtype=np.float64)
+    dimensions["constant"] = constant
+    dimensions.loc[constant, ["r", "r2"]] = np.nan
+    deviation[constant] = 0
     by_image = score_images(true, predicted, mean, deviation)
     by_image.insert(0, "nsd_id", study.images.loc[study.test, "nsd_id"].to_numpy())
     found = dimensions["r"].median(), by_image["r"].mean(), by_image["r_pattern"].mean()

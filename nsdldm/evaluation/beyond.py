@@ -24,7 +24,6 @@ COLUMNS = (
     *("data", "subject", "protocol", "method", "kind", "score", *NUMBERS, "n"),
     *("sessions", "definition", "comparable", "evidence", "source", "note"),
 )
-TRUE = "true-"  # begins the names of methods that are given true features
 NEAREST = "nearest"  # pictures that no generator made
 INTERVAL = ("value", "low", "high", "chance", "n")
 # In a summary of an evaluation, and what the columns are called here.
@@ -38,6 +37,7 @@ def tabulate_beyond(
     retrieval: dict[tuple[str, ...], Path | str],
     captions: dict[tuple[str, ...], Path | str],
     depth: dict[tuple[str, ...], Path | str],
+    ceilings: dict[str, str],
     dataset: str,
     table: Path | str,
 ) -> None:
@@ -53,6 +53,9 @@ def tabulate_beyond(
         chose the captions; as `nsdldm.evaluation.retrieval.score_retrieval`,
         `nsdldm.evaluation.captions.score_captions` and `nsdldm.evaluation.depth.score_depth` write
         them. Each may be empty.
+    ceilings : dict of str to str
+        By method, the one that is given true features of the same kind; without one it is
+        ``true-zc``.
     dataset : {"demo", "nsd"}
     table : path
         Output with `COLUMNS`, a row per subject, protocol, method or name (`method`) and score.
@@ -81,7 +84,7 @@ def tabulate_beyond(
     parts += [_join(depth, _read_depth, "depth")]
     # Without empty tables, whose columns have no types.
     rows = pd.concat([part for part in parts if len(part)], ignore_index=True)
-    rows = _set_ceilings(rows).assign(data=dataset)
+    rows = _set_ceilings(rows, ceilings).assign(data=dataset)
     published = pd.DataFrame(list_published_beyond()).assign(data="published")
     published = published.rename(columns={"metric": "score", "n_images": "n"})
     joined = pd.concat([rows, published], ignore_index=True).reindex(columns=COLUMNS)
@@ -150,16 +153,13 @@ def _read_depth(path):
     return _read(path, "scores of depth", ("score", *INTERVAL, "floor")).assign(ceiling=1.0)
 
 
-def _set_ceilings(rows):
+def _set_ceilings(rows, ceilings):
     """Add the ceilings of reconstructions, which do not depend on the decoders' protocol."""
     made = rows["kind"] == "reconstruction"
     values = rows[made].set_index(["subject", "method", "score"])["value"].to_dict()
 
     def find(row):
-        words = row.method.removeprefix(TRUE).split("-")
-        own = [TRUE + "-".join(words[:end]) for end in range(len(words), 0, -1)]
-        found = [values.get((row.subject, name, row.score)) for name in [*own, CEILING]]
-        return next((value for value in found if value is not None), None)
+        return values.get((row.subject, ceilings.get(row.method, CEILING), row.score))
 
     ceilings = [None if row.method == NEAREST else find(row) for row in rows[made].itertuples()]
     rows = rows if "ceiling" in rows else rows.assign(ceiling=float("nan"))

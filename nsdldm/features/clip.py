@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -66,6 +67,8 @@ def load_clip(
         raise InputError(Finding(path, expected, found, remedy))
     return model.requires_grad_(False).eval(), tokenizer, processor
 
+
+logger = logging.getLogger(__name__)
 
 # What generators take of a picture: the embedding; all tokens after the last layer's norm and the
 # projection, divided by the length of the first (Versatile Diffusion); or all tokens before the
@@ -164,10 +167,11 @@ def embed_pictures_by_clip(
     ----------
     device : torch.device
     weights, revision : str
-        Folder of a model in the layout of transformers with its `preprocessor_config.json`, or hub
-        id and commit.
+        Folder of a model in the layout of transformers, or hub id and commit.
     subfolder : str
-        The encoder's in it, such as ``image_encoder`` of a diffusion model.
+        The encoder's in it, such as ``image_encoder`` beside adapters. Where neither has a
+        `preprocessor_config.json`, pictures are prepared as CLIP's are, as IP-Adapter's own code
+        does.
     layer : {"pooled", "tokens", "hidden"}
         The embedding, of shape (d,); all tokens after the projection, (1 + patches, d), divided by
         the length of the first, which is the embedding; or all tokens before the last layer.
@@ -190,10 +194,11 @@ def embed_pictures_by_clip(
     options = {"revision": None if local else revision, "local_files_only": local}
     with reading(weights, "a CLIP model in the layout of transformers"):
         config = AutoConfig.from_pretrained(str(weights), subfolder=subfolder, **options)
-        processor = CLIPImageProcessorPil.from_pretrained(str(weights), **options)
     if config.model_type == "clip":
-        network = load_clip(str(weights), revision)[0].to(device)
+        network, _, processor = load_clip(str(weights), revision)
+        network.to(device)
     else:
+        processor = _find_processor(weights, subfolder, config.image_size, options)
         kind, model = CLIPVisionModelWithProjection, Model(weights, revision)
         network = load_network(kind, model, subfolder, torch.float32).to(device)
 
@@ -210,3 +215,14 @@ def embed_pictures_by_clip(
         return (tokens / tokens[:, :1].norm(dim=-1, keepdim=True)).cpu().numpy()
 
     return embed
+
+
+def _find_processor(weights, subfolder, side, options):
+    """The preprocessing of pictures in an encoder's folder, in that above it, or CLIP's own."""
+    for folder in dict.fromkeys((subfolder, "")):
+        try:
+            return CLIPImageProcessorPil.from_pretrained(str(weights), subfolder=folder, **options)
+        except OSError:
+            logger.info("no preprocessor_config.json in %s/%s", weights, folder)
+    crop = {"height": side, "width": side}
+    return CLIPImageProcessorPil(size={"shortest_edge": side}, crop_size=crop)

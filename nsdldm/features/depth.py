@@ -24,6 +24,8 @@ from nsdldm.support.files import create_array, load_array
 
 logger = logging.getLogger(__name__)
 
+UNUSED = "neck.fusion_stage.layers.0.residual_layer1."
+
 # Kinds that estimate inverse depth up to scale and shift; others estimate metres.
 RELATIVE = ("dpt", "depth_anything")
 
@@ -84,6 +86,8 @@ def _check_kind(weights, config, missing):
         expected, found = "an estimator of relative inverse depth", f"{config.model_type}"
         remedy = "Take one such as DPT or Depth Anything"
         raise InputError(Finding(str(weights), expected, found + " of metres" * metric, remedy))
+    # Nothing is fused with the first layer, so published files of DPT lack what would do that.
+    missing = [key for key in missing if not key.startswith(UNUSED)]
     if missing:
         expected, found = "the weights of its configuration", f"none for {', '.join(missing[:3])}"
         remedy = "Take weights and config.json from the same model, whole"

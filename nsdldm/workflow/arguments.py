@@ -79,7 +79,7 @@ ADAPTERS = {
         "n_chunks": "trajectories.chunks",
     },
     "compare_protocols": _DECODING,
-    "compute_features": {"space": "feature_spaces"},
+    "compute_features": dict.fromkeys(("space", "path", "revision"), "feature_spaces"),
     "denoise_latents": _DENOISING
     | {"text": "trajectories.controls", "n_chunks": "trajectories.chunks"},
     "embed_clip": {"path": "trained.clip.path", "revision": "trained.clip.revision"},
@@ -89,7 +89,8 @@ ADAPTERS = {
     "fit_decoders": _DECODING,
     "fit_encoders": _ENCODING,
     "fit_learning_curve": _DECODING,
-    "generate_images": _RECONSTRUCTION | {"generator": "beyond.generators"},
+    "generate_images": _RECONSTRUCTION
+    | dict.fromkeys(("generator", "path", "revision"), "beyond.generators"),
     "invert_features": {
         "decoded": "beyond.prior.target",
         "network": "feature_spaces",

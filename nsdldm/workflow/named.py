@@ -23,6 +23,7 @@ from nsdldm.features.views import VIEWS, list_metrics
 from nsdldm.support.errors import Finding
 from nsdldm.support.hub import find_snapshot
 from nsdldm.workflow.arguments import name_keys
+from nsdldm.workflow.networks import find_weights
 
 CORRECT = "Correct it"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -38,6 +39,7 @@ DEMO_FILES = {
 CLIPS = ("clip", "clip-b32")
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 OURS = "nsdldm.features.pictures.embed_pictures"
+LAYERS = "nsdldm.features.layers.embed_layers"
 
 
 def check_named(config: dict, functions: bool = True) -> list[Finding]:
@@ -80,8 +82,29 @@ def check_named(config: dict, functions: bool = True) -> list[Finding]:
                 f"beyond.generators.{name}", own["function"], own.get("settings", {}), 2
             )
         ),
-        *check_paths(_list_paths(config)),
+        *_check_layers(config if functions else {"feature_spaces": {}}),
+        *check_paths(*_list_paths(config)),
+        *_check_captions(config["beyond"]["captions"]),
     ]
+
+
+def _check_layers(config):
+    """The network of a space of layers that a function makes, which is imported by the job."""
+    for name, own in config["feature_spaces"].items():
+        key, settings = f"feature_spaces.{name}.settings", own.get("settings", {})
+        if own["function"] != LAYERS or not settings.get("function"):
+            continue
+        yield from check_function(key, settings["function"], settings.get("options", {}), 0)
+        if settings.get("weights") and not settings.get("sha256"):
+            expected, remedy = "the SHA-256 of the weights", "Give it"
+            yield Finding(f"{key}.sha256", expected, "none", remedy)
+
+
+def _check_captions(captions):
+    if captions["target"] is None:
+        return []
+    clip, revision = captions["clip"], captions["revision"]
+    return check_clip(clip, revision, "beyond.captions", "clip")
 
 
 def _list_paths(config):
@@ -91,33 +114,39 @@ def _list_paths(config):
     parts = {f"feature_spaces.{name}": own for name, own in spaces if own["function"] != OURS}
     parts |= {f"beyond.generators.{name}": own for name, own in beyond["generators"].items()}
     paths = {f"{key}.path": own.get("path") for key, own in parts.items()}
+    files = {"beyond.captions.wordnet": beyond["captions"]["wordnet"]}
     for key, own in parts.items():
         given = own.get("settings", {})
-        paths |= {f"{key}.settings.{name}": given.get(name) for name in ("weights", "negative")}
-    captions = beyond["captions"]
-    paths |= {"beyond.captions.clip": captions["clip"]}
-    paths |= {"beyond.captions.wordnet": captions["wordnet"]}
-    return paths | {"beyond.captions.captioner.path": captions["captioner"]["path"]}
+        weights, place = given.get("weights"), find_weights(given)
+        # A part of a folder; of a hub id it is looked up by the job.
+        local = isinstance(weights, str) and Path(weights).exists()
+        paths[f"{key}.settings.weights"] = place if local else weights
+        files[f"{key}.settings.negative"] = given.get("negative")
+    paths["beyond.captions.captioner.path"] = beyond["captions"]["captioner"]["path"]
+    return paths, files
 
 
-def check_paths(paths: dict[str, str | None]) -> list[Finding]:
+def check_paths(paths: dict[str, str | None], files: dict[str, str | None]) -> list[Finding]:
     """List paths that lead nowhere.
 
     Parameters
     ----------
-    paths : dict of str or None
-        By key. A hub id, which is of the form owner/name, and an address are not looked up.
+    paths, files : dict of str or None
+        By key. Of `paths`, a hub id, which is of the form owner/name, and an address are not looked
+        up.
 
     Returns
     -------
     list of Finding
     """
     expected, remedy = "a file or folder", "Correct it, or put it there"
+    remote = {
+        key for key, path in paths.items() if path and (HUB_ID.fullmatch(path) or "://" in path)
+    }
     return [
         Finding(key, expected, f"nothing at {path}", remedy)
-        for key, path in paths.items()
-        if isinstance(path, str)
-        and not (HUB_ID.fullmatch(path) or "://" in path or Path(path).exists())
+        for key, path in (paths | files).items()
+        if isinstance(path, str) and key not in remote and not Path(path).exists()
     ]
 
 

@@ -28,13 +28,20 @@ def list_space(settings: dict, space: str | None) -> list[str]:
     """Weights of the network that computes a user-defined feature space, if there is one."""
     if space is None:
         return []
-    return sorted(list_weights(settings["feature_spaces"][space]["settings"].get("weights")))
+    return sorted(list_weights(find_weights(settings["feature_spaces"][space]["settings"])))
+
+
+def find_weights(settings: dict) -> str | None:
+    """Where the weights are that settings of a function name: in a folder, perhaps a part of it."""
+    parts = [settings.get(key) for key in ("weights", "subfolder", "weight_name")]
+    return "/".join(filter(None, parts)) if parts[0] else None
 
 
 def list_generator(settings: dict, generator: dict) -> list[str]:
     """Files of a generator's model and of its further weights."""
     folder = generator["path"] or settings["model"]["path"]
-    further = [generator["settings"].get(key) for key in ("weights", "negative")]
+    own = generator["settings"]
+    further = find_weights(own), own.get("negative")
     files = [str(file) for file in list_files(folder, "*/*.[js]*")]
     return sorted({*files, *(path for own in further for path in list_weights(own))})
 

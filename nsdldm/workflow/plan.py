@@ -320,9 +320,11 @@ class Beyond:
         Settings of the generators that they use.
     subjects : list of str
     protocol : str
-        That of whatever names none, the first.
+        That of whatever names none: the first that fits an intercept.
     compared : list of str
         Ridge methods in tables and figures, without those of the ceiling.
+    ceiling : list of str
+        The ridge method of true features, if there is one.
     parts : dict of str to str or None
         The target that captions, retrieval, the prior and scores of depth are made of.
     """
@@ -333,13 +335,14 @@ class Beyond:
     subjects: list
     protocol: str
     compared: list
+    ceiling: list
     parts: dict
 
     @property
     def shown(self) -> list[str]:
         """Methods in the order of tables and figures."""
         nearest = [NEAREST] * bool(self.parts["retrieval"])
-        return [*self.compared, *self.methods, *nearest, CEILING]
+        return [*self.compared, *self.methods, *nearest, *self.ceiling]
 
     @property
     def runs(self) -> list[tuple[str, str, str]]:
@@ -356,6 +359,14 @@ class Beyond:
             for name, own in self.methods.items()
         }
         return words | {NEAREST: "training image"}
+
+    @property
+    def ceilings(self) -> dict[str, str]:
+        """The method that is given the true features of what another one is given."""
+        given = ("generator", *ROLES)
+        keys = {name: tuple(map(own.get, given)) for name, own in self.methods.items()}
+        true = {keys[name]: name for name, own in self.methods.items() if own.get("ceiling")}
+        return {name: true[key] for name, key in keys.items() if key in true}
 
     @property
     def captioned(self) -> list[tuple[str, str, str]]:
@@ -417,6 +428,7 @@ class Beyond:
 def list_beyond(settings: dict) -> Beyond:
     """What a run decodes on request, as `Beyond`."""
     own, methods = settings["beyond"], settings["reconstruction"]["methods"]
+    protocols = settings["decoding"]["protocols"]
     return Beyond(
         targets={
             name: roi
@@ -426,8 +438,10 @@ def list_beyond(settings: dict) -> Beyond:
         methods=own["methods"],
         generators=own["generators"],
         subjects=settings["subjects"],
-        protocol=settings["decoding"]["protocols"][0],
+        # Without an intercept, predictions lack the training mean, by which embeddings are centred.
+        protocol=next((name for name in protocols if name != "takagi2023"), "corrected"),
         compared=[name for name in ("z", "c", "zc") if name in methods],
+        ceiling=[CEILING] * (CEILING in methods),
         parts={key: own[key]["target"] for key in ("retrieval", "captions", "prior")}
         | {"depth": own["depth"]},
     )
@@ -445,10 +459,9 @@ def list_forms(settings: dict, roi: str) -> list[str]:
     """
     decoded = settings["decoding"]["targets"].values()
     forms = {find_form(settings["encoding"])} if roi == "cortex" else set()
+    # All of them, so that a further target or trained decoder changes nothing for those there are.
     if roi in {*decoded, *settings["trained"]["regions"]}:
-        forms |= {"zscored/averages", "zscored/trials"}
-    if roi in decoded:
-        forms.add("scaled/trials")
+        forms |= {"zscored/averages", "zscored/trials", "scaled/trials"}
     return sorted(forms)
 
 

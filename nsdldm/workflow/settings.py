@@ -122,7 +122,12 @@ Betas = Annotated[
 
 # What a generator may be given, and what is made of decoded features on the way to it.
 ROLES = ("from", "text", "image", "pooled", "depth")
-MADE_OF = {"retrieval": None, "captions": "captions", "prior": "prior"}
+MADE_OF = {
+    "retrieval": (None, None),
+    "captions": ("captions", "text"),
+    "prior": ("prior", "from"),
+}
+LAYERS = "nsdldm.features.layers.embed_layers"
 # The baseline reconstruction: the training image with the nearest embedding.
 NEAREST = "nearest"
 
@@ -879,7 +884,7 @@ def _check_spaces(settings):
     known = {"z", "z_logvar", "c", "zc", *planned, *variants}
     known |= {f"{space}-{control}" for space in known for control in controls}
     known |= {f"blocks-{space.removeprefix('zc-')}" for space in planned}
-    known |= {name for name in MADE_OF.values() if name}
+    known |= {name for name, _ in MADE_OF.values() if name}
     taken = ", ".join(sorted(set(settings.feature_spaces) & known))
     if taken:
         yield f"feature_spaces must have names of their own, not {taken}."
@@ -908,7 +913,8 @@ def _check_beyond(settings):
         yield f"decoding.targets must have names of feature spaces ({spaces}), not {unknown}."
     wanted = {f"beyond.{key}.target": getattr(own, key).target for key in MADE_OF}
     wanted |= {"beyond.depth": own.depth}
-    made = {name for key, name in MADE_OF.items() if name and getattr(own, key).target}
+    # What is made of decoded features, and the role that it has.
+    made = {name: role for key, (name, role) in MADE_OF.items() if getattr(own, key).target}
     generators = ["stable-diffusion", *own.generators]
     for name, method in own.methods.items():
         prefix = f"beyond.methods.{name}"
@@ -919,21 +925,26 @@ def _check_beyond(settings):
         if not given:
             yield f"{prefix} must be given some of {', '.join(ROLES)}, not nothing."
         wanted |= {
-            f"beyond.methods.{name}.{role}": given[role]
-            for role in given
-            if given[role] not in made
+            f"{prefix}.{role}": target for role, target in given.items() if made.get(target) != role
         }
         taken = sorted({*given.values()} & {*made}) if method.ceiling else []
         if taken:
             yield f"{prefix} must not be a ceiling, since {taken[0]} is made of decoded features."
     for key, target in wanted.items():
         if target is not None and target not in targets:
-            expected = ", ".join([*targets, *sorted(made)])
+            role = key.rpartition(".")[2]
+            expected = ", ".join([*targets, *(name for name in made if made[name] == role)])
             yield f"{key} must be one of decoding.targets ({expected}), not {target}."
     ridge = {*settings.reconstruction.methods, "z", "c", "zc", "true-zc", "z-coarse", NEAREST}
     taken = ", ".join(sorted({*own.methods} & (ridge | {*settings.trained.methods})))
     if taken:
         yield f"beyond.methods must have names of their own, not {taken}."
+    joined = [name for name in own.methods if re.search(r"-(joint|subj0[1-8])$", name)]
+    if joined:
+        yield f"beyond.methods must not end like trained decoders of others, as {joined[0]} does."
+    space = settings.feature_spaces.get(own.prior.target)
+    if own.prior.target in targets and (space is None or space.function != LAYERS):
+        yield f"beyond.prior.target must be a space of {LAYERS}, not {own.prior.target}."
     if own.captions.target and not own.captions.clip:
         yield "beyond.captions.clip must be a CLIP model when beyond.captions.target is given."
 

@@ -293,7 +293,7 @@ def test_weights_and_models_that_are_named_must_be_there(tmp_path):
     assert dict(found) == {
         "beyond.generators.nowhere.settings.weights": f"nothing at {tmp_path / 'no'}",
         "beyond.generators.model.path": f"nothing at {tmp_path / 'none'}",
-        "beyond.captions.clip": f"nothing at {tmp_path / 'clip'}",
+        f"beyond.captions.clip {tmp_path / 'clip'}": "no folder, no revision",
     }
 
 

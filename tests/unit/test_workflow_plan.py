@@ -314,6 +314,14 @@ def test_what_is_decoded_on_request():
     assert beyond.find_settings("mine", pictures)["strength"] == 1
     assert beyond.find_settings("zci", pictures)["strength"] == 0.8
     assert beyond.scored == ["retrieval", "captions", "depth"]
+    same = dict.fromkeys(("zci", "zci-rescaled", "true-zci"), "true-zci")
+    assert beyond.ceilings == same
+    # Embeddings are centred on the training mean, which predictions without an intercept lack.
+    published = load_settings(
+        {"decoding": {"protocols": ["takagi2023"]}, "reconstruction": {"methods": ["z", "zc"]}}
+    )
+    assert list_beyond(published).protocol == "corrected"
+    assert list_beyond(published).shown[-1] == "nearest"
     assert {method for *_, method in beyond.captioned} == {"z-captions"}
     # Nothing of it is made by a usual run, and encoders do not see its feature spaces.
     assert not {*list_targets(settings)} & {*beyond.list_targets()}
@@ -332,7 +340,7 @@ def test_forms_of_responses():
     trained = ["zscored/averages", "zscored/trials"]
     assert list_forms(settings, "cortex") == ["centred/trials"]
     assert list_forms(settings, "early") == ["scaled/trials", *trained]
-    assert list_forms(settings, "nsdgeneral") == trained
+    assert list_forms(settings, "nsdgeneral") == list_forms(settings, "early")
 
 
 def test_regions_with_matrices_are_made_apart():

@@ -1,6 +1,7 @@
 """A tiny release, a copy of the project beside it, and ways to run and to plan it."""
 
 import copy
+import json
 import re
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ from forked import find_python
 
 from nsdldm.trained.presets import STAGES
 from nsdldm.workflow.loading import load_settings
+from nsdldm.workflow.settings import DEMO, DEMO_MODEL
 
 PROJECT = Path(__file__).resolve().parents[2]
 MODEL = str(PROJECT / "resources/demo_model")
@@ -78,6 +80,9 @@ TINY_DEMO = {
     },
     "demo": {"sessions": 1, "shared_images": 40, "unique_images": 220},
 }
+# What the demo decodes on request, with weights at the same place for runs in any folder.
+_SHIPPED = {key: DEMO[key] for key in ("feature_spaces", "beyond")}
+TINY_DEMO |= json.loads(json.dumps(_SHIPPED).replace(DEMO_MODEL, MODEL))
 # Fixtures that take minutes.
 SHARED = {"release", "finished", "pretended"}
 # As little computing as shows every group of the Slurm profile: starting jobs takes the time.
