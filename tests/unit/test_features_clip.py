@@ -59,6 +59,23 @@ def test_an_encoder_of_pictures_alone_serves_as_well(pictures, known, tmp_path):
     np.testing.assert_allclose(made, known["pooled"], atol=1e-4)
 
 
+def test_without_its_preprocessing_pictures_are_prepared_as_clip_s_are(pictures, tmp_path):
+    """Encoders beside published adapters come without; IP-Adapter's code takes CLIP's."""
+    whole = CLIPModel.from_pretrained(FOLDER)
+    alone = CLIPVisionModelWithProjection(whole.config.vision_config)
+    alone.load_state_dict(whole.state_dict(), strict=False)
+    alone.save_pretrained(tmp_path / "image_encoder")
+    own = {"weights": tmp_path, "subfolder": "image_encoder"}
+    made = embed_pictures_by_clip("cpu", **own)(pictures, [])
+    side = whole.config.vision_config.image_size
+    processor = CLIPImageProcessor(size={"shortest_edge": side}, crop_size=side)
+    images = [Image.fromarray(picture) for picture in pictures]
+    pixels = processor(images, return_tensors="pt")["pixel_values"]
+    with torch.no_grad():
+        expected = alone.eval()(pixels).image_embeds.numpy()
+    np.testing.assert_allclose(made, expected, atol=1e-4)
+
+
 def test_the_first_token_is_the_embedding_of_length_one(pictures, known):
     tokens = embed_pictures_by_clip("cpu", weights=FOLDER, layer="tokens")(pictures, [])
     lengths = np.linalg.norm(known["pooled"], axis=1, keepdims=True)

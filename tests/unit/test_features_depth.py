@@ -1,5 +1,6 @@
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -208,3 +209,20 @@ def test_what_is_missing_is_named(models, tmp_path):
     (folder / "config.json").write_text(json.dumps({"model_type": "dpt", "hidden_size": "x"}))
     with pytest.raises(InputError, match="dpt: expected a depth estimator in the layout of tr"):
         embed_depth(CPU, weights=folder)
+
+
+def test_a_published_dpt_lacks_what_its_first_layer_does_not_use(tmp_path):
+    """Nothing is fused with the first layer, and files of DPT-large do not have these weights."""
+    whole = Path(__file__).parents[2] / "resources/demo_model/depth"
+    folder = shutil.copytree(whole, tmp_path / "depth")
+    weights = load_file(folder / "model.safetensors")
+    unused = [key for key in weights if "fusion_stage.layers.0.residual_layer1" in key]
+    assert unused
+    save_file(
+        {key: value for key, value in weights.items() if key not in unused},
+        folder / "model.safetensors",
+        metadata={"format": "pt"},
+    )
+    pictures = list(np.random.default_rng(0).integers(0, 256, (2, 96, 96, 3), np.uint8))
+    made = [embed_depth("cpu", weights=each, side=12)(pictures, None) for each in (whole, folder)]
+    np.testing.assert_array_equal(*made)

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from nsdldm.workflow.loading import load_settings
+from nsdldm.workflow.networks import list_generator, list_space
 from nsdldm.workflow.plan import (
     find_chain,
     find_chunks,
@@ -326,6 +327,19 @@ def test_what_is_decoded_on_request():
     # Nothing of it is made by a usual run, and encoders do not see its feature spaces.
     assert not {*list_targets(settings)} & {*beyond.list_targets()}
     assert list_spaces(settings).added == []
+
+
+def test_weights_in_a_part_of_a_folder_are_inputs_of_jobs(tmp_path):
+    """Only that part: another adapter beside it changes nothing."""
+    for name in ("models/one.safetensors", "models/two.safetensors", "encoder/model.safetensors"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    settings = {"weights": str(tmp_path), "subfolder": "encoder"}
+    space = {"feature_spaces": {"a": {"settings": settings}}}
+    assert list_space(space, "a") == [str(tmp_path / "encoder/model.safetensors")]
+    adapter = {"weights": str(tmp_path), "subfolder": "models", "weight_name": "two.safetensors"}
+    generator = {"path": str(tmp_path / "none"), "settings": adapter}
+    assert list_generator({}, generator) == [str(tmp_path / "models/two.safetensors")]
 
 
 def test_forms_of_responses():

@@ -561,6 +561,19 @@ CONTRADICTIONS = {
         {"beyond": {"methods": {"own": {"from": "prior", "ceiling": True}}}},
         "beyond.methods.own must not be a ceiling, since prior is made of decoded features.",
     ),
+    "prior of what is no layers": (
+        {"beyond": {"prior": {"target": "clip-vision"}}},
+        "beyond.prior.target must be a space of nsdldm.features.layers.embed_layers, not clip-vis",
+    ),
+    "captions to start from": (
+        {"beyond": {"methods": {"own": {"from": "captions"}}}},
+        "beyond.methods.own.from must be one of decoding.targets (z, c, clip-vision, clip-text, "
+        "alexnet, depth, prior), not captions.",
+    ),
+    "name of a decoder of others": (
+        {"beyond": {"methods": {"mine-joint": {"from": "z"}}}},
+        "beyond.methods must not end like trained decoders of others, as mine-joint does.",
+    ),
     "name of another method": (
         {"beyond": {"methods": {"nearest": {"from": "z"}}}},
         "beyond.methods must have names of their own, not nearest.",
