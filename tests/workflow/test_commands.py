@@ -243,7 +243,8 @@ def check_options(command, help_command, folder):
 
 def check_snakemake(command, folder, tiny_demo):
     """Run it dry."""
-    write_config(folder, **tiny_demo | {"feature_spaces": EXAMPLE_SPACE})
+    spaces = tiny_demo["feature_spaces"] | EXAMPLE_SPACE
+    write_config(folder, **tiny_demo | {"feature_spaces": spaces})
     for name in ("nsd", "fast", "beyond"):
         (folder / f"config.{name}.yaml").write_text("denoising: {num_inference_steps: 4}\n")
     text = run(re.sub(r"\bsnakemake\b", "snakemake --dry-run", command, count=1), folder)

@@ -180,7 +180,8 @@ def test_a_feature_space_by_a_config_block(finished, nsd_config):
     }
     target = "results/subj01/figures/feature_spaces.png"
     own = nsd_config | {"subjects": ["subj01"]}
-    write_config(finished, **own | {"feature_spaces": {"clip-image": space}})
+    spaces = nsd_config["feature_spaces"] | {"clip-image": space}
+    write_config(finished, **own | {"feature_spaces": spaces})
     try:
         jobs = plan(finished, target)
         run_snakemake(finished, target)
