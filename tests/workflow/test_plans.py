@@ -319,6 +319,17 @@ def test_configurations_of_tests_are_accepted(tests_own):
     assert load_settings(tests_own)["rois"] == tests_own["rois"]
 
 
+def test_a_run_on_slurm_is_few_jobs(tmp_path):
+    """One for each group and subject, and two for all subjects."""
+    write_config(tmp_path, **SMALL)
+    profile = ("--workflow-profile", PROJECT / "profiles/slurm")
+    result = run_snakemake(tmp_path, "--dry-run", *profile, project=PROJECT)
+    found = Counter(re.findall(r"Group job (\w+)", result.stdout + result.stderr))
+    each = ("prepare", "features", "diffusion", "gather", "fits", "judges", "figures")
+    groups = {f"{group}_{subject}" for group in each for subject in SMALL["subjects"]}
+    assert found == dict.fromkeys(groups | {"encoding", "decoding"}, 1)
+
+
 @pytest.fixture
 def cluster(tmp_path, monkeypatch):
     """Start the command through the Slurm profile, on a cluster that only says what it allows."""
