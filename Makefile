@@ -58,7 +58,7 @@ demo: .venv/installed
 trained: .venv/installed
 	$(RUN) --max-threads $$((($(CORES) + 1) / 2)) --resources gpu=2 -- trained
 
-# What is decoded beside z and c, and made of it; see docs/beyond.md.
+# What is decoded besides z and c, and made of it; see docs/beyond.md.
 beyond: .venv/installed
 	PYTHONPATH=. $(RUN) --max-threads $$((($(CORES) + 1) / 2)) --resources gpu=2 --logger calm -- beyond
 

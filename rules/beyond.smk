@@ -1,4 +1,4 @@
-# What is decoded beside z and c, and what is made of it: pictures by other generators, captions,
+# What is decoded besides z and c, and what is made of it: pictures by other generators, captions,
 # retrieval, depth and an image prior. Made on request: snakemake beyond.
 
 BEYOND_FOLDER = "results/{subject}/{protocol}/beyond"
