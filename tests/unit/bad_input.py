@@ -1120,6 +1120,8 @@ def collect():
     sentences = {}
     adapters = ("denoise_latents", "collect_activations", "compute_features")
     names = {name: key for adapter in adapters for name, key in find_keys(adapter).items()}
+    # What most jobs name; a few give the same arguments other settings.
+    names |= find_keys()
     for section, cases in SECTIONS.items():
         for kind, function in cases.items():
             with tempfile.TemporaryDirectory() as name:
