@@ -53,7 +53,7 @@ wildcard_constraints:
     space="|".join(config["feature_spaces"]) or "none",
     variant="|".join(SPACES.chains) or "none",
     control="|".join(config["trajectories"]["controls"]) or "none",
-    protocol="corrected|rescaled|rescaled-test|takagi2023|trained",
+    protocol=f"{RIDGE}|trained",
     method="|".join(["z|z-coarse|c|zc|true-zc|nearest", *BEYOND.methods, TRAINING.pattern]),
     cohort="|".join(["joint", *SUBJECTS]),
     encoder="|".join(TRAINING.encoders) or "none",

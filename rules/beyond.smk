@@ -1,6 +1,9 @@
 # What is decoded besides z and c, and what is made of it: pictures by other generators, captions,
 # retrieval, depth and an image prior. Made on request: snakemake beyond.
 
+from nsdldm.support.listing import list_weights
+from nsdldm.workflow.networks import list_generator
+
 BEYOND_FOLDER = "results/{subject}/{protocol}/beyond"
 CHOSEN = f"{BEYOND_FOLDER}/chosen_captions.tsv"
 
@@ -51,7 +54,7 @@ rule generate_images:
     benchmark:
         "benchmarks/{subject}/generate_images.{protocol}.{method}.{chunk}.tsv"
     wildcard_constraints:
-        protocol="corrected|rescaled|rescaled-test|takagi2023",
+        protocol=RIDGE,
         method="|".join(BEYOND.methods) or "none",
     conda:
         "../envs/torch.yaml"

@@ -7,19 +7,12 @@ import sys
 
 from nsdldm.nsd import layout
 from nsdldm.nsd.remote import is_remote
-from nsdldm.support.listing import list_weights
 from nsdldm.support.provenance import PROJECT, digest, digest_file, digest_function
 from nsdldm.workflow import plan
 from nsdldm.workflow.jobs import prepare_jobs
 from nsdldm.workflow.loading import SettingsError, load_settings
 from nsdldm.workflow.named import check_clip
-from nsdldm.workflow.networks import (
-    list_clip,
-    list_generator,
-    list_judges,
-    list_model,
-    list_space,
-)
+from nsdldm.workflow.networks import list_clip, list_judges, list_model, list_space
 from nsdldm.workflow.release import Release
 from nsdldm.workflow.workfolder import find_resources
 
@@ -47,6 +40,7 @@ SUBJECTS = config["subjects"]
 ROIS = list(config["rois"])
 DEMO = config["dataset"] == "demo"
 PROTOCOLS = config["decoding"]["protocols"]
+RIDGE = "|".join(plan.PROTOCOLS)
 BEYOND = plan.list_beyond(config)
 TARGETS = {
     name: roi for name, roi in config["decoding"]["targets"].items() if name not in BEYOND.targets

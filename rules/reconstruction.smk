@@ -19,7 +19,7 @@ rule reconstruct_images:
     benchmark:
         "benchmarks/{subject}/reconstruct_images.{protocol}.{method}.{chunk}.tsv"
     wildcard_constraints:
-        protocol="corrected|rescaled|rescaled-test|takagi2023",
+        protocol=RIDGE,
         method="|".join(config["reconstruction"]["methods"]),
     conda:
         "../envs/torch.yaml"

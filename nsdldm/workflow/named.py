@@ -24,6 +24,7 @@ from nsdldm.support.errors import Finding
 from nsdldm.support.hub import find_snapshot
 from nsdldm.workflow.arguments import name_keys
 from nsdldm.workflow.networks import find_weights
+from nsdldm.workflow.settings import LAYERS
 
 CORRECT = "Correct it"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -39,7 +40,6 @@ DEMO_FILES = {
 CLIPS = ("clip", "clip-b32")
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]+")
 OURS = "nsdldm.features.pictures.embed_pictures"
-LAYERS = "nsdldm.features.layers.embed_layers"
 
 
 def check_named(config: dict, functions: bool = True) -> list[Finding]:

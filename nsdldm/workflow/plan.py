@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import get_args
 
 from nsdldm.features.spaces import BEFORE, PARTS, split_control
 from nsdldm.nsd.layout import SUBJECTS
 from nsdldm.trained.presets import resolve
-from nsdldm.workflow.settings import NEAREST, ROLES, plan_trajectories
+from nsdldm.workflow.settings import NEAREST, ROLES, Protocol, plan_trajectories
 
 # Each figure is written as pixels and as vectors.
 FORMATS = ("png", "pdf")
 FEATURES = ("z", "c", "zc")
+# Of ridge decoders.
+PROTOCOLS = get_args(Protocol)
 TABLES = ("encoding", "group", "noise", "blocks", "protocols", "metrics", "learning_curve")
 # Presets whose methods the two published tables of fCAE compare.
 TABLE2 = ("fcae", "fcae-base", "mind-vis", "vis-dec")
