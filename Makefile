@@ -19,23 +19,24 @@ export MPLCONFIGDIR := $(CURDIR)/.cache/matplotlib
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo trained beyond demo-model test test-finished test-others test-slurm test-kills lint plan benchmark bad-input config-docs envs lock check-gpu torch clean
+.PHONY: help install demo trained beyond generalisation demo-model test test-finished test-others test-slurm test-kills lint plan benchmark bad-input config-docs envs lock check-gpu torch clean
 
 help:
 	@echo "make install     .venv with pinned versions (then . .venv/bin/activate)"
 	@echo "make demo        both simulated subjects, all figures, tables and pages (CORES=8 uses eight cores)"
 	@echo "make trained     the trained decoders, their tables and figures"
 	@echo "make beyond      image embeddings, captions, retrieval, depth and an image prior: figure 10"
+	@echo "make generalisation  other splits and test sets, bottlenecks, little data, inference: figures 11 to 13"
 	@echo "make plan        what a run would do and why, by subject"
 	@echo "make test        all tests except two of full-size networks"
 	@echo "make check-gpu   whether torch can use a GPU here (make torch installs another build)"
 	@echo "make lint, test-slurm, test-kills, benchmark, bad-input, config-docs, envs, lock, demo-model, clean"
 	@echo
 	@echo "Figures and tables, made one by one as in snakemake --cores 2 results/figures/fig6.png:"
-	@echo "  results/figures/{fig3,fig4,fig5,fig6,fig7,fig8,fig9,fig10,group,learning_curve}.png"
-	@echo "  results/tables/{encoding,group,noise,blocks,protocols,metrics,learning_curve,beyond}.tsv"
+	@echo "  results/figures/{fig3,fig4,fig5,fig6,fig7,fig8,fig9,fig10,fig11,fig12,fig13,group,learning_curve}.png"
+	@echo "  results/tables/{encoding,group,noise,blocks,protocols,metrics,learning_curve,beyond,generalisation}.tsv"
 	@echo "  results/tables/{fcae_table2,fcae_table3,fcae_masked,fcae_retrieval}.tsv"
-	@echo "  results/report/{gallery,trained_gallery,beyond_gallery}.html"
+	@echo "  results/report/{gallery,trained_gallery,beyond_gallery,generalisation}.html"
 
 install: .venv/installed
 	@echo "Next: . .venv/bin/activate"
@@ -61,6 +62,10 @@ trained: .venv/installed
 # What is decoded besides z and c, and made of it; see docs/beyond.md.
 beyond: .venv/installed
 	PYTHONPATH=. $(RUN) --max-threads $$((($(CORES) + 1) / 2)) --resources gpu=2 --logger calm -- beyond
+
+# What holds on other images, through a bottleneck and with little data; see docs/generalisation.md.
+generalisation: .venv/installed
+	PYTHONPATH=. $(RUN) --max-threads $$((($(CORES) + 1) / 2)) --resources gpu=2 --logger calm -- generalisation
 
 # Side by side, half each by time: what needs runs of the workflow that tests share, and all else.
 test: .venv/installed

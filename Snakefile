@@ -25,6 +25,7 @@ include: "rules/common.smk"
 if DEMO:
 
     include: "rules/demo.smk"
+    include: "rules/demo_sets.smk"
 
 elif RELEASE.remote:
 
@@ -45,6 +46,10 @@ include: "rules/figures.smk"
 include: "rules/trained.smk"
 include: "rules/trained_figures.smk"
 include: "rules/beyond.smk"
+include: "rules/cases.smk"
+include: "rules/test_sets.smk"
+include: "rules/generalisation.smk"
+include: "rules/trained_hour.smk"
 
 
 wildcard_constraints:
@@ -55,7 +60,7 @@ wildcard_constraints:
     control="|".join(config["trajectories"]["controls"]) or "none",
     protocol=f"{RIDGE}|trained",
     method="|".join(["z|z-coarse|c|zc|true-zc|nearest", *BEYOND.methods, TRAINING.pattern]),
-    cohort="|".join(["joint", *SUBJECTS]),
+    cohort=f"joint|(hour-)?({'|'.join(SUBJECTS)})",
     encoder="|".join(TRAINING.encoders) or "none",
     table="table[23]",
     chunk="[0-9]+",
@@ -65,16 +70,6 @@ rule all:
     default_target: True
     input:
         plan.list_targets(config),
-
-
-rule trained:
-    input:
-        plan.list_trained_targets(config),
-
-
-rule beyond:
-    input:
-        BEYOND.list_targets(),
 
 
 include: "rules/start.smk"

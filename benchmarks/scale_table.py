@@ -27,8 +27,16 @@ from nsdldm.decoding.learning import choose_points
 from nsdldm.diffusion.denoising import Denoiser
 from nsdldm.diffusion.steps import count_steps
 from nsdldm.features.activations import plan_reduction, probe_blocks
-from nsdldm.nsd.layout import IMAGE_PIXELS, N_IMAGES, TRIALS_PER_SESSION
+from nsdldm.nsd.layout import (
+    IMAGE_PIXELS,
+    IMAGERY_TRIALS,
+    N_IMAGES,
+    SYNTHETIC_TRIALS,
+    TASKS,
+    TRIALS_PER_SESSION,
+)
 from nsdldm.ridge import list_penalties, plan_batches
+from nsdldm.workflow.cases import HOURS, list_cases
 from nsdldm.workflow.loading import load_settings
 from nsdldm.workflow.plan import CEILING, list_beyond, list_spaces
 
@@ -43,6 +51,8 @@ VOXELS = {
 EARLY, VENTRAL = 5900, 7600  # of subj01, taken for all
 TRAIN_IMAGES, TEST_IMAGES, TRAIN_TRIALS = 8859, 982, 24_980
 N_IMAGES_SEEN = TRAIN_IMAGES + TEST_IMAGES
+# Images of NSD-synthetic that are not blank in the central square, and targets with a picture.
+N_PATTERNS, N_TARGETS = 284 - 16, 12
 CAPTIONS = 5
 # What benchmarks/README.md has of 2 CPU cores.
 SESSION_SECONDS, KERNEL_SECONDS, VOXEL_SECONDS = 3.8, 332, (662 - 332) / 20_000
@@ -480,6 +490,100 @@ def describe_beyond(flops, rates):
     return lines
 
 
+def load_general():
+    """The configuration of the whole NSD run with config.generalisation.yaml."""
+    config = {}
+    for name in ("nsd", "generalisation"):
+        update_config(config, yaml.safe_load((PROJECT / f"config.{name}.yaml").read_text()))
+    # Sizes are those of 37 sessions, as in the other tables.
+    return load_settings(config | {"nsd": config["nsd"] | {"sessions": 37}})
+
+
+def count_cases(config):
+    """Test images of every case of one subject of which pictures are made, and of each ceiling."""
+    cases, share = list_cases(config), config["generalisation"]["share"]
+    held_out = round(share * N_IMAGES_SEEN)
+    known = dict.fromkeys(("cluster", "category", "random"), held_out) | {"synthetic": N_PATTERNS}
+    known |= dict.fromkeys(TASKS, N_TARGETS)
+    counts = {}
+    for case in cases.kinds:
+        tables = cases.find_tables(case)
+        n = known.get(tables, TEST_IMAGES // 2 if tables in HOURS else TEST_IMAGES)
+        for path in cases.list_pictures(case).values():
+            counts[path] = n
+    return counts
+
+
+def count_general(config, flops, decomposition):
+    """What `generalisation` adds, all subjects: jobs, GB on disk and operations, by row."""
+    cases, made, subjects = list_cases(config), config["reconstruction"], len(config["subjects"])
+    low, high = config["model"]["resolution"] // 8, made["resolution"] // 8
+    samples = config["generalisation"]["samples"]
+    passes = {
+        # Without c, guidance changes nothing.
+        "zc": 2 * count_steps(made["num_inference_steps"], made["strength"]),
+        "z": count_steps(made["num_inference_steps"], made["strength"]),
+        "c": 2 * made["num_inference_steps"],
+    }
+    pictures, steps = count_cases(config), 0
+    for path, n in pictures.items():
+        steps += n * samples * passes[Path(path).stem]
+    n_pictures = samples * sum(pictures.values())
+    start = flops["decode", low] + flops["encode", high]
+    work = steps * flops["unet", high] + n_pictures * (start + flops["decode", high])
+    decoders, _, _ = count_sums(config, decomposition)
+    fixed, decomposed, each = count_kernel_fit(config, len(config["encoding"]["alphas"]))
+    voxels = sum(ribbon for _, ribbon in map(VOXELS.get, config["subjects"]))
+    encoders = fixed + decomposition * decomposed
+    fits = len(cases.encoded) * len(cases.encoders)
+    trials = (EARLY + VENTRAL) * (TRAIN_TRIALS + TEST_IMAGES)
+    averages = voxels * (TRAIN_IMAGES + TEST_IMAGES)
+    divided = len(cases.splits) + 2  # halves
+    matrices = voxels + subjects * (EARLY + VENTRAL)
+    sessions = SYNTHETIC_TRIALS + IMAGERY_TRIALS
+    betas = TRIALS_PER_SESSION * config["nsd"]["sessions"]
+    return {
+        f"pictures of {len(pictures)} cases": (
+            len(pictures) * made["chunks"] * subjects,
+            n_pictures * subjects * 3 * made["resolution"] ** 2,
+            work * subjects,
+        ),
+        f"decoders of {len(cases.fitted)} cases, and six more fits": (
+            (len(cases.fitted) + 6) * subjects,
+            0,
+            (len(cases.fitted) + 6) * decoders * subjects,
+        ),
+        "responses of cases, removed after use": (
+            (len(cases.fitted) * 2 + divided + 3 * len(cases.sets)) * subjects,
+            FLOAT * (len(cases.fitted) * trials * subjects + divided * averages),
+            0,
+        ),
+        "betas of other sessions, and of another version": (
+            3 * subjects,
+            FLOAT * (betas + sessions) * matrices,
+            0,
+        ),
+        f"encoders in {len(cases.encoded)} cases": (
+            len(cases.encoded) * subjects,
+            FLOAT * TEST_IMAGES * voxels * fits,
+            fits * (subjects * encoders + voxels * each),
+        ),
+    }
+
+
+def describe_general(flops, rates, decomposition):
+    """The same as a table."""
+    names = " | ".join(f"{name} h" for name in rates)
+    lines = ["", f"| generalisation | jobs | results GB | PFLOP | {names} |"]
+    lines.append("|---" * (4 + len(rates)) + "|")
+    for name, (jobs, size, work) in count_general(load_general(), flops, decomposition).items():
+        speeds = (rate[0] if name.startswith("pictures") else rate[1] for rate in rates.values())
+        hours = [work / 1e12 / speed / 3600 for speed in speeds]
+        cells = [f"{jobs}", *map(_round, (size / 1e9, work / 1e15, *hours))]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return lines
+
+
 def _rate(rule, rate):
     """TFLOP/s assumed of a rule."""
     return rate[0] if rule in NETWORK_RULES else rate[1]
@@ -522,6 +626,7 @@ def describe(config, rows, flops, rates, decomposition):
     )
     lines += ["", f"TFLOP/s, assumed: {assumed}; decompositions {decomposition:g} times slower."]
     lines += describe_beyond(flops, rates)
+    lines += describe_general(flops, rates, decomposition)
     return "\n".join(lines)
 
 

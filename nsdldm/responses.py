@@ -14,7 +14,9 @@ A form of the training responses is called ``{standard}/{rows}``:
   release stores for them, as in the published decoders.
 * ``averages`` of the trials of each training image, or single ``trials``.
 
-Test responses are always averages, in each standard.
+Test responses are always averages, in each standard. Trials of the split ``unused`` are left out of
+everything. A session without training trials, as that of another test set, is standardised with all
+its trials.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from scipy.sparse import csr_array
 
+from nsdldm.splits import check_split
 from nsdldm.support.errors import Finding, InputError, reading
 from nsdldm.support.files import REMAKE, create_hdf5, load_array, load_table, open_hdf5
 
@@ -38,6 +41,8 @@ logger = logging.getLogger(__name__)
 
 STANDARDS = ("zscored", "centred", "scaled")
 ROWS = ("averages", "trials")
+# Trials and images that a case leaves out.
+UNUSED = "unused"
 # Bytes that standardising takes per trial and voxel (measured: 19 to 27).
 WORKING = 30
 # Columns read at once where only every n-th is wanted.
@@ -162,7 +167,7 @@ def average_trials(
     return averages, (counts == 0).sum(axis=0)
 
 
-def ncsnr(zscores: np.ndarray, nsd_ids: np.ndarray) -> np.ndarray:
+def ncsnr(zscores: np.ndarray, nsd_ids: np.ndarray, pooled: bool = False) -> np.ndarray:
     """Noise-ceiling signal-to-noise ratio of z-scored betas.
 
     The noise variance is the variance over the three trials of an image, averaged over images; the
@@ -174,26 +179,36 @@ def ncsnr(zscores: np.ndarray, nsd_ids: np.ndarray) -> np.ndarray:
         z-scored within sessions, using all trials.
     nsd_ids : int array of shape (n_trials,)
         The image of each trial.
+    pooled : bool
+        Use all images of at least two trials, each as often as it has degrees of freedom, as
+        Gifford et al. (2026) do for NSD-synthetic; otherwise those of exactly three, as the
+        release.
 
     Returns
     -------
     float32 array of shape (n_voxels,)
-        Standard deviation of the signal divided by that of the noise, from images with exactly
-        three trials; NaN without such images.
+        Standard deviation of the signal divided by that of the noise; NaN without such images.
     """
     nsd_ids = np.asarray(nsd_ids)
     order = np.argsort(nsd_ids, kind="stable")
     _, first, counts = np.unique(nsd_ids[order], return_index=True, return_counts=True)
-    trials = order[first[counts == 3][:, None] + np.arange(3)]
-    variances = zscores[trials].var(axis=1, ddof=1)
-    known = np.isfinite(variances)
+    total, weight = 0.0, 0
+    for n in np.unique(counts[counts > 1]) if pooled else [3]:
+        trials = order[first[counts == n][:, None] + np.arange(n)]
+        variances = zscores[trials].var(axis=1, ddof=1)
+        known = np.isfinite(variances)
+        total += (n - 1) * np.where(known, variances, 0).sum(axis=0, dtype=np.float64)
+        weight += (n - 1) * known.sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        noise = np.where(known, variances, 0).sum(axis=0, dtype=np.float64) / known.sum(axis=0)
+        noise = np.divide(total, weight)
         ratio = np.sqrt(np.maximum(0, 1 - noise) / noise)
-    return np.where(noise > 0, ratio, np.nan).astype(np.float32)
+    known = np.where(noise > 0, ratio, np.nan).astype(np.float32)
+    return np.broadcast_to(known, zscores.shape[1:]).copy()
 
 
-def compute_ncsnr(betas: np.ndarray, sessions: np.ndarray, nsd_ids: np.ndarray) -> np.ndarray:
+def compute_ncsnr(
+    betas: np.ndarray, sessions: np.ndarray, nsd_ids: np.ndarray, pooled: bool = False
+) -> np.ndarray:
     """The release's ncsnr: z-score with all trials of a session, then call `ncsnr`.
 
     Parameters
@@ -202,12 +217,15 @@ def compute_ncsnr(betas: np.ndarray, sessions: np.ndarray, nsd_ids: np.ndarray) 
         Single-trial betas; NaN where invalid.
     sessions, nsd_ids : int arrays of shape (n_trials,)
         Session and image of each trial.
+    pooled : bool
+        As `ncsnr`.
 
     Returns
     -------
     float32 array of shape (n_voxels,)
     """
-    return ncsnr(zscore_sessions(betas, sessions, np.ones(len(betas), bool)), nsd_ids)
+    scores = zscore_sessions(betas, sessions, np.ones(len(betas), bool))
+    return ncsnr(scores, nsd_ids, pooled)
 
 
 def noise_ceiling(ncsnr: np.ndarray, repeats: np.ndarray) -> np.ndarray:
@@ -235,16 +253,25 @@ class _Design(NamedTuple):
 
     Parameters
     ----------
+    used : bool array of shape (n_all_trials,)
+        The trials that count.
     sessions, nsd_ids : int arrays of shape (n_trials,)
+        Of these.
     train : bool array of shape (n_trials,)
     wanted : dict of int array
-        nsd_id of the rows of ``averages``, ``trials`` and ``test``.
+        nsd_id of the rows of ``averages``, ``trials``, ``test`` and ``align``.
     """
 
+    used: np.ndarray
     sessions: np.ndarray
     nsd_ids: np.ndarray
     train: np.ndarray
     wanted: dict
+
+    @property
+    def fitted(self):
+        """The trials that responses are standardised with: all of a session that trains nothing."""
+        return self.train | ~np.isin(self.sessions, self.sessions[self.train])
 
     @property
     def repeats(self):
@@ -254,16 +281,22 @@ class _Design(NamedTuple):
 
 def _read_design(trials, images):
     """Read both tables, which must contain the same images."""
-    tables = load_table(trials), load_table(images)
-    if set(tables[0]["nsd_id"]) != set(tables[1]["nsd_id"]):
+    listed, known = load_table(trials), load_table(images)
+    if "grouped" in known:
+        check_split(known, listed, images)
+    used = (listed["split"] != UNUSED).to_numpy()
+    listed, known = listed[used], known[known["split"] != UNUSED]
+    pairs = (set(zip(table["nsd_id"], table["split"], strict=True)) for table in (listed, known))
+    if len(set(map(frozenset, pairs))) > 1:
         remedy = "Tabulate both again"
         raise InputError(Finding(str(trials), f"the images of {images}", "others", remedy))
-    sessions, nsd_ids = (tables[0][name].to_numpy() for name in ("session", "nsd_id"))
-    train = (tables[0]["split"] == "train").to_numpy()
-    own = {split: group.to_numpy() for split, group in tables[1].groupby("split")["nsd_id"]}
+    sessions, nsd_ids = (listed[name].to_numpy() for name in ("session", "nsd_id"))
+    train = (listed["split"] == "train").to_numpy()
+    own = {split: group.to_numpy() for split, group in known.groupby("split")["nsd_id"]}
     none = np.array([], int)
     wanted = {"averages": own.get("train", none), "test": own.get("test", none)}
-    return _Design(sessions, nsd_ids, train, wanted | {"trials": nsd_ids[train]})
+    wanted |= {"align": own["align"]} if "align" in own else {}
+    return _Design(used, sessions, nsd_ids, train, wanted | {"trials": nsd_ids[train]})
 
 
 def standardise(
@@ -277,7 +310,7 @@ def standardise(
     design : _Design
     standard : str
         One of `STANDARDS`.
-    rows : sequence of {"averages", "trials", "test"}
+    rows : sequence of {"averages", "trials", "test", "align"}
 
     Yields
     ------
@@ -287,14 +320,14 @@ def standardise(
         Number of values without any valid trial.
     """
     if standard == "zscored":
-        values = zscore_sessions(betas, design.sessions, design.train)
+        values = zscore_sessions(betas, design.sessions, design.fitted)
     elif standard == "centred":
-        values = center(betas, design.train)
+        values = center(betas, design.fitted)
     else:
         values = np.nan_to_num(betas)
-        mean = values[design.train].mean(axis=0, dtype=np.float64).astype(np.float32)
-        std = values[design.train].std(axis=0, dtype=np.float64).astype(np.float32)
-        std[np.ptp(values[design.train], axis=0) == 0] = 1
+        mean = values[design.fitted].mean(axis=0, dtype=np.float64).astype(np.float32)
+        std = values[design.fitted].std(axis=0, dtype=np.float64).astype(np.float32)
+        std[np.ptp(values[design.fitted], axis=0) == 0] = 1
     for name in rows:
         if name == "trials":
             own = values[design.train]
@@ -331,7 +364,7 @@ def prepare_responses(
         shape (n_rows, n_voxels), with ``{standard}/filled/{rows}``, how many values of a voxel are
         0 because all trials are missing; ``nsd_ids/{rows}``; ``repeats``, trials of each test
         image; ``ncsnr``, and ``ceiling``, the highest correlation possible with averaged test
-        trials.
+        trials. If there are images of the split align, also ``{standard}/align``, their averages.
     forms : list of str
         Such as ``zscored/averages``; see the top of this module.
     memory_gb : float
@@ -343,9 +376,9 @@ def prepare_responses(
         Betas that do not fit the trials, or too few training trials in a session.
     """
     design = _read_design(trials, images)
-    shape = _measure(betas, len(design.nsd_ids))
+    shape = _measure(betas, len(design.used))
     step = max(1, int(1e9 * memory_gb // (WORKING * shape[0])))
-    wanted = _group_forms(forms)
+    wanted = _group_forms(forms, [name for name in ("align",) if name in design.wanted])
     sizes = {f"{s}/{name}": len(design.wanted[name]) for s, rows in wanted.items() for name in rows}
     n_bytes = shape[1] * (4 * sum(sizes.values()) + 8 * len(sizes) + 8) + 8 * 3 * shape[0]
     with create_hdf5(output, n_bytes) as file:
@@ -361,7 +394,9 @@ def prepare_responses(
             # Reopened each time: pages of a memory map that stays open count as memory of the
             # process.
             block = np.array(load_array(betas)[:, columns], np.float32)
-            noise[columns] = compute_ncsnr(block, design.sessions, design.nsd_ids)
+            block = block if design.used.all() else block[design.used]
+            known = design.sessions, design.nsd_ids, not design.train.any()
+            noise[columns] = compute_ncsnr(block, *known)
             for standard, rows in wanted.items():
                 made = standardise(block, design, standard, rows)
                 for name, (values, n_filled) in zip(rows, made, strict=True):
@@ -384,15 +419,15 @@ def _measure(betas, n_trials):
     return shape
 
 
-def _group_forms(forms):
-    """Kinds of rows by standard, including those of the test images."""
+def _group_forms(forms, others):
+    """Kinds of rows by standard, including those of the test images and other averages."""
     wanted = {}
     for form in dict.fromkeys(forms):
         standard, _, rows = form.partition("/")
         if standard not in STANDARDS or rows not in ROWS:
             expected = f"{' or '.join(STANDARDS)}, and {' or '.join(ROWS)}, such as zscored/trials"
             raise InputError(Finding("forms", expected, form, "Correct it"))
-        wanted.setdefault(standard, ["test"]).append(rows)
+        wanted.setdefault(standard, ["test", *others]).append(rows)
     return wanted
 
 

@@ -134,3 +134,26 @@ def fdr(p: np.ndarray, q: float) -> np.ndarray:
     if tested.any():
         passed[tested] = stats.false_discovery_control(p[tested], method="bh") <= q
     return passed
+
+
+def double_reliability(a: np.ndarray, b: np.ndarray) -> float:
+    """Reliability of a score from its values in both halves of the data, by Spearman and Brown.
+
+    Parameters
+    ----------
+    a, b : arrays of shape (n,)
+        The score of each voxel or image in either half; those that are not finite in both are
+        ignored.
+
+    Returns
+    -------
+    float
+        2 r / (1 + |r|), where r is the correlation of the halves: the correlation expected between
+        the score of all data and that of as much new data. The absolute value bounds it by -1. NaN
+        with fewer than three values, or where they do not vary.
+    """
+    known = np.isfinite(a) & np.isfinite(b)
+    if known.sum() < 3:
+        return np.nan
+    r = float(correlate(np.asarray(a)[known, None], np.asarray(b)[known, None])[0])
+    return 2 * r / (1 + abs(r))

@@ -100,12 +100,7 @@ def of_each(template, spaces):
 
 def of_cohort(template):
     """An input function: the files of the subjects that a decoder is trained on, each once."""
-
-    def files(wildcards):
-        subjects = TRAINING.list_cohort(wildcards.cohort)
-        return list(dict.fromkeys(collect(template, subject=subjects)))
-
-    return files
+    return lambda wildcards: TRAINING.list_files(wildcards.cohort, template)
 
 
 def choose(section, *keys):

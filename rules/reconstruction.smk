@@ -31,6 +31,7 @@ rule reconstruct_images:
         latent_resolution=config["model"]["resolution"],
         settings=PICTURES,
         n_chunks=config["reconstruction"]["chunks"],
+        true=False,
         code=digest("workflow_scripts/reconstruct_images.py"),
     script:
         "../workflow_scripts/reconstruct_images.py"

@@ -14,5 +14,6 @@ if __name__ == "__main__":
             settings=Reconstruction(**params.settings),
             **{key: params[key] for key in ("latent_resolution", "n_chunks")},
             chunk=int(names.chunk),
+            true=params.true,
             output=snakemake.output[0],
         )

@@ -10,6 +10,7 @@ generators expect.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -87,6 +88,25 @@ PROTOCOLS = {
     "rescaled-test": CORRECTED._replace(gain=False, rescale="test"),
     "takagi2023": Protocol(*[False] * len(CHOICES)),
 }
+
+
+class Fitted(NamedTuple):
+    """What ridge alone predicts for one target, before any gain.
+
+    Parameters
+    ----------
+    predicted, alphas, weights, features, solver
+        As in `Decoded`.
+    compared : float64 array of shape (2, n_dimensions)
+        As `compare_left_out` returns it; ones where the protocol predicts no left-out images.
+    """
+
+    predicted: np.ndarray
+    alphas: np.ndarray
+    weights: np.ndarray
+    compared: np.ndarray
+    features: np.ndarray
+    solver: str
 
 
 class Decoded(NamedTuple):
@@ -421,11 +441,15 @@ class Study:
     ----------
     responses, images, features, z_logvar, regions
         As `decode_features` takes them.
+    tested : dict of path, optional
+        By region: responses to predict from instead of those of the test images, as
+        `apply_decoders` takes them.
 
     Attributes
     ----------
     images : DataFrame
-    test : bool array of shape (n_images,)
+    test, train : bool arrays of shape (n_images,)
+        An image may be in neither.
     n_trials : int array of shape (n_test,)
         Trials of each test image.
     nsd_ids, rows : int arrays of shape (n_train_trials,)
@@ -439,10 +463,13 @@ class Study:
         features: dict[str, Path | str],
         z_logvar: Path | str | None,
         regions: dict[str, str],
+        tested: dict[str, Path | str] | None = None,
     ):
         self.images, self.paths, self.features = load_table(images), responses, features
-        self.z_logvar, self.regions = z_logvar, regions
-        self.test = (self.images["split"] == "test").to_numpy()
+        self.z_logvar, self.regions, self.tested = z_logvar, regions, tested
+        self.test, self.train = (
+            (self.images["split"] == split).to_numpy() for split in ("test", "train")
+        )
         self.nsd_ids = self.open(next(iter(responses)), True).train_ids
         self.n_trials = self.images.loc[self.test, "n_trials"].to_numpy()
         self.rows = pd.Series(np.arange(len(self.images)), self.images["nsd_id"])[
@@ -458,6 +485,18 @@ class Study:
             remedy = "Prepare the responses again"
             raise InputError(Finding(str(region.path), expected, "others", remedy))
         return region
+
+    def read(self, region: str, zscore: bool) -> tuple[np.ndarray, np.ndarray]:
+        """Training trials of a region, and the responses to predict from, a row per image."""
+        known = self.open(region, zscore)
+        if self.tested is None:
+            return known.read_train(), known.read_test()
+        other = Responses(self.tested[region], "zscored/test" if zscore else "scaled/test")
+        if other.n_voxels != known.n_voxels:
+            expected = f"the {known.n_voxels} voxels of {known.path}"
+            found, remedy = str(other.n_voxels), "Extract the same voxels for both"
+            raise InputError(Finding(str(other.path), expected, found, remedy))
+        return known.read_train(), other.read_test()
 
     def targets(self, protocol: Protocol, seed: int) -> dict[str, np.ndarray]:
         """Features of all images by target."""
@@ -482,40 +521,71 @@ def choose_solver(solver: str, protocol: Protocol, shape: tuple[int, int]) -> st
     return solver
 
 
-def _decode(study, protocol, settings, keep_weights=False):
-    """Decode all targets under a protocol; returns a `Decoded` by target, without voxels' weights
-    unless they are to be kept: those of all tokens of an image take more than everything else."""
+def fit_targets(
+    study: Study, protocol: Protocol, settings: DecoderSettings, keep_weights: bool = False
+) -> Iterator[tuple[str, Fitted]]:
+    """Fit the decoders of all targets, and predict.
+
+    Parameters
+    ----------
+    study : Study
+    protocol : Protocol
+    settings : DecoderSettings
+    keep_weights : bool
+        Keep the weights of voxels: those of all tokens of an image take more than everything else.
+
+    Yields
+    ------
+    name : str
+        The target.
+    fitted : Fitted
+
+    Raises
+    ------
+    InputError
+        Inputs contradict each other, or there is too little memory.
+    """
     features = study.targets(protocol, settings.seed)
-    results = {}
     for region in sorted(set(study.regions.values())):
-        names = [name for name, wanted in study.regions.items() if wanted == region]
-        flat = [features[name].reshape(len(study.images), -1) for name in names]
-        edges = np.cumsum([values.shape[1] for values in flat])[:-1]
-        known = study.open(region, protocol.session_zscore)
-        X, X_test = responses = known.read_train(), known.read_test()
-        solver = choose_solver(settings.solver, protocol, X.shape)
-        plan, fit = SOLVERS[solver]
-        n_targets = sum(values.shape[1] for values in flat)
-        sizes = len(X), len(X_test), X.shape[1], n_targets, settings.n_folds
-        block, peak = plan(*sizes, settings.memory_gb)
-        message = "%s from %s by %s: %d trials, %d voxels, %d dimensions, predicted peak %.1f GB"
-        found = " and ".join(names), region, solver, *X.shape, n_targets, peak / 1e9
-        logger.info(message, *found)
-        # All targets of a region share its decompositions, as far as memory allows.
-        stacked = flat[0] if len(flat) == 1 else np.concatenate(flat, axis=1)
-        blocks = np.split(stacked, np.arange(block, n_targets, block), axis=1)
-        parts = [
-            # A slice alone would keep all of it.
-            (predicted, alphas, weights if keep_weights else weights[:0].copy(), compared)
-            for predicted, alphas, weights, compared in fit(
-                study, protocol, responses, blocks, settings
-            )
-        ]
-        joined = [np.concatenate(part, axis=-1) for part in zip(*parts, strict=True)]
-        split = [np.split(part, edges, axis=-1) for part in joined]
-        for name, *found in zip(names, *split, strict=True):
-            results[name] = _rescale(name, protocol, study, features[name], solver, *found)
-    return results
+        own = {name: features[name] for name, used in study.regions.items() if used == region}
+        solver, parts = _fit_region(study, protocol, region, own, settings, keep_weights)
+        for name, *found in zip(own, *parts, strict=True):
+            yield name, Fitted(*found, features[name], solver)
+
+
+def _fit_region(study, protocol, region, features, settings, keep_weights):
+    """Fit the targets of a region; the solver, and lists of predictions, penalties, weights and
+    comparisons, an entry per target."""
+    flat = [values.reshape(len(study.images), -1) for values in features.values()]
+    edges = np.cumsum([values.shape[1] for values in flat])[:-1]
+    X, X_test = responses = study.read(region, protocol.session_zscore)
+    solver = choose_solver(settings.solver, protocol, X.shape)
+    plan, fit = SOLVERS[solver]
+    n_targets = sum(values.shape[1] for values in flat)
+    sizes = len(X), len(X_test), X.shape[1], n_targets, settings.n_folds
+    block, peak = plan(*sizes, settings.memory_gb)
+    message = "%s from %s by %s: %d trials, %d voxels, %d dimensions, predicted peak %.1f GB"
+    logger.info(message, " and ".join(features), region, solver, *X.shape, n_targets, peak / 1e9)
+    # All targets of a region share its decompositions, as far as memory allows.
+    stacked = flat[0] if len(flat) == 1 else np.concatenate(flat, axis=1)
+    blocks = np.split(stacked, np.arange(block, n_targets, block), axis=1)
+    parts = [
+        # A slice alone would keep all of it.
+        (predicted, alphas, weights if keep_weights else weights[:0].copy(), compared)
+        for predicted, alphas, weights, compared in fit(
+            study, protocol, responses, blocks, settings
+        )
+    ]
+    joined = [np.concatenate(part, axis=-1) for part in zip(*parts, strict=True)]
+    return solver, [np.split(part, edges, axis=-1) for part in joined]
+
+
+def _decode(study, protocol, settings, keep_weights=False):
+    """Decode all targets under a protocol; returns a `Decoded` by target."""
+    return {
+        name: rescale(name, protocol, study, fitted)
+        for name, fitted in fit_targets(study, protocol, settings, keep_weights)
+    }
 
 
 def _fit_by_himalaya(study, protocol, responses, blocks, settings):
@@ -571,18 +641,32 @@ SOLVERS = {
 }
 
 
-def _rescale(name, protocol, study, features, solver, predicted, alphas, weights, left_out):
+def rescale(name: str, protocol: Protocol, study: Study, fitted: Fitted) -> Decoded:
     """Multiply the deviations of a target's predictions from the training mean by its gain, or by
-    that of each dimension."""
+    that of each dimension.
+
+    Parameters
+    ----------
+    name : str
+        The target, for the log.
+    protocol : Protocol
+    study : Study
+    fitted : Fitted
+
+    Returns
+    -------
+    Decoded
+    """
+    predicted, alphas, weights, compared, features, solver = fitted
     flat = features.reshape(len(features), -1)
     # Over training trials, as in the fit itself.
     shares = np.bincount(study.rows, minlength=len(features)) / len(study.rows)
     middle = shares.astype(flat.dtype) @ flat if protocol.intercept else 0
     gain, centre = 1.0, middle
     if protocol.gain:
-        gain = find_gain(*left_out)
+        gain = find_gain(*compared)
     elif protocol.rescale == "left-out":
-        gain = match_spread(left_out[1] / weigh_images(study.nsd_ids, study.n_trials).sum())
+        gain = match_spread(compared[1] / weigh_images(study.nsd_ids, study.n_trials).sum())
     elif protocol.rescale == "test":
         spread = np.sqrt(shares.astype(flat.dtype) @ (flat - middle) ** 2)
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -622,7 +706,7 @@ def _score(study, name, result, alphas):
     # The training images of all tokens of a picture take gigabytes.
     for start in range(0, n, TARGETS_AT_ONCE):
         block = slice(start, start + TARGETS_AT_ONCE)
-        train = flat[~study.test, block]
+        train = flat[study.train, block]
         constant[block] = np.ptp(train, axis=0) == 0
         mean[block] = train.mean(axis=0, dtype=np.float64)
         deviation[block] = train.std(axis=0, dtype=np.float64)
@@ -672,7 +756,7 @@ def decode_features(
         By region, as `nsdldm.responses.prepare_responses` writes them: zscored/trials for the
         corrected protocol, scaled/trials for the published one.
     images : path
-        ``images.tsv``.
+        ``images.tsv``; images whose split is neither train nor test are left out.
     features : dict of path
         By target: ``.npy`` with a row per image of `images`.
     z_logvar : path
@@ -710,6 +794,64 @@ def decode_features(
         save_table(by_image[name], tables[1])
         if weights:
             save_array(weights[name], result.weights.astype(np.float32))
+
+
+def apply_decoders(
+    *,
+    responses: dict[str, Path | str],
+    tested: dict[str, Path | str],
+    images: Path | str,
+    features: dict[str, Path | str],
+    z_logvar: Path | str,
+    regions: dict[str, str],
+    protocol: str,
+    settings: DecoderSettings,
+    decoded: dict[str, Path | str],
+) -> None:
+    """Decode features from other responses by the decoders of `decode_features`.
+
+    Everything about a decoder follows from `responses` and `images`, including the gain for
+    averages of as many trials as the test images there have. Only ``rescaled-test`` takes the
+    spread of the predictions from `tested`.
+
+    Parameters
+    ----------
+    responses, images, features, z_logvar, regions, settings
+        As `decode_features`.
+    tested : dict of path
+        By region: responses of the same voxels, of which ``zscored/test`` is predicted from; with
+        the same images in all regions.
+    protocol : str
+        One of `PROTOCOLS` that z-scores responses within sessions.
+    decoded : dict of path
+        Output by target: float32 ``.npy`` (n, ...), with a row per row of ``zscored/test``.
+
+    Raises
+    ------
+    InputError
+        Inputs contradict each other, the protocol standardises over the training trials, or there
+        is too little memory.
+    """
+    chosen = PROTOCOLS[protocol]
+    if not chosen.session_zscore:
+        usable = " or ".join(name for name, each in PROTOCOLS.items() if each.session_zscore)
+        remedy = "Use one of these for other responses"
+        raise InputError(Finding("`protocol`", usable, protocol, remedy))
+    _check_same_images(tested)
+    ridge.set_device(settings.device)
+    study = Study(responses, images, features, z_logvar, regions, tested)
+    for name, result in _decode(study, chosen, settings).items():
+        shape = (-1, *result.features.shape[1:])
+        save_array(decoded[name], result.predicted.reshape(shape).astype(np.float32))
+
+
+def _check_same_images(tested):
+    """Responses of all regions must have the same rows."""
+    first, *others = (Responses(path, "zscored/test") for path in tested.values())
+    for other in others:
+        if not np.array_equal(other.test_ids, first.test_ids):
+            expected, remedy = f"the test images of {first.path}", "Prepare the responses again"
+            raise InputError(Finding(str(other.path), expected, "others", remedy))
 
 
 def compare_protocols(

@@ -63,26 +63,43 @@ def read_channels(stimuli: Path | str, nsd_ids: Sequence[int]) -> np.ndarray:
     with open_stimuli(stimuli) as pictures:
         for position, nsd_id in enumerate(nsd_ids):
             blocks = np.asarray(Image.fromarray(pictures[int(nsd_id)]).reduce(BLOCK))
-            red, green, blue = blocks.reshape(-1, 3).T.astype(np.float32) / 255
-            channels[0, position] = 0.30 * red + 0.59 * green + 0.11 * blue
-            channels[1, position] = red - green
-            channels[2, position] = blue - (red + green) / 2
+            channels[:, position] = split_channels(blocks)
     return channels
 
 
-def standardise(values: np.ndarray) -> np.ndarray:
+def split_channels(blocks: np.ndarray) -> np.ndarray:
+    """Split a picture into luminance and two opponent colours.
+
+    Parameters
+    ----------
+    blocks : uint8 array of shape (85, 85, 3)
+        Mean colours of the picture's blocks.
+
+    Returns
+    -------
+    float32 array of shape (3, 85 * 85)
+        As in `read_channels`.
+    """
+    red, green, blue = blocks.reshape(-1, 3).T.astype(np.float32) / 255
+    luminance = 0.30 * red + 0.59 * green + 0.11 * blue
+    return np.stack([luminance, red - green, blue - (red + green) / 2])
+
+
+def standardise(values: np.ndarray, reference: int | None = None) -> np.ndarray:
     """Standardise each column; constant columns become 0.
 
     Parameters
     ----------
     values : array of shape (n_images, n_voxels)
+    reference : int, optional
+        Number of first rows that give mean and standard deviation, by default all.
 
     Returns
     -------
     float32 array of shape (n_images, n_voxels)
     """
-    centred = values - values.mean(axis=0)
-    spread = centred.std(axis=0)
+    centred = values - values[:reference].mean(axis=0)
+    spread = centred[:reference].std(axis=0)
     return np.divide(centred, spread, out=np.zeros(values.shape, np.float32), where=spread > 1e-6)
 
 
@@ -112,7 +129,11 @@ def _gabor_pair(right, up, radius, angle, wavelength):
 
 
 def drive_locally(
-    channels: np.ndarray, field: np.ndarray, radius: np.ndarray, rng: np.random.Generator
+    channels: np.ndarray,
+    field: np.ndarray,
+    radius: np.ndarray,
+    rng: np.random.Generator,
+    reference: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Respond to the picture at a location.
 
@@ -125,6 +146,8 @@ def drive_locally(
     radius : array of shape (n_voxels,)
         Standard deviation of the receptive field in degrees.
     rng : numpy.random.Generator
+    reference : int, optional
+        As `standardise` takes it.
 
     Returns
     -------
@@ -140,7 +163,7 @@ def drive_locally(
     centre, surround = _blob(right, up, radius), _blob(right, up, 2.5 * radius)
     contrast = luminance @ (centre - 0.8 * surround).T
     parts = [contrast, red_green @ centre.T, blue_yellow @ centre.T]
-    energies = [np.abs(contrast - contrast.mean(axis=0))]
+    energies = [np.abs(contrast - contrast[:reference].mean(axis=0))]
     for _ in range(2):
         angle = rng.uniform(0, np.pi, (n_voxels, 1)).astype(np.float32)
         phase = rng.uniform(0, 2 * np.pi, n_voxels)
@@ -151,9 +174,11 @@ def drive_locally(
         energies.append(np.hypot(even, odd))
     weights = rng.standard_normal((5, n_voxels))
     positive = rng.uniform(0.2, 1, (3, n_voxels))
-    signed = sum(weight * standardise(part) for weight, part in zip(weights, parts, strict=True))
-    energy = sum(w * standardise(part) for w, part in zip(positive, energies, strict=True))
-    return standardise(signed), standardise(energy)
+    signed, energy = (
+        sum(w * standardise(part, reference) for w, part in zip(factors, drives, strict=True))
+        for factors, drives in ((weights, parts), (positive, energies))
+    )
+    return standardise(signed, reference), standardise(energy, reference)
 
 
 def tabulate_content(scenes: list[Scene]) -> dict[str, np.ndarray]:
@@ -262,7 +287,13 @@ def choose_mixtures(labels: np.ndarray, rng: np.random.Generator) -> dict[str, n
     return shares
 
 
-def drive_by_scene(scenes: list[Scene], visual: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def drive_by_scene(
+    scenes: list[Scene],
+    visual: np.ndarray,
+    rng: np.random.Generator,
+    strength: np.ndarray | None = None,
+    reference: int | None = None,
+) -> np.ndarray:
     """Respond to the content of a scene, wherever it is.
 
     Parameters
@@ -270,6 +301,10 @@ def drive_by_scene(scenes: list[Scene], visual: np.ndarray, rng: np.random.Gener
     scenes : list of nsdldm.demo.scenes.Scene
     visual : bool array of shape (X, Y, Z)
     rng : numpy.random.Generator
+    strength : float array of shape (n_images,), optional
+        How much of its content a picture shows, by default 1.
+    reference : int, optional
+        As `standardise` takes it.
 
     Returns
     -------
@@ -279,8 +314,9 @@ def drive_by_scene(scenes: list[Scene], visual: np.ndarray, rng: np.random.Gener
     content = 0
     for kind, table in tabulate_content(scenes).items():
         tuning = draw_smooth(rng, visual, table.shape[1])
-        content = content + np.sqrt(CONTENT[kind]) * standardise(table @ tuning)
-    return standardise(content)
+        shown = table if strength is None else table * np.float32(strength)[:, None]
+        content = content + np.sqrt(CONTENT[kind]) * standardise(shown @ tuning, reference)
+    return standardise(content, reference)
 
 
 def simulate_signal(
@@ -291,6 +327,8 @@ def simulate_signal(
     fields: np.ndarray,
     level: float,
     rng: np.random.Generator,
+    strength: np.ndarray | None = None,
+    reference: int | None = None,
 ) -> np.ndarray:
     """Simulate the noiseless responses of visual cortex to images.
 
@@ -308,6 +346,11 @@ def simulate_signal(
     level : float
         The subject's signal-to-noise ratio relative to `SIGNAL_TO_NOISE`.
     rng : numpy.random.Generator
+    strength : float array of shape (n_images,), optional
+        How much of its content a picture shows, by default 1.
+    reference : int, optional
+        Number of first images over which responses have mean 0 and their strength, by default all.
+        The responses to these do not depend on the other images.
 
     Returns
     -------
@@ -317,12 +360,12 @@ def simulate_signal(
     visual = regions > 0
     labels = regions[visual]
     field, radius = place_fields(regions, fields, rng)
-    drives = dict(
-        zip(("signed", "energy"), drive_locally(channels, field, radius, rng), strict=True)
-    )
-    drives["content"] = drive_by_scene(scenes, visual, rng)
+    local = drive_locally(channels, field, radius, rng, reference)
+    drives = dict(zip(("signed", "energy"), local, strict=True))
+    drives["content"] = drive_by_scene(scenes, visual, rng, strength, reference)
     shares = choose_mixtures(labels, rng)
-    response = standardise(sum(np.sqrt(shares[name]) * drives[name] for name in shares))
+    mixed = sum(np.sqrt(shares[name]) * drives[name] for name in shares)
+    response = standardise(mixed, reference)
     median = np.zeros(len(labels))
     for region, ratio in SIGNAL_TO_NOISE.items():
         median[labels == STREAMS[region]] = ratio

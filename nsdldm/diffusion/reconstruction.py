@@ -147,6 +147,7 @@ def reconstruct_chunk(
     chunk: int,
     n_chunks: int,
     output: str | Path,
+    true: bool = False,
 ) -> None:
     """Make pictures from decoded features, for one of several parts of the test images.
 
@@ -189,6 +190,8 @@ def reconstruct_chunk(
         HDF5 that `nsdldm.diffusion.pictures.open_reconstructions` opens. Its attributes are the
         settings in effect: guidance_scale 1 for ``z``, strength 1 for ``c``, no steps for
         ``z-coarse``.
+    true : bool
+        `z` and `c` are true features, with a row per image of the table, as for ``true-zc``.
 
     Raises
     ------
@@ -201,7 +204,7 @@ def reconstruct_chunk(
     device, _ = model.choose()
     networks = _load_networks(method, model, latent_resolution, settings)
     paths = {name: path for name, path in (("z", z), ("c", c)) if name in METHODS[method]}
-    nsd_ids, features = read_features(images, paths, networks.shapes, method == "true-zc")
+    nsd_ids, features = read_features(images, paths, networks.shapes, true or method == "true-zc")
     part = chunk_rows(len(nsd_ids), chunk, n_chunks)
     nsd_ids, features = nsd_ids[part], {name: array[part] for name, array in features.items()}
     autoencoder = networks.autoencoder

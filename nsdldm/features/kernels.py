@@ -46,6 +46,64 @@ def _open_gram(path, train, device, known):
     return compute_gram([path], train, device), min(n_columns, train.sum() - 1)
 
 
+def _scale_gram(gram, train, n_components, name, path):
+    """A kernel, float32: the Gram matrix of a space in the form that fits take."""
+    n_most, n_kept = n_components
+    if n_kept < n_most:
+        gram, share = _truncate_gram(gram, train, n_kept)
+        logger.info("%s: %d components, %.2f %% of variance", name, n_kept, 100 * share)
+    scale = float(gram.diagonal().cpu().numpy()[train].mean())
+    if not scale > 0:
+        remedy = "Compute the features again"
+        raise InputError(Finding(str(path), "features that vary", "constant ones", remedy))
+    logger.info("%s: kernel of %d images", name, len(train))
+    return (gram / scale).float().cpu().numpy()
+
+
+def compute_kernel(
+    space: str,
+    paths: list[Path | str],
+    train: np.ndarray,
+    max_components: int,
+    device: str = "auto",
+) -> np.ndarray:
+    """Compute the linear kernel of one space over the images of one or several files.
+
+    It is what `compute_kernels` writes, for images of which some may be of another test set.
+
+    Parameters
+    ----------
+    space : str
+        For messages.
+    paths : list of path
+        ``.npy`` files of features, whose rows, one after the other, are the images.
+    train : bool array of shape (n_images,)
+    max_components : int
+        Maximum number of principal components kept.
+    device : "auto", "cpu" or "cuda"
+
+    Returns
+    -------
+    float32 array of shape (n_images, n_images)
+        In memory, beside float64 copies while it is computed.
+
+    Raises
+    ------
+    InputError
+        Features have another number of images or dimensions than the others, are not finite, or are
+        the same for all training images.
+    """
+    shapes = [load_array(path).shape for path in paths]
+    n_images = sum(shape[0] for shape in shapes)
+    if n_images != len(train) or len({shape[1:] for shape in shapes}) > 1:
+        expected = f"features of one shape, of {len(train)} images together"
+        where, remedy = ", ".join(map(str, paths)), "Compute the features again"
+        raise InputError(Finding(where, expected, f"shapes {shapes}", remedy))
+    gram = compute_gram(paths, train, choose_device(device))
+    n_most = min(int(np.prod(shapes[0][1:])), train.sum() - 1)
+    return _scale_gram(gram, train, (n_most, max_components), space, paths[0])
+
+
 def compute_kernels(
     *,
     images: Path | str,
@@ -88,16 +146,8 @@ def compute_kernels(
     with create_hdf5(output, 4 * len(train) ** 2 * len(features | grams)) as file:
         for name, path in (features | grams).items():
             gram, n_most = _open_gram(path, train, device, name in grams)
-            if max_components < n_most:
-                gram, share = _truncate_gram(gram, train, max_components)
-                kept = max_components, 100 * share
-                logger.info("%s: %d components, %.2f %% of variance", name, *kept)
-            scale = float(gram.diagonal().cpu().numpy()[train].mean())
-            if not scale > 0:
-                remedy = "Compute the features again"
-                raise InputError(Finding(str(path), "features that vary", "constant ones", remedy))
-            file[name] = (gram / scale).float().cpu().numpy()
-            logger.info("%s: kernel of %d images", name, len(train))
+            sizes = n_most, max_components
+            file[name] = _scale_gram(gram, train, sizes, name, path)
 
 
 class Kernels:

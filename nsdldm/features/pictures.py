@@ -30,7 +30,7 @@ def compute_features(
     settings: dict,
     images: Path | str,
     stimuli: Path | str,
-    captions: Path | str,
+    captions: list[Path | str],
     device: str,
     batch_size: int,
     output: Path | str,
@@ -47,11 +47,12 @@ def compute_features(
         list of the captions of each, which returns a float array with a row per picture.
     settings : dict
     images : path
-        Table of images with the columns nsd_id and coco_id.
+        Table of images with the columns nsd_id and, with captions, coco_id.
     stimuli : path
         ``nsd_stimuli.hdf5``.
     captions : list of path
-        COCO's caption files.
+        COCO's caption files; without any, as for the images of another test set, the function gets
+        no captions of any picture.
     device : {"auto", "cpu", "cuda"}
     batch_size : int
         Images at once; halved when memory runs out.
@@ -66,17 +67,19 @@ def compute_features(
     """
     where = f"`space`.{space}"
     table = load_table(images)
-    nsd_ids, coco_ids = table["nsd_id"].to_numpy(), table["coco_id"].tolist()
-    by_image = read_captions(captions, coco_ids)
+    nsd_ids, texts = table["nsd_id"].to_numpy(), [[] for _ in range(len(table))]
+    if captions:
+        coco_ids = table["coco_id"].tolist()
+        by_image = read_captions(captions, coco_ids)
+        texts = [by_image[number] for number in coco_ids]
     device = choose_device(device)
     embed = find_function(where, function, settings)(device, **settings)
 
     shapes = []
 
     def compute(batch):
-        texts = [by_image[number] for number in coco_ids[batch]]
         pictures = list(read_images(stimuli, nsd_ids[batch]))
-        return _check(where, function, embed(pictures, texts), len(texts), shapes)
+        return _check(where, function, embed(pictures, texts[batch]), len(pictures), shapes)
 
     n = len(nsd_ids)
     rows = run_images(compute, n, batch_size, device, space)

@@ -48,7 +48,10 @@ VOXELS_AT_ONCE = 1024
 
 
 def read_session(
-    path: Path | str, mask: np.ndarray, grid: Grid | None = None
+    path: Path | str,
+    mask: np.ndarray,
+    grid: Grid | None = None,
+    n_trials: int = TRIALS_PER_SESSION,
 ) -> tuple[np.ndarray, int]:
     """Read the betas of one session inside a mask.
 
@@ -58,14 +61,17 @@ def read_session(
     Parameters
     ----------
     path : str or Path
-        ``betas_sessionYY.hdf5`` or ``betas_sessionYY.nii.gz``.
+        ``betas_sessionYY.hdf5`` or ``betas_sessionYY.nii.gz``, or those of NSD-synthetic or
+        NSD-Imagery.
     mask : bool array of shape (X, Y, Z)
     grid : nsdldm.nsd.grids.Grid, optional
         The grid of the mask, to be compared with that of the file.
+    n_trials : int
+        Number of trials that the session must have.
 
     Returns
     -------
-    values : float32 array of shape (750, n_voxels)
+    values : float32 array of shape (n_trials, n_voxels)
         Percent signal change, trials in order, voxels in C-order of the mask; NaN in all trials
         of a voxel without data.
     n_saturated : int
@@ -78,7 +84,7 @@ def read_session(
         The file is missing, truncated, on a different grid from the mask, or of another dtype.
     """
     read = _read_hdf5 if str(path).endswith(".hdf5") else _read_nifti
-    stored = np.empty((np.count_nonzero(mask), TRIALS_PER_SESSION), "<i2")
+    stored = np.empty((np.count_nonzero(mask), n_trials), "<i2")
     read(path, mask, grid, stored)
     values = np.empty(stored.shape[::-1], np.float32)
     starts = range(0, len(stored), VOXELS_AT_ONCE)
@@ -97,7 +103,11 @@ def _convert_block(stored, values, start):
 
 
 def check_betas(
-    path: Path | str, shape: tuple[int, ...], dtype: np.dtype, mask_shape: tuple[int, ...]
+    path: Path | str,
+    shape: tuple[int, ...],
+    dtype: np.dtype,
+    mask_shape: tuple[int, ...],
+    n_trials: int = TRIALS_PER_SESSION,
 ) -> None:
     """Compare the shape and dtype of a session's betas with the release's.
 
@@ -109,12 +119,13 @@ def check_betas(
     dtype : dtype
     mask_shape : tuple of int
         (X, Y, Z) of the regions.
+    n_trials : int
 
     Raises
     ------
     InputError
     """
-    expected = (*mask_shape, TRIALS_PER_SESSION)
+    expected = (*mask_shape, n_trials)
     if tuple(shape) != expected or dtype.newbyteorder("=") != np.int16:
         remedy = "Use betas and regions of the same subject and space (func1pt8mm or func1mm)"
         wanted = f"int16 betas of shape (X, Y, Z, trials) = {expected}"
@@ -198,11 +209,11 @@ def open_nifti(
 
 
 def _read_hdf5(path, mask, grid, stored):
-    """Fill int16 (n_voxels, 750) with the voxels of a mask."""
+    """Fill int16 (n_voxels, n_trials) with the voxels of a mask."""
     if grid is not None:
         check_axes(grid, path)
     with open_hdf5(path) as dataset:
-        check_betas(path, dataset.shape[::-1], dataset.dtype, mask.shape)
+        check_betas(path, dataset.shape[::-1], dataset.dtype, mask.shape, stored.shape[1])
         with reading(path, "betas"):
             if not (_has_plain_chunks(dataset) and _read_chunks(dataset, mask, stored)):
                 _read_planes(dataset, mask, stored)
@@ -211,7 +222,7 @@ def _read_hdf5(path, mask, grid, stored):
 def _has_plain_chunks(dataset):
     """Whether every voxel is a chunk of plain int16, as in the release's own files."""
     return (
-        dataset.chunks == (TRIALS_PER_SESSION, 1, 1, 1)
+        dataset.chunks == (len(dataset), 1, 1, 1)
         and dataset.dtype == np.dtype("<i2")
         and dataset.id.get_create_plist().get_nfilters() == 0
     )
@@ -251,12 +262,12 @@ def _read_planes(dataset, mask, stored):
 
 
 def _read_nifti(path, mask, grid, stored):
-    """Fill int16 (n_voxels, 750) with the voxels of a mask, trial by trial."""
+    """Fill int16 (n_voxels, n_trials) with the voxels of a mask, trial by trial."""
     with open_nifti(path) as image:
         if grid is not None and (finding := compare_grids(find_grid(path, image), grid)):
             raise InputError(finding)
-        check_betas(path, image.shape, image.get_data_dtype(), mask.shape)
-        for trial in range(TRIALS_PER_SESSION):
+        check_betas(path, image.shape, image.get_data_dtype(), mask.shape, stored.shape[1])
+        for trial in range(stored.shape[1]):
             with reading(path, "betas"):
                 stored[:, trial] = np.asanyarray(image.dataobj[..., trial])[mask]
 
@@ -268,6 +279,7 @@ def extract_betas(
     outputs: dict[str, Path | str],
     partial: Path | str,
     storage: dict | None = None,
+    n_trials: int = TRIALS_PER_SESSION,
 ) -> None:
     """Write the betas of each region over sessions, reading each session once.
 
@@ -282,14 +294,16 @@ def extract_betas(
     masks : dict of str to path
         The mask of each region, NIfTI of one shape (X, Y, Z).
     outputs : dict of str to path
-        ``.npy`` of each region: float32 of shape (750 x n_sessions, n_voxels), percent signal
-        change, voxels in C-order of the mask, NaN for a voxel without data in a session. Not
+        ``.npy`` of each region: float32 of shape (n_trials x n_sessions, n_voxels), percent
+        signal change, voxels in C-order of the mask, NaN for a voxel without data in a session. Not
         z-scored.
     partial : str or Path
         Folder for work in progress, removed at the end. Work on other sessions or masks is
         discarded.
     storage : dict, optional
         How to read a bucket, as `nsdldm.nsd.remote.connect` takes it.
+    n_trials : int
+        Of every session.
 
     Raises
     ------
@@ -299,8 +313,8 @@ def extract_betas(
     loaded, grid = load_masks({name: masks[name] for name in outputs})
     union = np.logical_or.reduce(list(loaded.values()))
     members = {name: np.flatnonzero(mask[union]) for name, mask in loaded.items()}
-    n_trials = TRIALS_PER_SESSION * len(sessions)
-    shapes = {name: (n_trials, len(voxels)) for name, voxels in members.items()}
+    n_rows = n_trials * len(sessions)
+    shapes = {name: (n_rows, len(voxels)) for name, voxels in members.items()}
     key = _identify_work(sessions, loaded, storage)
     files, done = open_parts(partial, shapes, key)
     sessions = progress(sessions[done:], len(sessions) - done, "sessions")
@@ -308,7 +322,7 @@ def extract_betas(
         written = writer.submit(int)
         for index, path in enumerate(sessions, done):
             with fetched(path, partial, storage) as local:
-                values, n_saturated = read_session(local, union, grid)
+                values, n_saturated = read_session(local, union, grid, n_trials)
             n_invalid = np.count_nonzero(np.isnan(values[0]))
             message = "%s: %d of %d voxels without data, %d saturated values"
             logger.info(message, path, n_invalid, values.shape[1], n_saturated)
@@ -331,7 +345,7 @@ def _identify_work(sessions, masks, storage):
 
 def _write_session(folder, key, files, members, index, values):
     """Write a session's rows of every matrix, and note that it is complete."""
-    rows = slice(index * TRIALS_PER_SESSION, (index + 1) * TRIALS_PER_SESSION)
+    rows = slice(index * len(values), (index + 1) * len(values))
     for name, voxels in members.items():
         # Reopened each time: pages of an open map would pile up.
         array = np.load(files[name], mmap_mode="r+", allow_pickle=False)

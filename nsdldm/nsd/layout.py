@@ -22,6 +22,7 @@ STIM_INFO = "nsddata/experiments/nsd/nsd_stim_info_merged.csv"
 STIMULI = "nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5"
 ANNOTATIONS = "nsddata_stimuli/stimuli/nsd/annotations"
 CAPTIONS = ANNOTATIONS + "/captions_{split}.json"
+INSTANCES = ANNOTATIONS + "/instances_{split}.json"
 COCO_SPLITS = ("train2017", "val2017")
 
 # One subject.
@@ -60,6 +61,53 @@ MEAN_BETA = BETAS_FOLDER + "/meanbeta_session{session:02d}.nii.gz"
 SURFACE_BETAS = (
     "nsddata_betas/ppdata/{subject}/fsaverage/{version}/{hemi}.betas_session{session:02d}.mgh"
 )
+
+# NSD-synthetic: one more session, with the same trials for all subjects. The last images are
+# coloured for each subject.
+SYNTHETIC_BETAS = (
+    "nsddata_betas/ppdata/{subject}/{space}/nsdsynthetic{version}/betas_nsdsynthetic.{suffix}"
+)
+SYNTHETIC_DESIGN = "nsddata/experiments/nsdsynthetic/nsdsynthetic_expdesign.mat"
+SYNTHETIC_INFORMATION = "nsddata/experiments/nsdsynthetic/nsdsyntheticimageinformation.csv"
+SYNTHETIC_STIMULI = "nsddata_stimuli/stimuli/nsdsynthetic/nsdsynthetic_stimuli.hdf5"
+SYNTHETIC_COLOURS = "nsddata_stimuli/stimuli/nsdsynthetic/nsdsynthetic_colorstimuli_{subject}.hdf5"
+SYNTHETIC_FILES = (
+    *(SYNTHETIC_BETAS, SYNTHETIC_DESIGN, SYNTHETIC_INFORMATION, SYNTHETIC_STIMULI),
+    SYNTHETIC_COLOURS,
+)
+SYNTHETIC_TRIALS = 744
+N_SYNTHETIC = 284
+N_SYNTHETIC_SHARED = 220
+
+# NSD-Imagery: one more session; set C is words, of which there are no pictures.
+IMAGERY_BETAS = (
+    "nsddata_betas/ppdata/{subject}/{space}/nsdimagery{version}/betas_nsdimagery.{suffix}"
+)
+IMAGERY_BEHAVIOUR = "nsddata/bdata/nsdimagery/nsdimagery_{subject}_{run}.tsv"
+IMAGERY_PAIRS = "nsddata/experiments/nsdimagery/{set}_pair_list.mat"
+IMAGERY_TARGETS = "nsddata/experiments/nsdimagery/rawtargetimages/set{set}/{name}.png"
+# Needed only if betas are ordered by condition.
+IMAGERY_DESIGN = "nsddata/experiments/nsdimagery/designmatrixGLMsingle.mat"
+IMAGERY_SETS = ("A", "B", "C")
+IMAGERY_ORDERS = ("chronological", "by-condition")
+# In the order of the session.
+IMAGERY_RUNS = (
+    *("visA", "attA", "imgA_1", "visB", "attB", "imgB_1"),
+    *("visC", "attC", "imgC_1", "imgA_2", "imgB_2", "imgC_2"),
+)
+IMAGERY_TRIALS = 720
+TASKS = ("vision", "imagery", "attention")
+# Names of the pictures, by set.
+IMAGERY_NAMES = {
+    "A": (
+        *(f"bar_{angle}deg_450L_43W" for angle in ("000.0", "045.0", "090.0", "135.0")),
+        *(f"crs_{angle}deg_450L_43W" for angle in ("000.0", "045.0")),
+    ),
+    "B": (
+        *("shared0385_nsd28752", "shared0413_nsd30857", "shared0741_nsd53882"),
+        *("shared0842_nsd61178", "shared0907_nsd65873", "shared0000_nsd00000"),
+    ),
+}
 
 # Names of the functional spaces in the transforms, which lack the unit.
 TRANSFORM_SPACES = {"func1pt8mm": "func1pt8", "func1mm": "func1pt0"}

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import logging
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ import pandas as pd
 from scipy.io import loadmat, whosmat
 
 from nsdldm.nsd.layout import COCO_SPLITS, N_IMAGES, SUBJECTS, TRIALS_PER_SESSION
+from nsdldm.nsd.matlab import MOST_BYTES, check_elements
 from nsdldm.support.errors import Finding, InputError, Unexpected, reading
 from nsdldm.support.files import save_table
 
@@ -25,10 +25,6 @@ logger = logging.getLogger(__name__)
 N_DESIGNED = 30_000
 N_SUBJECT_IMAGES = 10_000
 N_SHARED = 1000
-# Of MATLAB files: the type of compressed elements, the last type that exists, and a size far beyond
-# that of nsd_expdesign.mat.
-COMPRESSED, LAST_TYPE, MOST_BYTES = 15, 18, 2**26
-NUMERIC, IS_COMPLEX = range(6, 16), 0x800
 # Shape of the variables of nsd_expdesign.mat, and the largest number in each.
 DESIGNED = {
     "masterordering": ((1, N_DESIGNED), N_SUBJECT_IMAGES),
@@ -96,7 +92,7 @@ def read_design(path: Path | str, subject: str) -> tuple[np.ndarray, np.ndarray]
         with open(path, "rb") as stream:
             listed = {name: shape for name, shape, _ in whosmat(stream)}
             stream.seek(0)
-            _check_elements(stream.read(MOST_BYTES))
+            check_elements(stream.read(MOST_BYTES))
         for name, (shape, _) in DESIGNED.items():
             if listed.get(name) != shape:
                 found = f"of shape {listed[name]}, not {shape}" if name in listed else "missing"
@@ -106,38 +102,6 @@ def read_design(path: Path | str, subject: str) -> tuple[np.ndarray, np.ndarray]
         design = {name: _count_from_one(name, content[name]) for name in DESIGNED}
     order = design["masterordering"].ravel()
     return design["subjectim"][number, order - 1] - 1, design["sharedix"].ravel() - 1
-
-
-def _check_elements(content):
-    """Refuse data types that MATLAB does not have, because they crash the interpreter in scipy
-    1.17."""
-    order = {b"IM": "little", b"MI": "big"}.get(content[126:128])
-    if order is None:
-        raise Unexpected("a file of another version of MATLAB")
-    for kind, data in _list_elements(content[128:], order):
-        if kind == COMPRESSED:
-            unpacked = zlib.decompressobj().decompress(data, MOST_BYTES)
-            _, data = next(_list_elements(unpacked, order), (0, b""))
-        parts = list(_list_elements(data, order))
-        flags = int.from_bytes(parts[0][1][:4], order) if parts else 0
-        # Flags, shape, name and numbers; complex ones have imaginary parts too.
-        if len(parts) < (5 if flags & IS_COMPLEX else 4) and flags & 0xFF in NUMERIC:
-            raise Unexpected("damaged data")
-
-
-def _list_elements(content, order):
-    """Yield type and content of each element of a MATLAB file, or of one of its elements."""
-    place = 0
-    while place + 8 <= len(content):
-        kind, size = (int.from_bytes(content[place + i : place + i + 4], order) for i in (0, 4))
-        # Only compressed elements are not padded.
-        start, end = place + 8, place + 8 + size + (0 if kind == COMPRESSED else -size % 8)
-        if kind >> 16:  # so few bytes that they stand in the tag itself
-            kind, size, start, end = kind & 0xFFFF, kind >> 16, place + 4, place + 8
-        if not 1 <= kind <= LAST_TYPE or start + size > min(end, len(content)):
-            raise Unexpected("damaged data")
-        yield kind, content[start : start + size]
-        place = end
 
 
 def _count_from_one(name, values):

@@ -50,6 +50,7 @@ _DECODING = {
     "n_folds": "decoding.n_folds",
     "memory_gb": "decoding.memory_gb",
     "solver": "decoding.solver",
+    "protocol": "decoding.protocols",
 }
 _RECONSTRUCTION = {
     "num_inference_steps": "reconstruction.num_inference_steps",
@@ -59,10 +60,12 @@ _RECONSTRUCTION = {
     "latent_resolution": "model.resolution",
     "n_chunks": "reconstruction.chunks",
 }
+_ALIGNMENT = {"n_components": "generalisation.components", "references": "subjects"}
 _DRAWN = {"nsd_ids": "evaluation.nsd_ids", "shown_images": "evaluation.shown_images"}
 _TRAINING = {"precision": "trained.precision"}
 ADAPTERS = {
     "align_encoder": _TRAINING,
+    "apply_decoders": _DECODING,
     "caption_features": {
         "decoded": "beyond.captions.target",
         "max_length": "beyond.captions.captioner.max_length",
@@ -78,10 +81,12 @@ ADAPTERS = {
         "reduction": "trajectories.reduction",
         "n_chunks": "trajectories.chunks",
     },
+    "check_imagery_order": {"order": "nsd.imagery_order"},
     "compare_protocols": _DECODING,
     "compute_features": dict.fromkeys(("space", "path", "revision"), "feature_spaces"),
     "denoise_latents": _DENOISING
     | {"text": "trajectories.controls", "n_chunks": "trajectories.chunks"},
+    "decode_by_others": _DECODING | _ALIGNMENT,
     "embed_clip": {"path": "trained.clip.path", "revision": "trained.clip.revision"},
     "encode_latents": {"resolution": "model.resolution"},
     "evaluate_reconstructions": {"n_way": "evaluation.n_way"},
@@ -91,6 +96,7 @@ ADAPTERS = {
     "fit_learning_curve": _DECODING,
     "generate_images": _RECONSTRUCTION
     | dict.fromkeys(("generator", "path", "revision"), "beyond.generators"),
+    "infer_encoders": {"predictions": "generalisation"},
     "invert_features": {
         "decoded": "beyond.prior.target",
         "network": "feature_spaces",
@@ -100,6 +106,13 @@ ADAPTERS = {
     "plot_fig4": _DRAWN,
     "plot_masked_responses": {"nsd_ids": "evaluation.nsd_ids"},
     "plot_trained_subjects": _DRAWN,
+    "predict_case": _ENCODING
+    | dict.fromkeys(("tested", "test_features"), "generalisation.encoders"),
+    "prepare_imagery": {
+        "design": "nsd.imagery_order",
+        "order": "nsd.imagery_order",
+        "task": "nsd.test_sets",
+    },
     "pretrain_encoder": _TRAINING,
     "reconstruct_images": _RECONSTRUCTION,
     "reconstruct_trained": {
@@ -108,6 +121,12 @@ ADAPTERS = {
         "scheduler": "trained.sampling.scheduler",
         "resolution": "model.resolution",
         "n_chunks": "reconstruction.chunks",
+    },
+    "restrict_decoders": _DECODING | {"ranks": "generalisation.ranks"},
+    "split_images": {
+        "share": "generalisation.share",
+        "clusters": "generalisation.clusters",
+        "name": "generalisation.splits",
     },
     "score_captions": {
         "clip": "beyond.captions.clip",
@@ -119,6 +138,8 @@ ADAPTERS = {
         "candidates": "beyond.retrieval.candidates",
         "decoded": "beyond.retrieval.target",
     },
+    "simulate_sets": {"shared_images": "demo.shared_images"},
+    "simulate_shared_sets": {"shared_images": "demo.shared_images"},
     "simulate_stimuli": {
         "sessions": "demo.sessions",
         "shared_images": "demo.shared_images",

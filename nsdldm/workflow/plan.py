@@ -30,8 +30,15 @@ TAKEN = {"z": ("z", "z-coarse", "zc", "true-zc"), "c": ("c", "zc", "true-zc")}
 STABLE_DIFFUSION = "nsdldm.generators.generator.open_stable_diffusion"
 # The ridge method that takes true features.
 CEILING = "true-zc"
-# Decoders trained on all subjects together.
+# Decoders trained on all subjects together; and on all of whom one contributes a session only.
 JOINT = "joint"
+HOUR = "hour"
+# Files of a subject that differ for that one.
+OF_HOUR = {
+    "results/{subject}/images.tsv": "results/{subject}/cases/hour/images.tsv",
+    "results/{subject}/trained/train.npy": "results/{subject}/cases/hour/trained/train.npy",
+    "results/{subject}/trained/train.tsv": "results/{subject}/cases/hour/trained/train.tsv",
+}
 # Files of a method's run, by what rules call them.
 RUN_FILES = {
     "reconstructions": "results/{}/{}/reconstructions/{}.h5",
@@ -557,7 +564,17 @@ class Training:
 
     def list_cohort(self, cohort: str) -> list[str]:
         """Subjects that a decoder is trained on."""
-        return self.everyone if cohort == JOINT else [cohort]
+        return self.everyone if cohort == JOINT or cohort.startswith(HOUR) else [cohort]
+
+    def list_files(self, cohort: str, template: str) -> list[str]:
+        """A file of each of them; of a subject who contributes one session, that session's."""
+        templates = {
+            subject: OF_HOUR.get(template, template) if cohort == f"{HOUR}-{subject}" else template
+            for subject in self.list_cohort(cohort)
+        }
+        return list(
+            dict.fromkeys(own.replace("{subject}", name) for name, own in templates.items())
+        )
 
     def find_encoder(self, cohort: str, method: str) -> str:
         """The encoder that a method's second stage starts from."""

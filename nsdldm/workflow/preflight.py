@@ -61,10 +61,11 @@ def preflight(
             return [Finding(where, "the release's folder", place.describe(), remedy)]
         folder = config["nsd"]["captions"] or place.where(layout.ANNOTATIONS)
         captions = find_place(folder, storage)
-        findings = _find_shared(place, captions)
+        findings = _find_shared(place, captions) + _find_instances(config, captions)
         atlases = _list_atlases(config, findings)
         for subject in subjects:
             findings += _find_subject(config, place, subject, find_numbers(subject), atlases)
+            findings += _find_sets(config, place, subject)
         findings += find_late([*place.files, *captions.files, *others])
     except InputError as error:
         # A bucket that denies access or cannot be reached; nothing else can be checked then.
@@ -93,6 +94,44 @@ def _find_shared(place, captions):
             found = captions.describe(name)
             findings.append(Finding(captions.where(name), "COCO's captions", found, remedy))
     return findings
+
+
+def _find_instances(config, captions):
+    """Findings about COCO's objects, which divide the images by category."""
+    findings = []
+    for split in layout.COCO_SPLITS if "category" in config["generalisation"]["splits"] else ():
+        name = f"instances_{split}.json"
+        if not captions.has_file(name):
+            remedy = "Unpack annotations_trainval2017.zip of cocodataset.org beside the captions, "
+            remedy += "or take category out of generalisation.splits"
+            found = captions.describe(name)
+            findings.append(Finding(captions.where(name), "COCO's objects", found, remedy))
+    return findings
+
+
+def _find_sets(config, place, subject):
+    """Findings about the sessions of other test sets, and about other betas."""
+    nsd, other = config["nsd"], config["generalisation"]["betas"]
+    suffix = layout.SUFFIXES[nsd["format"]]
+    values = {"subject": subject, "space": nsd["space"], "version": nsd["betas"], "suffix": suffix}
+    wanted = []
+    if "synthetic" in nsd["test_sets"]:
+        wanted += [(template, {}) for template in layout.SYNTHETIC_FILES]
+    if "imagery" in nsd["test_sets"]:
+        wanted += [(layout.IMAGERY_BETAS, {})]
+        if nsd["imagery_order"] == "by-condition":
+            wanted.append((layout.IMAGERY_DESIGN, {}))
+        wanted += [(layout.IMAGERY_BEHAVIOUR, {"run": run}) for run in layout.IMAGERY_RUNS]
+        wanted += [(layout.IMAGERY_PAIRS, {"set": name}) for name in layout.IMAGERY_SETS]
+        wanted += [
+            (layout.IMAGERY_TARGETS, {"set": name, "name": target})
+            for name, targets in layout.IMAGERY_NAMES.items()
+            for target in targets
+        ]
+    if other:
+        wanted.append((layout.BETAS, {"session": 1, "version": other}))
+    found = (_missing(place, template, **values | own) for template, own in wanted)
+    return [finding for findings in found for finding in findings]
 
 
 def _list_atlases(config, findings):

@@ -46,8 +46,29 @@ class Release:
 
     def list_captions(self) -> list[str]:
         """COCO's two caption files."""
+        return self._list_annotations("captions")
+
+    def list_instances(self) -> list[str]:
+        """COCO's two files of objects, if a split is by category."""
+        wanted = "category" in self.settings["generalisation"]["splits"]
+        return self._list_annotations("instances") if wanted else []
+
+    def _list_annotations(self, kind):
         folder = self.nsd["captions"] or self.locate(layout.ANNOTATIONS)
-        return [f"{folder}/captions_{split}.json" for split in layout.COCO_SPLITS]
+        return [f"{folder}/{kind}_{split}.json" for split in layout.COCO_SPLITS]
+
+    def locate_session(self, session: str) -> str:
+        """The betas of another test set's session."""
+        templates = {"synthetic": layout.SYNTHETIC_BETAS, "imagery": layout.IMAGERY_BETAS}
+        return self.locate(templates[session], suffix=layout.SUFFIXES[self.nsd["format"]])
+
+    def list_imagery_targets(self) -> list[str]:
+        """Pictures of the targets of NSD-Imagery."""
+        return [
+            self.locate(layout.IMAGERY_TARGETS, set=name, name=target)
+            for name, targets in layout.IMAGERY_NAMES.items()
+            for target in targets
+        ]
 
     def list_sessions(self, subject: str) -> list[int]:
         """Session numbers of a subject that the run uses."""
@@ -63,18 +84,20 @@ class Release:
             self._sessions[subject] = layout.resolve_sessions(asked, known)
         return self._sessions[subject]
 
-    def list_betas(self, subject: str) -> list[str]:
-        """The betas of these, one file per session."""
-        suffix = layout.SUFFIXES[self.nsd["format"]]
+    def list_betas(self, subject: str, version: str | None = None) -> list[str]:
+        """The betas of these, one file per session, of the run's version or another one."""
+        values = {"subject": subject, "suffix": layout.SUFFIXES[self.nsd["format"]]}
+        values |= {"version": version} if version else {}
         return [
-            self.locate(layout.BETAS, subject=subject, session=session, suffix=suffix)
+            self.locate(layout.BETAS, session=session, **values)
             for session in self.list_sessions(subject)
         ]
 
-    def list_simulated_betas(self) -> list[str]:
+    def list_simulated_betas(self, version: str | None = None) -> list[str]:
         """Betas that the demo writes for a subject, whatever sessions the run uses."""
         numbers = range(1, self.settings["demo"]["sessions"] + 1)
-        return [self.locate(layout.BETAS, session=number, suffix="hdf5") for number in numbers]
+        values = {"suffix": "hdf5"} | ({"version": version} if version else {})
+        return [self.locate(layout.BETAS, session=number, **values) for number in numbers]
 
     def list_atlases(self, *rois: str) -> list[str]:
         """The atlases that regions need."""

@@ -106,6 +106,10 @@ Place = Annotated[
     Field(pattern=r"^[^{}\n]+$", json_schema_extra={"words": "without braces or line breaks"}),
     BeforeValidator(_expand),
 ]
+Split = _text(
+    r"^((unique|sessions)-[1-9][0-9]*|cluster|category|random)$",
+    "such as sessions-10, unique-37, cluster, category or random",
+)
 Protocol = Literal["corrected", "rescaled", "rescaled-test", "takagi2023"]
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -188,6 +192,17 @@ class Nsd(Section):
         "All sessions of a subject, those whose betas are present (available), the first n, or a "
         "list of session numbers from 1. The published split uses the first 37.",
         "sessions",
+    )
+    test_sets: Annotated[list[Literal["shared", "synthetic", "imagery"]], *_FILLED] = _key(
+        ["shared"],
+        "Images that generalisation is tested on: the shared ones of the core experiment, those of "
+        "NSD-synthetic, and those of NSD-Imagery, seen, imagined and attended to. The first is "
+        "always there.",
+    )
+    imagery_order: Literal["chronological", "by-condition"] = _key(
+        "chronological",
+        "Order of the betas within a run of NSD-Imagery. The release does not document it; each "
+        "subject's vision runs are checked against both.",
     )
 
 
@@ -512,6 +527,69 @@ class Beyond(Section):
     )
 
 
+class Generalisation(Section):
+    """What decoders and encoders are fitted to and tested on; made only on request
+    (docs/generalisation.md)."""
+
+    splits: Annotated[list[Split], *_LISTED] = _key(
+        [],
+        "Other divisions of the images than the shared one. sessions-N and unique-N use the first "
+        "N sessions, or all if there are fewer; the latter tests on images that no other subject saw. cluster and category "
+        "hold out whole clusters of similar images and whole categories of COCO, random some "
+        "images.",
+    )
+    share: Annotated[float, Field(gt=0, lt=1)] = _key(
+        0.1, "Share of images that cluster, category and random hold out."
+    )
+    space: SpaceName | None = _key(
+        None,
+        "The feature space (a key of feature_spaces) by which images are similar, such as CLIP's "
+        "image embedding; needed for everything here.",
+    )
+    clusters: int = _key(40, "Clusters of images in that space.", "clusters", ge=2)
+    similar: int = _key(
+        10,
+        "Test images that are most similar to one, among which it is identified.",
+        "images",
+        ge=2,
+    )
+    network: Literal[tuple(VIEWS)] = _key(
+        "clip", "The network (of evaluation.networks) by which the content of pictures is compared."
+    )
+    layer: str = _key("image_embeds", "Its layer.")
+    ranks: Annotated[list[Annotated[int, Field(ge=1)]], *_LISTED] = _key(
+        [1, 2, 5, 10, 20, 50, 100, 500],
+        "Numbers per image that decoders pass on to the generator.",
+        "dimensions",
+    )
+    components: int = _key(
+        100,
+        "Principal components of responses by which subjects are aligned.",
+        "components",
+        ge=2,
+    )
+    encoders: Annotated[list[SpaceName], *_LISTED] = _key(
+        ["z"], "Feature spaces whose encoders are tested: z, c or names of feature_spaces."
+    )
+    min_ncsnr: float = _key(
+        0.0, "Minimum ncsnr of the voxels over which encoders' scores are averaged.", "ncsnr", ge=0
+    )
+    betas: Betas | None = _key(
+        None, "Another version of the betas to compare nsd.betas with; null compares none."
+    )
+    trained: bool = _key(
+        False,
+        "Also train the first of trained.methods on all subjects, of whom each in turn contributes "
+        "one session only.",
+    )
+    samples: int = _key(1, "Pictures per image and method.", "pictures", ge=1)
+    permutations: int = _key(
+        1000, "Permutations of images, and sign flips, for family-wise tests.", "draws", ge=99
+    )
+    alpha: Share = _key(0.05, "Family-wise error rate over the cortical voxels.")
+    seed: int = _seed("Seed of splits, noise, permutations and baselines.")
+
+
 class Network(Entry):
     """Where a network's weights are."""
 
@@ -773,6 +851,7 @@ class Settings(Section):
     decoding: Decoding = Field(default_factory=Decoding)
     reconstruction: Reconstruction = Field(default_factory=Reconstruction)
     beyond: Beyond = Field(default_factory=Beyond)
+    generalisation: Generalisation = Field(default_factory=Generalisation)
     evaluation: Evaluation = Field(default_factory=Evaluation)
     trained: Trained = Field(default_factory=Trained)
     gallery: Gallery = Field(default_factory=Gallery)
@@ -793,7 +872,7 @@ class Settings(Section):
         self.complete = True
         checks = (
             *(_check_regions, _check_spaces, _check_blocks, _check_beyond, _check_trained),
-            _check_demo,
+            *(_check_generalisation, _check_demo),
         )
         problems = [problem for check in checks for problem in check(self)]
         if problems:
@@ -949,6 +1028,24 @@ def _check_beyond(settings):
         yield "beyond.captions.clip must be a CLIP model when beyond.captions.target is given."
 
 
+def _check_generalisation(settings):
+    """Contradictions among what decoders are tested on."""
+    own, nsd, spaces = settings.generalisation, settings.nsd, settings.feature_spaces
+    if "shared" not in nsd.test_sets:
+        yield f"nsd.test_sets must have shared among its values, not only {nsd.test_sets[0]}."
+    if own.space is not None and own.space not in spaces:
+        known = ", ".join(spaces) or "none"
+        yield f"generalisation.space must be one of feature_spaces ({known}), not {own.space}."
+    if own.space is None and (own.splits or len(nsd.test_sets) > 1):
+        yield "generalisation.space must be given with generalisation.splits or nsd.test_sets."
+    known = ["z", "c", *spaces]
+    unknown = ", ".join(sorted(set(own.encoders) - set(known)))
+    if unknown:
+        yield f"generalisation.encoders must be of {', '.join(known)}, not {unknown}."
+    if own.betas == nsd.betas:
+        yield f"generalisation.betas must be another version than nsd.betas, not {own.betas}."
+
+
 def _check_trained(settings):
     """Contradictions among the decoders that are trained."""
     trained = settings.trained
@@ -1002,7 +1099,7 @@ DEMO_MODEL = "resources/demo_model"
 # What differs in the demo: applied on top of the defaults and below the user's settings.
 DEMO = {
     "subjects": ["subj01", "subj02"],
-    "nsd": {"sessions": "all"},
+    "nsd": {"sessions": "all", "test_sets": ["shared", "synthetic", "imagery"]},
     # The simulated release has an extra atlas for the control region without visual responses.
     "rois": {"frontal": ["control:frontal"], "nsdgeneral": None},
     "matrices": ["cortex", "early", "ventral"],
@@ -1082,6 +1179,18 @@ DEMO = {
         "captions": {"target": "clip-text", "clip": f"{DEMO_MODEL}/clip"},
         "prior": {"target": "alexnet"},
         "depth": "depth",
+    },
+    "generalisation": {
+        "splits": ["unique-3", "sessions-2", "cluster", "category", "random"],
+        "share": 0.17,
+        "space": "clip-vision",
+        "clusters": 24,
+        "network": "demo-judge",
+        "layer": "logits",
+        "ranks": [1, 2, 5, 20],
+        "components": 60,
+        "betas": layout.BETA_VERSIONS[1],
+        "trained": True,
     },
     "evaluation": {
         # The demo's own networks stand in under their own names.

@@ -11,10 +11,11 @@ PROJECT = Path(__file__).resolve().parents[2]
 ORDER = (
     ("support",),
     ("nsd",),
+    ("splits",),
     ("diffusion",),
     ("generators",),
     ("features",),
-    ("responses", "ridge", "stats", "intervals"),
+    ("responses", "ridge", "stats", "intervals", "prevalence"),
     ("decoding", "encoding"),
     ("trained",),
     ("evaluation",),

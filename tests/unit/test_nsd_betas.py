@@ -197,13 +197,37 @@ def test_nothing_is_written_when_a_session_is_damaged(regions, tmp_path):
     assert not (tmp_path / "betas").exists()
 
 
+@pytest.mark.parametrize("suffix", FORMATS)
+@pytest.mark.parametrize("n_trials", [744, 720])
+def test_sessions_of_other_test_sets_have_other_numbers_of_trials(
+    regions, tmp_path, suffix, n_trials
+):
+    betas = make_betas(0)[..., :n_trials]
+    path = write(tmp_path / f"b.{suffix}", betas)
+    extract_betas(sessions=[path], n_trials=n_trials, **regions)
+    for name, output in regions["outputs"].items():
+        expected = np.array([betas[i, j, k] / 300 for i, j, k in np.argwhere(MASKS[name])]).T
+        expected[:, (expected == 0).all(axis=0)] = np.nan
+        np.testing.assert_allclose(load_array(output), expected, rtol=1e-6)
+    with pytest.raises(
+        InputError, match=rf"\(4, 5, 3, 750\).*found int16 of \(4, 5, 3, {n_trials}"
+    ):
+        read_session(path, MASKS["all"])
+
+
+def test_sessions_of_other_sizes_are_read_chunk_by_chunk_too(tmp_path, monkeypatch):
+    path = write(tmp_path / "b.hdf5", make_betas(0)[..., :720])
+    monkeypatch.setattr(reader, "_read_planes", None)
+    assert read_session(path, MASKS["all"], n_trials=720)[0].shape == (720, 60)
+
+
 @pytest.fixture
 def interrupted(regions, tmp_path, monkeypatch):
     """Three sessions, of which two were read before the run was interrupted."""
     files = [write(tmp_path / f"s{n}.hdf5", make_betas(n)) for n in range(3)]
     read = []
 
-    def read_two(path, mask, grid):
+    def read_two(path, mask, *others):
         if len(read) == 2:
             raise KeyboardInterrupt
         read.append(path.name)

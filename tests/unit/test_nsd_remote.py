@@ -186,7 +186,7 @@ def extract(folder, names, storage):
 def test_sessions_are_fetched_one_at_a_time(sessions, bucket, storage, tmp_path, monkeypatch):
     present = []
 
-    def look(path, mask, grid):
+    def look(path, mask, *others):
         present.append(sorted(each.name for each in (tmp_path / "partial").glob("*.hdf5")))
         return read_session(path, mask)
 

@@ -314,3 +314,66 @@ def test_memory_is_bounded_by_blocks(tmp_path):
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert 0.01e9 < peak < 0.021e9 + 100 * n_voxels
+
+
+def test_trials_and_images_left_out_change_nothing(region):
+    """Responses of a case are those of its own trials alone."""
+    folder, betas, trials, images = region
+    left_out = images["nsd_id"].to_numpy()[:7]
+    unused = trials["nsd_id"].isin(left_out)
+    alone = folder / "alone"
+    alone.mkdir()
+    save_table(alone / "trials.tsv", trials[~unused])
+    save_table(alone / "images.tsv", images[7:])
+    save_array(alone / "betas.npy", betas.to_numpy()[~unused])
+    save_table(folder / "trials.tsv", trials.assign(split=trials["split"].where(~unused, "unused")))
+    among = images["nsd_id"].isin(left_out)
+    save_table(folder / "images.tsv", images.assign(split=images["split"].where(~among, "unused")))
+    with h5py.File(prepare(folder)) as found, h5py.File(prepare(alone)) as expected:
+        for name in [*FORMS, *(f"{standard}/test" for standard in responses.STANDARDS), "ncsnr"]:
+            np.testing.assert_array_equal(found[name][:], expected[name][:])
+
+
+def test_images_that_align_subjects_are_averaged_and_train_nothing(region):
+    folder, betas, trials, images = region
+    aligned = images["nsd_id"][images["split"] == "test"].to_numpy()[:4]
+    for name, table in (("trials", trials), ("images", images)):
+        among = table["nsd_id"].isin(aligned)
+        split = table["split"].where(~among, "align")
+        save_table(folder / f"{name}.tsv", table.assign(split=split))
+    known = Responses(prepare(folder), "zscored/averages")
+    scores = standardise_by_hand(betas, trials, "zscored").assign(image=trials["nsd_id"])
+    expected = scores.groupby("image").mean().loc[aligned].fillna(0)
+    with h5py.File(known.path) as file:
+        np.testing.assert_array_equal(file["nsd_ids/align"][:], aligned)
+        np.testing.assert_allclose(file["zscored/align"][:], expected, rtol=1e-4, atol=1e-5)
+    assert not {*aligned} & {*known.train_ids, *known.test_ids}
+
+
+def test_a_session_that_trains_nothing_is_standardised_with_all_its_trials(region):
+    """As that of another test set, and those of test images alone."""
+    folder, betas, trials, images = region
+    for name, table in (("trials", trials), ("images", images)):
+        save_table(folder / f"{name}.tsv", table.assign(split="test"))
+    known = Responses(prepare(folder, forms=["zscored/averages"]), "zscored/averages")
+    assert known.read_train().shape == (0, N_VOXELS)
+    everything = trials.assign(split="train")
+    scores = standardise_by_hand(betas, everything, "zscored").assign(image=trials["nsd_id"])
+    expected = scores.groupby("image").mean().loc[images["nsd_id"]].fillna(0)
+    np.testing.assert_allclose(known.read_test(), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("ratio", [0.4, 1.2])
+def test_pooled_ncsnr_takes_images_with_any_number_of_trials(ratio):
+    rng = np.random.default_rng(21)
+    repeats = rng.choice([1, 2, 4, 6], 400)
+    nsd_ids = rng.permutation(np.repeat(np.arange(400), repeats))
+    signal = rng.standard_normal((400, 30)) * ratio / np.sqrt(1 + ratio**2)
+    noise = rng.standard_normal((len(nsd_ids), 30)) / np.sqrt(1 + ratio**2)
+    found = responses.ncsnr(signal[nsd_ids] + noise, nsd_ids, pooled=True)
+    assert found.mean() == pytest.approx(ratio, rel=0.05)
+    assert np.isnan(responses.ncsnr(signal[nsd_ids] + noise, nsd_ids)).all()
+    three = np.repeat(np.arange(100), 3)
+    same = rng.standard_normal((300, 4))
+    both = (responses.ncsnr(same, three, pooled) for pooled in (False, True))
+    np.testing.assert_allclose(*both, rtol=1e-6)

@@ -52,3 +52,24 @@ def test_fdr_by_hand():
     assert stats.fdr(p, 0.05).tolist() == [True, True, True, True, False, False]
     assert stats.fdr(p, 0.0499).tolist() == [True, False, False, True, False, False]
     assert not stats.fdr(np.full(3, np.nan), 0.05).any()
+
+
+def test_reliability_of_halves_is_that_of_the_whole():
+    rng = np.random.default_rng(7)
+    score, *noise = rng.standard_normal((5, 100_000))
+    halves = [score + each for each in noise[:2]]
+    # The mean of two halves has half the noise; as much new data correlates by 1 / 1.5.
+    assert np.corrcoef(*halves)[0, 1] == pytest.approx(1 / 2, abs=0.01)
+    assert stats.double_reliability(*halves) == pytest.approx(1 / 1.5, abs=0.01)
+    assert abs(stats.double_reliability(*noise[:2])) < 0.02
+
+
+def test_reliability_is_bounded_and_ignores_what_is_missing():
+    a = np.array([1.0, 2, 3, np.nan, 7])
+    assert stats.double_reliability(a, a) == pytest.approx(1)
+    assert stats.double_reliability(a, -a) == pytest.approx(-1)
+    b = np.array([np.nan, 5, 1, 0, 2])
+    r = np.corrcoef([2, 3, 7], [5, 1, 2])[0, 1]
+    assert stats.double_reliability(a, b) == pytest.approx(2 * r / (1 - r))
+    assert np.isnan(stats.double_reliability(a[:2], a[:2]))
+    assert np.isnan(stats.double_reliability(a, np.ones(5)))

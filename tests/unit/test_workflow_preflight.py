@@ -48,7 +48,10 @@ def config():
             "space": "func1pt8mm",
             "endpoint": None,
             "signed": False,
+            "test_sets": ["shared"],
+            "imagery_order": "chronological",
         },
+        "generalisation": {"splits": [], "betas": None},
         "rois": {"cortex": ["streams:ribbon"], "early": ["streams:early", "streams:5"]},
         "min_ncsnr": None,
         "overrides": {},
@@ -80,6 +83,30 @@ def test_missing_root_is_the_only_finding(config, root):
 def test_missing_shared_file(config, root, name):
     (root / name).unlink()
     find_one(find(config, root), name, "found nothing")
+
+
+def test_objects_of_images_are_only_needed_for_categories(config, root):
+    config["generalisation"]["splits"] = ["category", "random"]
+    findings = find(config, root)
+    assert [finding.where.rpartition("/")[2] for finding in findings] == [
+        *("instances_train2017.json", "instances_val2017.json")
+    ]
+    assert "take category out of generalisation.splits" in str(findings[0])
+
+
+def test_files_of_other_test_sets_and_betas(config, root):
+    config["nsd"]["test_sets"] = ["shared", "synthetic", "imagery"]
+    config["generalisation"]["betas"] = "betas_fithrf"
+    findings = [str(finding) for finding in find(config, root, subj01=[1, 2, 3])]
+    for name in (
+        *("nsdsyntheticbetas_fithrf_GLMdenoise_RR/betas_nsdsynthetic.hdf5",),
+        *("nsdsynthetic_colorstimuli_subj01.hdf5", "nsdsyntheticimageinformation.csv"),
+        *("betas_nsdimagery.hdf5", "nsdimagery_subj01_imgC_2.tsv", "C_pair_list.mat"),
+        *("setB/shared0385_nsd28752.png", "betas_fithrf/betas_session01.hdf5"),
+    ):
+        assert any(name in finding for finding in findings), name
+    # 5 of NSD-synthetic; betas, 12 runs, 3 lists and 12 targets of NSD-Imagery; other betas.
+    assert len(findings) == 5 + 1 + 12 + 3 + 12 + 1
 
 
 def test_captions_in_a_folder_of_their_own(config, root, tmp_path):

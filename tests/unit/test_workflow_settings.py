@@ -508,7 +508,7 @@ CONTRADICTIONS = {
         "trained.subjects must name some of subjects (subj01, subj02), not subj04.",
     ),
     "beta version the demo lacks": (
-        {"nsd": {"betas": "betas_fithrf"}},
+        {"nsd": {"betas": "betas_assumehrf"}},
         "nsd.betas must be betas_fithrf_GLMdenoise_RR when dataset is demo",
     ),
     "no cortex": ({"matrices": ["early", "ventral"]}, "matrices must have cortex"),
@@ -585,6 +585,26 @@ CONTRADICTIONS = {
     "space with the name of what is made": (
         {"feature_spaces": {"prior": {"function": "a.b", "settings": {}}}},
         "feature_spaces must have names of their own, not prior",
+    ),
+    "test sets without the shared images": (
+        {"nsd": {"test_sets": ["imagery"]}},
+        "nsd.test_sets must have shared among its values, not only imagery.",
+    ),
+    "no space by which images are similar": (
+        {"generalisation": {"space": None}},
+        "generalisation.space must be given with generalisation.splits or nsd.test_sets.",
+    ),
+    "space that is not there": (
+        {"generalisation": {"space": "clip-visoin"}},
+        "generalisation.space must be one of feature_spaces (clip-vision, ",
+    ),
+    "encoders of what is not there": (
+        {"generalisation": {"encoders": ["z", "clip"]}},
+        "generalisation.encoders must be of z, c, clip-vision, ",
+    ),
+    "betas compared with themselves": (
+        {"generalisation": {"betas": "b3"}},
+        "generalisation.betas must be another version than nsd.betas, not betas_fithrf_GLM",
     ),
     "too many images": ({"demo": {"unique_images": 5000}}, "demo.shared_images + demo.unique"),
 }

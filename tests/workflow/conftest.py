@@ -81,7 +81,7 @@ TINY_DEMO = {
     "demo": {"sessions": 1, "shared_images": 40, "unique_images": 220},
 }
 # What the demo decodes on request, with weights at the same place for runs in any folder.
-_SHIPPED = {key: DEMO[key] for key in ("feature_spaces", "beyond")}
+_SHIPPED = {key: DEMO[key] for key in ("feature_spaces", "beyond", "generalisation")}
 TINY_DEMO |= json.loads(json.dumps(_SHIPPED).replace(DEMO_MODEL, MODEL))
 # Fixtures that take minutes.
 SHARED = {"release", "finished", "pretended"}
@@ -99,6 +99,8 @@ SMALL = TINY_DEMO | {
         "variants": {},
     },
     "feature_spaces": {},
+    "nsd": {"test_sets": ["shared"]},
+    "generalisation": {"splits": [], "space": None, "betas": None},
     "decoding": TINY_DEMO["decoding"] | {"targets": {"z": "early", "c": "early"}},
     "beyond": {
         **{"generators": {}, "methods": {}, "depth": None},

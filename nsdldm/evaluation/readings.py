@@ -1,0 +1,107 @@
+"""One sentence for a score, made from its numbers alone.
+
+A score is above chance if its whole interval is, and below if its whole interval is. Two scores
+differ if their intervals do not overlap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+# Scores that are not compared with chance, and what their value is a share of.
+SHARES = {
+    "category-share": "of the margin above chance is lost among images of the same group",
+    "share_fdr": "of voxels are significant by the false discovery rate",
+    "share_fwe": "of voxels are significant family-wise",
+}
+
+
+def read_row(row: Mapping) -> str:
+    """Say in a sentence what a score is worth.
+
+    Parameters
+    ----------
+    row : mapping
+        value, low, high and chance; and if there are any: score, and normalised with
+        normalised_low and normalised_high, the share of the way from chance to the ceiling.
+        Missing numbers are NaN.
+
+    Returns
+    -------
+    str
+        Such as "Above chance: 0.83 (0.80 to 0.86; chance 0.50), 71 % of the way to the ceiling."
+    """
+    if not np.isfinite(row["value"]):
+        return "Not known."
+    for ending, words in SHARES.items():
+        if str(row.get("score", "")).endswith(ending):
+            return f"{_write_share(row)} {words}."
+    numbers = _write_numbers(row)
+    if not np.isfinite([row["low"], row["high"], row["chance"]]).all():
+        return f"{numbers}; whether it is above chance is not known."
+    if row["low"] > row["chance"]:
+        reached = row.get("normalised", np.nan)
+        way = f", {_write_percent(reached)} of the way to the ceiling" * bool(np.isfinite(reached))
+        return f"Above chance: {numbers}{way}."
+    return f"{'Below' if row['high'] < row['chance'] else 'Not above'} chance: {numbers}."
+
+
+def compare_rows(a: Mapping, b: Mapping) -> str:
+    """Say how a score differs from that of another case.
+
+    Parameters
+    ----------
+    a, b : mapping
+        case, value, low and high.
+
+    Returns
+    -------
+    str
+        Such as "cluster is 0.08 lower than shared; the intervals do not overlap."
+    """
+    if not np.isfinite([a["value"], b["value"]]).all():
+        return f"{a['case']} and {b['case']} cannot be compared."
+    gap = a["value"] - b["value"]
+    size = _write_number(abs(gap))
+    if float(size) == 0:
+        words = f"{a['case']} equals {b['case']} to two decimals"
+    else:
+        words = f"{a['case']} is {size} {'higher' if gap > 0 else 'lower'} than {b['case']}"
+    if not np.isfinite([a["low"], a["high"], b["low"], b["high"]]).all():
+        return f"{words}; an interval is not known."
+    apart = a["low"] > b["high"] or a["high"] < b["low"]
+    return f"{words}; the intervals {'do not overlap' if apart else 'overlap'}."
+
+
+def _write_numbers(row):
+    """Value with interval and chance, as far as known."""
+    parts = []
+    if np.isfinite([row["low"], row["high"]]).all():
+        parts.append(f"{_write_number(row['low'])} to {_write_number(row['high'])}")
+    if np.isfinite(row["chance"]):
+        parts.append(f"chance {_write_number(row['chance'])}")
+    known = f" ({'; '.join(parts)})" if parts else ""
+    return f"{_write_number(row['value'])}{known}"
+
+
+def _write_share(row):
+    """A share with its interval, in percent."""
+    text = _write_percent(row["value"])
+    if not np.isfinite([row["low"], row["high"]]).all():
+        return text
+    low, high = _write_percent(row["low"]), _write_percent(row["high"])
+    return f"{text} ({low.removesuffix(' %')} to {high})"
+
+
+def _write_number(value):
+    """Two decimals and a true minus; -0.00 is 0.00."""
+    text = f"{value:.2f}"
+    return "0.00" if float(text) == 0 else text.replace("-", "−")
+
+
+def _write_percent(value):
+    """A share in percent."""
+    text = f"{100 * value:.0f}"
+    return f"{'0' if float(text) == 0 else text.replace('-', '−')} %"
