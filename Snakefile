@@ -46,10 +46,12 @@ include: "rules/figures.smk"
 include: "rules/trained.smk"
 include: "rules/trained_figures.smk"
 include: "rules/beyond.smk"
+include: "rules/case_files.smk"
 include: "rules/cases.smk"
 include: "rules/test_sets.smk"
 include: "rules/generalisation.smk"
 include: "rules/trained_hour.smk"
+include: "rules/targets.smk"
 
 
 wildcard_constraints:

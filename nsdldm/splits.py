@@ -204,7 +204,7 @@ def _hold_out_clusters(images, features, settings):
 
     if features is None:
         remedy = "Give the embedding by which images are similar"
-        raise InputError(Finding("`features`", "an embedding of every image", "none", remedy))
+        raise InputError(Finding("clusters", "an embedding of every image", "none", remedy))
     values = load_array(features)
     if values.ndim < 2 or len(values) != len(images) or not np.isfinite(values).all():
         expected = f"finite values, a row for each of {len(images)} images"
@@ -230,7 +230,7 @@ def _hold_out_categories(images, objects, settings):
     """Hold out main categories; images that merely contain one are unused."""
     if objects is None:
         remedy = "Give COCO's instances_train2017.json and instances_val2017.json"
-        raise InputError(Finding("`instances`", "the objects in the images", "none", remedy))
+        raise InputError(Finding("categories", "the objects in the images", "none", remedy))
     groups = objects["main"].to_numpy()
     chosen = _hold_out(groups, settings.share, settings.seed, "categories")
     contained = np.array([bool({*own} & {*chosen}) for own in objects["all"]])

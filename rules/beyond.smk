@@ -354,8 +354,3 @@ use rule plot_fig3 as plot_beyond_pictures with:
     params:
         methods=BEYOND.shown,
         words=BEYOND.words,
-
-
-rule beyond:
-    input:
-        BEYOND.list_targets(),

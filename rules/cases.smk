@@ -1,44 +1,6 @@
 # Cases: what decoders are fitted to and tested on beside the shared split, as in corrected@cluster.
 # Everything here is made on request.
 
-from nsdldm.workflow.cases import ALIGNED, HALVES, HOUR_CASE, SESSIONS, SHARED, TRUE, list_cases
-
-CASES = list_cases(config)
-CASE = "results/{subject}/cases/{case}"
-OF_CASE = "results/{subject}/{protocol}@{case}"
-GENERAL = config["generalisation"]
-REGIONS = sorted(set(CASES.targets.values()))
-
-
-def any_of(names):
-    """A pattern of a wildcard that is one of these names."""
-    return "|".join(names) or "none"
-
-
-def of_case(find, *names):
-    """An input function: what a method of `Cases` finds for a job's case and each name."""
-    return lambda w: [find(w.case, name) for name in names] if names else find(w.case)
-
-
-def of_targets(template):
-    """Files of all decoded targets."""
-    return [template.replace("{target}", target) for target in CASES.targets]
-
-
-def of_others(template, **names):
-    """An input function: files of the other subjects, subject by subject."""
-
-    def files(wildcards):
-        others = [name for name in SUBJECTS if name != wildcards.subject]
-        return [file for name in others for file in collect(template, subject=name, **names)]
-
-    return files
-
-
-def of_method(target):
-    """An input function: the file of z or c that pictures of a case are made of."""
-    return lambda w: CASES.find_given(w.case, w.method, target)
-
 
 rule split_images:
     input:

@@ -1,15 +1,6 @@
 # Scores of decoders and encoders in all cases, and what they say about generalisation; on request.
 
-ENCODED = "results/{subject}/encoding/cases/{case}"
 SCORED = [(subject, case) for subject in SUBJECTS for case in CASES.kinds]
-
-
-def pictures_of(case):
-    """The file with the pictures of a case's images."""
-    own = CASES.find_tables(case)
-    if own in CASES.sets:
-        return f"results/{{subject}}/cases/{own}/pictures.hdf5"
-    return RELEASE.locate_stimuli()
 
 
 rule score_case:
@@ -220,7 +211,12 @@ rule plot_test_set:
         pictures=lambda w: [CASES.list_pictures(c)[s] for c, s in CASES.list_rows(w.session)],
         scores=lambda w: [CASES.find_scores(case) for case, _ in CASES.list_rows(w.session)],
     output:
-        **figure("results/{subject}/figures/nsd_{session}", "Generalisation", "NSD-{session}"),
+        **figure(
+            "results/{subject}/figures/nsd_{session}",
+            "Generalisation",
+            "NSD-{session}",
+            caption="nsd_session",
+        ),
     log:
         "logs/{subject}/plot_test_set.{session}.log",
     wildcard_constraints:
@@ -251,8 +247,3 @@ rule write_generalisation_page:
         code=digest("workflow_scripts/write_generalisation_page.py"),
     script:
         "../workflow_scripts/write_generalisation_page.py"
-
-
-rule generalisation:
-    input:
-        CASES.list_targets(),

@@ -119,8 +119,3 @@ use rule write_gallery as write_trained_gallery with:
         runs=GALLERY_RUNS,
         subjects=TRAINING.subjects,
         methods=["zc", *TRAINING.methods],
-
-
-rule trained:
-    input:
-        plan.list_trained_targets(config),

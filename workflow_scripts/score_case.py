@@ -5,22 +5,19 @@ from nsdldm.support.logs import logged
 
 if __name__ == "__main__":
     given, params = snakemake.input, snakemake.params
-    kinds = ("images", "stimuli", "space")
+    sides, kinds = {"tested": "", "known": "known_"}, ("images", "stimuli", "space")
+    names = ("network", "similar", "samples", "seed", "device", "batch_size")
     with logged(snakemake.log[0]):
         score_case(
-            tested=Images(
-                **{key: given[key] for key in kinds},
-                features=dict(zip(params.targets, given.features, strict=True)),
-            ),
-            known=Images(
-                **{key: given[f"known_{key}"] for key in kinds},
-                features=dict(zip(params.targets, given.known_features, strict=True)),
-            ),
+            **{
+                side: Images(
+                    **{key: given[prefix + key] for key in kinds},
+                    features=dict(zip(params.targets, given[f"{prefix}features"], strict=True)),
+                )
+                for side, prefix in sides.items()
+            },
             decoded=dict(zip(params.targets, given.decoded, strict=True)),
             reconstructions=dict(zip(params.sources, given.reconstructions, strict=True)),
-            **{
-                k: params[k]
-                for k in ("network", "similar", "samples", "seed", "device", "batch_size")
-            },
+            **{key: params[key] for key in names},
             table=snakemake.output[0],
         )

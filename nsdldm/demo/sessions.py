@@ -154,7 +154,7 @@ def simulate_shared_sets(
     """
     if len(targets) != len(CUES["A"] + CUES["B"]):
         found = f"{len(targets)} targets"
-        raise InputError(Finding("`targets`", "12 targets", found, "Name those of sets A and B"))
+        raise InputError(Finding("targets of NSD-Imagery", "12 targets", found, "Name those of sets A and B"))
     shown, shared = find_images(design, sessions)
     natural, imagined = np.split(choose_scenes(shared, scenes_seed), [patterns.EXEMPLARS])
     order, slots = plan_session(np.random.default_rng([seed, 4]))
@@ -222,7 +222,7 @@ def choose_scenes(shared: np.ndarray, scenes_seed: int) -> np.ndarray:
         found = f"{len(shared)}"
         remedy = "Simulate more, or do without NSD-synthetic and NSD-Imagery"
         raise InputError(
-            Finding("`shared_images`", f"at least {wanted} shared images", found, remedy)
+            Finding("simulated release", f"at least {wanted} shared images", found, remedy)
         )
     kinds = {}
     for number in map(int, shared):

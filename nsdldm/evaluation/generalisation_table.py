@@ -121,11 +121,9 @@ def tabulate_generalisation(
             logger.info("%s: %d subjects", case, len(subjects))
     judged = {subject: read_table(path, INFERRED) for subject, path in inference.items()}
     rows += _tabulate_encoders(encoders, judged, list(kinds)) + _tabulate_inference(judged)
+    empty = {"candidates": "", "region": "", "space": "", "dataset": dataset}
+    rows = [{"kind": kinds[row["case"]]} | empty | row for row in rows]
     known = pd.DataFrame(rows).reindex(columns=list(COLUMNS))
-    known["kind"] = known["kind"].fillna(known["case"].map(kinds))
-    known["dataset"] = dataset
-    texts = ["candidates", "region", "space"]
-    known[texts] = known[texts].fillna("")
     known["reading"] = [read_row(row) for row in known.to_dict("records")]
     save_table(table, known)
 

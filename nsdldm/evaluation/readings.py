@@ -1,7 +1,8 @@
 """One sentence for a score, made from its numbers alone.
 
-A score is above chance if its whole interval is, and below if its whole interval is. Two scores
-differ if their intervals do not overlap.
+A score is above chance if its whole interval is, and below if its whole interval is. Where chance
+is 0, as of correlations, sentences say so, since without a brain they may well be above 0. Two
+scores differ if their intervals do not overlap.
 """
 
 from __future__ import annotations
@@ -38,14 +39,14 @@ def read_row(row: Mapping) -> str:
     for ending, words in SHARES.items():
         if str(row.get("score", "")).endswith(ending):
             return f"{_write_share(row)} {words}."
-    numbers = _write_numbers(row)
+    numbers, chance = _write_numbers(row), "0" if row["chance"] == 0 else "chance"
     if not np.isfinite([row["low"], row["high"], row["chance"]]).all():
-        return f"{numbers}; whether it is above chance is not known."
+        return f"{numbers}; whether it is above {chance} is not known."
     if row["low"] > row["chance"]:
         reached = row.get("normalised", np.nan)
         way = f", {_write_percent(reached)} of the way to the ceiling" * bool(np.isfinite(reached))
-        return f"Above chance: {numbers}{way}."
-    return f"{'Below' if row['high'] < row['chance'] else 'Not above'} chance: {numbers}."
+        return f"Above {chance}: {numbers}{way}."
+    return f"{'Below' if row['high'] < row['chance'] else 'Not above'} {chance}: {numbers}."
 
 
 def compare_rows(a: Mapping, b: Mapping) -> str:
@@ -76,11 +77,11 @@ def compare_rows(a: Mapping, b: Mapping) -> str:
 
 
 def _write_numbers(row):
-    """Value with interval and chance, as far as known."""
+    """Value with interval and chance, unless that is 0, as far as known."""
     parts = []
     if np.isfinite([row["low"], row["high"]]).all():
         parts.append(f"{_write_number(row['low'])} to {_write_number(row['high'])}")
-    if np.isfinite(row["chance"]):
+    if np.isfinite(row["chance"]) and row["chance"] != 0:
         parts.append(f"chance {_write_number(row['chance'])}")
     known = f" ({'; '.join(parts)})" if parts else ""
     return f"{_write_number(row['value'])}{known}"

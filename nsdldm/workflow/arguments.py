@@ -50,8 +50,8 @@ _DECODING = {
     "n_folds": "decoding.n_folds",
     "memory_gb": "decoding.memory_gb",
     "solver": "decoding.solver",
-    "protocol": "decoding.protocols",
 }
+_ANY_PROTOCOL = _DECODING | {"protocol": "decoding.protocols"}
 _RECONSTRUCTION = {
     "num_inference_steps": "reconstruction.num_inference_steps",
     "strength": "reconstruction.strength",
@@ -65,7 +65,7 @@ _DRAWN = {"nsd_ids": "evaluation.nsd_ids", "shown_images": "evaluation.shown_ima
 _TRAINING = {"precision": "trained.precision"}
 ADAPTERS = {
     "align_encoder": _TRAINING,
-    "apply_decoders": _DECODING,
+    "apply_decoders": _ANY_PROTOCOL,
     "caption_features": {
         "decoded": "beyond.captions.target",
         "max_length": "beyond.captions.captioner.max_length",
@@ -91,7 +91,7 @@ ADAPTERS = {
     "encode_latents": {"resolution": "model.resolution"},
     "evaluate_reconstructions": {"n_way": "evaluation.n_way"},
     "fine_tune_diffusion": _TRAINING | {"model": "model.path"},
-    "fit_decoders": _DECODING,
+    "fit_decoders": _ANY_PROTOCOL,
     "fit_encoders": _ENCODING,
     "fit_learning_curve": _DECODING,
     "generate_images": _RECONSTRUCTION
@@ -122,11 +122,16 @@ ADAPTERS = {
         "resolution": "model.resolution",
         "n_chunks": "reconstruction.chunks",
     },
-    "restrict_decoders": _DECODING | {"ranks": "generalisation.ranks"},
+    "restrict_decoders": _ANY_PROTOCOL | {"ranks": "generalisation.ranks"},
     "split_images": {
         "share": "generalisation.share",
         "clusters": "generalisation.clusters",
         "name": "generalisation.splits",
+    },
+    "score_case": {
+        "decoded": "decoding.targets",
+        "features": "generalisation.space",
+        "network": "generalisation.network",
     },
     "score_captions": {
         "clip": "beyond.captions.clip",
@@ -138,13 +143,14 @@ ADAPTERS = {
         "candidates": "beyond.retrieval.candidates",
         "decoded": "beyond.retrieval.target",
     },
-    "simulate_sets": {"shared_images": "demo.shared_images"},
-    "simulate_shared_sets": {"shared_images": "demo.shared_images"},
+    "simulate_sets": {"sessions": "demo.sessions"},
+    "simulate_shared_sets": {"sessions": "demo.sessions"},
     "simulate_stimuli": {
         "sessions": "demo.sessions",
         "shared_images": "demo.shared_images",
         "unique_images": "demo.unique_images",
     },
+    "tabulate_generalisation": {"scores": "generalisation"},
     "take_nearest": {"decoded": "beyond.retrieval.target"},
     "write_gallery": {
         "max_megabytes": "gallery.max_megabytes",

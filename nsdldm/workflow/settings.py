@@ -534,9 +534,9 @@ class Generalisation(Section):
     splits: Annotated[list[Split], *_LISTED] = _key(
         [],
         "Other divisions of the images than the shared one. sessions-N and unique-N use the first "
-        "N sessions, or all if there are fewer; the latter tests on images that no other subject saw. cluster and category "
-        "hold out whole clusters of similar images and whole categories of COCO, random some "
-        "images.",
+        "N sessions, or all if there are fewer; the latter tests on images that no other subject "
+        "saw. cluster and category hold out whole clusters of similar images and whole categories "
+        "of COCO, random some images.",
     )
     share: Annotated[float, Field(gt=0, lt=1)] = _key(
         0.1, "Share of images that cluster, category and random hold out."

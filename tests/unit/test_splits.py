@@ -205,8 +205,8 @@ def test_a_leak_is_found_and_refused(folder):
         ("sesions-2", {}, "`name`: expected shared, sessions-N"),
         ("sessions", {}, "`name`: expected shared, sessions-N"),
         ("half-3", {}, "`name`: expected shared, sessions-N"),
-        ("cluster", {"features": None}, "`features`"),
-        ("category", {"instances": None}, "`instances`"),
+        ("cluster", {"features": None}, "clusters: expected an embedding"),
+        ("category", {"instances": None}, "categories: expected the objects"),
         ("cluster", {"settings": SETTINGS._replace(clusters=900)}, "`clusters`: expected from 2"),
     ],
 )

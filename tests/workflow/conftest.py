@@ -195,7 +195,8 @@ def nsd_config(release, tiny_demo):
     """Configuration that reads the simulated release as if it were the real one."""
     # With the demo's sizes also where it says nothing.
     config = load_settings(tiny_demo)
-    return config | {"dataset": "nsd", "nsd": {"root": str(release), "sessions": [1]}}
+    config |= {"dataset": "nsd", "nsd": {"root": str(release), "sessions": [1]}}
+    return config | {"generalisation": SMALL["generalisation"]}
 
 
 @pytest.fixture(scope="session")

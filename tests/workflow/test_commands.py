@@ -245,7 +245,7 @@ def check_snakemake(command, folder, tiny_demo):
     """Run it dry."""
     spaces = tiny_demo["feature_spaces"] | EXAMPLE_SPACE
     write_config(folder, **tiny_demo | {"feature_spaces": spaces})
-    for name in ("nsd", "fast", "beyond"):
+    for name in ("nsd", "fast", "beyond", "generalisation"):
         (folder / f"config.{name}.yaml").write_text("denoising: {num_inference_steps: 4}\n")
     text = run(re.sub(r"\bsnakemake\b", "snakemake --dry-run", command, count=1), folder)
     assert "Traceback" not in text

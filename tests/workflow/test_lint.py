@@ -38,7 +38,7 @@ LOOPS = {
 
 def split_rules():
     """Name of the rule inherited from, name and text of each rule."""
-    for path in (PROJECT / "rules").glob("*.smk"):
+    for path in set((PROJECT / "rules").glob("*.smk")) - {PROJECT / "rules/targets.smk"}:
         for rule in re.split(r"\n\s*(?=(?:use )?rule[ :])", path.read_text())[1:]:
             found = re.match(r"(?:use rule (\w+) as|rule) (\w+)", rule)
             looped = re.search(r'name:\s+f"(\w+)_\{\w+\}"', rule)
@@ -152,7 +152,7 @@ ALONE = {
     *("plot_trained_subjects", "plot_training_curves", "write_trained_gallery"),
     *("caption_features", "embed_chosen_captions", "score_captions", "invert_features"),
     *("gather_priors", "generate_images", "tabulate_beyond", "plot_fig10", "write_beyond_gallery"),
-    "plot_beyond_pictures",
+    *("plot_beyond_pictures", "simulate_shared_sets", "simulate_sets", "simulate_other_betas"),
 }
 
 
