@@ -154,7 +154,9 @@ def simulate_shared_sets(
     """
     if len(targets) != len(CUES["A"] + CUES["B"]):
         found = f"{len(targets)} targets"
-        raise InputError(Finding("targets of NSD-Imagery", "12 targets", found, "Name those of sets A and B"))
+        raise InputError(
+            Finding("targets of NSD-Imagery", "12 targets", found, "Name those of sets A and B")
+        )
     shown, shared = find_images(design, sessions)
     natural, imagined = np.split(choose_scenes(shared, scenes_seed), [patterns.EXEMPLARS])
     order, slots = plan_session(np.random.default_rng([seed, 4]))
