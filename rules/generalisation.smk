@@ -92,6 +92,8 @@ rule score_case_encoders:
         **choose("evaluation", "bootstrap"),
         **choose("generalisation", "min_ncsnr", "seed"),
         rois=ROIS,
+        # Classes of images are those of other test sets.
+        by_group=lambda wildcards: wildcards.case in CASES.sets,
         code=digest("workflow_scripts/score_case_encoders.py"),
     script:
         "../workflow_scripts/score_case_encoders.py"

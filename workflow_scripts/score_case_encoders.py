@@ -9,6 +9,6 @@ if __name__ == "__main__":
         score_case_encoders(
             **{key: given[key] for key in ("predictions", "responses", "images", "mask")},
             regions=dict(zip(params.rois, given.regions, strict=True)),
-            **{key: params[key] for key in ("min_ncsnr", "bootstrap", "seed")},
+            **{key: params[key] for key in ("min_ncsnr", "bootstrap", "seed", "by_group")},
             table=snakemake.output[0],
         )

@@ -67,6 +67,7 @@ def score_case_encoders(
     bootstrap: int,
     seed: int,
     table: Path | str,
+    by_group: bool = True,
 ) -> None:
     """Score how well encoders predict the test images of a case, and each class of them.
 
@@ -97,6 +98,8 @@ def score_case_encoders(
         normalised_low and normalised_high, these divided by it; and reliability, left empty. The
         ceiling assumes that a class varies responses as much as all images do, so within a class
         of similar images it is too high.
+    by_group : bool
+        Whether there are rows of single groups.
 
     Raises
     ------
@@ -110,6 +113,7 @@ def score_case_encoders(
     inside = np.array([member & chosen for member in members.values()], np.float64)
     repeats = _read_repeats(responses, len(known.test_ids))
     groups = _find_groups(images, known.test_ids)
+    groups = groups if by_group else {ALL: groups[ALL]}
     sums = {}
     for block, _ in fitted.blocks():
         observed = known.read_test(block)

@@ -1,8 +1,7 @@
 """One sentence for a score, made from its numbers alone.
 
 A score is above chance if its whole interval is, and below if its whole interval is. Where chance
-is 0, as of correlations, sentences say so, since without a brain they may well be above 0. Two
-scores differ if their intervals do not overlap.
+is 0, as of correlations, sentences say so, since without a brain they may well be above 0.
 """
 
 from __future__ import annotations
@@ -47,33 +46,6 @@ def read_row(row: Mapping) -> str:
         way = f", {_write_percent(reached)} of the way to the ceiling" * bool(np.isfinite(reached))
         return f"Above {chance}: {numbers}{way}."
     return f"{'Below' if row['high'] < row['chance'] else 'Not above'} {chance}: {numbers}."
-
-
-def compare_rows(a: Mapping, b: Mapping) -> str:
-    """Say how a score differs from that of another case.
-
-    Parameters
-    ----------
-    a, b : mapping
-        case, value, low and high.
-
-    Returns
-    -------
-    str
-        Such as "cluster is 0.08 lower than shared; the intervals do not overlap."
-    """
-    if not np.isfinite([a["value"], b["value"]]).all():
-        return f"{a['case']} and {b['case']} cannot be compared."
-    gap = a["value"] - b["value"]
-    size = _write_number(abs(gap))
-    if float(size) == 0:
-        words = f"{a['case']} equals {b['case']} to two decimals"
-    else:
-        words = f"{a['case']} is {size} {'higher' if gap > 0 else 'lower'} than {b['case']}"
-    if not np.isfinite([a["low"], a["high"], b["low"], b["high"]]).all():
-        return f"{words}; an interval is not known."
-    apart = a["low"] > b["high"] or a["high"] < b["low"]
-    return f"{words}; the intervals {'do not overlap' if apart else 'overlap'}."
 
 
 def _write_numbers(row):

@@ -46,12 +46,12 @@ NAMES = {
     "hour-aligned": "Others, aligned",
     "hour-tuned": "Others, adapted",
     "others": "Others alone",
+    "hour-joint": "Trained jointly",
     "mean": "Mean features",
     "true-caption": "True caption alone",
     "shuffled": "Another image's",
     "nearest": "Nearest training image",
     "betas": "Other betas",
-    "b2": "b2",
     "half-1": "First half of trials",
     "half-2": "Second half of trials",
 }
@@ -65,7 +65,7 @@ PATTERNS = {
 REFERENCES = {
     "imagery": "vision",
     "attention": "vision",
-    **dict.fromkeys(("hour", "hour-aligned", "hour-tuned", "others"), "hour-all"),
+    **dict.fromkeys(("hour", "hour-aligned", "hour-tuned", "others", "hour-joint"), "hour-all"),
 }
 REFERENCED = ("split", "baseline", "betas")  # kinds of cases compared with the shared images
 

@@ -65,6 +65,7 @@ LITTLE = (
     ("hour-tuned", "hour-aligned"),
     ("hour-tuned", "hour-all"),
     ("others", "hour-all"),
+    ("hour-joint", "hour"),
 )
 
 
@@ -246,7 +247,8 @@ def _describe_little(group):
         "hour: the images of the first session train the decoder. hour-aligned: decoders of other "
         "subjects, aligned by shared images of that session; hour-tuned: these, adapted to the "
         "session's other images; others: decoders of other subjects, aligned by shared images of "
-        "all sessions; hour-all: all sessions. The test images are the same."
+        "all sessions; hour-joint: a decoder trained on all subjects, of whom this one contributes "
+        "that session; hour-all: all sessions. The test images are the same."
     )
     table = write_grid("Case", _main_scores(group), rows) if rows else ""
     return Section("little", "Little data", about, sentences, [table])

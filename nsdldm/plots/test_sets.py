@@ -13,7 +13,6 @@ from nsdldm.nsd.stimuli import read_images
 from nsdldm.plots.pictures import (
     DEMO,
     DEMO_NOTE,
-    PER_BLOCK,
     PRESENTED,
     Cell,
     Column,
@@ -32,6 +31,10 @@ MEASURE = "layout-r"
 NAMES = {"zc": "$z_c$", "z": "$z$", "ceiling": "true $z$"}
 # Images of a class or set that are shown; of more, some evenly spaced ones.
 PER_GROUP = {"synthetic": 2, "imagery": 6}
+# Columns of pictures side by side.
+PER_BLOCK = {"synthetic": 8, "imagery": 12}
+GROUPS = {"A": "Set A, simple", "B": "Set B, scenes"}
+NAMED = {"synthetic": "NSD-synthetic", "imagery": "NSD-Imagery"}
 
 
 class Row(NamedTuple):
@@ -94,13 +97,13 @@ def plot_test_set(
         parts.append(chosen.assign(**known, value=values))
     columns = [Column("", list(column)) for column in zip(*cells, strict=True)]
     labels = [(PRESENTED, "picture"), *((NAMES.get(row.source), row.case) for row in rows)]
-    title = f"{subject}, NSD-{session}"
+    title = f"{subject}, {NAMED[session]}"
     with journal_style():
         figure = draw_pictures(
             title=f"{title} – {DEMO}" if demo else title,
             notes=[_describe(session), *([DEMO_NOTE] if demo else [])],
             rows=labels,
-            blocks=_arrange(chosen["group"].tolist(), columns),
+            blocks=_arrange(chosen["group"].tolist(), columns, PER_BLOCK[session]),
         )
         save_figure((png, pdf), figure)
     logger.info("%s: images %s", subject, numbers)
@@ -136,15 +139,15 @@ def _read_values(row, numbers):
     return own.set_index("nsd_id")["value"].reindex(numbers).to_numpy()
 
 
-def _arrange(groups, columns):
+def _arrange(groups, columns, most):
     """Sections of the groups in blocks, as many columns wide as fit."""
     blocks, used = [[]], 0
     for group in dict.fromkeys(groups):
         own = [column for name, column in zip(groups, columns, strict=True) if name == group]
-        if used and used + len(own) > PER_BLOCK:
+        if used and used + len(own) > most:
             blocks.append([])
             used = 0
-        blocks[-1].append(Section(group, own))
+        blocks[-1].append(Section(GROUPS.get(group, group), own))
         used += len(own)
     return blocks
 

@@ -1033,6 +1033,9 @@ def _check_generalisation(settings):
     own, nsd, spaces = settings.generalisation, settings.nsd, settings.feature_spaces
     if "shared" not in nsd.test_sets:
         yield f"nsd.test_sets must have shared among its values, not only {nsd.test_sets[0]}."
+    if len(nsd.test_sets) > 1 and nsd.betas == layout.BETA_VERSIONS[0]:
+        known = " or ".join(layout.BETA_VERSIONS[1:])
+        yield f"nsd.betas must be {known} with other nsd.test_sets, which have no {nsd.betas}."
     if own.space is not None and own.space not in spaces:
         known = ", ".join(spaces) or "none"
         yield f"generalisation.space must be one of feature_spaces ({known}), not {own.space}."

@@ -16,10 +16,16 @@ KINDS = {
     "sizes": (("tabulate_fcae", "tabulate_encoders"), ("diffusers", *DRAWING)),
     "tables": (("tabulate_",), ("torch", "himalaya", *NETWORKS, *DRAWING)),
     "trials and betas": (
-        ("make_masks", "extract_betas", "prepare_responses", "average_pictures", "check_release"),
+        (
+            *("make_masks", "extract_", "prepare_", "average_pictures", "check_", "split_images"),
+            *("score_case_encoders", "infer_encoders"),
+        ),
         ("torch", "himalaya", *NETWORKS, *DRAWING),
     ),
-    "figures": (("plot_", "write_gallery"), ("torch", "himalaya", *NETWORKS)),
+    "figures": (
+        ("plot_", "write_gallery", "write_generalisation"),
+        ("torch", "himalaya", *NETWORKS),
+    ),
     "judges": (
         ("score_encoders", "partition_variance", "choose_blocks"),
         ("torch", "himalaya", *NETWORKS, *DRAWING),

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nsdldm.evaluation.readings import compare_rows, read_row
+from nsdldm.evaluation.readings import read_row
 
 ROW = {"case": "shared", "score": "z", "value": 0.83, "low": 0.8, "high": 0.86, "chance": 0.5}
 
@@ -59,25 +59,3 @@ def test_unknown_numbers_are_said_to_be_unknown():
     row = ROW | {"low": np.nan, "high": np.nan}
     assert read_row(row) == "0.83 (chance 0.50); whether it is above chance is not known."
     assert read_row(row | {"chance": np.nan}).startswith("0.83; whether")
-
-
-def test_a_pair_is_compared_by_difference_and_overlap():
-    lower = {"case": "cluster", "value": 0.75, "low": 0.7, "high": 0.79}
-    assert (
-        compare_rows(lower, ROW)
-        == "cluster is 0.08 lower than shared; the intervals do not overlap."
-    )
-    assert (
-        compare_rows(ROW, lower)
-        == "shared is 0.08 higher than cluster; the intervals do not overlap."
-    )
-    near = lower | {"high": 0.8}
-    assert compare_rows(near, ROW) == "cluster is 0.08 lower than shared; the intervals overlap."
-
-
-def test_pairs_without_difference_or_numbers():
-    other = ROW | {"case": "random", "value": 0.832}
-    words = "random equals shared to two decimals; the intervals overlap."
-    assert compare_rows(other, ROW) == words
-    assert compare_rows(ROW, other | {"value": np.nan}) == "shared and random cannot be compared."
-    assert compare_rows(ROW, other | {"low": np.nan}).endswith("; an interval is not known.")

@@ -508,7 +508,7 @@ CONTRADICTIONS = {
         "trained.subjects must name some of subjects (subj01, subj02), not subj04.",
     ),
     "beta version the demo lacks": (
-        {"nsd": {"betas": "betas_assumehrf"}},
+        {"nsd": {"betas": "betas_assumehrf", "test_sets": ["shared"]}},
         "nsd.betas must be betas_fithrf_GLMdenoise_RR when dataset is demo",
     ),
     "no cortex": ({"matrices": ["early", "ventral"]}, "matrices must have cortex"),
@@ -589,6 +589,15 @@ CONTRADICTIONS = {
     "test sets without the shared images": (
         {"nsd": {"test_sets": ["imagery"]}},
         "nsd.test_sets must have shared among its values, not only imagery.",
+    ),
+    "test sets in betas that they lack": (
+        {
+            "dataset": "nsd",
+            "nsd": {"root": "/nsd", "betas": "b1", "test_sets": ["shared", "imagery"]},
+            "feature_spaces": {"clip": {"function": "a.b", "settings": {}}},
+            "generalisation": {"space": "clip"},
+        },
+        "nsd.betas must be betas_fithrf or betas_fithrf_GLMdenoise_RR with other nsd.test_sets, ",
     ),
     "no space by which images are similar": (
         {"generalisation": {"space": None}},

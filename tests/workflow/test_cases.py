@@ -28,7 +28,7 @@ def made(tmp_path_factory, config):
     """What it makes, for one subject."""
     folder = tmp_path_factory.mktemp("generalisation")
     write_config(folder, **config)
-    run_snakemake(folder, "--", "generalisation", project=PROJECT)
+    run_snakemake(folder, "generalisation", project=PROJECT)
     return folder
 
 
@@ -53,14 +53,14 @@ def test_decoders_are_applied_to_another_test_set_unchanged(made):
 
 
 def test_nothing_is_made_twice(made):
-    assert not plan(made, "--", "generalisation", project=PROJECT)
+    assert not plan(made, "generalisation", project=PROJECT)
 
 
 def test_a_judge_of_cases_does_not_decode(made, config):
     own = config["generalisation"]
     write_config(made, **config | {"generalisation": own | {"similar": 4}})
     try:
-        jobs = {rule for rule, _ in plan(made, "--", "generalisation", project=PROJECT)}
+        jobs = {rule for rule, _ in plan(made, "generalisation", project=PROJECT)}
     finally:
         write_config(made, **config)
     assert "score_case" in jobs
