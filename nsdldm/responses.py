@@ -395,7 +395,9 @@ def prepare_responses(
             # process.
             block = np.array(load_array(betas)[:, columns], np.float32)
             block = block if design.used.all() else block[design.used]
-            known = design.sessions, design.nsd_ids, not design.train.any()
+            # With trials left out, few images may have exactly three.
+            whole = design.used.all() and design.train.any()
+            known = design.sessions, design.nsd_ids, not whole
             noise[columns] = compute_ncsnr(block, *known)
             for standard, rows in wanted.items():
                 made = standardise(block, design, standard, rows)

@@ -34,6 +34,8 @@ logger = logging.getLogger(__name__)
 SPLITS = ("train", "test", "align", "unused")
 # Divisions whose groups are held out as a whole.
 GROUPED = ("cluster", "category")
+# Held out at most, relative to the share that is asked for.
+MOST = 2
 HALVES = {"half-1": (0, 2), "half-2": (1,)}
 
 
@@ -183,18 +185,23 @@ def _reserve(images, seed):
 
 
 def _hold_out(groups, share, seed, what):
-    """Draw whole groups until they hold a share of the images; never all."""
-    names = sorted(set(groups) - {""})
-    order = np.random.default_rng(seed).permutation(len(names))
+    """Draw whole groups until they hold a share of the images, without any that holds too many.
+
+    Their order does not depend on which others there are, so that subjects get nearly the same.
+    """
+    sizes = {name: int((groups == name).sum()) for name in sorted(set(groups) - {""})}
+    order = sorted(sizes, key=lambda name: np.random.default_rng([seed, *name.encode()]).random())
     chosen, held_out = [], 0
-    for name in (names[place] for place in order[: len(names) - 1]):
+    for name in order:
         if held_out >= share * len(groups):
             break
-        chosen.append(name)
-        held_out += int((groups == name).sum())
-    if not chosen:
-        found = f"{len(names)}"
-        raise InputError(Finding(what, "at least two groups of images", found, "Use more images"))
+        if held_out + sizes[name] <= MOST * share * len(groups):
+            chosen.append(name)
+            held_out += sizes[name]
+    if not chosen or len(chosen) == len(sizes):
+        found = f"{len(sizes)} of at most {max(sizes.values(), default=0)} images"
+        expected = f"groups that leave out about {share:.0%} of {len(groups)} images"
+        raise InputError(Finding(what, expected, found, "Hold out another share"))
     return chosen
 
 

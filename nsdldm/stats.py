@@ -46,6 +46,28 @@ def r2(observed: np.ndarray, predicted: np.ndarray) -> np.ndarray:
         return np.where(np.ptp(observed, axis=0) > 0, 1 - residual / total, np.nan)
 
 
+def leave_out_r(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Correlate the columns of two matrices (Pearson) without each of their rows.
+
+    Parameters
+    ----------
+    a, b : arrays of shape (n, n_voxels)
+
+    Returns
+    -------
+    float64 array of shape (n, n_voxels)
+        NaN where a column is constant without the row, or not finite.
+    """
+    n = len(a)
+    a, b = (each - each.mean(axis=0, dtype=np.float64) for each in (a, b))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        # Without a row, means move by the row's deviation divided by n - 1.
+        products = (a * b).sum(axis=0) - a * b * n / (n - 1)
+        squares = ((each**2).sum(axis=0) - each**2 * n / (n - 1) for each in (a, b))
+        squares_a, squares_b = (np.where(each > 1e-12, each, np.nan) for each in squares)
+        return np.clip(products / np.sqrt(squares_a * squares_b), -1, 1)
+
+
 def share_r(observed: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """The contribution of each sample to the correlation of two columns.
 

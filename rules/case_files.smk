@@ -19,6 +19,13 @@ def of_case(find, *names):
     return lambda w: [find(w.case, name) for name in names] if names else find(w.case)
 
 
+def of_split(key):
+    """A setting of those divisions that it concerns, as a param."""
+    concerned = {"clusters": ("cluster",), "share": ("random", "cluster", "category")}
+    held = concerned.get(key, ("random", "cluster", "category", *CASES.drawn))
+    return lambda wildcards: GENERAL[key] if wildcards.case in held else None
+
+
 def of_targets(template):
     """Files of all decoded targets."""
     return [template.replace("{target}", target) for target in CASES.targets]

@@ -23,7 +23,8 @@ rule split_images:
     resources:
         **needs(8000, 30),
     params:
-        **choose("generalisation", "share", "clusters", "seed"),
+        # A setting redoes the cases that it concerns.
+        **{name: of_split(name) for name in ("share", "clusters", "seed")},
         code=digest("workflow_scripts/split_images.py"),
     script:
         "../workflow_scripts/split_images.py"
@@ -35,8 +36,7 @@ use rule prepare_responses as prepare_case_responses with:
         trials=lambda wildcards: CASES.find_table(wildcards.case, "trials"),
         images=of_case(CASES.find_table),
     output:
-        # Of a real subject they are 60 GB, and made in minutes.
-        temp(f"{CASE}/responses/{{roi}}.h5"),
+        f"{CASE}/responses/{{roi}}.h5",
     log:
         "logs/{subject}/prepare_case_responses.{case}.{roi}.log",
     benchmark:
@@ -63,6 +63,7 @@ use rule fit_decoders as fit_case_decoders with:
     benchmark:
         "benchmarks/{subject}/fit_case_decoders.{protocol}.{case}.tsv"
     wildcard_constraints:
+        protocol=CASES.protocol,
         case=any_of(CASES.fitted),
     params:
         regions=CASES.targets,
@@ -86,6 +87,7 @@ rule apply_decoders:
     log:
         "logs/{subject}/apply_decoders.{protocol}.{case}.log",
     wildcard_constraints:
+        protocol=CASES.protocol,
         case=any_of(CASES.sets),
     conda:
         "../envs/torch.yaml"
@@ -112,6 +114,8 @@ rule restrict_decoders:
         ],
     log:
         "logs/{subject}/restrict_decoders.{protocol}.log",
+    wildcard_constraints:
+        protocol=CASES.protocol,
     conda:
         "../envs/torch.yaml"
     threads: 8
@@ -137,6 +141,8 @@ use rule restrict_decoders as decode_noise with:
         ],
     log:
         "logs/{subject}/decode_noise.{protocol}.log",
+    wildcard_constraints:
+        protocol=CASES.protocol,
     params:
         noise=GENERAL["seed"],
 
@@ -150,6 +156,8 @@ rule average_features:
         of_targets("results/{subject}/{protocol}@mean/decoded/{target}.npy"),
     log:
         "logs/{subject}/average_features.{protocol}.log",
+    wildcard_constraints:
+        protocol=CASES.protocol,
     conda:
         "../envs/torch.yaml"
     params:
@@ -177,6 +185,7 @@ rule decode_by_others:
     benchmark:
         "benchmarks/{subject}/decode_by_others.{protocol}.{case}.tsv"
     wildcard_constraints:
+        protocol=CASES.protocol,
         case=any_of(ALIGNED),
     conda:
         "../envs/torch.yaml"
@@ -208,6 +217,7 @@ use rule reconstruct_images as reconstruct_case with:
     benchmark:
         "benchmarks/{subject}/reconstruct_case.{protocol}.{case}.{method}.{chunk}.tsv"
     wildcard_constraints:
+        protocol=CASES.protocol,
         case=CASES.pattern,
         method="z|c|zc",
     params:
@@ -228,5 +238,5 @@ use rule gather_reconstructions as gather_case with:
     log:
         "logs/{subject}/gather_case.{protocol}.{case}.{method}.log",
     wildcard_constraints:
-        protocol=RIDGE,
+        protocol=CASES.protocol,
         case=CASES.pattern,

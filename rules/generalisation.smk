@@ -25,7 +25,7 @@ rule score_case:
     benchmark:
         "benchmarks/{subject}/score_case.{protocol}.{case}.tsv"
     wildcard_constraints:
-        protocol=RIDGE,
+        protocol=CASES.protocol,
         case=any_of(CASES.kinds),
     conda:
         "../envs/torch.yaml"
@@ -79,6 +79,7 @@ rule score_case_encoders:
     input:
         predictions=f"{ENCODED}.h5",
         responses=lambda w: CASES.find_responses(w.case, "cortex"),
+        ncsnr=CORTEX["responses"],
         images=of_case(CASES.find_table),
         mask=CORTEX["mask"],
         regions=CORTEX["regions"],
@@ -89,8 +90,7 @@ rule score_case_encoders:
     conda:
         "../envs/analysis.yaml"
     params:
-        **choose("evaluation", "bootstrap"),
-        **choose("generalisation", "min_ncsnr", "seed"),
+        **choose("generalisation", "min_ncsnr"),
         rois=ROIS,
         # Classes of images are those of other test sets.
         by_group=lambda wildcards: wildcards.case in CASES.sets,

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.stats import t as student
 
 from nsdldm import stats
 from nsdldm.encoding.predictions import Predictions
-from nsdldm.intervals import bootstrap_interval
+from nsdldm.intervals import LEVEL
 from nsdldm.nsd.grids import load_masks
-from nsdldm.responses import noise_ceiling
+from nsdldm.responses import Responses, noise_ceiling
 from nsdldm.support.errors import Finding, InputError, reading
 from nsdldm.support.files import REMAKE, load_mask, load_table, open_hdf5, save_table
 
@@ -63,17 +64,16 @@ def score_case_encoders(
     images: Path | str,
     mask: Path | str,
     regions: dict[str, Path | str],
+    ncsnr: Path | str,
     min_ncsnr: float,
-    bootstrap: int,
-    seed: int,
     table: Path | str,
     by_group: bool = True,
 ) -> None:
     """Score how well encoders predict the test images of a case, and each class of them.
 
     A row holds the mean over voxels of a region of the correlation over images. Its interval (95 %)
-    is that of a bootstrap over images, by their contributions to r (`nsdldm.stats.share_r`). Voxels
-    are read a block at a time.
+    is that of the jackknife over images, with Student's t; unlike a bootstrap, it holds with as few
+    images as a class has. Voxels are read a block at a time.
 
     Parameters
     ----------
@@ -87,10 +87,10 @@ def score_case_encoders(
         NIfTI mask of the voxels; their C-order is that of the responses.
     regions : dict of path
         Masks.
+    ncsnr : path
+        Responses of the core experiment, by whose ncsnr voxels are chosen in every case.
     min_ncsnr : float
-        Minimum ncsnr of the voxels, in the responses of the case; 0 takes all.
-    bootstrap, seed : int
-        Number of draws, and their seed.
+        Minimum ncsnr of the voxels; 0 takes all.
     table : path
         Output, a row per region, space and group (``all``, and each class with at least
         `LEAST_IMAGES` test images): n_voxels, n_images, r, low, high; ceiling, the mean noise
@@ -109,7 +109,11 @@ def score_case_encoders(
     fitted = Predictions(predictions)
     known = fitted.open_responses(responses)
     members = find_members(mask, regions, known.n_voxels)
-    chosen = (known.ncsnr >= min_ncsnr) | (min_ncsnr == 0)
+    core = Responses(ncsnr, fitted.form).ncsnr
+    if len(core) != known.n_voxels:
+        found, remedy = f"{len(core)}", "Prepare the responses again"
+        raise InputError(Finding(str(ncsnr), f"{known.n_voxels} voxels", found, remedy))
+    chosen = (core >= min_ncsnr) | (min_ncsnr == 0)
     inside = np.array([member & chosen for member in members.values()], np.float64)
     repeats = _read_repeats(responses, len(known.test_ids))
     groups = _find_groups(images, known.test_ids)
@@ -120,15 +124,15 @@ def score_case_encoders(
         for space in fitted.names:
             predicted = fitted.read(space, block).predictions
             for name, rows in groups.items():
-                shares = stats.share_r(observed[rows], predicted[rows])
+                pair = observed[rows], predicted[rows]
                 ceilings = noise_ceiling(known.ncsnr[block], repeats[rows])
-                added = _add_block(shares, ceilings, inside[:, block])
+                added = _add_block(*pair, ceilings, inside[:, block])
                 before = sums.get((space, name))
                 sums[space, name] = added if before is None else before + added
     rows = [
         {"region": region, "space": space, "group": name} | row
         for (space, name), found in sums.items()
-        for region, row in zip(members, _summarise(found, bootstrap, seed), strict=True)
+        for region, row in zip(members, _summarise(found), strict=True)
     ]
     save_table(table, pd.DataFrame(rows).sort_values("region", kind="stable", key=_order(members)))
     logger.info("%d test images, %d groups of them", len(known.test_ids), len(groups) - 1)
@@ -167,21 +171,25 @@ def _find_groups(images, test_ids):
     return found
 
 
-def _add_block(shares, ceilings, inside):
-    """Sums over the voxels of each region: their number, that of known ceilings, these ceilings,
-    and the shares of images."""
-    scored = np.isfinite(shares).all(axis=0)
+def _add_block(observed, predicted, ceilings, inside):
+    """Sums over the voxels of each region: their number, that of known ceilings, these ceilings, r,
+    and r without each image."""
+    r, others = stats.correlate(observed, predicted), stats.leave_out_r(observed, predicted)
+    scored = np.isfinite(r) & np.isfinite(others).all(axis=0)
     known = np.isfinite(ceilings[scored])
-    numbers = np.ones(len(known)), known, np.where(known, ceilings[scored], 0)
-    return np.vstack([*numbers, shares[:, scored]]) @ inside[:, scored].T
+    numbers = np.ones(len(known)), known, np.where(known, ceilings[scored], 0), r[scored]
+    return np.vstack([*numbers, others[:, scored]]) @ inside[:, scored].T
 
 
-def _summarise(sums, bootstrap, seed):
+def _summarise(sums):
     """Yield the scores of each region from the sums over its voxels."""
+    n = len(sums) - 4
     with np.errstate(invalid="ignore", divide="ignore"):
-        ceilings, shares = sums[2] / sums[1], sums[3:] / sums[0]
-        r = np.array([shares.mean(axis=0), *bootstrap_interval(shares, bootstrap, seed)])
+        ceilings, r, others = sums[2] / sums[1], sums[3] / sums[0], sums[4:] / sums[0]
+        error = np.sqrt((n - 1) * others.var(axis=0))
+        half = student.ppf((1 + LEVEL) / 2, n - 2) * error
+        r = np.array([r, r - half, r + half])
         scores = [*r, ceilings, *(r / np.where(ceilings > 0, ceilings, np.nan))]
-    for n, values in zip(sums[0], np.transpose(scores), strict=True):
-        row = {"n_voxels": int(n), "n_images": len(shares)}
+    for n_voxels, values in zip(sums[0], np.transpose(scores), strict=True):
+        row = {"n_voxels": int(n_voxels), "n_images": n}
         yield row | dict(zip(SCORES, values, strict=True)) | {"reliability": np.nan}

@@ -24,7 +24,7 @@ DECODED = "decoded"
 # Scores of pictures; all other scores of what was decoded are those of decoded features.
 PICTURES = ("layout", "content")
 # Whatever was not made by a case's own decoder.
-OTHERS = ("ceiling", "nearest", "mean", "shuffled", "encoder")
+OTHERS = ("ceiling", "true-z", "nearest", "mean", "shuffled", "encoder")
 KINDS = {
     "split": "Divisions of the images",
     "test set": "Other test sets",

@@ -28,7 +28,7 @@ from nsdldm.support.files import save_table
 logger = logging.getLogger(__name__)
 
 MEASURE = "layout-r"
-NAMES = {"zc": "$z_c$", "z": "$z$", "ceiling": "true $z$"}
+NAMES = {"zc": "$z_c$", "z": "$z$", "true-z": "true $z$"}
 # Images of a class or set that are shown; of more, some evenly spaced ones.
 PER_GROUP = {"synthetic": 2, "imagery": 6}
 # Columns of pictures side by side.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nsdldm.workflow.plan import FORMATS, list_beyond
+from nsdldm.workflow.plan import FORMATS, find_form, list_beyond
 
 SHARED = "shared"
 HALVES = ("half-1", "half-2")
@@ -48,6 +48,8 @@ class Cases:
         Spaces whose encoders are tested.
     betas : str or None
         The version of the betas that is compared.
+    form : str
+        Of the responses that encoders of the core are fitted to.
     joint : str or None
         The trained decoder whose joint training is tested with an hour.
     """
@@ -61,6 +63,7 @@ class Cases:
     space: str | None
     encoders: list
     betas: str | None
+    form: str
     joint: str | None
 
     @property
@@ -90,6 +93,11 @@ class Cases:
         return [SHARED, *self.splits, *HALVES, *HOURS]
 
     @property
+    def drawn(self) -> list[str]:
+        """Cases whose images are drawn with a seed, besides those held out."""
+        return [*HOURS, *(name for name in self.splits if name.startswith("unique"))]
+
+    @property
     def fitted(self) -> list[str]:
         """Cases with decoders of their own, fitted to trials of the subject."""
         return [*self.divided[1:], "betas"]
@@ -97,7 +105,8 @@ class Cases:
     @property
     def encoded(self) -> list[str]:
         """Cases that encoders are tested in."""
-        return [SHARED, *self.splits, *self.sets]
+        cases = [SHARED, *self.splits, *self.sets]
+        return [case for case in cases if self.list_encoded(case)]
 
     @property
     def compared(self) -> list[tuple[str, str]]:
@@ -158,9 +167,9 @@ class Cases:
         }
 
     def list_rows(self, session: str) -> list[tuple[str, str]]:
-        """Cases and sources in the rows of a test set's figure, the ceiling last."""
+        """Cases and sources in the rows of a test set's figure, true features last."""
         cases = SESSIONS[session]
-        return [*((case, "zc") for case in cases), (cases[0], "ceiling")]
+        return [*((case, "zc") for case in cases), (cases[0], "true-z")]
 
     @property
     def pattern(self) -> str:
@@ -180,7 +189,9 @@ class Cases:
         if case in self.sets:
             trials, averages = False, True
         rows = ["trials"] * trials + ["averages"] * averages
-        return [f"zscored/{name}" for name in rows]
+        forms = {f"zscored/{name}" for name in rows}
+        # Reliability of the encoders is that of the responses that they were fitted to.
+        return sorted(forms | ({self.form} if roi == "cortex" and case in HALVES else set()))
 
     def find_aligned(self, case: str, roi: str) -> str:
         """Responses of a case whose decoders are those of other subjects."""
@@ -202,16 +213,15 @@ class Cases:
     def list_pictures(self, case: str) -> dict[str, str]:
         """Reconstructions of a case that are scored, by what they are called."""
         path = "results/{{subject}}/{}/reconstructions/{}.h5"
-        method = "zc" if "c" in self.list_scored(case) else "z"
-        ceiling = path.format(self.find_protocol(f"{self.find_tables(case)}{TRUE}"), method)
+        # Without captions there is no ceiling, only what the generator makes of z.
+        name, method = ("true-z", "z") if case in self.sets else ("ceiling", "zc")
+        true = path.format(self.find_protocol(f"{self.find_tables(case)}{TRUE}"), method)
         if case == CAPTION:
             return {"c": path.format(self.find_protocol(f"{SHARED}{TRUE}"), "c")}
         if case == HOUR_CASE:
             return {self.joint: path.format(self.find_protocol(case), self.joint)}
-        if case in self.noise[:-1]:
-            return {}
         own = {"zc": path.format(self.find_protocol(case), "zc")}
-        return own | ({"ceiling": ceiling} if self.find_ceiling(case) == case else {})
+        return own | ({name: true} if self.find_ceiling(case) == case else {})
 
     def find_ceiling(self, case: str) -> str:
         """The case whose ceiling applies: one with the same test images."""
@@ -258,6 +268,7 @@ def list_cases(settings: dict) -> Cases:
         space=own["space"],
         encoders=own["encoders"],
         betas=own["betas"],
+        form=find_form(settings["encoding"]),
         joint=next(iter(trained["methods"]), None)
         if own["trained"] and len(settings["subjects"]) > 1
         else None,

@@ -468,7 +468,8 @@ def list_forms(settings: dict, roi: str) -> list[str]:
     Decoders of either kind get both kinds of rows, so that these can change without the others.
     """
     decoded = settings["decoding"]["targets"].values()
-    forms = {find_form(settings["encoding"])} if roi == "cortex" else set()
+    # The latter are those of other cases.
+    forms = {find_form(settings["encoding"]), "zscored/averages"} if roi == "cortex" else set()
     # All of them, so that a further target or trained decoder changes nothing for those there are.
     if roi in {*decoded, *settings["trained"]["regions"]}:
         forms |= {"zscored/averages", "zscored/trials", "scaled/trials"}

@@ -99,11 +99,11 @@ def _find_shared(place, captions):
 def _find_instances(config, captions):
     """Findings about COCO's objects, which divide the images by category."""
     findings = []
-    for split in layout.COCO_SPLITS if "category" in config["generalisation"]["splits"] else ():
+    for split in layout.COCO_SPLITS if config["generalisation"]["categories"] else ():
         name = f"instances_{split}.json"
         if not captions.has_file(name):
             remedy = "Unpack annotations_trainval2017.zip of cocodataset.org beside the captions, "
-            remedy += "or take category out of generalisation.splits"
+            remedy += "or set generalisation.categories to false"
             found = captions.describe(name)
             findings.append(Finding(captions.where(name), "COCO's objects", found, remedy))
     return findings

@@ -49,8 +49,8 @@ class Release:
         return self._list_annotations("captions")
 
     def list_instances(self) -> list[str]:
-        """COCO's two files of objects, if a split is by category."""
-        wanted = "category" in self.settings["generalisation"]["splits"]
+        """COCO's two files of objects, if they are there."""
+        wanted = self.settings["generalisation"]["categories"]
         return self._list_annotations("instances") if wanted else []
 
     def _list_annotations(self, kind):

@@ -538,6 +538,11 @@ class Generalisation(Section):
         "saw. cluster and category hold out whole clusters of similar images and whole categories "
         "of COCO, random some images.",
     )
+    categories: bool = _key(
+        False,
+        "COCO's objects (instances_train2017.json and instances_val2017.json, beside the captions) "
+        "are there. The main category of an image is then its group; the split category needs it.",
+    )
     share: Annotated[float, Field(gt=0, lt=1)] = _key(
         0.1, "Share of images that cluster, category and random hold out."
     )
@@ -568,8 +573,10 @@ class Generalisation(Section):
         "components",
         ge=2,
     )
-    encoders: Annotated[list[SpaceName], *_LISTED] = _key(
-        ["z"], "Feature spaces whose encoders are tested: z, c or names of feature_spaces."
+    encoders: Annotated[list[SpaceName], *_FILLED] = _key(
+        ["z"],
+        "Feature spaces whose encoders are tested: z, c or names of feature_spaces, which must be "
+        "of pictures where other test sets are tested.",
     )
     min_ncsnr: float = _key(
         0.0, "Minimum ncsnr of the voxels over which encoders' scores are averaged.", "ncsnr", ge=0
@@ -1045,6 +1052,8 @@ def _check_generalisation(settings):
     unknown = ", ".join(sorted(set(own.encoders) - set(known)))
     if unknown:
         yield f"generalisation.encoders must be of {', '.join(known)}, not {unknown}."
+    if "category" in own.splits and not own.categories:
+        yield "generalisation.categories must be true when generalisation.splits has category."
     if own.betas == nsd.betas:
         yield f"generalisation.betas must be another version than nsd.betas, not {own.betas}."
 
@@ -1185,6 +1194,7 @@ DEMO = {
     },
     "generalisation": {
         "splits": ["unique-3", "sessions-2", "cluster", "category", "random"],
+        "categories": True,
         "share": 0.17,
         "space": "clip-vision",
         "clusters": 24,

@@ -71,6 +71,7 @@ from nsdldm.nsd.surfaces import (
 )
 from nsdldm.nsd.trials import read_design, read_responses, read_stim_info
 from nsdldm.plots.pictures import open_pictures, rank_samples, read_test_images
+from nsdldm.splits import check_split
 from nsdldm.support.errors import InputError, write_arguments
 from nsdldm.workflow import workfolder
 from nsdldm.workflow.arguments import find_keys
@@ -205,7 +206,7 @@ ASKED = {
         "test_sets": ["shared"],
         "imagery_order": "chronological",
     },
-    "generalisation": {"splits": [], "betas": None},
+    "generalisation": {"categories": False, "betas": None},
     "rois": {"cortex": ["streams:ribbon"], "early": ["streams:early"]},
     "min_ncsnr": None,
     "overrides": {},
@@ -271,6 +272,20 @@ def _(folder):
 def _(folder):
     space = folder / "nsddata_betas/ppdata/subj01/func1pt8mm"
     return look(folder, lambda: space.rename(space.with_name("func1mm")))
+
+
+@case(MISSING, "the objects in COCO's images")
+def _(folder):
+    look(folder)
+    asked = ASKED | {"generalisation": {"categories": True, "betas": None}}
+    return preflight(asked, folder, ["subj01"], lambda _: [1])[:1]
+
+
+@case(MISSING, "a session of another test set")
+def _(folder):
+    look(folder)
+    asked = ASKED | {"nsd": ASKED["nsd"] | {"test_sets": ["shared", "imagery"]}}
+    return preflight(asked, folder, ["subj01"], lambda _: [1])[:1]
 
 
 @case(MISSING, "an atlas that the simulated release does not have")
@@ -1087,6 +1102,13 @@ def _(folder):
 @case(BETWEEN, "an empty table")
 def _(folder):
     read_test_images(write_text(folder / "images.tsv", ""))
+
+
+@case(BETWEEN, "a cluster that is held out and trained on")
+def _(_folder):
+    images = {"nsd_id": range(6), "split": ["train"] * 3 + ["test"] * 3}
+    images = pd.DataFrame(images | {"group": ["0", "1", "2", "2", "3", "3"], "grouped": True})
+    check_split(images, images[["nsd_id", "split"]], "results/subj01/cases/cluster/images.tsv")
 
 
 @case(BETWEEN, "scores without the one asked for")

@@ -73,3 +73,14 @@ def test_reliability_is_bounded_and_ignores_what_is_missing():
     assert stats.double_reliability(a, b) == pytest.approx(2 * r / (1 - r))
     assert np.isnan(stats.double_reliability(a[:2], a[:2]))
     assert np.isnan(stats.double_reliability(a, np.ones(5)))
+
+
+def test_correlations_without_each_row():
+    rng = np.random.default_rng(8)
+    a, b = rng.normal(3, 2, (2, 9, 4))
+    b[:, 3] = 1.5
+    found = stats.leave_out_r(a, b)
+    assert found.shape == (9, 4)
+    for row in range(9):
+        expected = stats.correlate(np.delete(a, row, 0), np.delete(b, row, 0))
+        np.testing.assert_allclose(found[row], expected, atol=1e-10)

@@ -6,15 +6,15 @@ import pandas as pd
 import pytest
 from himalaya.backend import get_backend, set_backend
 from planted_voxels import HOW, draw_weights, fit, prepare, write_subject
+from scipy.stats import t as student
 from sklearn.linear_model import Ridge
 
 from nsdldm import stats
-from nsdldm.encoding.case_scores import score_case_encoders
+from nsdldm.encoding.case_scores import _add_block, _summarise, score_case_encoders
 from nsdldm.encoding.fits import FitSettings
 from nsdldm.encoding.predictions import Predictions
 from nsdldm.encoding.transfer import predict_case
 from nsdldm.features.kernels import compute_kernels
-from nsdldm.intervals import bootstrap_interval
 from nsdldm.responses import noise_ceiling, prepare_responses
 from nsdldm.support.errors import InputError
 from nsdldm.support.files import (
@@ -231,9 +231,8 @@ def score(subject, folder, regions, **changed):
         "images": subject / "set/images.tsv",
         "mask": subject / "mask.nii.gz",
         "regions": regions,
+        "ncsnr": subject / "set/responses.h5",
         "min_ncsnr": 0.8,
-        "bootstrap": 100,
-        "seed": 3,
         "table": folder / "scores.tsv",
     }
     score_case_encoders(**given | changed)
@@ -260,8 +259,10 @@ def test_scores_equal_plain_numpy(subject, predicted, monkeypatch):
         assert row["n_voxels"] == chosen.sum() > 5
         assert row["n_images"] == len(a)
         assert row["r"] == pytest.approx(np.mean(r), abs=1e-5)
-        shares = stats.share_r(a, b).mean(axis=1)[:, None]
-        bounds = np.ravel(bootstrap_interval(shares, 100, 3))
+        kept = [np.delete(np.arange(len(a)), i) for i in range(len(a))]
+        left = np.array([stats.correlate(a[own], b[own]).mean() for own in kept])
+        half = student.ppf(0.975, len(a) - 2) * np.sqrt((len(a) - 1) * left.var())
+        bounds = np.array([np.mean(r) - half, np.mean(r) + half])
         assert row[["low", "high"]].tolist() == pytest.approx(bounds.tolist(), abs=1e-5)
         most = noise_ceiling(ncsnr, repeats[rows[group]])[chosen].mean()
         assert row["ceiling"] == pytest.approx(most, abs=1e-5)
@@ -289,6 +290,31 @@ def test_regions_without_voxels_have_empty_scores(subject, predicted):
     table = score(subject, *predicted, min_ncsnr=100)
     assert (table["n_voxels"] == 0).all()
     assert table[["r", "low", "ceiling", "normalised"]].isna().all(axis=None)
+
+
+def test_intervals_hold_with_few_images():
+    """In noise, 2.5 % of intervals lie above 0, even with the twelve images of NSD-Imagery."""
+    rng, above = np.random.default_rng(5), []
+    for _ in range(400):
+        observed, predicted = (
+            rng.standard_normal((12, 30)) + rng.standard_normal((12, 1)) for _ in range(2)
+        )
+        known = np.full(30, 0.5)
+        (row,) = _summarise(_add_block(observed, predicted, known, np.ones((1, 30))))
+        above.append(row["low"] > 0)
+    assert np.mean(above) < 0.06
+
+
+def test_voxels_of_another_case_are_chosen_by_the_core(subject, predicted):
+    folder, regions = predicted
+    copy = folder / "core.h5"
+    with h5py.File(subject / "set/responses.h5") as file, h5py.File(copy, "w") as new:
+        for name in file:
+            file.copy(name, new)
+        new["ncsnr"][:] = np.where(np.arange(VOXELS) < 25, 2, 0)
+    table = score(subject, folder, regions, ncsnr=copy, min_ncsnr=1)
+    assert table.loc["early"]["n_voxels"].tolist() == [25] * 3
+    assert table.loc["late"]["n_voxels"].tolist() == [5] * 3
 
 
 def test_voxels_without_a_ceiling_are_scored_if_all_are_asked_for(subject, predicted):

@@ -2,6 +2,7 @@ import pytest
 
 from nsdldm.workflow.cases import list_cases
 from nsdldm.workflow.loading import load_settings
+from nsdldm.workflow.plan import list_forms
 
 
 @pytest.fixture
@@ -68,11 +69,27 @@ def test_pictures_and_their_ceiling(cases):
     }
     assert "ceiling" not in cases.list_pictures("imagery")
     assert cases.find_ceiling("imagery") == "vision"
-    assert cases.list_pictures("vision")["ceiling"].endswith("@vision-true/reconstructions/z.h5")
+    # Without captions there is no ceiling, only what the generator makes of z.
+    assert cases.list_pictures("vision")["true-z"].endswith("@vision-true/reconstructions/z.h5")
+    assert "ceiling" not in cases.list_pictures("vision")
     assert cases.find_ceiling("hour-tuned") == "hour-all"
     assert cases.find_ceiling("mean") == "shared"
     assert list(cases.list_pictures("true-caption")) == ["c"]
-    assert not cases.list_pictures(cases.noise[0])
+    assert list(cases.list_pictures(cases.noise[0])) == ["zc"]
+
+
+def test_encoders_of_captions_are_not_tested_on_pictures_without():
+    cases = list_cases(load_settings({"generalisation": {"encoders": ["c"]}}))
+    assert "cluster" in cases.encoded
+    assert not {"synthetic", "vision"} & {*cases.encoded}
+
+
+def test_encoders_of_other_responses_have_those_that_cases_need():
+    centred = load_settings({"encoding": {"zscore": False}})
+    cases = list_cases(centred)
+    assert cases.list_forms("half-1", "cortex") == ["centred/averages", "zscored/averages"]
+    assert cases.list_forms("cluster", "cortex") == ["zscored/averages"]
+    assert list_forms(centred, "cortex") == ["centred/averages", "zscored/averages"]
 
 
 def test_one_subject_has_no_others_to_learn_from():

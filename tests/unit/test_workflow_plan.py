@@ -352,7 +352,7 @@ def test_forms_of_responses():
         trained={"regions": ["early", "nsdgeneral"]},
     )
     trained = ["zscored/averages", "zscored/trials"]
-    assert list_forms(settings, "cortex") == ["centred/trials"]
+    assert list_forms(settings, "cortex") == ["centred/trials", "zscored/averages"]
     assert list_forms(settings, "early") == ["scaled/trials", *trained]
     assert list_forms(settings, "nsdgeneral") == list_forms(settings, "early")
 

@@ -51,7 +51,7 @@ def config():
             "test_sets": ["shared"],
             "imagery_order": "chronological",
         },
-        "generalisation": {"splits": [], "betas": None},
+        "generalisation": {"categories": False, "betas": None},
         "rois": {"cortex": ["streams:ribbon"], "early": ["streams:early", "streams:5"]},
         "min_ncsnr": None,
         "overrides": {},
@@ -86,12 +86,12 @@ def test_missing_shared_file(config, root, name):
 
 
 def test_objects_of_images_are_only_needed_for_categories(config, root):
-    config["generalisation"]["splits"] = ["category", "random"]
+    config["generalisation"]["categories"] = True
     findings = find(config, root)
     assert [finding.where.rpartition("/")[2] for finding in findings] == [
         *("instances_train2017.json", "instances_val2017.json")
     ]
-    assert "take category out of generalisation.splits" in str(findings[0])
+    assert "set generalisation.categories to false" in str(findings[0])
 
 
 def test_files_of_other_test_sets_and_betas(config, root):

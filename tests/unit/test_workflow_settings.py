@@ -611,6 +611,10 @@ CONTRADICTIONS = {
         {"generalisation": {"encoders": ["z", "clip"]}},
         "generalisation.encoders must be of z, c, clip-vision, ",
     ),
+    "categories without COCO's objects": (
+        {"generalisation": {"categories": False}},
+        "generalisation.categories must be true when generalisation.splits has category.",
+    ),
     "betas compared with themselves": (
         {"generalisation": {"betas": "b3"}},
         "generalisation.betas must be another version than nsd.betas, not betas_fithrf_GLM",

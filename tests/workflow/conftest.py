@@ -100,7 +100,7 @@ SMALL = TINY_DEMO | {
     },
     "feature_spaces": {},
     "nsd": {"test_sets": ["shared"]},
-    "generalisation": {"splits": [], "space": None, "betas": None},
+    "generalisation": {"splits": [], "space": None, "betas": None, "categories": False},
     "decoding": TINY_DEMO["decoding"] | {"targets": {"z": "early", "c": "early"}},
     "beyond": {
         **{"generators": {}, "methods": {}, "depth": None},
