@@ -1200,7 +1200,7 @@ DEMO = {
         "clusters": 24,
         "network": "demo-judge",
         "layer": "logits",
-        "ranks": [1, 2, 5, 20],
+        "ranks": [1, 5, 20],
         "components": 60,
         "betas": layout.BETA_VERSIONS[1],
         "trained": True,

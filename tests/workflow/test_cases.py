@@ -56,15 +56,28 @@ def test_nothing_is_made_twice(made):
     assert not plan(made, "generalisation", project=PROJECT)
 
 
-def test_a_judge_of_cases_does_not_decode(made, config):
+def plan_changed(made, config, **changes):
+    """Jobs of a run with other settings of the cases."""
     own = config["generalisation"]
-    write_config(made, **config | {"generalisation": own | {"similar": 4}})
+    write_config(made, **config | {"generalisation": own | changes})
     try:
-        jobs = {rule for rule, _ in plan(made, "generalisation", project=PROJECT)}
+        return plan(made, "generalisation", project=PROJECT)
     finally:
         write_config(made, **config)
-    assert "score_case" in jobs
+
+
+def test_judges_of_cases_neither_decode_nor_fit(made, config):
+    jobs = {rule for rule, _ in plan_changed(made, config, similar=4, min_ncsnr=0.1)}
+    assert {"score_case", "score_case_encoders"} <= jobs
     assert not jobs & {"fit_case_decoders", "apply_decoders", "reconstruct_case", "split_images"}
+    assert not jobs & {"predict_case", "prepare_case_responses"}
+
+
+def test_a_setting_of_one_division_redoes_that_one(made, config):
+    jobs = plan_changed(made, config, clusters=7)
+    for rule in ("split_images", "fit_case_decoders", "predict_case", "score_case"):
+        assert jobs[rule, "subj01"] == 1
+    assert not {"apply_decoders", "restrict_decoders"} & {rule for rule, _ in jobs}
 
 
 def test_decoders_of_another_subject(made, config):
