@@ -151,4 +151,4 @@ lock: .venv/installed
 	touch $@
 
 clean:
-	rm -rf results logs .snakemake benchmarks/demo benchmarks/subj*
+	rm -rf results logs .snakemake benchmarks/demo benchmarks/joint benchmarks/subj* benchmarks/hour-subj*
