@@ -51,7 +51,7 @@ rule simulate_sets:
         **needs(4000, 15),
     params:
         **choose("demo", "seed", "sessions"),
-        root=lambda wildcards: RELEASE.root,
+        root=lambda wildcards: str(RELEASE.place.root),
         code=digest("workflow_scripts/simulate_sets.py"),
     script:
         "../workflow_scripts/simulate_sets.py"

@@ -7,6 +7,7 @@ Standard library only, since the Snakefile imports it.
 
 from __future__ import annotations
 
+PARTS = ("nsddata", "nsddata_betas", "nsddata_stimuli")
 SUBJECTS = tuple(f"subj{number:02d}" for number in range(1, 9))
 SESSIONS = dict(zip(SUBJECTS, (40, 40, 32, 30, 40, 32, 40, 30), strict=True))
 SPACES = ("func1pt8mm", "func1mm")

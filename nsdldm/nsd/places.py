@@ -129,18 +129,96 @@ class Bucket:
         return fetched(self.where(name), self._scratch.name, self.storage)
 
 
-def find_place(root: Path | str, storage: dict) -> Folder | Bucket:
+class Parts:
+    """A release whose folders are in several places.
+
+    Parameters
+    ----------
+    whole : Folder or Bucket or None
+        Where everything else is; None if there is nothing else.
+    parts : dict of str to (Folder or Bucket)
+        Places that stand for folders of the release.
+    """
+
+    def __init__(self, whole, parts):
+        self._whole, self._parts = whole, parts
+
+    def _find(self, name):
+        """The place of a file or folder, and its name there."""
+        first, _, rest = name.partition("/")
+        return (self._parts[first], rest) if first in self._parts else (self._whole, name)
+
+    @property
+    def _places(self):
+        return [*filter(None, [self._whole]), *self._parts.values()]
+
+    @property
+    def root(self) -> str:
+        """All places, in words."""
+        return ", ".join(str(place.root) for place in self._places)
+
+    @property
+    def files(self) -> list[Path]:
+        """Local files that were looked at."""
+        return [file for place in self._places for file in place.files]
+
+    def where(self, name: str) -> str:
+        """Path or address of a file or folder of the release."""
+        place, rest = self._find(name)
+        return place.where(rest)
+
+    def exists(self) -> bool:
+        """Whether all places have something."""
+        return all(place.exists() for place in self._places)
+
+    def describe(self, name: str = "") -> str:
+        """What is at a name, in words; without one, at the first place that does not exist."""
+        if name:
+            place, rest = self._find(name)
+            return place.describe(rest)
+        absent = next(place for place in self._places if not place.exists())
+        return f"{absent.describe()} at {absent.root}"
+
+    def has_file(self, name: str) -> bool:
+        """Whether a file is there and not empty."""
+        place, rest = self._find(name)
+        return place.has_file(rest)
+
+    def has_folder(self, name: str) -> bool:
+        """Whether a folder is there."""
+        place, rest = self._find(name)
+        return place.has_folder(rest)
+
+    def list_names(self, folder: str) -> list[str]:
+        """Names of the files in a folder."""
+        place, rest = self._find(folder)
+        return place.list_names(rest)
+
+    def open_copy(self, name: str) -> AbstractContextManager[Path]:
+        """Context that yields a local path of a file."""
+        place, rest = self._find(name)
+        return place.open_copy(rest)
+
+
+def find_place(
+    root: Path | str | None, storage: dict, roots: dict[str, Path | str] | None = None
+) -> Folder | Bucket | Parts:
     """Choose how to access a release from its root.
 
     Parameters
     ----------
-    root : str or Path
-        A folder, or ``s3://bucket/folder``.
+    root : str or Path or None
+        A folder, or ``s3://bucket/folder``; None if `roots` has all of the release.
     storage : dict
         As `nsdldm.nsd.remote.connect` takes it; not read for a folder.
+    roots : dict of str to (str or Path), optional
+        What stands for a folder of the release, such as nsddata_betas, if it is not under the root.
 
     Returns
     -------
-    Folder or Bucket
+    Folder or Bucket or Parts
     """
+    if roots:
+        parts = {part: find_place(own, storage) for part, own in roots.items()}
+        return Parts(find_place(root, storage) if root else None, parts)
     return Bucket(root, storage) if is_remote(root) else Folder(root)

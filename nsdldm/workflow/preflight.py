@@ -18,7 +18,7 @@ from nsdldm.workflow.arguments import name_keys
 from nsdldm.workflow.workfolder import find_late
 
 if TYPE_CHECKING:
-    from nsdldm.nsd.places import Bucket, Folder
+    from nsdldm.nsd.places import Bucket, Folder, Parts
 
 BUCKET = "s3://natural-scenes-dataset"
 # What is missing if a subject has nothing in a space.
@@ -27,7 +27,7 @@ IN_SPACE = (layout.ROI, layout.TRANSFORM, layout.BETAS)
 
 def preflight(
     config: dict,
-    root: Path | str,
+    place: Folder | Bucket | Parts,
     subjects: Iterable[str],
     find_numbers: Callable,
     others: Iterable[Path | str] = (),
@@ -38,8 +38,8 @@ def preflight(
     ----------
     config : dict
         The configuration, valid and complete; nsd, rois, min_ncsnr and overrides are read.
-    root : str or Path
-        The release's folder, or its address in a bucket, whose folders are then listed.
+    place : nsdldm.nsd.places.Folder, Bucket or Parts
+        Where the release is; folders in a bucket are listed.
     subjects : iterable of str
     find_numbers : callable
         Takes a subject and returns the sessions that the run uses, numbered from 1.
@@ -53,11 +53,10 @@ def preflight(
         or a bucket that cannot be listed.
     """
     storage = {key: config["nsd"][key] for key in ("endpoint", "signed")}
-    place = find_place(root, storage)
     try:
         if not place.exists():
             remedy = "Set nsd.root to what holds nsddata, nsddata_betas and nsddata_stimuli"
-            where = f"nsd.root {root}"
+            where = f"nsd.root {place.root}"
             return [Finding(where, "the release's folder", place.describe(), remedy)]
         folder = config["nsd"]["captions"] or place.where(layout.ANNOTATIONS)
         captions = find_place(folder, storage)

@@ -22,27 +22,27 @@ class Release:
     def __init__(self, settings):
         self.settings, self.nsd = settings, settings["nsd"]
         self.simulated = settings["dataset"] == "demo"
-        root = "results/demo" if self.simulated else str(self.nsd["root"])
-        self.root = root.rstrip("/")
+        root = "results/demo" if self.simulated else self.nsd["root"]
+        roots = {} if self.simulated else self.nsd["roots"]
         # How buckets are read, if that is needed.
         self.storage = {key: self.nsd[key] for key in ("endpoint", "signed")}
-        self.remote = any(is_remote(path) for path in (root, self.nsd["captions"]))
+        self.remote = any(map(is_remote, [root, self.nsd["captions"], *roots.values()]))
+        self.place = find_place(root, self.storage, roots)
         # What is recorded about it among the results.
-        self.source = {"dataset": settings["dataset"], "root": root}
+        self.source = {"dataset": settings["dataset"], "root": str(self.place.root)}
         self.source |= {key: self.nsd[key] for key in ("space", "betas")}
-        self._place = find_place(self.root, self.storage)
         # Listing a bucket takes time.
         self._sessions, self._tables = {}, {}
 
     def locate(self, template: str, **values: Any) -> str:
         """Path or address of a file, from its template in `nsdldm.nsd.layout`."""
         known = {"subject": "{subject}", "space": self.nsd["space"], "version": self.nsd["betas"]}
-        return f"{self.root}/{template.format(**known | values)}"
+        return self.place.where(template.format(**known | values))
 
     def locate_stimuli(self, subject: str = "{subject}") -> str:
         """Pictures that a subject saw: the release's file, or their copies from a bucket."""
-        copy = f"results/{subject}/stimuli.hdf5"
-        return copy if is_remote(self.root) else self.locate(layout.STIMULI)
+        pictures = self.locate(layout.STIMULI)
+        return f"results/{subject}/stimuli.hdf5" if is_remote(pictures) else pictures
 
     def list_captions(self) -> list[str]:
         """COCO's two caption files."""
@@ -80,7 +80,7 @@ class Release:
                 known = self.settings["demo"]["sessions"]
                 asked = "all" if asked == "available" else asked
             elif asked == "available":
-                asked = find_sessions(self._place, subject, self.nsd)
+                asked = find_sessions(self.place, subject, self.nsd)
             self._sessions[subject] = layout.resolve_sessions(asked, known)
         return self._sessions[subject]
 
@@ -117,7 +117,7 @@ class Release:
         if self.simulated:
             return layout.LABEL_TABLE.format(subject=subject, atlas=atlas)
         if (subject, atlas) not in self._tables:
-            self._tables[subject, atlas] = find_table(self._place, subject, atlas)
+            self._tables[subject, atlas] = find_table(self.place, subject, atlas)
         return self._tables[subject, atlas]
 
     def list_transforms(self) -> list[str]:

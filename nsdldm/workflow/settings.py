@@ -162,6 +162,11 @@ class Nsd(Section):
         "Folder with nsddata, nsddata_betas and nsddata_stimuli, or its address in a bucket "
         "(s3://bucket or s3://bucket/folder).",
     )
+    roots: dict[Literal[layout.PARTS], Place] = _key(
+        {},
+        "Folders, or addresses in a bucket, that stand for nsddata, nsddata_betas or "
+        "nsddata_stimuli where these are not under nsd.root.",
+    )
     captions: Place | None = _key(
         None,
         "Folder with COCO's captions_train2017.json and captions_val2017.json, or its address in "
@@ -895,7 +900,8 @@ def _check_regions(settings):
             f"figure_subject must be one of subjects ({', '.join(subjects)}), not "
             f"{settings.figure_subject}."
         )
-    if settings.dataset == "nsd" and not settings.nsd.root:
+    nsd = settings.nsd
+    if settings.dataset == "nsd" and not nsd.root and {*nsd.roots} != {*layout.PARTS}:
         yield "nsd.root must be the release's folder when dataset is nsd, not empty."
     # A missing cortex is reported below.
     unknown = sorted(set(matrices) - set(rois) - {"cortex"})

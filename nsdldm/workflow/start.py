@@ -61,5 +61,5 @@ def look_before(
         findings += find_late(list_all(config))
     else:
         asked = config["subjects"], release.list_sessions, list_all(config)
-        findings += preflight(config, release.root, *asked)
+        findings += preflight(config, release.place, *asked)
     yield "The run cannot start; nothing was computed:", findings

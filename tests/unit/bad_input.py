@@ -60,6 +60,7 @@ from nsdldm.nsd.betas import read_session
 from nsdldm.nsd.captions import read_captions
 from nsdldm.nsd.check import ReleaseFiles, check_release
 from nsdldm.nsd.labels import parse_roi, read_label_table
+from nsdldm.nsd.places import Folder
 from nsdldm.nsd.rois import make_masks, read_labels, read_volume
 from nsdldm.nsd.stimuli import read_images
 from nsdldm.nsd.surfaces import (
@@ -229,7 +230,7 @@ def look(folder, change=None, sessions=(1, 2)):
     write_subject(folder, make_design(), 1)
     if change:
         change()
-    return preflight(ASKED, folder, ["subj01"], lambda _: list(sessions))
+    return preflight(ASKED, Folder(folder), ["subj01"], lambda _: list(sessions))
 
 
 def write_text(path, text):
@@ -240,7 +241,7 @@ def write_text(path, text):
 
 @case(MISSING, "the release")
 def _(folder):
-    return preflight(ASKED, folder / "nsd", ["subj01"], lambda _: [1])
+    return preflight(ASKED, Folder(folder / "nsd"), ["subj01"], lambda _: [1])
 
 
 @case(MISSING, "a subject")
@@ -278,14 +279,14 @@ def _(folder):
 def _(folder):
     look(folder)
     asked = ASKED | {"generalisation": {"categories": True, "betas": None}}
-    return preflight(asked, folder, ["subj01"], lambda _: [1])[:1]
+    return preflight(asked, Folder(folder), ["subj01"], lambda _: [1])[:1]
 
 
 @case(MISSING, "a session of another test set")
 def _(folder):
     look(folder)
     asked = ASKED | {"nsd": ASKED["nsd"] | {"test_sets": ["shared", "imagery"]}}
-    return preflight(asked, folder, ["subj01"], lambda _: [1])[:1]
+    return preflight(asked, Folder(folder), ["subj01"], lambda _: [1])[:1]
 
 
 @case(MISSING, "an atlas that the simulated release does not have")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from nsd_files import make_atlas, make_design, write_nifti, write_subject
 
-from nsdldm.nsd.places import Folder
+from nsdldm.nsd.places import Folder, find_place
 from nsdldm.workflow.preflight import find_sessions, find_table, preflight
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -60,7 +60,24 @@ def config():
 
 def find(config, root, **sessions):
     sessions = sessions or {"subj01": [1, 2, 3], "subj03": [1, 2]}
-    return preflight(config, root, sessions, sessions.get)
+    return preflight(config, Folder(root), sessions, sessions.get)
+
+
+def test_parts_on_other_disks(root, config, tmp_path):
+    disks = {part: str(tmp_path / f"disk of {part}") for part in ("nsddata_betas", "nsddata")}
+    for part, disk in disks.items():
+        shutil.move(root / part, disk)
+
+    def look():
+        return preflight(config, find_place(root, {}, disks), ["subj01"], lambda _: [1])
+
+    assert look() == []
+    shutil.rmtree(f"{disks['nsddata_betas']}/ppdata/subj01")
+    (found,) = look()
+    assert found.where.startswith(disks["nsddata_betas"])
+    shutil.rmtree(disks["nsddata"])
+    (found,) = look()
+    assert "nothing at" in found.found and disks["nsddata"] in found.found
 
 
 def find_one(findings, where, *words):
@@ -255,7 +272,7 @@ def test_time_stamps_ahead_of_the_clock(config, root, name, tmp_path):
     # Files that lie elsewhere are in the same report.
     (tmp_path / "weights").touch()
     os.utime(tmp_path / "weights", (time.time() + 3605,) * 2)
-    findings = preflight(config, root, ["subj03"], lambda _: [1, 2], [tmp_path / "weights"])
+    findings = preflight(config, Folder(root), ["subj03"], lambda _: [1, 2], [tmp_path / "weights"])
     find_one(findings, "time stamps of inputs", f"{root / name} by 3 h, {tmp_path}/weights by 60")
     # What docs/faults.md says of a release that cannot be written: cp -rs.
     links = tmp_path / "links"
@@ -271,7 +288,7 @@ def test_sessions_that_are_there(config, root):
     assert find_sessions(place, "subj03", nsd) == [1]
     assert find_sessions(place, "subj03", nsd | {"format": "nifti"}) == []
     assert find_sessions(place, "subj05", nsd) == []
-    found = preflight(config, root, ["subj03"], lambda _: [])
+    found = preflight(config, Folder(root), ["subj03"], lambda _: [])
     find_one(found, BETAS.format(3), "at least one session", "correct nsd.format")
 
 

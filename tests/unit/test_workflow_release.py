@@ -2,7 +2,8 @@
 
 import pytest
 
-from nsdldm.workflow.loading import load_settings
+from nsdldm.nsd.layout import PARTS
+from nsdldm.workflow.loading import SettingsError, load_settings
 from nsdldm.workflow.release import Release
 
 BETAS = "nsddata_betas/ppdata/{}/func1mm/betas_assumehrf/betas_session{:02d}.nii.gz"
@@ -54,7 +55,7 @@ def test_files_of_all_subjects(real):
     assert not real.remote
     assert real.source == {
         "dataset": "nsd",
-        "root": "/data/nsd/",
+        "root": "/data/nsd",
         "space": "func1mm",
         "betas": "betas_assumehrf",
     }
@@ -78,10 +79,33 @@ def test_a_bucket_gives_copies_of_pictures():
     assert release.storage["signed"] in (True, False)
 
 
+def test_parts_on_other_disks():
+    roots = {"nsddata_betas": "/scratch/betas", "nsddata_stimuli": "s3://nsd/stimuli"}
+    nsd = NSD["nsd"] | {"root": "/data/nsd", "roots": roots}
+    release = Release(load_settings(NSD | {"nsd": nsd}))
+    assert release.list_betas("subj02")[0] == f"/scratch/betas/{BETAS.format('subj02', 1)}".replace(
+        "betas/nsddata_betas", "betas"
+    )
+    assert release.list_surfaces()[0].startswith("/data/nsd/nsddata/freesurfer/")
+    assert release.locate_stimuli() == "results/{subject}/stimuli.hdf5"
+    assert release.list_captions()[0].startswith("s3://nsd/stimuli/stimuli/nsd/annotations/")
+    assert release.remote
+    assert release.source["root"] == "/data/nsd, /scratch/betas, s3://nsd/stimuli"
+
+
+def test_a_release_may_have_no_root_of_its_own():
+    roots = {part: f"/disks/{part}" for part in PARTS}
+    release = Release(load_settings({"dataset": "nsd", "nsd": {"roots": roots}}))
+    assert release.locate_stimuli() == "/disks/nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5"
+    del roots["nsddata"]
+    with pytest.raises(SettingsError, match="nsd.root must be the release's folder"):
+        load_settings({"dataset": "nsd", "nsd": {"roots": roots}})
+
+
 def test_the_simulated_release():
     config = {"dataset": "demo", "demo": {"sessions": 3}, "nsd": {"sessions": "available"}}
     release = Release(load_settings(config))
-    assert release.root == "results/demo"
+    assert str(release.place.root) == "results/demo"
     assert release.list_sessions("subj01") == [1, 2, 3]
     names = [path.rpartition("/")[2] for path in release.list_simulated_betas()]
     assert names == [f"betas_session0{number}.hdf5" for number in (1, 2, 3)]
