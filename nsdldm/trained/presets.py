@@ -8,7 +8,7 @@ Snakefile.
 from __future__ import annotations
 
 import math
-import re
+from collections.abc import Sequence
 from copy import deepcopy
 
 STAGES = ("stage1", "stage2", "stage3")
@@ -266,13 +266,17 @@ def _shrink(stage, settings):
         settings["target"] = "quantile"
 
 
-def check_methods(methods: dict[str, dict], size: str) -> list[str]:
+def check_methods(
+    methods: dict[str, dict], size: str, subjects: Sequence[str] = ()
+) -> list[str]:
     """List what is wrong with the configuration of methods.
 
     Parameters
     ----------
     methods : dict of dict
     size : str
+    subjects : sequence of str
+        Subjects of the run.
 
     Returns
     -------
@@ -283,9 +287,9 @@ def check_methods(methods: dict[str, dict], size: str) -> list[str]:
     for name, own in methods.items():
         where = f"`methods`.{name}"
         # Files of methods and cohorts share folders and are named after both.
-        if re.search("(^|-)(joint|subj0[1-8])$", name):
+        if f"-{name}".endswith(tuple(f"-{cohort}" for cohort in ("joint", *subjects))):
             problems.append(
-                f"{where} must have another name: joint and subj01 to subj08, alone or after a "
+                f"{where} must have another name: joint and names of subjects, alone or after a "
                 "hyphen, stand for whom a method is trained on."
             )
         found = _check_keys(where, own.get("preset", name), own)

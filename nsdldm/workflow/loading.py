@@ -17,10 +17,10 @@ from typing import Annotated, Literal, Union, get_args, get_origin
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from nsdldm.nsd.layout import SUBJECTS
 from nsdldm.trained.presets import OPTIONAL, PRESETS, RENAMED, STAGES
+from nsdldm.workflow.datasets import SIMULATED
 from nsdldm.workflow.sentences import describe, name_path, show
-from nsdldm.workflow.settings import DEMO, Settings
+from nsdldm.workflow.settings import LAID, Settings
 
 # More than any sensible configuration has. A few lines of YAML references can be huge or endless.
 LARGEST = 1e15
@@ -72,8 +72,11 @@ def load_settings(config: dict, files: Iterable[Path | str] = ()) -> dict:
     if problems:
         raise SettingsError(problems)
     layers = _list_defaults(Settings)
-    if given.get("dataset", layers["dataset"]) == "demo":
-        layers = _lay(layers, _fit_demo(given), Settings)
+    dataset = given.get("dataset", layers["dataset"])
+    for preset in LAID.get(dataset, []) if isinstance(dataset, str) else []:
+        layers = _lay(layers, preset, Settings)
+    if dataset in SIMULATED:
+        layers = _lay(layers, _choose_trained(given, layers["subjects"]), Settings)
     whole = str(given.get("complete")).lower() == "true"
     merged = _lay(layers, given, Settings, whole)
     read = _read(merged, Settings)
@@ -84,11 +87,11 @@ def load_settings(config: dict, files: Iterable[Path | str] = ()) -> dict:
         raise SettingsError(describe(error, merged)) from None
 
 
-def _fit_demo(given):
-    """The demo's preset; trained decoders are those of the first subject, whichever that is."""
-    subjects = given.get("subjects", DEMO["subjects"])
-    known = [name for name in SUBJECTS if isinstance(subjects, list) and name in subjects[:1]]
-    return DEMO | {"trained": DEMO["trained"] | ({"subjects": known} if known else {})}
+def _choose_trained(given, subjects):
+    """A simulated dataset trains decoders of the first subject, whichever that is."""
+    asked = given.get("subjects", subjects)
+    known = isinstance(asked, list) and asked and isinstance(asked[0], str)
+    return {"trained": {"subjects": asked[:1]} if known else {}}
 
 
 def _find_unusable(config):

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import get_args
 
 from nsdldm.features.spaces import BEFORE, PARTS, split_control
-from nsdldm.nsd.layout import SUBJECTS
 from nsdldm.trained.presets import resolve
 from nsdldm.workflow.settings import NEAREST, ROLES, Protocol, plan_trajectories
 
@@ -544,7 +543,7 @@ class Training:
     def pattern(self) -> str:
         """Pattern of a method: trained on the subject itself, on all subjects, or on another
         subject."""
-        return f"({'|'.join(self.methods) or 'none'})(-{JOINT}|-subj0[1-8])?"
+        return f"({'|'.join(self.methods) or 'none'})(-{JOINT}|-{'|-'.join(self.everyone)})?"
 
     @property
     def adapts(self) -> bool:
@@ -592,7 +591,7 @@ class Training:
         """Weights that a method reconstructs with: its own subject's, all subjects' or
         another's."""
         name, _, cohort = method.rpartition("-")
-        if cohort != JOINT and cohort not in SUBJECTS:
+        if cohort != JOINT and cohort not in self.everyone:
             name, cohort = method, subject
         return f"results/{cohort}/trained/diffusion/{name}.safetensors"
 

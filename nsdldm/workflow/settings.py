@@ -27,10 +27,12 @@ from pydantic_core import PydanticCustomError
 
 from nsdldm.features.spaces import CONTROLS, PARTS, plan_spaces
 from nsdldm.features.views import VIEWS
+from nsdldm.laion import layout as laion
 from nsdldm.nsd import layout
 from nsdldm.support.errors import InputError, write_arguments
 from nsdldm.trained.presets import check_methods
 from nsdldm.workflow.arguments import find_keys, name_keys
+from nsdldm.workflow.datasets import DATASETS, FORMS, SIMULATED, TAKEN, list_people
 
 LARGEST_SEED = 2**32 - 1
 # Formats of the simulated release.
@@ -81,7 +83,7 @@ def _text(pattern, words, **bounds):
 
 
 LETTER_FIRST = "of letters, digits and hyphens, a letter first"
-Subject = Literal[layout.SUBJECTS]
+Subject = _text(r"^[A-Za-z][A-Za-z0-9-]*$", "such as subj01 or sub-01", max_length=60)
 Region = _text(r"^[A-Za-z][A-Za-z0-9-]*$", LETTER_FIRST, max_length=60)
 Part = _text(r"^[A-Za-z0-9_-]+:[^:\n]+$", "of the form atlas:label", max_length=200)
 Variable = _text(r"^[A-Za-z][A-Za-z0-9]*$", "of letters and digits, a letter first", max_length=60)
@@ -107,8 +109,9 @@ Place = Annotated[
     BeforeValidator(_expand),
 ]
 Split = _text(
-    r"^((unique|sessions)-[1-9][0-9]*|cluster|category|random)$",
-    "such as sessions-10, unique-37, cluster, category or random",
+    r"^((unique|sessions)-[1-9][0-9]*|[a-z][a-z0-9_]*)$",
+    "such as sessions-10, unique-37, cluster, category, random or tau",
+    max_length=60,
 )
 Protocol = Literal["corrected", "rescaled", "rescaled-test", "takagi2023"]
 Positive = Annotated[float, Field(gt=0)]
@@ -209,6 +212,36 @@ class Nsd(Section):
         "Order of the betas within a run of NSD-Imagery. The release does not document it; each "
         "subject's vision runs are checked against both.",
     )
+
+
+class Laion(Section):
+    """LAION-fMRI, and which part of it to use."""
+
+    root: Place | None = _key(
+        None, "Folder with derivatives and stimuli of the release, or its address in a bucket."
+    )
+    stimuli: Place | None = _key(
+        None,
+        "Folder with task-images_stimuli.h5, which needs an agreement of its own, and its tables; "
+        "null means stimuli under the root.",
+    )
+    splits: Place | None = _key(
+        None,
+        "Folder with the release's divisions of images, one folder per pool, as in the Python "
+        "package laion_fmri (laion_fmri/splits/data).",
+    )
+    pool: Literal["subject", "shared"] = _key(
+        "subject", "Whose images these divide: all of a subject's, or those that all saw."
+    )
+    sessions: Sessions = _key(
+        "all", "All sessions of a subject, the first n, or a list of session numbers.", "sessions"
+    )
+
+
+class Arrays(Section):
+    """A dataset of your own, as arrays and tables (docs/datasets.md)."""
+
+    root: Path | None = _key(None, "Its folder.")
 
 
 class Model(Section):
@@ -815,10 +848,11 @@ class Override(Entry):
 class Settings(Section):
     """All settings of a run."""
 
-    dataset: Literal["demo", "nsd"] = _key(
+    dataset: Literal[DATASETS] = _key(
         "demo",
-        "demo: simulate a release under results/demo and read it; nsd: read the release at "
-        "nsd.root.",
+        "nsd: read the release at nsd.root; laion-fmri: that at laion.root; arrays: a dataset of "
+        "your own at arrays.root; demo and laion-demo: simulate a release of NSD or LAION-fMRI "
+        "under results/demo and read it (docs/datasets.md).",
     )
     subjects: Annotated[list[Subject], *_FILLED] = _key(
         ["subj01", "subj02", "subj05", "subj07"],
@@ -830,6 +864,8 @@ class Settings(Section):
         "subjects.",
     )
     nsd: Nsd = Field(default_factory=Nsd)
+    laion: Laion = Field(default_factory=Laion)
+    arrays: Arrays = Field(default_factory=Arrays)
     rois: dict[Region, Annotated[list[Part], Field(min_length=1)]] = _key(
         {
             "cortex": ["streams:ribbon"],
@@ -884,12 +920,32 @@ class Settings(Section):
         self.complete = True
         checks = (
             *(_check_regions, _check_spaces, _check_blocks, _check_beyond, _check_trained),
-            *(_check_generalisation, _check_demo),
+            *(_check_generalisation, _check_form, _check_demo),
         )
         problems = [problem for check in checks for problem in check(self)]
         if problems:
             raise PydanticCustomError("contradictions", "several", {"problems": problems})
         return self
+
+
+def _check_dataset(settings):
+    """Subjects that a dataset does not have, and a place of it that is not given."""
+    dataset, nsd = settings.dataset, settings.nsd
+    people = list_people(dataset)
+    for key, named in (("subjects", settings.subjects), ("overrides", settings.overrides)):
+        unknown = ", ".join(sorted({*named} - {*people})) if people else ""
+        if unknown:
+            known = ", ".join(people)
+            yield f"{key} must be of {known} when dataset is {dataset}, not {unknown}."
+    taken = sorted({*settings.subjects} & {*TAKEN})
+    if taken:
+        yield f"subjects must have other names than {', '.join(taken)}, a folder of results."
+    if dataset == "nsd" and not nsd.root and {*nsd.roots} != {*layout.PARTS}:
+        yield "nsd.root must be the release's folder when dataset is nsd, not empty."
+    if dataset == "laion-fmri" and not settings.laion.root:
+        yield "laion.root must be the release's folder when dataset is laion-fmri, not empty."
+    if dataset == "arrays" and not settings.arrays.root:
+        yield "arrays.root must be the dataset's folder when dataset is arrays, not empty."
 
 
 def _check_regions(settings):
@@ -900,9 +956,7 @@ def _check_regions(settings):
             f"figure_subject must be one of subjects ({', '.join(subjects)}), not "
             f"{settings.figure_subject}."
         )
-    nsd = settings.nsd
-    if settings.dataset == "nsd" and not nsd.root and {*nsd.roots} != {*layout.PARTS}:
-        yield "nsd.root must be the release's folder when dataset is nsd, not empty."
+    yield from _check_dataset(settings)
     # A missing cortex is reported below.
     unknown = sorted(set(matrices) - set(rois) - {"cortex"})
     if unknown:
@@ -995,6 +1049,11 @@ def _check_blocks(settings):
             )
 
 
+def _list_endings(settings):
+    """What names of trained methods end in if they are trained on others."""
+    return tuple(f"-{name}" for name in ("joint", *settings.subjects))
+
+
 def _check_beyond(settings):
     """Contradictions among what is decoded on request."""
     own, targets = settings.beyond, settings.decoding.targets
@@ -1031,7 +1090,7 @@ def _check_beyond(settings):
     taken = ", ".join(sorted({*own.methods} & (ridge | {*settings.trained.methods})))
     if taken:
         yield f"beyond.methods must have names of their own, not {taken}."
-    joined = [name for name in own.methods if re.search(r"-(joint|subj0[1-8])$", name)]
+    joined = [name for name in own.methods if name.endswith(_list_endings(settings))]
     if joined:
         yield f"beyond.methods must not end like trained decoders of others, as {joined[0]} does."
     space = settings.feature_spaces.get(own.prior.target)
@@ -1064,6 +1123,34 @@ def _check_generalisation(settings):
         yield f"generalisation.betas must be another version than nsd.betas, not {own.betas}."
 
 
+def _check_form(settings):
+    """Test sets and divisions that only other datasets have."""
+    own, nsd, form = settings.generalisation, settings.nsd, FORMS[settings.dataset]
+    known = ["cluster", "random", *(["category"] if form == "nsd" else [])]
+    known += laion.SPLITS if form == "laion" else ()
+    listed = [name for name in own.splits if "-" not in name]
+    unknown = sorted({*listed} - {*known}) if form != "arrays" else []
+    if unknown:
+        yield (
+            f"generalisation.splits must be of {', '.join(known)} (or unique-N, sessions-N) when "
+            f"dataset is {settings.dataset}, not {', '.join(unknown)}."
+        )
+    released = [name for name in own.splits if name in laion.SPLITS]
+    if form == "laion" and settings.dataset not in SIMULATED and released:
+        if not settings.laion.splits:
+            yield f"laion.splits must be a folder with {released[0]}.json, not empty."
+    if form == "nsd":
+        return
+    for key, value in (
+        ("nsd.test_sets", nsd.test_sets[1:]),
+        ("generalisation.categories", own.categories),
+        ("generalisation.betas", own.betas),
+    ):
+        if value:
+            words = ", ".join(value) if isinstance(value, list) else value
+            yield f"{key} must be left out when dataset is {settings.dataset}, not {words}."
+
+
 def _check_trained(settings):
     """Contradictions among the decoders that are trained."""
     trained = settings.trained
@@ -1080,23 +1167,25 @@ def _check_trained(settings):
         names = ", ".join(sorted(taken))
         yield f"trained.methods must have names of their own, not {names}, a ridge one."
     methods = {name: own for name, own in methods.items() if name not in taken}
-    yield from (
-        write_arguments(problem, find_keys()) for problem in check_methods(methods, trained.size)
-    )
+    found = check_methods(methods, trained.size, settings.subjects)
+    yield from (write_arguments(problem, find_keys()) for problem in found)
 
 
 def _check_demo(settings):
     """Contradictions between what the demo writes and what is read."""
-    if settings.dataset != "demo":
+    if settings.dataset not in SIMULATED:
         return
     demo, nsd = settings.demo, settings.nsd
-    asked = {"nsd.sessions": nsd.sessions}
+    own = {"nsd": nsd, "laion": settings.laion}[form := FORMS[settings.dataset]]
+    asked = {f"{form}.sessions": own.sessions}
     for subject, own in settings.overrides.items():
         asked[f"overrides.{subject}.sessions"] = own.sessions
     for key, sessions in asked.items():
         numbers = sessions if isinstance(sessions, list) else [sessions]
         if max((n for n in numbers if isinstance(n, int)), default=0) > demo.sessions:
             yield f"{key} must be within the {demo.sessions} of demo.sessions, not {sessions}."
+    if form != "nsd":
+        return
     for key, written in DEMO_WRITES.items():
         if getattr(nsd, key) != written:
             yield (
@@ -1234,4 +1323,55 @@ DEMO = {
         "drawn": "joint",
         "memory_gb": 4.0,
     },
+}
+
+# LAION-fMRI: masks by category and label, and the ribbon by its surfaces.
+LAION = {
+    "subjects": list(laion.SUBJECTS),
+    "rois": {
+        "cortex": ["anatomy:ribbon"],
+        "early": [f"retinotopy:{name}" for name in ("V1v", "V1d", "V2v", "V2d", "V3v", "V3d")],
+        **{
+            region: [f"laion:laion{label}"]
+            for region, label in (
+                ("ventral", "ventral"),
+                ("lateral", "lateral"),
+                ("parietal", "dorsal"),
+                ("laiongeneral", "general"),
+            )
+        },
+        "frontal": None,
+        "nsdgeneral": None,
+    },
+    "matrices": ["cortex", "early", "ventral", "laiongeneral"],
+    "trained": {"regions": ["laiongeneral"]},
+}
+# Its simulated release, on top of the demo's.
+LAION_DEMO = {
+    "subjects": ["sub-01", "sub-06"],
+    "nsd": {"test_sets": ["shared"]},
+    "matrices": ["cortex", "early", "ventral"],
+    "trained": {"regions": ["early", "ventral"]},
+    "generalisation": {
+        "splits": ["tau", "cluster_k5_0", "ood", "random_0"],
+        "categories": False,
+        "betas": None,
+    },
+}
+# Of one's own: every region is a file.
+ARRAYS = {
+    "subjects": ["sub-01"],
+    "rois": {
+        **{name: [f"arrays:{name}"] for name in ("cortex", "early", "ventral")},
+        **dict.fromkeys(("lateral", "parietal", "frontal", "nsdgeneral")),
+    },
+    "matrices": ["cortex", "early", "ventral"],
+    "trained": {"regions": ["early", "ventral"]},
+}
+# What a dataset sets on top of the defaults, one after the other.
+LAID = {
+    "demo": [DEMO],
+    "laion-fmri": [LAION],
+    "laion-demo": [DEMO, LAION, LAION_DEMO],
+    "arrays": [ARRAYS],
 }

@@ -9,8 +9,11 @@ from typing import Any
 
 from snakemake.cli import get_argument_parser
 
-from nsdldm.nsd.layout import SUBJECTS
+from nsdldm.laion import layout as laion
+from nsdldm.nsd import layout as nsd
 from nsdldm.support.errors import Finding
+
+PEOPLE = (*nsd.SUBJECTS, *laion.SUBJECTS)
 
 
 def find_asked(workflow: Any, arguments: list[str], subjects: list[str]) -> list[Finding]:
@@ -75,8 +78,8 @@ def find_unknown(
     """
     findings = []
     for target, found in targets.items():
-        others = [name for name in re.findall(r"subj\d+", target) if name not in subjects]
-        if others and others[0] in SUBJECTS:
+        others = [name for name in re.findall(r"subj?-?\d+", target) if name not in subjects]
+        if others and others[0] in PEOPLE:
             found = f"{others[0]}, who is not among subjects ({', '.join(subjects)})"
             remedy = f"Add {others[0]} to subjects in the configuration, or name one of these"
         else:

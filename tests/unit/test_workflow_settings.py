@@ -409,7 +409,7 @@ def test_an_octal_on_the_command_line():
 BROKEN = {
     "unknown key": (
         {"encodng": {}},
-        "Unknown key encodng: did you mean encoding? The allowed keys are beyond, complete, ",
+        "Unknown key encodng: did you mean encoding? The allowed keys are arrays, beyond, complete, ",
     ),
     "unknown nested key": (
         {"model": {"batch": 2}},
@@ -417,14 +417,14 @@ BROKEN = {
     ),
     "key of another section": (
         {"fdr": 0.1},
-        "Unknown key fdr: did you mean encoding.fdr? The allowed keys are beyond, complete, ",
+        "Unknown key fdr: did you mean encoding.fdr? The allowed keys are arrays, beyond, complete, ",
     ),
-    "key of nothing": ({"xyzzy": 1}, "Unknown key xyzzy: the allowed keys are beyond, complete, "),
+    "key of nothing": ({"xyzzy": 1}, "Unknown key xyzzy: the allowed keys are arrays, beyond, complete, "),
     "misspelt old name": (
         {"denoising": {"guidence": 2}},
         "Unknown key guidence in denoising: did you mean guidance_scale? The allowed keys are ",
     ),
-    "bad subject": ({"subjects": ["subj9"]}, "subjects[0] must be one of subj01, subj02, "),
+    "bad subject": ({"subjects": ["subj9"]}, "subjects must be of subj01, subj02, "),
     "no subjects": ({"subjects": []}, "subjects must be a list of at least one value"),
     "subject twice": (
         {"subjects": ["subj01"] * 2},
@@ -448,7 +448,34 @@ BROKEN = {
     "no session": ({"nsd": {"sessions": [1, 0]}}, "nsd.sessions must be all, available, or a "),
     "override of nobody": (
         {"overrides": {"subj0l": {}}},
-        "Unknown key subj0l in overrides: did you mean subj08? It must be one of subj01, ",
+        "overrides must be of subj01, subj02, ",
+    ),
+    "subject of another dataset": (
+        {"dataset": "laion-demo", "subjects": ["subj01"]},
+        "subjects must be of sub-01, sub-03, sub-05, sub-06, sub-07 when dataset is laion-demo, ",
+    ),
+    "folder as a subject": (
+        {"dataset": "arrays", "arrays": {"root": "a"}, "subjects": ["tables"]},
+        "subjects must have other names than tables, a folder of results.",
+    ),
+    "no root of arrays": ({"dataset": "arrays"}, "arrays.root must be the dataset's folder "),
+    "no root of LAION-fMRI": ({"dataset": "laion-fmri"}, "laion.root must be the release's "),
+    "no folder of splits": (
+        {
+            "dataset": "laion-fmri",
+            "laion": {"root": "a"},
+            "feature_spaces": {"s": {"function": "a.b", "settings": {}}},
+            "generalisation": {"splits": ["tau"], "space": "s"},
+        },
+        "laion.splits must be a folder with tau.json, not empty.",
+    ),
+    "split of another dataset": (
+        {"generalisation": {"splits": ["tau"]}},
+        "generalisation.splits must be of cluster, random, category (or unique-N, sessions-N) when",
+    ),
+    "test set of another dataset": (
+        {"dataset": "laion-demo", "nsd": {"test_sets": ["shared", "imagery"]}},
+        "nsd.test_sets must be left out when dataset is laion-demo, not imagery.",
     ),
     "override of nothing": ({"overrides": {"subj01": {"x": 1}}}, "Unknown key x in overrides.sub"),
     "region without atlas": ({"rois": {"early": ["early"]}}, "rois.early[0] must be a text of"),

@@ -1,0 +1,1 @@
+"""The LAION-fMRI release."""
