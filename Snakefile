@@ -24,15 +24,15 @@ include: "rules/common.smk"
 
 if DEMO:
 
-    include: "rules/demo.smk"
-    include: "rules/demo_sets.smk"
+    include: f"rules/demo_{RELEASE.form}.smk"
 
 elif RELEASE.remote:
 
     include: "rules/s3.smk"
 
 
-include: "rules/nsd.smk"
+include: "rules/source.smk"
+include: f"rules/{RELEASE.form}.smk"
 include: "rules/responses.smk"
 include: "rules/features.smk"
 include: "rules/decoding.smk"
@@ -48,7 +48,13 @@ include: "rules/trained_figures.smk"
 include: "rules/beyond.smk"
 include: "rules/case_files.smk"
 include: "rules/cases.smk"
-include: "rules/test_sets.smk"
+
+
+if RELEASE.form == "nsd":
+
+    include: "rules/test_sets.smk"
+
+
 include: "rules/generalisation.smk"
 include: "rules/trained_hour.smk"
 include: "rules/targets.smk"

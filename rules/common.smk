@@ -13,7 +13,7 @@ from nsdldm.workflow.jobs import prepare_jobs
 from nsdldm.workflow.loading import SettingsError, load_settings
 from nsdldm.workflow.named import check_clip
 from nsdldm.workflow.networks import list_clip, list_judges, list_model, list_space
-from nsdldm.workflow.release import Release
+from nsdldm.workflow.own import open_release
 from nsdldm.workflow.workfolder import find_resources
 
 # Snakemake inserts this path into shell commands verbatim, even if it has blanks or quotes.
@@ -38,7 +38,6 @@ config.update(find_resources(config, PROJECT))
 
 SUBJECTS = config["subjects"]
 ROIS = list(config["rois"])
-DEMO = config["dataset"] == "demo"
 PROTOCOLS = config["decoding"]["protocols"]
 RIDGE = "|".join(plan.PROTOCOLS)
 BEYOND = plan.list_beyond(config)
@@ -50,7 +49,8 @@ RUNS = plan.list_runs(config)
 # Figures show the first protocol.
 DRAWN_RUNS = plan.list_drawn_runs(config)
 TRAINING = plan.list_training(config)
-RELEASE = Release(config)
+RELEASE = open_release(config)
+DEMO = RELEASE.simulated
 # Real data take days without a GPU, so jobs warn if they find none.
 DEVICE = config["model"]["device"]
 if not DEMO and DEVICE == "auto":

@@ -2,22 +2,6 @@
 # touch the release; everything after them reads results/.
 
 
-# So that results of one dataset never overwrite those of another.
-rule note_source:
-    output:
-        "results/source.tsv",
-    log:
-        "logs/note_source.log",
-    localrule: True
-    conda:
-        "../envs/analysis.yaml"
-    params:
-        source=RELEASE.source,
-        code=digest("workflow_scripts/note_source.py"),
-    script:
-        "../workflow_scripts/note_source.py"
-
-
 # All jobs of the subject wait for this check, so it only looks at what all depend on; atlases of
 # other regions and ncsnr are checked where they are used, and their labels before the run.
 rule check_release:

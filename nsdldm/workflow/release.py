@@ -7,7 +7,9 @@ from typing import Any
 from nsdldm.nsd import layout
 from nsdldm.nsd.places import find_place
 from nsdldm.nsd.remote import is_remote
-from nsdldm.workflow.preflight import find_sessions, find_table
+from nsdldm.support.errors import Finding
+from nsdldm.workflow.datasets import FORMS, SIMULATED
+from nsdldm.workflow.preflight import find_sessions, find_table, preflight
 
 
 class Release:
@@ -21,18 +23,33 @@ class Release:
 
     def __init__(self, settings):
         self.settings, self.nsd = settings, settings["nsd"]
-        self.simulated = settings["dataset"] == "demo"
-        root = "results/demo" if self.simulated else self.nsd["root"]
-        roots = {} if self.simulated else self.nsd["roots"]
+        self.form = FORMS[settings["dataset"]]
+        self.simulated = settings["dataset"] in SIMULATED
         # How buckets are read, if that is needed.
         self.storage = {key: self.nsd[key] for key in ("endpoint", "signed")}
-        self.remote = any(map(is_remote, [root, self.nsd["captions"], *roots.values()]))
+        root, roots, others = ("results/demo", {}, []) if self.simulated else self._list_roots()
+        self.remote = any(map(is_remote, [root, *roots.values(), *others]))
         self.place = find_place(root, self.storage, roots)
         # What is recorded about it among the results.
         self.source = {"dataset": settings["dataset"], "root": str(self.place.root)}
-        self.source |= {key: self.nsd[key] for key in ("space", "betas")}
+        self.source |= self._describe()
         # Listing a bucket takes time.
         self._sessions, self._tables = {}, {}
+
+    def _list_roots(self):
+        """Where the release is, and its parts, and what it is used with."""
+        return self.nsd["root"], self.nsd["roots"], [self.nsd["captions"]]
+
+    def _describe(self):
+        """Which of a release's versions is used."""
+        return {key: self.nsd[key] for key in ("space", "betas")}
+
+    def find_missing(self, others: list[str]) -> list[Finding]:
+        """What a run lacks of the release, and time stamps of these and other files ahead of the
+        clock."""
+        return preflight(
+            self.settings, self.place, self.settings["subjects"], self.list_sessions, others
+        )
 
     def locate(self, template: str, **values: Any) -> str:
         """Path or address of a file, from its template in `nsdldm.nsd.layout`."""

@@ -1136,9 +1136,9 @@ def _check_form(settings):
             f"dataset is {settings.dataset}, not {', '.join(unknown)}."
         )
     released = [name for name in own.splits if name in laion.SPLITS]
-    if form == "laion" and settings.dataset not in SIMULATED and released:
-        if not settings.laion.splits:
-            yield f"laion.splits must be a folder with {released[0]}.json, not empty."
+    real = settings.dataset == "laion-fmri"
+    if real and released and not settings.laion.splits:
+        yield f"laion.splits must be a folder with {released[0]}.json, not empty."
     if form == "nsd":
         return
     for key, value in (

@@ -8,7 +8,6 @@ from nsdldm.support.errors import Finding
 from nsdldm.support.provenance import PROJECT
 from nsdldm.workflow.named import check_named
 from nsdldm.workflow.networks import list_all
-from nsdldm.workflow.preflight import preflight
 from nsdldm.workflow.release import Release
 from nsdldm.workflow.workfolder import (
     check_name,
@@ -57,9 +56,6 @@ def look_before(
         noted = [f"{STATE}/metadata", f"{STATE}/incomplete"]
         yield "Nothing can be written:", find_foreign([*WRITTEN, *noted])
     findings = find_late_results(MADE) + check_named(config, functions=alike)
-    if config["dataset"] == "demo":
-        findings += find_late(list_all(config))
-    else:
-        asked = config["subjects"], release.list_sessions, list_all(config)
-        findings += preflight(config, release.place, *asked)
+    find = find_late if release.simulated else release.find_missing
+    findings += find(list_all(config))
     yield "The run cannot start; nothing was computed:", findings

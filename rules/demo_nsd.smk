@@ -58,3 +58,6 @@ rule simulate_subject:
         code=digest("workflow_scripts/simulate_subject.py"),
     script:
         "../workflow_scripts/simulate_subject.py"
+
+
+include: "demo_sets.smk"

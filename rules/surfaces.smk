@@ -1,0 +1,23 @@
+# Where a release has no transforms and flat maps of its own: both computed from FreeSurfer's
+# surfaces.
+
+
+rule prepare_surfaces:
+    input:
+        reference=RELEASE.locate_reference(),
+        white=[RELEASE.locate_surface(hemi, "white") for hemi in layout.HEMISPHERES],
+        pial=[RELEASE.locate_surface(hemi, "pial") for hemi in layout.HEMISPHERES],
+        spheres=[RELEASE.locate_surface(hemi, "sphere.reg") for hemi in layout.HEMISPHERES],
+    output:
+        transforms=RELEASE.list_transforms(),
+        flats=RELEASE.list_flats(),
+    log:
+        "logs/{subject}/prepare_surfaces.log",
+    conda:
+        "../envs/analysis.yaml"
+    resources:
+        **needs(4000, 30),
+    params:
+        code=digest("workflow_scripts/prepare_surfaces.py"),
+    script:
+        "../workflow_scripts/prepare_surfaces.py"
