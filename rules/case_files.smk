@@ -5,6 +5,9 @@ from nsdldm.workflow.cases import ALIGNED, HALVES, HOUR_CASE, SESSIONS, SHARED, 
 CASES = list_cases(config)
 CASE = "results/{subject}/cases/{case}"
 OF_CASE = "results/{subject}/{protocol}@{case}"
+# Trials of the sessions of other test sets.
+SETS = {"synthetic": layout.SYNTHETIC_TRIALS, "imagery": layout.IMAGERY_TRIALS}
+SETS = {name: n for name, n in SETS.items() if name in config["nsd"]["test_sets"]}
 GENERAL = config["generalisation"]
 REGIONS = sorted(set(CASES.targets.values()))
 

@@ -1,9 +1,5 @@
 # Other test sets: NSD-synthetic and NSD-Imagery, one session of each subject, on request.
 
-# Trials of each session.
-SETS = {"synthetic": layout.SYNTHETIC_TRIALS, "imagery": layout.IMAGERY_TRIALS}
-SETS = {name: n for name, n in SETS.items() if name in config["nsd"]["test_sets"]}
-
 
 rule extract_session:
     input:

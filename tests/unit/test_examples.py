@@ -11,7 +11,7 @@ EXAMPLES = PROJECT / "docs/examples"
 
 def test_examples_are_short():
     lengths = {path.name: len(path.read_text().splitlines()) for path in EXAMPLES.glob("*.py")}
-    assert len(lengths) == 2
+    assert len(lengths) == 3
     assert max(lengths.values()) <= 40
 
 
