@@ -32,6 +32,7 @@ from nsdldm.support.files import (
     save_table,
     save_volume,
 )
+from nsdldm.support.listing import list_files
 from nsdldm.support.logs import progress
 
 if TYPE_CHECKING:
@@ -376,7 +377,7 @@ def check_arrays(
 def _check_pictures(stimuli, known):
     """Refuse pictures that are missing."""
     if Path(stimuli).is_dir():
-        there = {path.name for path in Path(stimuli).iterdir()}
+        there = {path.name for path in list_files(Path(stimuli))}
         absent = [name for name in known["image"] if name not in there]
         if absent:
             found = f"no {absent[0]}, and so for {len(absent)} of {len(known)} images"

@@ -1,7 +1,7 @@
 # A simulated release in the format of the real one. The files that all subjects share are written
 # once for all eight, whatever is configured, so that adding a subject changes nothing elsewhere.
 
-from nsdldm.demo.atlases import LABELS
+from nsdldm.demo.atlases import AVERAGED, LABELS
 
 ATLASES = sorted(LABELS)
 
@@ -14,7 +14,7 @@ rule simulate_stimuli:
         captions=RELEASE.list_captions(),
         # Public tools look for an atlas' names there, whichever atlas it is.
         tables=[
-            source(layout.LABEL_TABLE, subject=layout.AVERAGE, atlas=atlas) for atlas in ATLASES
+            source(layout.LABEL_TABLE, subject=layout.AVERAGE, atlas=atlas) for atlas in AVERAGED
         ],
     log:
         "logs/demo/simulate_stimuli.log",

@@ -1,6 +1,6 @@
 """Draw the pictures of a simulated release and write its shared files."""
 
-from nsdldm.demo.atlases import LABELS
+from nsdldm.demo.atlases import AVERAGED
 from nsdldm.demo.stimuli import simulate_stimuli
 from nsdldm.nsd.layout import COCO_SPLITS
 from nsdldm.support.logs import logged
@@ -12,7 +12,7 @@ if __name__ == "__main__":
             stim_info=snakemake.output.stim_info,
             stimuli=snakemake.output.stimuli,
             captions=dict(zip(COCO_SPLITS, snakemake.output.captions, strict=True)),
-            tables=dict(zip(sorted(LABELS), snakemake.output.tables, strict=True)),
+            tables=dict(zip(AVERAGED, snakemake.output.tables, strict=True)),
             seed=snakemake.params.seed,
             sessions=snakemake.params.sessions,
             shared_images=snakemake.params.shared_images,

@@ -4,7 +4,7 @@
 
 The first folder has TYPED_FITHRF_GLMDENOISE_RR.npy, trials.tsv (session and image of every
 beta, in their order), and a NIfTI mask of each region: cortex.nii.gz, early.nii.gz, ventral.nii.gz.
-images.tsv, captions.tsv and pictures, which all subjects share, you copy to the second one yourself.
+images.tsv, captions.tsv and pictures, which all subjects share, you copy there yourself.
 """
 
 import shutil

@@ -41,6 +41,26 @@ REGIONS = {
     "parietal": (28, ((-24, -66, 46), (-34, -48, 50))),
     "frontal": (62, ((-42, 10, 38), (-38, 38, 20), (-26, 54, 4), (-8, 52, 16), (-8, 26, 44))),
 }
+# Patches that localisers find, on the left hemisphere: their middle. All reach as far.
+PATCHES = {
+    "floc-bodies": ((-47, -74, 4), (-42, -58, -16), (-43, -47, -18), (-42, -33, -20)),
+    "floc-faces": (
+        (-40, -80, -10),
+        (-41, -64, -16),
+        (-41, -50, -20),
+        (-40, -30, -22),
+        (-34, -10, -34),
+    ),
+    "floc-places": ((-32, -84, 22), (-26, -46, -10), (-12, -56, 8)),
+    "floc-words": (
+        (-42, -77, -8),
+        (-46, -62, -12),
+        (-47, -52, -14),
+        (-40, -44, -18),
+        (-45, -34, -20),
+    ),
+}
+PATCH = 10
 # Locations of the fovea, the periphery and the lower visual field in early cortex.
 FOVEA, PERIPHERY, LOWER_FIELD = (-18, -98, -8), (-16, -66, 8), (-10, -90, 24)
 # Eccentricities at these landmarks and the maximum, in degrees; the picture extends to 4.2.
@@ -232,8 +252,8 @@ def draw_regions(white: np.ndarray, sphere: np.ndarray, hemi: str) -> dict[str, 
     Returns
     -------
     dict of str to int64 array of shape (n,)
-        Atlases streams (the numbers of the release), nsdgeneral (1 where streams has a label)
-        and control (1 frontal).
+        Atlases streams (the numbers of the release), nsdgeneral (1 where streams has a label),
+        control (1 frontal), prf-visualrois and floc-bodies, -faces, -places and -words.
     """
     distances = [
         _distance_to_line(sphere, _find_landmarks(white, landmarks, hemi)) / reach
@@ -250,7 +270,40 @@ def draw_regions(white: np.ndarray, sphere: np.ndarray, hemi: str) -> dict[str, 
         "streams": streams,
         "nsdgeneral": (streams > 0).astype(np.int64),
         "control": frontal.astype(np.int64),
+        "prf-visualrois": _draw_visual_areas(white, sphere, streams, hemi),
+        **{
+            atlas: _draw_patches(white, sphere, middles, hemi) for atlas, middles in PATCHES.items()
+        },
     }
+
+
+def _draw_visual_areas(white, sphere, streams, hemi):
+    """V1 to V3 by their distance from the calcarine, ventral and dorsal; hV4 is in midventral."""
+    side, away = _measure_away(white, sphere, hemi)
+    area = np.digitize(away, BORDERS[1:3])
+    early = streams == STREAMS["early"]
+    labels = np.where(early, 1 + 2 * area + (side > 0), 0)
+    return np.where(streams == STREAMS["midventral"], 7, labels)
+
+
+def _draw_patches(white, sphere, middles, hemi):
+    """Vertices near each landmark, of the nearest one."""
+    reached = [
+        _distance_to_line(sphere, [vertex, vertex])
+        for vertex in _find_landmarks(white, middles, hemi)
+    ]
+    nearest = np.argmin(reached, axis=0) + 1
+    return np.where(np.min(reached, axis=0) < PATCH, nearest, 0)
+
+
+def _measure_away(white, sphere, hemi):
+    """Side of the calcarine of each vertex, 1 above it, and how far along to the edge of V3."""
+    points = sphere / np.linalg.norm(sphere, axis=1, keepdims=True)
+    fovea, periphery, lower = points[_find_landmarks(white, (FOVEA, PERIPHERY, LOWER_FIELD), hemi)]
+    across = np.cross(fovea, periphery)
+    across *= np.sign(across @ lower) / np.linalg.norm(across)
+    above = np.arcsin(np.clip(points @ across, -1, 1))
+    return np.sign(above), np.abs(above) / (REGIONS["early"][0] / SPHERE_RADIUS)
 
 
 def _find_landmarks(white, landmarks, hemi):
@@ -289,16 +342,13 @@ def map_visual_field(white: np.ndarray, sphere: np.ndarray, hemi: str) -> np.nda
         Degrees to the right of and above the centre of gaze; meaningful in early cortex only.
     """
     points = sphere / np.linalg.norm(sphere, axis=1, keepdims=True)
-    fovea, periphery, lower = points[_find_landmarks(white, (FOVEA, PERIPHERY, LOWER_FIELD), hemi)]
-    across = np.cross(fovea, periphery)
-    across *= np.sign(across @ lower) / np.linalg.norm(across)
-    below = np.arcsin(np.clip(points @ across, -1, 1))
-    reach = REGIONS["early"][0] / SPHERE_RADIUS
-    angle = np.deg2rad(np.interp(np.abs(below) / reach, BORDERS, ANGLES))
+    fovea, periphery = points[_find_landmarks(white, (FOVEA, PERIPHERY), hemi)]
+    side, away = _measure_away(white, sphere, hemi)
+    angle = np.deg2rad(np.interp(away, BORDERS, ANGLES))
     distance = np.arccos(np.clip(points @ fovea, -1, 1)) / np.arccos(fovea @ periphery)
     eccentricity = np.minimum(NEAREST * (FAR / NEAREST) ** distance, FARTHEST)
     right = eccentricity * np.cos(angle) * (1 if hemi == "lh" else -1)
-    return np.column_stack([right, -np.sign(below) * eccentricity * np.sin(angle)])
+    return np.column_stack([right, -side * eccentricity * np.sin(angle)])
 
 
 def make_grid(hemispheres: dict[str, Hemisphere], zoom: float = VOXEL_SIZE) -> Grid:

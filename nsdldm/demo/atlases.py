@@ -15,11 +15,25 @@ STREAMS = {
     "lateral": 6,
     "parietal": 7,
 }
+# Those of single subjects, which the average brain has no table of.
+DRAWN = {
+    "prf-visualrois": ("V1v", "V1d", "V2v", "V2d", "V3v", "V3d", "hV4"),
+    "floc-bodies": ("EBA", "FBA-1", "FBA-2", "mTL-bodies"),
+    "floc-faces": ("OFA", "FFA-1", "FFA-2", "mTL-faces", "aTL-faces"),
+    "floc-places": ("OPA", "PPA", "RSC"),
+    "floc-words": ("OWFA", "VWFA-1", "VWFA-2", "mfs-words", "mTL-words"),
+}
 LABELS = {
     "streams": STREAMS,
     "nsdgeneral": {"nsdgeneral": 1},
     "control": {"frontal": 1},
+    **{
+        atlas: {name: number for number, name in enumerate(names, 1)}
+        for atlas, names in DRAWN.items()
+    },
 }
+# In the order of the files that all subjects share.
+AVERAGED = sorted({*LABELS} - {*DRAWN})
 
 
 def check_regions(rois: dict[str, list[str]]) -> list[Finding]:

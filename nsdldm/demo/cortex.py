@@ -1,7 +1,9 @@
 """How the simulated cortex responds to pictures.
 
 Early voxels respond to local luminance, colour and oriented structure of the picture itself,
-ventral voxels to the content of the scene; all other cortex is noise. Nothing here knows about the
+ventral voxels to the content of the scene, lateral voxels to its living and moving things, and
+parietal voxels to where its things are. What lies between these and early cortex mixes both; all
+other cortex is noise. Nothing here knows about the
 diffusion model: pictures are given as pixels, and scenes as the names of their objects.
 """
 
@@ -17,13 +19,18 @@ from scipy import ndimage, signal
 
 from nsdldm.demo.anatomy import STREAMS
 from nsdldm.demo.scenes import BACKGROUNDS, CATEGORIES, COLOURS
+from nsdldm.demo.streams import (
+    PICTURE_DEGREES,
+    tabulate_living,
+    tune_to_living,
+    tune_to_places,
+)
 from nsdldm.nsd.layout import IMAGE_PIXELS
 from nsdldm.nsd.stimuli import open_stimuli
 
 if TYPE_CHECKING:
     from nsdldm.demo.scenes import Scene
 
-PICTURE_DEGREES = 8.4
 BLOCK = 5
 # Receptive field radius of early voxels in degrees: at the centre, and increase per degree.
 RADIUS, RADIUS_SLOPE = 0.25, 0.12
@@ -35,8 +42,16 @@ SIGNED_SHARE = 0.8
 VENTRAL = {"signed": 0.05, "content": 0.95}
 # Fraction of each aspect of a scene in the drive by content.
 CONTENT = {"category": 0.82, "background": 0.12, "colour": 0.06}
+# The same of the voxels beyond.
+BEYOND = {
+    "midventral": {"signed": 0.5, "content": 0.5},
+    "midlateral": {"signed": 0.4, "living": 0.6},
+    "midparietal": {"signed": 0.4, "places": 0.6},
+    "lateral": {"signed": 0.05, "living": 0.95},
+    "parietal": {"signed": 0.1, "places": 0.9},
+}
 # Median ratio of the standard deviations of signal and single-trial noise.
-SIGNAL_TO_NOISE = {"early": 0.44, "ventral": 0.44}
+SIGNAL_TO_NOISE = dict.fromkeys(STREAMS, 0.44)
 SNR_SPREAD = 0.25  # standard deviation of its logarithm over voxels
 SMOOTHNESS = 1.2  # voxels: standard deviation of the kernel that correlates neighbours
 NOISE_SMOOTH, NOISE_SMOOTHNESS, NOISE_MEMORY = 0.15, 0.8, 0.12
@@ -272,12 +287,15 @@ def choose_mixtures(labels: np.ndarray, rng: np.random.Generator) -> dict[str, n
     Returns
     -------
     dict of str to float array of shape (n_voxels,)
-        Keys signed, energy, content; the fractions of a voxel sum to 1 in early and ventral cortex,
-        and to 0 elsewhere.
+        Keys signed, energy, content, living and places; the fractions of a voxel sum to 1.
     """
-    shares = {drive: np.zeros(len(labels)) for drive in ("signed", "energy", "content")}
-    for drive, share in VENTRAL.items():
-        shares[drive][labels == STREAMS["ventral"]] = share
+    shares = {
+        drive: np.zeros(len(labels))
+        for drive in ("signed", "energy", "content", "living", "places")
+    }
+    for region, mixture in ({"ventral": VENTRAL} | BEYOND).items():
+        for drive, share in mixture.items():
+            shares[drive][labels == STREAMS[region]] = share
     early = np.flatnonzero(labels == STREAMS["early"])
     n_signed = round(SIGNED_SHARE * len(early))
     for drive, chosen in zip(
@@ -332,8 +350,6 @@ def simulate_signal(
 ) -> np.ndarray:
     """Simulate the noiseless responses of visual cortex to images.
 
-    Early and ventral voxels respond; those with another label are 0.
-
     Parameters
     ----------
     channels : float32 array of shape (3, n_images, n_pixels)
@@ -364,12 +380,17 @@ def simulate_signal(
     drives = dict(zip(("signed", "energy"), local, strict=True))
     drives["content"] = drive_by_scene(scenes, visual, rng, strength, reference)
     shares = choose_mixtures(labels, rng)
-    mixed = sum(np.sqrt(shares[name]) * drives[name] for name in shares)
-    response = standardise(mixed, reference)
     median = np.zeros(len(labels))
     for region, ratio in SIGNAL_TO_NOISE.items():
         median[labels == STREAMS[region]] = ratio
     spread = np.exp(SNR_SPREAD * rng.standard_normal(len(labels)))
+    shown = np.float32(1) if strength is None else np.float32(strength)[:, None]
+    living = standardise(shown * tabulate_living(scenes), reference)
+    tuning = draw_smooth(rng, visual, living.shape[1])
+    drives["living"] = standardise(tune_to_living(living, tuning), reference)
+    drives["places"] = standardise(shown * tune_to_places(scenes, field), reference)
+    mixed = sum(np.sqrt(shares[name]) * drives[name] for name in shares)
+    response = standardise(mixed, reference)
     return (response * level * median * spread).astype(np.float32)
 
 

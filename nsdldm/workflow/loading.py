@@ -30,6 +30,7 @@ MOST_PROBLEMS = 10
 # In nested values, Snakemake's --config passes only texts.
 NOTHING = (None, "null", "~")
 NUMBER = re.compile(r"[-+]?(0|[1-9][0-9]*|(?=\.[0-9]))(\.[0-9]*)?([eE][-+]?[0-9]+)?")
+NAME = re.compile("[A-Za-z][A-Za-z0-9-]{0,59}")
 # Numbers that YAML 1.1 reads in an unexpected way: octal, and minutes and seconds.
 MISREAD = re.compile(r"[-+]?(0[0-7_]+|[1-9][0-9_]*(:[0-5]?[0-9])+)")
 
@@ -90,8 +91,9 @@ def load_settings(config: dict, files: Iterable[Path | str] = ()) -> dict:
 def _choose_trained(given, subjects):
     """A simulated dataset trains decoders of the first subject, whichever that is."""
     asked = given.get("subjects", subjects)
-    known = isinstance(asked, list) and asked and isinstance(asked[0], str)
-    return {"trained": {"subjects": asked[:1]} if known else {}}
+    first = asked[0] if isinstance(asked, list) and asked else None
+    usable = isinstance(first, str) and NAME.fullmatch(first)
+    return {"trained": {"subjects": [first]} if usable else {}}
 
 
 def _find_unusable(config):

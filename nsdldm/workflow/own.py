@@ -78,7 +78,7 @@ class OwnRelease(Release):
 
     def list_transforms(self) -> list[str]:
         """Coordinates of each hemisphere's three cortical depths, which are computed."""
-        return list_computed(layout.LAYERS, "func-to-{}.mgz")
+        return _list_computed(layout.LAYERS, "func-to-{}.mgz")
 
     def list_surfaces(self) -> list[str]:
         """Each hemisphere's FreeSurfer files, and the flat map that is computed."""
@@ -87,7 +87,7 @@ class OwnRelease(Release):
 
     def list_flats(self) -> list[str]:
         """Each hemisphere's flat map."""
-        return list_computed(["full.flat.patch.3d"])
+        return _list_computed(["full.flat.patch.3d"])
 
     def locate_reference(self) -> str:
         """A volume on the grid of the betas."""
@@ -120,7 +120,7 @@ class OwnRelease(Release):
         return Finding(self.place.where(name), expected, self.place.describe(name), remedy)
 
 
-def list_computed(names, template="{}"):
+def _list_computed(names, template="{}"):
     """Files of both hemispheres that are computed from surfaces."""
     return [
         f"results/{{subject}}/surfaces/{hemi}.{template.format(name)}"

@@ -11,6 +11,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 ORDER = (
     ("support",),
     ("nsd",),
+    ("laion", "arrays"),
     ("splits",),
     ("diffusion",),
     ("generators",),
