@@ -20,8 +20,7 @@ LIVING = ("person", "cat", "bird", "giraffe")
 MOVING = ("airplane", "boat", "car", "bus")
 # Mean tuning of lateral voxels to any living thing, relative to its spread over voxels.
 PREFERENCE = 1.5
-# Radius of spatial fields of parietal voxels in degrees, and what the number of things adds.
-REACH, NUMBER = 1.8, 0.3
+REACH = 1.8  # radius of spatial fields of parietal voxels, in degrees
 
 
 def _area(thing: Thing) -> float:
@@ -84,13 +83,15 @@ def tune_to_places(scenes: list[Scene], field: np.ndarray) -> np.ndarray:
     Returns
     -------
     float32 array of shape (n_images, n_voxels)
-        The area of each thing, weighted by its distance from the preferred position.
+        A Gaussian of each thing's distance from the preferred position, averaged over things by
+        their areas.
     """
     answer = np.zeros((len(scenes), len(field)), np.float32)
     for row, scene in enumerate(scenes):
-        for thing in scene.objects:
-            area = _area(thing)
-            centre = np.array([thing.x - 0.5, 0.5 - thing.y]) * PICTURE_DEGREES
-            distance = ((field - centre) ** 2).sum(axis=1)
-            answer[row] += area * (NUMBER + np.exp(-distance / (2 * REACH**2)))
+        areas = [_area(thing) for thing in scene.objects]
+        for thing, area in zip(scene.objects, areas, strict=True):
+            if area:
+                centre = np.array([thing.x - 0.5, 0.5 - thing.y]) * PICTURE_DEGREES
+                distance = ((field - centre) ** 2).sum(axis=1)
+                answer[row] += area / sum(areas) * np.exp(-distance / (2 * REACH**2))
     return answer

@@ -37,7 +37,7 @@ pytestmark = pytest.mark.slow
 PROJECT = Path(__file__).resolve().parents[2]
 CONFIG = load_settings({})
 SUBJECT = "subj01"
-ROIS = ("cortex", "early", "ventral", "frontal")
+ROIS = ("cortex", "early", "ventral", "lateral", "parietal", "frontal")
 SHUFFLES = 20
 FEATURES, FORM = ("z", "c"), "zscored/averages"
 
@@ -205,7 +205,9 @@ def test_noise_ceiling_is_that_of_the_release(data):
     np.testing.assert_allclose(found, ncsnr[load_mask(data.masks["cortex"])], atol=1e-5)
 
 
-@pytest.mark.parametrize(("roi", "better"), [("early", "z"), ("ventral", "c")])
+@pytest.mark.parametrize(
+    ("roi", "better"), [("early", "z"), ("ventral", "c"), ("lateral", "c"), ("parietal", "z")]
+)
 def test_each_region_prefers_its_features(data, roi, better):
     z, c, ceiling = medians(data, data.fitted, 0.2, roi)
     gain = z - c if better == "z" else c - z

@@ -24,7 +24,7 @@ ORDER = (
 )
 RANKS = {name: rank for rank, names in enumerate(ORDER) for name in names}
 # Beside them: nothing but workflow/ knows the demo.
-DEMO_IMPORTS = {"support", "nsd", "diffusion", "responses"}
+DEMO_IMPORTS = {"support", "nsd", "laion", "diffusion", "responses"}
 
 
 def imported(path):
