@@ -19,7 +19,7 @@ export MPLCONFIGDIR := $(CURDIR)/.cache/matplotlib
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo trained beyond generalisation demo-model test test-finished test-others test-slurm test-kills lint plan benchmark bad-input config-docs envs lock check-gpu torch clean
+.PHONY: help install demo trained beyond generalisation demo-model test test-finished test-others test-slurm test-kills lint plan status benchmark bad-input config-docs envs lock check-gpu torch clean
 
 help:
 	@echo "make install     .venv with pinned versions (then . .venv/bin/activate)"
@@ -28,6 +28,7 @@ help:
 	@echo "make beyond      image embeddings, captions, retrieval, depth and an image prior: figure 10"
 	@echo "make generalisation  other splits and test sets, bottlenecks, little data, inference: figures 11 to 13"
 	@echo "make plan        what a run would do and why, by subject"
+	@echo "make status      how a run stands: done, running, failed and left, by rule and subject"
 	@echo "make test        all tests except two of full-size networks"
 	@echo "make check-gpu   whether torch can use a GPU here (make torch installs another build)"
 	@echo "make lint, test-slurm, test-kills, benchmark, bad-input, config-docs, envs, lock, demo-model, clean"
@@ -101,6 +102,11 @@ lint: .venv/installed
 # What a run would do and why, by subject.
 plan: .venv/installed
 	@.venv/bin/python rules/show_plan.py --cores $(CORES)
+
+# How the run in this folder stands; FOLDER=nsd for another one. The same, renewed while it runs, is in
+# results/report/status.html.
+status: .venv/installed
+	@cd $(or $(FOLDER),.) && PYTHONPATH="$(CURDIR)" "$(CURDIR)/.venv/bin/python" -m nsdldm.workflow.status
 
 # Steps and fits at full size; needs 5 GB of disk, 8 GB of memory and an hour or more. See
 # benchmarks/README.md.

@@ -4,6 +4,7 @@ import sys
 
 from nsdldm.workflow.slurm import check_run
 from nsdldm.workflow.start import look_before
+from nsdldm.workflow.status import watch_run
 from nsdldm.workflow.targets import find_asked
 from nsdldm.workflow.workfolder import describe_lock
 
@@ -18,6 +19,10 @@ if workflow.is_main_process and "--unlock" not in sys.argv:
         stop_on(title, findings)
 
 
+# What `make status` tells, of the run that begins below.
+WATCHES = []
+
+
 # Report what a cluster would never run before the first job is submitted. The requests of grouped
 # jobs are only known once all jobs are.
 onstart:
@@ -26,3 +31,14 @@ onstart:
         stop_on("Slurm would never run these jobs; nothing was submitted:", wrong)
         for warning in warnings:
             logger.warning(warning)
+    WATCHES.append(watch_run(workflow.dag))
+
+
+onsuccess:
+    for watch in WATCHES:
+        watch.write(ended=True)
+
+
+onerror:
+    for watch in WATCHES:
+        watch.write(ended=True)
