@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import threading
 import time
 from types import SimpleNamespace
 
@@ -49,6 +50,9 @@ def watch(dag):
     watch = status.watch_run(dag)
     yield watch
     logging.getLogger("snakemake").removeHandler(watch)
+    for thread in threading.enumerate():
+        if isinstance(thread, threading.Timer):
+            thread.join()
 
 
 def read():
