@@ -68,6 +68,8 @@ def tell(watch, event, **fields):
     )
     while read()["jobs"] != json.loads(json.dumps([*watch._jobs.values()])):
         time.sleep(0.01)
+    with watch.lock:
+        pass  # the page too
 
 
 def test_a_run_begins_with_what_is_left_and_what_is_there(watch):
