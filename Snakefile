@@ -20,19 +20,12 @@ report: "report/workflow.rst"
 
 
 include: "rules/common.smk"
+if config["container"]:
+
+    container: config["container"]
 
 
-if DEMO:
-
-    include: f"rules/demo_{RELEASE.form}.smk"
-
-elif RELEASE.remote:
-
-    include: "rules/s3.smk"
-
-
-include: "rules/source.smk"
-include: f"rules/{RELEASE.form}.smk"
+include: "rules/release.smk"
 include: "rules/responses.smk"
 include: "rules/features.smk"
 include: "rules/decoding.smk"
@@ -48,13 +41,6 @@ include: "rules/trained_figures.smk"
 include: "rules/beyond.smk"
 include: "rules/case_files.smk"
 include: "rules/cases.smk"
-
-
-if RELEASE.form == "nsd":
-
-    include: "rules/test_sets.smk"
-
-
 include: "rules/generalisation.smk"
 include: "rules/trained_hour.smk"
 include: "rules/targets.smk"

@@ -1,3 +1,3 @@
 """Decode and explain seen images with a latent diffusion model and the Natural Scenes Dataset."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -240,3 +240,8 @@ use rule gather_reconstructions as gather_case with:
     wildcard_constraints:
         protocol=CASES.protocol,
         case=CASES.pattern,
+
+
+if RELEASE.form == "nsd":
+
+    include: "test_sets.smk"

@@ -906,6 +906,11 @@ class Settings(Section):
     encoding: Encoding = Field(default_factory=Encoding)
     demo: Demo = Field(default_factory=Demo)
     overrides: dict[Subject, Override] = _key({}, "Settings of single subjects.")
+    container: Path | None = _key(
+        None,
+        "Image that has the software of all rules, built from Containerfile: a file (.sif) or an "
+        "address; used with --software-deployment-method apptainer.",
+    )
     complete: bool = _key(
         False,
         "Maps such as rois are complete as given: no entries of the defaults or of the demo's "

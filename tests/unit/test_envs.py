@@ -12,11 +12,15 @@ from importlib.metadata import distributions, version
 from pathlib import Path
 
 import pytest
+import yaml
+
+from nsdldm import __version__
 
 PROJECT = Path(__file__).resolve().parents[2]
 WRITER = runpy.run_path(str(PROJECT / "envs/write_conda.py"))
 PINS = WRITER["read_pins"]()
 LOCK = runpy.run_path(str(PROJECT / "envs/lock.py"))
+CONTRIBUTING = (PROJECT / "CONTRIBUTING.md").read_text()
 REQUIREMENTS = PROJECT / "envs/requirements.txt"
 
 
@@ -129,3 +133,30 @@ def test_another_build_of_torch_is_one_command():
     installs = [line for line in made.splitlines() if "pip install" in line]
     start = f'.venv/bin/python -m pip install --quiet --index-url "file:///i" {pin}'
     assert installs == [f"{start} --force-reinstall --no-deps", start]
+
+
+def test_there_is_one_version():
+    """Of the package; others repeat it."""
+    assert f"\nversion: {__version__}\n" in (PROJECT / "CITATION.cff").read_text()
+    first = re.search(r"(?m)^## (.+)$", (PROJECT / "CHANGELOG.md").read_text())
+    assert first.group(1) == __version__
+
+
+def test_files_for_others_name_what_exists():
+    for name in (".github/workflows/ci.yml", ".snakemake-workflow-catalog.yml"):
+        assert yaml.safe_load((PROJECT / name).read_text())
+    steps = (PROJECT / ".github/workflows/ci.yml").read_text()
+    targets = re.findall(r"run: make (\S+)", steps)
+    makefile = (PROJECT / "Makefile").read_text()
+    assert targets == ["test", "demo"]
+    for target in [*targets, *re.findall("`?make ([a-z-]+)", CONTRIBUTING)]:
+        assert f"\n{target}: " in makefile, target
+
+
+def test_a_container_is_used_where_it_is_named(tmp_path):
+    command = [sys.executable, "-m", "snakemake", "-s", str(PROJECT / "Snakefile"), "--dry-run"]
+    command += ["--directory", str(tmp_path), "--config", "container=nsdldm.sif", "--"]
+    result = subprocess.run(
+        [*command, "results/source.tsv"], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert result.returncode == 0, result.stderr
