@@ -11,12 +11,14 @@ splits are ``train``, ``test``, ``align`` (shared images that subjects are align
   categories of objects are held out, whoever else saw them.
 * ``half-1``, ``half-2``: as ``shared``, but each test image has its first and third trial, or its
   second.
+* others: as a file lists them by the names of images, such as those of LAION-fMRI.
 * ``hour``, ``hour-all``: half of the shared images are tested and the other half aligns subjects;
   training and alignment have the first session only, or all.
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from pathlib import Path
@@ -26,7 +28,7 @@ import numpy as np
 import pandas as pd
 
 from nsdldm.nsd.categories import read_categories
-from nsdldm.support.errors import Finding, InputError
+from nsdldm.support.errors import Finding, InputError, Unexpected, reading
 from nsdldm.support.files import load_array, load_table, save_table
 
 logger = logging.getLogger(__name__)
@@ -66,6 +68,7 @@ def split_images(
     settings: SplitSettings,
     features: Path | str | None = None,
     instances: list[Path | str] | None = None,
+    listing: Path | str | None = None,
 ) -> None:
     """Write a division of a subject's images.
 
@@ -85,6 +88,9 @@ def split_images(
         ``.npy`` with an embedding of every image, for ``cluster``.
     instances : list of path, optional
         COCO's objects, for ``category`` and for the groups of others.
+    listing : path, optional
+        A file that `read_listing` reads, for a division of any other name. Images that it does not
+        list, and only these, are unused.
 
     Raises
     ------
@@ -98,7 +104,10 @@ def split_images(
     if instances:
         objects = read_categories(instances, known["coco_id"])
         known["group"] = objects["main"].to_numpy()
-    listed, known = _divide(name, listed, known, settings, features, objects)
+    if listing:
+        listed, known = _divide_as(read_listing(listing), listed, known, listing)
+    else:
+        listed, known = _divide(name, listed, known, settings, features, objects)
     counts = listed.loc[listed["split"] != "unused", "nsd_id"].value_counts()
     known["n_trials"] = known["nsd_id"].map(counts).fillna(0).astype(int)
     known.loc[known["n_trials"] == 0, "split"] = "unused"
@@ -107,6 +116,60 @@ def split_images(
     save_table(output_images, known)
     logger.info("%s: images %s", name, known["split"].value_counts().to_dict())
     logger.info("%s: trials %s", name, listed["split"].value_counts().to_dict())
+
+
+def read_listing(path: Path | str) -> dict[str, str]:
+    """Read a division from a file.
+
+    Parameters
+    ----------
+    path : str or Path
+        JSON with train_ids and test_ids, lists of the names of images, or as LAION-fMRI has it,
+        with one entry of ``variants`` that has them. n_train and n_test, if given, are compared.
+
+    Returns
+    -------
+    dict of str to str
+        train or test, by name.
+
+    Raises
+    ------
+    InputError
+        The file cannot be used, has several variants, or a name is on both sides.
+    """
+    expected = "a JSON file with train_ids and test_ids, lists of names"
+    with reading(path, expected):
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        variants = content.get("variants", [content])
+        if len(variants) != 1:
+            raise Unexpected(f"{len(variants)} variants, of which one is used")
+        sides = {side: variants[0][f"{side}_ids"] for side in ("train", "test")}
+        for side, names in sides.items():
+            if not names or not all(isinstance(name, str) for name in names):
+                raise Unexpected(f"{side}_ids without names")
+            stated = content.get(f"n_{side}", len(names))
+            if stated != len({*names}):
+                raise Unexpected(f"{len({*names})} different {side}_ids where it states {stated}")
+        both = sorted({*sides["train"]} & {*sides["test"]})
+        if both:
+            raise Unexpected(f"{both[0]} among both")
+    return {name: side for side, names in sides.items() for name in names}
+
+
+def _divide_as(listing, trials, images, path):
+    """Both tables as a file says; nothing else counts."""
+    if "name" not in images:
+        expected, remedy = "images with names", "Use splits that are made here, such as cluster"
+        raise InputError(Finding(str(path), expected, "numbers alone", remedy))
+    split = images["name"].map(listing).fillna("unused")
+    for side in ("train", "test"):
+        if not (split == side).any():
+            remedy = "Use the file of this subject's pool of images"
+            expected = f"names of the subject's images among {side}_ids"
+            raise InputError(Finding(str(path), expected, f"{next(iter(listing))}, ...", remedy))
+    images = images.assign(split=split)
+    where = images.set_index("nsd_id")["split"]
+    return trials.assign(split=trials["nsd_id"].map(where)), images
 
 
 def _divide(name, trials, images, settings, features, objects):

@@ -11,6 +11,7 @@ rule split_images:
             then=f"results/{{subject}}/features/{CASES.space}.npy",
         ),
         instances=stored(RELEASE.list_instances()),
+        listing=lambda w: stored(RELEASE.find_listing(w.case, w.subject)),
     output:
         trials=f"{CASE}/trials.tsv",
         images=f"{CASE}/images.tsv",

@@ -48,9 +48,10 @@ class OwnRelease(Release):
         """None; objects are only known of COCO's images."""
         return []
 
-    def find_split(self, name: str) -> str | None:
+    def find_listing(self, split: str, subject: str) -> list[str]:
         """The file that lists a division of the images, if there is one."""
-        return self.place.where(f"splits/{name}.json")
+        name = f"splits/{split}.json"
+        return [self.place.where(name)] if self.place.has_file(name) else []
 
     def find_betas(self, subject: str, region: str) -> str:
         """The matrix of a region."""

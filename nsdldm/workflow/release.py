@@ -70,6 +70,10 @@ class Release:
         wanted = self.settings["generalisation"]["categories"]
         return self._list_annotations("instances") if wanted else []
 
+    def find_listing(self, split: str, subject: str) -> list[str]:
+        """The file that lists a division of the images, if it is not made here."""
+        return []
+
     def _list_annotations(self, kind):
         folder = self.nsd["captions"] or self.locate(layout.ANNOTATIONS)
         return [f"{folder}/{kind}_{split}.json" for split in layout.COCO_SPLITS]

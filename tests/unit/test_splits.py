@@ -275,3 +275,74 @@ def test_tables_that_do_not_list_every_image_once(folder):
         save_table(folder / "images.tsv", table)
         with pytest.raises(InputError, match=f"images.tsv.*found image {number} {often}"):
             split(folder, "shared")
+
+
+def write_listing(folder, content):
+    path = folder / "tau.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def divide_as(folder, content):
+    """Tables of a division that a file lists; images are named by their number."""
+    images = load_table(folder / "images.tsv")
+    images["name"] = [f"image {number}.jpg" for number in images["nsd_id"]]
+    images.loc[0, "split"] = "unused"
+    save_table(folder / "named.tsv", images)
+    trials = load_table(folder / "trials.tsv")
+    trials.loc[trials["nsd_id"] == images["nsd_id"][0], "split"] = "unused"
+    save_table(folder / "trials.tsv", trials)
+    made = {name: folder / f"listed_{name}.tsv" for name in ("trials", "images")}
+    split_images(
+        name="tau",
+        trials=folder / "trials.tsv",
+        images=folder / "named.tsv",
+        output_trials=made["trials"],
+        output_images=made["images"],
+        settings=SETTINGS,
+        listing=write_listing(folder, content),
+    )
+    return [load_table(path) for path in made.values()]
+
+
+def list_names(folder, *rows):
+    numbers = load_table(folder / "images.tsv")["nsd_id"]
+    return [f"image {numbers[row]}.jpg" for row in rows]
+
+
+@pytest.mark.parametrize("form", ["plain", "variants"])
+def test_a_file_lists_names(folder, form):
+    """Also of images that are unused otherwise; others are unused then."""
+    content = {
+        "train_ids": list_names(folder, *range(5, 30)),
+        "test_ids": list_names(folder, 0, 1, 2),
+    }
+    if form == "variants":
+        content = {"n_train": 25, "n_test": 3, "variants": [{"variant_id": "a", **content}]}
+    content |= {"name": "tau"}
+    trials, images = divide_as(folder, content)
+    expected = ["test"] * 3 + ["unused"] * 2 + ["train"] * 25
+    assert images["split"].tolist() == expected + ["unused"] * (len(images) - 30)
+    where = images.set_index("nsd_id")["split"]
+    assert trials["split"].tolist() == where[trials["nsd_id"]].tolist()
+
+
+BAD_LISTINGS = {
+    "on both sides": ({"train_ids": ["a"], "test_ids": ["a"]}, "found a among both"),
+    "no side": ({"train_ids": ["a"]}, "test_ids"),
+    "empty side": ({"train_ids": ["a"], "test_ids": []}, "found test_ids without names"),
+    "numbers": ({"train_ids": [1], "test_ids": ["a"]}, "found train_ids without names"),
+    "count": (
+        {"train_ids": ["a"], "test_ids": ["b"], "n_test": 3},
+        "1 different test_ids where it",
+    ),
+    "variants": ({"variants": [{}, {}]}, "found 2 variants"),
+    "another subject": ({"train_ids": ["a"], "test_ids": ["b"]}, "Use the file of this subject"),
+}
+
+
+@pytest.mark.parametrize(("content", "words"), BAD_LISTINGS.values(), ids=BAD_LISTINGS)
+def test_a_file_that_lists_nothing_of_use(folder, content, words):
+    with pytest.raises(InputError) as error:
+        divide_as(folder, content)
+    assert words in str(error.value) and "tau.json" in str(error.value)
