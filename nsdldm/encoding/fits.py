@@ -21,7 +21,7 @@ from nsdldm.encoding.predictions import (
     write_model,
 )
 from nsdldm.features.kernels import Kernels
-from nsdldm.responses import Responses
+from nsdldm.responses import UNUSED, Responses
 from nsdldm.support.errors import Finding, InputError
 from nsdldm.support.files import load_table
 
@@ -97,7 +97,8 @@ def check_inputs(kernels: Kernels, responses: Responses, images: Path | str) -> 
         if found != shape:
             where, expected = f"{kernels.find(space)}, {space}", f"shape {shape} as in {images}"
             findings.append(Finding(where, expected, str(found), "Compute it again"))
-    ids = {split: set(own) for split, own in table.groupby("split")["nsd_id"]}
+    used = table[table["split"] != UNUSED]
+    ids = {split: set(own) for split, own in used.groupby("split")["nsd_id"]}
     both = {"train": set(responses.train_ids), "test": set(responses.test_ids)}
     if ids != {split: own for split, own in both.items() if own}:
         remedy = "Prepare the responses again"

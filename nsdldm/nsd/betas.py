@@ -13,7 +13,7 @@ import hashlib
 import json
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from itertools import repeat
@@ -204,7 +204,7 @@ def open_nifti(
         if (slope, intercept) != (1, 0):
             remedy = "Use the file of the release"
             found = f"values scaled by {slope:g} and shifted by {intercept:g}"
-            raise InputError(Finding(str(path), "plain integers", found, remedy))
+            raise InputError(Finding(str(path), "plain numbers", found, remedy))
         yield image
 
 
@@ -279,7 +279,8 @@ def extract_betas(
     outputs: dict[str, Path | str],
     partial: Path | str,
     storage: dict | None = None,
-    n_trials: int = TRIALS_PER_SESSION,
+    n_trials: int | Sequence[int] = TRIALS_PER_SESSION,
+    read: Callable | None = None,
 ) -> None:
     """Write the betas of each region over sessions, reading each session once.
 
@@ -294,7 +295,7 @@ def extract_betas(
     masks : dict of str to path
         The mask of each region, NIfTI of one shape (X, Y, Z).
     outputs : dict of str to path
-        ``.npy`` of each region: float32 of shape (n_trials x n_sessions, n_voxels), percent
+        ``.npy`` of each region: float32 of shape (n_trials of all sessions, n_voxels), percent
         signal change, voxels in C-order of the mask, NaN for a voxel without data in a session. Not
         z-scored.
     partial : str or Path
@@ -302,8 +303,10 @@ def extract_betas(
         discarded.
     storage : dict, optional
         How to read a bucket, as `nsdldm.nsd.remote.connect` takes it.
-    n_trials : int
-        Of every session.
+    n_trials : int or sequence of int
+        Of every session, or of each.
+    read : callable, optional
+        What reads a session, in the way of `read_session`, the default.
 
     Raises
     ------
@@ -313,8 +316,9 @@ def extract_betas(
     loaded, grid = load_masks({name: masks[name] for name in outputs})
     union = np.logical_or.reduce(list(loaded.values()))
     members = {name: np.flatnonzero(mask[union]) for name, mask in loaded.items()}
-    n_rows = n_trials * len(sessions)
-    shapes = {name: (n_rows, len(voxels)) for name, voxels in members.items()}
+    counts = [n_trials] * len(sessions) if isinstance(n_trials, int) else list(n_trials)
+    starts = np.cumsum([0, *counts]).tolist()
+    shapes = {name: (starts[-1], len(voxels)) for name, voxels in members.items()}
     key = _identify_work(sessions, loaded, storage)
     files, done = open_parts(partial, shapes, key)
     sessions = progress(sessions[done:], len(sessions) - done, "sessions")
@@ -322,12 +326,13 @@ def extract_betas(
         written = writer.submit(int)
         for index, path in enumerate(sessions, done):
             with fetched(path, partial, storage) as local:
-                values, n_saturated = read_session(local, union, grid, n_trials)
+                values, n_saturated = (read or read_session)(local, union, grid, counts[index])
             n_invalid = np.count_nonzero(np.isnan(values[0]))
             message = "%s: %d of %d voxels without data, %d saturated values"
             logger.info(message, path, n_invalid, values.shape[1], n_saturated)
             written.result()
-            written = writer.submit(_write_session, partial, key, files, members, index, values)
+            note = (partial, key, index + 1)
+            written = writer.submit(_write_session, note, files, members, starts[index], values)
             del values
         written.result()
     finish_parts(partial, files, outputs)
@@ -343,15 +348,15 @@ def _identify_work(sessions, masks, storage):
     return digest.hexdigest()
 
 
-def _write_session(folder, key, files, members, index, values):
+def _write_session(note, files, members, start, values):
     """Write a session's rows of every matrix, and note that it is complete."""
-    rows = slice(index * len(values), (index + 1) * len(values))
+    rows = slice(start, start + len(values))
     for name, voxels in members.items():
         # Reopened each time: pages of an open map would pile up.
         array = np.load(files[name], mmap_mode="r+", allow_pickle=False)
         np.take(values, voxels, axis=1, out=array[rows], mode="clip")
         array.flush()
-    record_done(folder, key, index + 1)
+    record_done(*note)
 
 
 def read_surface_betas(path: Path | str) -> np.ndarray:

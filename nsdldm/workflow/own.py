@@ -7,6 +7,7 @@ from pathlib import Path
 from nsdldm.nsd import layout
 from nsdldm.support.errors import Finding
 from nsdldm.workflow.datasets import FORMS
+from nsdldm.workflow.laion import LaionRelease, list_computed
 from nsdldm.workflow.release import Release
 from nsdldm.workflow.workfolder import find_late
 
@@ -79,7 +80,7 @@ class OwnRelease(Release):
 
     def list_transforms(self) -> list[str]:
         """Coordinates of each hemisphere's three cortical depths, which are computed."""
-        return _list_computed(layout.LAYERS, "func-to-{}.mgz")
+        return list_computed(layout.LAYERS, "func-to-{}.mgz")
 
     def list_surfaces(self) -> list[str]:
         """Each hemisphere's FreeSurfer files, and the flat map that is computed."""
@@ -88,7 +89,7 @@ class OwnRelease(Release):
 
     def list_flats(self) -> list[str]:
         """Each hemisphere's flat map."""
-        return _list_computed(["full.flat.patch.3d"])
+        return list_computed(["full.flat.patch.3d"])
 
     def locate_reference(self) -> str:
         """A volume on the grid of the betas."""
@@ -121,15 +122,6 @@ class OwnRelease(Release):
         return Finding(self.place.where(name), expected, self.place.describe(name), remedy)
 
 
-def _list_computed(names, template="{}"):
-    """Files of both hemispheres that are computed from surfaces."""
-    return [
-        f"results/{{subject}}/surfaces/{hemi}.{template.format(name)}"
-        for hemi in layout.HEMISPHERES
-        for name in names
-    ]
-
-
 def open_release(settings: dict) -> Release:
     """Choose by the dataset where files are.
 
@@ -145,4 +137,4 @@ def open_release(settings: dict) -> Release:
     return RELEASES[FORMS[settings["dataset"]]](settings)
 
 
-RELEASES = {"nsd": Release, "arrays": OwnRelease}
+RELEASES = {"nsd": Release, "laion": LaionRelease, "arrays": OwnRelease}

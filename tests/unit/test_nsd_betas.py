@@ -160,7 +160,7 @@ def test_hdf5_without_betas_and_scaled_nifti_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"b\.hdf5.*the dataset betas"):
         read_session(tmp_path / "b.hdf5", MASKS["all"])
     write_nifti(tmp_path / "b.nii.gz", make_betas(0), slope=0.5)
-    with pytest.raises(InputError, match=r"b\.nii\.gz.*plain integers.*scaled by 0.5"):
+    with pytest.raises(InputError, match=r"b\.nii\.gz.*plain numbers.*scaled by 0.5"):
         read_session(tmp_path / "b.nii.gz", MASKS["all"])
 
 
