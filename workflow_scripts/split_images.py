@@ -11,7 +11,7 @@ if __name__ == "__main__":
             **{key: given[key] for key in ("trials", "images")},
             features=given.get("features") or None,
             instances=list(given.get("instances", [])) or None,
-            listing=given.get("listing") or None,
+            listing=(given.get("listing") or [None])[0],
             output_trials=made.trials,
             output_images=made.images,
             settings=SplitSettings(**{key: params[key] for key in SplitSettings._fields}),

@@ -54,7 +54,7 @@ METHODS = {
 }
 # Suffix of methods that were not trained on the subject alone.
 COHORT = re.compile(r"-(joint|subj\d\d)$")
-DEMO = "simulated NSD (demo)"
+DEMO = "simulated data (demo)"
 DEMO_NOTE = "Demo: simulated brain and a small model; nothing about real brains follows from it."
 NUMBERED = "NSD ids count from 0."
 PRESENTED = "Presented"

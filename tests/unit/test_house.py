@@ -21,6 +21,7 @@ ORDER = (
     ("trained",),
     ("evaluation",),
     ("plots",),
+    ("results",),
 )
 RANKS = {name: rank for rank, names in enumerate(ORDER) for name in names}
 # Beside them: nothing but workflow/ knows the demo.

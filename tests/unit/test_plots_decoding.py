@@ -289,7 +289,7 @@ def test_figure_3_shows_the_best_sample_of_every_method(files, tmp_path, monkeyp
     check_print(figure, path)
     words = said(figure)
     assert "best of 3 samples by PSM (demo-clip, embedding)" in words
-    assert "subj01 – simulated NSD (demo)" in words and "simulated brain" in words
+    assert "subj01 – simulated data (demo)" in words and "simulated brain" in words
     for wanted in ("rank 1 rank", "NSD 13", "2 best of 8", "Evenly spaced", "Presented", "$z_c$"):
         assert wanted.split()[0] in words
     assert list(table.columns) == SHOWN.split() and len(table) == 12

@@ -513,7 +513,7 @@ def test_the_group_figure_is_a_journal_figure(tmp_path, monkeypatch):
     group.plot_group(table=table, left_out=[], demo=True, **outputs)
     check_journal(outputs["png"], figures[0])
     words = [text.get_text() for text in all_texts(figures[0])]
-    assert "2 subjects – simulated NSD (demo)" in words
+    assert "2 subjects – simulated data (demo)" in words
     # The mean of the slopes planted, in the region of all voxels.
     assert any(re.fullmatch(r"\$z\$ slope \+0\.(199|20\d), 2/2", word) for word in words)
     # Trends share one scale, whatever their series, and controls are lines with names.

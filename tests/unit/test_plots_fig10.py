@@ -90,7 +90,7 @@ def test_figure_10_is_a_journal_figure(drawn):
     figure, _, path = drawn
     check_print(figure, path)
     words = said(figure)
-    for wanted in ("simulated NSD (demo)", "Not computed: clip.", "150 test images", "chance"):
+    for wanted in ("simulated data (demo)", "Not computed: clip.", "150 test images", "chance"):
         assert wanted in words
     for wanted in ("$z$ + $c$ + image, rescaled", "zci-rescaled", "prior + $c$ + image"):
         assert wanted in words

@@ -147,7 +147,7 @@ def test_the_figure_is_a_journal_figure(drawn):
 def test_the_figure_says_what_it_shows(drawn):
     _, figure = drawn
     words = [text.get_text() for text in all_texts(figure)]
-    for wanted in ("subj01 – simulated NSD (demo)", "L", "R", "early", "high", *TITLES):
+    for wanted in ("subj01 – simulated data (demo)", "L", "R", "early", "high", *TITLES):
         assert words.count(wanted) == 1, wanted
     cortex, significant = 22 * 30 * 20, 22 * 9 * 20
     assert words.count(f"{significant:,} of {cortex:,} voxels significant") == len(FEATURES)
@@ -225,7 +225,7 @@ def decode(page):
 def test_the_page_is_whole_and_shows_the_same(drawn):
     text = (drawn[0] / "fig6.html").read_text(encoding="utf-8")
     frames = re.findall(r'srcdoc="(.*?)"></iframe>', text, re.S)
-    assert len(frames) == 3 and "simulated NSD (demo)" in text
+    assert len(frames) == 3 and "simulated data (demo)" in text
     for frame in frames:
         page = unescape(frame)
         assert not re.search(r"<(script|link|img)[^>]*(src|href)=[\"']?https?:", page)

@@ -172,7 +172,7 @@ def test_figures_are_journal_figures(drawn):
     plot, figure, _, png = drawn
     check_print(figure, png)
     words = said(figure)
-    assert "simulated NSD (demo)" in words and "chance" in words
+    assert "simulated data (demo)" in words and "chance" in words
     title = {plot_fig11: "Does it generalise?", plot_fig12: "How few numbers per image suffice"}
     assert title.get(plot, "Is it explained by similarity to training images?") in words
 

@@ -140,7 +140,7 @@ def test_strips_show_what_was_measured_seen_and_filled_in(tmp_path, monkeypatch)
     words = said(figure)
     assert "the first 32 of 64 voxels" in words and "75 % of it hidden" in words
     assert f"NSD {10 * rows[0]}, rank 1, $r$ = {r[rows[0]]:.2f}" in words
-    assert "filled in by fCAE – simulated NSD (demo)" in words and "simulated brain" in words
+    assert "filled in by fCAE – simulated data (demo)" in words and "simulated brain" in words
     shown = table[(table["predictor"] == "model") & table["rank"].notna()].sort_values("rank")
     assert shown["nsd_id"].tolist() == (10 * rows).tolist() and len(table) == 3 * N_TEST
     own = table[table["predictor"] == "mean"]

@@ -144,7 +144,7 @@ def plan(folder, *arguments, project=None):
     for block in re.split(r"\n *(?=(?:local)?rule )", result.stdout + result.stderr):
         rule = re.match(r"(?:local)?rule (\w+):", block)
         if rule and rule.group(1) != "all":
-            subject = re.search(r"wildcards: .*?subject=(\w+)", block)
+            subject = re.search(r"wildcards: .*?subject=([\w-]+)", block)
             jobs[rule.group(1), subject.group(1) if subject else ""] += 1
     return jobs
 
