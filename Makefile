@@ -19,7 +19,7 @@ export MPLCONFIGDIR := $(CURDIR)/.cache/matplotlib
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo trained beyond generalisation demo-model test test-finished test-others test-slurm test-kills lint plan status benchmark bad-input config-docs envs lock check-gpu torch clean
+.PHONY: help install demo trained beyond generalisation demo-model test test-finished test-others test-slurm test-kills lint plan status demo-numbers benchmark bad-input config-docs envs lock check-gpu torch clean
 
 help:
 	@echo "make install     .venv with pinned versions (then . .venv/bin/activate)"
@@ -107,6 +107,10 @@ plan: .venv/installed
 # results/report/status.html.
 status: .venv/installed
 	@cd $(or $(FOLDER),.) && PYTHONPATH="$(CURDIR)" "$(CURDIR)/.venv/bin/python" -m nsdldm.workflow.status
+
+# The tables of docs/demo.md, from those of a finished demo.
+demo-numbers:
+	.venv/bin/python docs/numbers/write.py results
 
 # Steps and fits at full size; needs 5 GB of disk, 8 GB of memory and an hour or more. See
 # benchmarks/README.md.
