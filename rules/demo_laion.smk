@@ -10,10 +10,7 @@ SIZES = {
     "own_images": config["demo"]["unique_images"],
     "ood_images": max(4, config["demo"]["shared_images"] // 5),
 }
-OF_SUBJECT = {
-    subject: laion_files.subject_files("results/demo", subject, config["demo"]["sessions"])
-    for subject in SUBJECTS
-}
+FILES = laion_files.subject_files("results/demo", "{subject}", config["demo"]["sessions"])
 
 
 rule simulate_laion_stimuli:
@@ -34,27 +31,23 @@ rule simulate_laion_stimuli:
         "../workflow_scripts/simulate_laion_stimuli.py"
 
 
-for subject, files in OF_SUBJECT.items():
-
-    rule:
-        name:
-            f"simulate_laion_subject_{subject.replace('-', '')}"
-        input:
-            metadata=source(METADATA),
-            stimuli=source(STIMULI),
-        output:
-            [*files.values()],
-        log:
-            f"logs/{subject}/simulate_laion_subject.log",
-        conda:
-            "../envs/analysis.yaml"
-        resources:
-            **needs(4000, 15),
-        params:
-            subject=subject,
-            sessions=config["demo"]["sessions"],
-            sizes=SIZES,
-            root=str(RELEASE.place.root),
-            code=digest("workflow_scripts/simulate_laion_subject.py"),
-        script:
-            "../workflow_scripts/simulate_laion_subject.py"
+# Without masks that only some subjects have.
+rule simulate_laion_subject:
+    input:
+        metadata=source(METADATA),
+        stimuli=source(STIMULI),
+    output:
+        [FILES[name] for name in laion_files.list_common(FILES)],
+    log:
+        "logs/{subject}/simulate_laion_subject.log",
+    conda:
+        "../envs/analysis.yaml"
+    resources:
+        **needs(4000, 15),
+    params:
+        sessions=config["demo"]["sessions"],
+        sizes=SIZES,
+        root=str(RELEASE.place.root),
+        code=digest("workflow_scripts/simulate_laion_subject.py"),
+    script:
+        "../workflow_scripts/simulate_laion_subject.py"

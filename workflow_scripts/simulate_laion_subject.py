@@ -8,7 +8,7 @@ if __name__ == "__main__":
     with logged(snakemake.log[0]):
         simulate_subject(
             root=params.root,
-            subject=params.subject,
+            subject=snakemake.wildcards.subject,
             sessions=params.sessions,
             **params.sizes,
         )

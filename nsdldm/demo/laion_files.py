@@ -116,3 +116,9 @@ def subject_files(root: Path | str, subject: str, sessions: int) -> dict[str, st
         for name in (*SURFACES, "sulc"):
             files[f"{hemi}.{name}"] = path(layout.SURFACE, hemi=hemi, name=name)
     return files
+
+
+def list_common(files: dict[str, str]) -> list[str]:
+    """Name the files that all subjects have, by their keys in `subject_files`."""
+    lacking = {*LACKING.values()}
+    return [key for key in files if key.partition("/")[2] not in lacking]

@@ -266,9 +266,7 @@ def _shrink(stage, settings):
         settings["target"] = "quantile"
 
 
-def check_methods(
-    methods: dict[str, dict], size: str, subjects: Sequence[str] = ()
-) -> list[str]:
+def check_methods(methods: dict[str, dict], size: str, subjects: Sequence[str] = ()) -> list[str]:
     """List what is wrong with the configuration of methods.
 
     Parameters

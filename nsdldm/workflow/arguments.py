@@ -63,6 +63,11 @@ _RECONSTRUCTION = {
 _ALIGNMENT = {"n_components": "generalisation.components", "references": "subjects"}
 _DRAWN = {"nsd_ids": "evaluation.nsd_ids", "shown_images": "evaluation.shown_images"}
 _TRAINING = {"precision": "trained.precision"}
+_SIMULATED = {
+    "shared_images": "demo.shared_images",
+    "ood_images": "demo.shared_images",
+    "own_images": "demo.unique_images",
+}
 ADAPTERS = {
     "align_encoder": _TRAINING,
     "apply_decoders": _ANY_PROTOCOL,
@@ -145,6 +150,9 @@ ADAPTERS = {
     },
     "simulate_sets": {"sessions": "demo.sessions"},
     "simulate_shared_sets": {"sessions": "demo.sessions"},
+    "simulate_laion_stimuli": _SIMULATED,
+    "simulate_laion_subject": _SIMULATED | {"sessions": "demo.sessions", "subject": "subjects"},
+    "mark_regions": {"rois": "rois", "min_ncsnr": "min_ncsnr"},
     "simulate_stimuli": {
         "sessions": "demo.sessions",
         "shared_images": "demo.shared_images",

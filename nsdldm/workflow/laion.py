@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nsdldm.demo.laion_files import LACKING, REGIONS
 from nsdldm.laion import layout
 from nsdldm.nsd.layout import HEMISPHERES, LAYERS, resolve_sessions
 from nsdldm.support.errors import Finding
@@ -75,9 +76,8 @@ class LaionRelease(Release):
     def list_labels(self, subject: str, category: str) -> list[str]:
         """Labels of a category that a subject has masks of."""
         if self.simulated:
-            from nsdldm.demo.laion_files import LACKING, REGIONS
-
-            return [name for name in REGIONS.get(category, ()) if name != LACKING.get(subject)]
+            lacking = {*LACKING.values()}
+            return [name for name in REGIONS.get(category, ()) if name not in lacking]
         folder = layout.ROIS.format(subject=subject, category=category)
         start, end = (
             layout.ROI.format(subject=subject, category=category, label="{label}")

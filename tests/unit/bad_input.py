@@ -291,7 +291,7 @@ def _(folder):
 
 @case(MISSING, "an atlas that the simulated release does not have")
 def _(_folder):
-    return check_regions({"V1": ["prf-visualrois:V1v"]})
+    return check_regions({"V1": ["Kastner2015:V1v"]})
 
 
 @case(MISSING, "a rule or file that was asked for")

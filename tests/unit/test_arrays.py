@@ -34,7 +34,10 @@ def root(tmp_path):
     write(tmp_path / "images.tsv", {"image": NAMES, "split": ["test", "train", "unused", "train"]})
     write(tmp_path / "trials.tsv", {"session": SESSIONS, "image": [NAMES[n] for n in SHOWN]})
     captions = [(name, f"a thing of {name} {n}") for name in NAMES for n in range(2)]
-    write(tmp_path / "captions.tsv", dict(zip(("image", "caption"), zip(*captions), strict=True)))
+    write(
+        tmp_path / "captions.tsv",
+        dict(zip(("image", "caption"), zip(*captions, strict=True), strict=True)),
+    )
     betas = rng.normal(size=(6, 5))
     betas[:3, 2] = np.nan
     np.save(tmp_path / "early.npy", betas)
@@ -78,9 +81,7 @@ def test_betas_are_copied_as_they_are(root, suffix):
         with h5py.File(root / "early.hdf5", "w") as file:
             file["betas"] = betas
     output = root / "out.npy"
-    arrays.copy_betas(
-        betas=root / f"early.{suffix}", trials=root / "out_trials.tsv", output=output
-    )
+    arrays.copy_betas(betas=root / f"early.{suffix}", trials=root / "out_trials.tsv", output=output)
     copied = np.load(output)
     assert copied.dtype == np.float32
     np.testing.assert_array_equal(copied, betas.astype(np.float32))
@@ -115,7 +116,7 @@ def test_what_fits_is_listed(root):
 
 BAD = {
     "image twice": ("images", {"image": ["a", "a"], "split": ["test", "train"]}, "found a twice"),
-    "split": ("images", {"image": ["a"], "split": ["validation"]}, "a split of train, test, unused"),
+    "split": ("images", {"image": ["a"], "split": ["validation"]}, "a split of train, test"),
     "no split": ("images", {"image": ["a"]}, "no column split (there are: image)"),
     "session 0": ("trials", {"session": [0], "image": NAMES[:1]}, "sessions as whole numbers"),
     "sessions": ("trials", {"session": [2, 1], "image": NAMES[:2]}, "sessions as whole numbers"),
@@ -158,7 +159,7 @@ def test_bad_arrays(root):
         check(root, betas=[root / "early.h5"])
     mask = np.ones((2, 2, 2), np.uint8)
     nib.save(nib.Nifti1Image(mask, np.eye(4)), root / "early.nii.gz")
-    with pytest.raises(InputError, match="a mask of the 5 voxels that .* found 8 voxels"):
+    with pytest.raises(InputError, match=r"a mask of the 5 voxels that .* found 8 voxels"):
         check(root, masks=[root / "early.nii.gz"])
 
 
@@ -169,5 +170,5 @@ def test_bad_pictures(root):
             images=root / "images.tsv", pictures=root / "pictures", output=root / "s.hdf5"
         )
     (root / "pictures" / NAMES[1]).unlink()
-    with pytest.raises(InputError, match="found no c.jpg, and so for 1 of 4 images"):
+    with pytest.raises(InputError, match=r"found no c\.jpg, and so for 1 of 4 images"):
         check(root)

@@ -98,7 +98,7 @@ def test_a_release_may_have_no_root_of_its_own():
     release = Release(load_settings({"dataset": "nsd", "nsd": {"roots": roots}}))
     assert release.locate_stimuli() == "/disks/nsddata_stimuli/stimuli/nsd/nsd_stimuli.hdf5"
     del roots["nsddata"]
-    with pytest.raises(SettingsError, match="nsd.root must be the release's folder"):
+    with pytest.raises(SettingsError, match=r"nsd\.root must be the release's folder"):
         load_settings({"dataset": "nsd", "nsd": {"roots": roots}})
 
 

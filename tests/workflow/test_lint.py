@@ -146,7 +146,8 @@ def test_slurm_groups_mix_neither_gpus_nor_subjects():
 
 # Long, or few; each is a Slurm job of its own.
 ALONE = {
-    *("simulate_stimuli", "simulate_subject"),
+    *("simulate_stimuli", "simulate_subject", "simulate_laion_stimuli", "simulate_laion_subject"),
+    *("gather_stimuli", "write_captions", "translate_captions"),
     *("pretrain_encoder", "align_encoder", "fine_tune_diffusion"),
     *("tabulate_encoders", "tabulate_fcae", "plot_masked_responses", "plot_trained_pictures"),
     *("plot_trained_subjects", "plot_training_curves", "write_trained_gallery"),
