@@ -20,6 +20,8 @@ report: "report/workflow.rst"
 
 
 include: "rules/common.smk"
+
+
 if config["container"]:
 
     container: config["container"]
@@ -35,6 +37,7 @@ include: "rules/evaluation.smk"
 include: "rules/encoding.smk"
 include: "rules/variance.smk"
 include: "rules/maps.smk"
+include: "rules/exports.smk"
 include: "rules/figures.smk"
 include: "rules/trained.smk"
 include: "rules/trained_figures.smk"

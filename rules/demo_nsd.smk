@@ -43,6 +43,7 @@ rule simulate_subject:
         tables=[source(layout.LABEL_TABLE, atlas=atlas) for atlas in ATLASES],
         ncsnr=source(layout.NCSNR),
         transforms=RELEASE.list_transforms(),
+        averages=RELEASE.list_averages(),
         surfaces=RELEASE.list_surfaces(),
     log:
         "logs/{subject}/simulate_subject.log",

@@ -11,6 +11,7 @@ rule prepare_surfaces:
     output:
         transforms=RELEASE.list_transforms(),
         flats=RELEASE.list_flats(),
+        averages=RELEASE.list_averages(),
     log:
         "logs/{subject}/prepare_surfaces.log",
     conda:

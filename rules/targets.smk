@@ -1,6 +1,11 @@
 # What is made on request.
 
 
+rule pycortex:
+    input:
+        collect("results/{subject}/pycortex", subject=SUBJECTS),
+
+
 rule trained:
     input:
         plan.list_trained_targets(config),

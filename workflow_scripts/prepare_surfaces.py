@@ -8,6 +8,5 @@ if __name__ == "__main__":
         prepare_surfaces(
             reference=snakemake.input.reference,
             **{key: list(snakemake.input[key]) for key in ("white", "pial", "spheres")},
-            transforms=list(snakemake.output.transforms),
-            flats=list(snakemake.output.flats),
+            **{key: list(own) for key, own in snakemake.output.items()},
         )

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from nilearn.datasets import load_fsaverage
+from scipy.spatial import KDTree
 
 from nsdldm.laion.flats import flatten_sphere
 from nsdldm.nsd.rois import read_volume
@@ -98,6 +100,29 @@ def locate_depths(
     return places
 
 
+def _save_vertices(path, values):
+    """Write numbers of vertices as an MGH file, as the release of NSD does."""
+    with replacing(path) as part:
+        nib.save(nib.MGHImage(values.astype(np.float32), np.eye(4)), part)
+
+
+def find_nearest(sphere: np.ndarray, average: np.ndarray) -> np.ndarray:
+    """Find the vertex of a registered hemisphere that is nearest to each of the average brain.
+
+    Parameters
+    ----------
+    sphere, average : float array of shape (n_vertices, 3) and (n_average, 3)
+        Coordinates on the registered sphere and on that of fsaverage, of any radius.
+
+    Returns
+    -------
+    int64 array of shape (n_average,)
+        From 0.
+    """
+    own, other = (each / np.linalg.norm(each, axis=1, keepdims=True) for each in (sphere, average))
+    return KDTree(own).query(other)[1]
+
+
 def prepare_surfaces(
     *,
     reference: Path | str,
@@ -106,8 +131,9 @@ def prepare_surfaces(
     spheres: Sequence[Path | str],
     transforms: Sequence[Path | str],
     flats: Sequence[Path | str],
+    averages: Sequence[Path | str],
 ) -> None:
-    """Write the transforms and flat maps of both hemispheres.
+    """Write the transforms, flat maps and correspondences of both hemispheres.
 
     Parameters
     ----------
@@ -120,6 +146,8 @@ def prepare_surfaces(
         `nsdldm.nsd.surfaces.read_transform` reads them.
     flats : sequence of two path
         Outputs; see `nsdldm.laion.flats.flatten_sphere`.
+    averages : sequence of two path
+        Outputs; see `find_nearest`.
 
     Raises
     ------
@@ -136,9 +164,10 @@ def prepare_surfaces(
         for place in locate_depths(inner, outer, grid.affine, grid.shape)
     ]
     for path, place in zip(transforms, places, strict=True):
-        with replacing(path) as part:
-            values = place.astype(np.float32).reshape(len(place), 1, 1, 3)
-            nib.save(nib.MGHImage(values, np.eye(4)), part)
-    for sphere, flat in zip(spheres, flats, strict=True):
+        _save_vertices(path, place.reshape(len(place), 1, 1, 3))
+    mesh = load_fsaverage("fsaverage5")["sphere"]
+    for side, sphere, flat, average in zip(mesh.parts, spheres, flats, averages, strict=True):
         flatten_sphere(sphere=sphere, output=flat)
+        nearest = find_nearest(read_surface(sphere)[0], mesh.parts[side].coordinates)
+        _save_vertices(average, nearest.reshape(-1, 1, 1) + 1)
     logger.info("%s: %d depths and %d flat maps", reference, len(places), len(flats))

@@ -110,6 +110,10 @@ class LaionRelease(Release):
         """Coordinates of each hemisphere's three cortical depths, which are computed."""
         return list_computed(LAYERS, "func-to-{}.mgz")
 
+    def list_averages(self) -> list[str]:
+        """Which native vertex each vertex of the average brain is nearest to."""
+        return list_computed(["white-to-fsaverage.mgz"])
+
     def list_surfaces(self) -> list[str]:
         """Each hemisphere's FreeSurfer files, and the flat map that is computed."""
         own = [self.locate_surface(hemi, n) for hemi in HEMISPHERES for n in layout.SURFACES]

@@ -82,6 +82,10 @@ class OwnRelease(Release):
         """Coordinates of each hemisphere's three cortical depths, which are computed."""
         return list_computed(layout.LAYERS, "func-to-{}.mgz")
 
+    def list_averages(self) -> list[str]:
+        """Which native vertex each vertex of the average brain is nearest to."""
+        return list_computed(["white-to-fsaverage.mgz"])
+
     def list_surfaces(self) -> list[str]:
         """Each hemisphere's FreeSurfer files, and the flat map that is computed."""
         own = [self.locate_surface(hemi, name) for hemi in layout.HEMISPHERES for name in SURFACES]

@@ -309,7 +309,8 @@ def find_taken(target: str, method: str) -> str | list:
 
 
 def find_chunks(settings: dict, subject: str, protocol: str, method: str) -> str:
-    """Pictures by a method in chunks. Those from true features are made once for all protocols."""
+    """Pictures of a subject by a method in chunks, as settings and protocol say; those from true
+    features are made once for all protocols."""
     if method == CEILING:
         protocol = settings["decoding"]["protocols"][0]
     return f"results/{subject}/{protocol}/reconstructions/{method}.{{chunk}}.h5"
@@ -664,6 +665,8 @@ def list_targets(settings: dict) -> list[str]:
         *(f"results/figures/fig{number}.html" for number in range(6, 10)),
         *(f"results/tables/{name}.tsv" for name in TABLES),
         "results/report/gallery.html",
+        "results/maps",
+        *(f"results/{subject}/maps" for subject in settings["subjects"]),
         *(
             f"results/{subject}/figures/{name}.{suffix}"
             for subject in settings["subjects"]

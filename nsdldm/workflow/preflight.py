@@ -310,12 +310,13 @@ def _read_table(place, name):
 
 
 def _find_transforms(place, values):
-    """Findings about the transforms to three cortical depths in both hemispheres."""
+    """Findings about the transforms to three cortical depths and to the average brain."""
     source = layout.TRANSFORM_SPACES[values["space"]]
+    pairs = [*((source, layer) for layer in layout.LAYERS), ("white", layout.AVERAGE)]
     findings = []
     for hemi in layout.HEMISPHERES:
-        for layer in layout.LAYERS:
-            names = {"hemi": hemi, "source": source, "target": layer}
+        for start, target in pairs:
+            names = {"hemi": hemi, "source": start, "target": target}
             findings += _missing(place, layout.TRANSFORM, **names, **values)
     return findings
 

@@ -24,6 +24,8 @@ class Release:
     def __init__(self, settings):
         self.settings, self.nsd = settings, settings["nsd"]
         self.form = FORMS[settings["dataset"]]
+        # What the experiment is called in names of files.
+        self.task = "nsdcore" if self.form == "nsd" else "images"
         self.simulated = settings["dataset"] in SIMULATED
         # How buckets are read, if that is needed.
         self.storage = {key: self.nsd[key] for key in ("endpoint", "signed")}
@@ -148,6 +150,13 @@ class Release:
             self.locate(layout.TRANSFORM, hemi=hemi, source=space, target=layer)
             for hemi in layout.HEMISPHERES
             for layer in layout.LAYERS
+        ]
+
+    def list_averages(self) -> list[str]:
+        """Which native vertex each vertex of the average brain corresponds to, by hemisphere."""
+        return [
+            self.locate(layout.TRANSFORM, hemi=hemi, source="white", target=layout.AVERAGE)
+            for hemi in layout.HEMISPHERES
         ]
 
     def list_surfaces(self) -> list[str]:

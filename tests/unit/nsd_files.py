@@ -208,6 +208,7 @@ def write_hemisphere(surf, transforms, hemi):
     for layer in LAYERS:
         path = transforms / f"{hemi}.func1pt8-to-{layer}.mgz"
         write_mgh(path, np.full((6, 1, 1, 3), 1.5))
+    write_mgh(transforms / f"{hemi}.white-to-fsaverage.mgz", np.arange(1.0, 7).reshape(6, 1, 1))
 
 
 def write_checked(folder, root, design):

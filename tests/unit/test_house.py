@@ -20,7 +20,7 @@ ORDER = (
     ("decoding", "encoding"),
     ("trained",),
     ("evaluation",),
-    ("plots",),
+    ("plots", "exports"),
     ("results",),
 )
 RANKS = {name: rank for rank, names in enumerate(ORDER) for name in names}

@@ -6,7 +6,7 @@ import pytest
 from nilearn.datasets import load_fsaverage
 
 from nsdldm.laion.surfaces import find_scanner, prepare_surfaces
-from nsdldm.nsd.surfaces import read_patch, read_transform
+from nsdldm.nsd.surfaces import read_index_map, read_patch, read_transform
 from nsdldm.support.errors import InputError
 
 # A volume that is oblique and not centred, as a scanner's.
@@ -54,7 +54,10 @@ def prepare(files, volume, folder):
     }
     transforms = [folder / f"{hemi}.{n}.mgz" for hemi in ("lh", "rh") for n in (1, 2, 3)]
     flats = [folder / f"{hemi}.flat" for hemi in ("lh", "rh")]
-    prepare_surfaces(reference=volume, **given, transforms=transforms, flats=flats)
+    averages = [folder / f"{hemi}.white-to-fsaverage.mgz" for hemi in ("lh", "rh")]
+    prepare_surfaces(
+        reference=volume, **given, transforms=transforms, flats=flats, averages=averages
+    )
     return transforms, flats
 
 
@@ -81,6 +84,9 @@ def test_depths_by_another_route(files, volume, tmp_path):
         assert np.isnan(found[~inside]).all()
     vertices, _, _ = read_patch(flats[0])
     assert 5_000 < len(vertices) < 10_242
+    # Its own sphere is that of the average.
+    index = read_index_map(tmp_path / "rh.white-to-fsaverage.mgz")
+    assert np.array_equal(index, np.arange(10_242))
 
 
 def test_surfaces_without_a_footer(files, volume, tmp_path):
