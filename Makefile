@@ -19,7 +19,7 @@ export MPLCONFIGDIR := $(CURDIR)/.cache/matplotlib
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo trained beyond generalisation demo-model test test-finished test-others test-slurm test-kills lint plan status demo-numbers benchmark bad-input config-docs envs lock check-gpu torch clean
+.PHONY: help install demo trained beyond generalisation demo-model test test-finished test-others test-slurm test-kills lint plan status demo-numbers benchmark bad-input config-docs docs envs lock check-gpu torch clean
 
 help:
 	@echo "make install     .venv with pinned versions (then . .venv/bin/activate)"
@@ -31,7 +31,7 @@ help:
 	@echo "make status      how a run stands: done, running, failed and left, by rule and subject"
 	@echo "make test        all tests except two of full-size networks"
 	@echo "make check-gpu   whether torch can use a GPU here (make torch installs another build)"
-	@echo "make lint, test-slurm, test-kills, benchmark, bad-input, config-docs, envs, lock, demo-model, clean"
+	@echo "make lint, test-slurm, test-kills, benchmark, bad-input, config-docs, docs, envs, lock, demo-model, clean"
 	@echo
 	@echo "Figures and tables, made one by one as in snakemake --cores 2 results/figures/fig6.png:"
 	@echo "  results/figures/{fig3,fig4,fig5,fig6,fig7,fig8,fig9,fig10,fig11,fig12,fig13,group,learning_curve}.png"
@@ -126,6 +126,12 @@ bad-input: .venv/installed
 # docs/config.md and the JSON schema, from nsdldm/workflow/settings.py.
 config-docs: .venv/installed
 	PYTHONPATH=. .venv/bin/python -m nsdldm.workflow.config_docs
+
+# The documentation as pages, with those of the package: site/index.html. What the notebook draws of
+# the demo: cd docs/images && ../../.venv/bin/python ../notebooks/own_figure.py
+docs: .venv/installed
+	PYTHONPATH=. .venv/bin/mkdocs build --strict --quiet
+	@echo "Open site/index.html"
 
 # Train resources/demo_model from scratch: hours on two cores, minutes on a GPU. Continues where it was
 # interrupted; STAGE=unet (see --help) runs one stage and the stages that it needs.

@@ -107,6 +107,7 @@ def bootstrap_runs(values: np.ndarray, n_bootstrap: int, seed: int) -> tuple[flo
 
 
 def take_interval(means: np.ndarray) -> np.ndarray:
-    """The middle 95 % of bootstrap means along the first axis."""
+    """The middle 95 % of bootstrap means, float of shape (n_bootstrap, ...), along the first
+    axis."""
     tail = (1 - LEVEL) / 2
     return np.quantile(means, [tail, 1 - tail], axis=0)

@@ -69,7 +69,7 @@ def zscore_sessions(betas: np.ndarray, sessions: np.ndarray, train: np.ndarray) 
 
     Parameters
     ----------
-    betas : array of shape (n_trials, n_voxels)
+    betas : float array of shape (n_trials, n_voxels)
         Any unit; NaN where invalid.
     sessions : int array of shape (n_trials,)
         The session of each trial.
@@ -110,7 +110,7 @@ def center(betas: np.ndarray, train: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    betas : array of shape (n_trials, n_voxels)
+    betas : float array of shape (n_trials, n_voxels)
     train : bool array of shape (n_trials,)
 
     Returns
@@ -175,7 +175,7 @@ def ncsnr(zscores: np.ndarray, nsd_ids: np.ndarray, pooled: bool = False) -> np.
 
     Parameters
     ----------
-    zscores : array of shape (n_trials, n_voxels)
+    zscores : float array of shape (n_trials, n_voxels)
         z-scored within sessions, using all trials.
     nsd_ids : int array of shape (n_trials,)
         The image of each trial.
@@ -213,7 +213,7 @@ def compute_ncsnr(
 
     Parameters
     ----------
-    betas : array of shape (n_trials, n_voxels)
+    betas : float array of shape (n_trials, n_voxels)
         Single-trial betas; NaN where invalid.
     sessions, nsd_ids : int arrays of shape (n_trials,)
         Session and image of each trial.
@@ -233,7 +233,7 @@ def noise_ceiling(ncsnr: np.ndarray, repeats: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    ncsnr : array of shape (n_voxels,)
+    ncsnr : float array of shape (n_voxels,)
         Noise-ceiling signal-to-noise ratio.
     repeats : int array of shape (n_images,)
         Number of trials averaged for each image.
@@ -453,7 +453,7 @@ def read_columns(dataset: h5py.Dataset, columns: slice) -> np.ndarray:
 
     Returns
     -------
-    float32 array
+    float32 array of shape (n_rows, n_chosen)
     """
     first, stop, step = columns.indices(dataset.shape[1])
     chosen = range(first, stop, step)

@@ -157,7 +157,7 @@ def plan_batches(
     memory_gb : float
         Memory the process may use, in units of 1e9 bytes.
     device_gb : float, optional
-        Free memory of the GPU to compute on; None for the CPU.
+        Free memory of the GPU to compute on, in units of 1e9 bytes; None for the CPU.
 
     Returns
     -------
@@ -277,10 +277,10 @@ def fit_ridge(
 
     Returns
     -------
-    predictions : array of shape (n_test, n_targets)
+    predictions : float array of shape (n_test, n_targets)
     alphas : float64 array of shape (n_targets,)
         The penalty chosen, an element of `alphas`.
-    cv_scores : array of shape (n_targets,)
+    cv_scores : float array of shape (n_targets,)
         Its R², averaged over folds.
 
     Raises
@@ -339,8 +339,8 @@ def fit_decoder(
     ----------
     X : array of shape (n_train, n_voxels)
         float32 or float64; everything is computed in this precision.
-    Y : array of shape (n_train, n_targets)
-    X_test : array of shape (n_test, n_voxels)
+    Y : float array of shape (n_train, n_targets)
+    X_test : float array of shape (n_test, n_voxels)
     alphas : sequence of float
         Penalties tried.
     folds : list of (train, test), or int
@@ -353,10 +353,10 @@ def fit_decoder(
 
     Returns
     -------
-    predictions : array of shape (n_test, n_targets)
+    predictions : float array of shape (n_test, n_targets)
     alphas : float64 array of shape (n_targets,)
         An element of `alphas` for each target.
-    weights : array of shape (n_voxels, n_targets)
+    weights : float array of shape (n_voxels, n_targets)
     """
 
     def fit(batches):

@@ -11,7 +11,7 @@ def correlate(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    a, b : arrays of shape (n, n_voxels)
+    a, b : float arrays of shape (n, n_voxels)
 
     Returns
     -------
@@ -32,7 +32,7 @@ def r2(observed: np.ndarray, predicted: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    observed, predicted : arrays of shape (n, n_voxels)
+    observed, predicted : float arrays of shape (n, n_voxels)
 
     Returns
     -------
@@ -51,7 +51,7 @@ def leave_out_r(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    a, b : arrays of shape (n, n_voxels)
+    a, b : float arrays of shape (n, n_voxels)
 
     Returns
     -------
@@ -76,7 +76,7 @@ def share_r(observed: np.ndarray, predicted: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    observed, predicted : arrays of shape (n, n_voxels)
+    observed, predicted : float arrays of shape (n, n_voxels)
 
     Returns
     -------
@@ -97,7 +97,7 @@ def share_gain(observed: np.ndarray, without: np.ndarray, joint: np.ndarray) -> 
 
     Parameters
     ----------
-    observed, without, joint : arrays of shape (n, n_voxels)
+    observed, without, joint : float arrays of shape (n, n_voxels)
         The measured values, and the two predictions compared.
 
     Returns
@@ -119,14 +119,14 @@ def p_values(r: np.ndarray, n: int) -> np.ndarray:
 
     Parameters
     ----------
-    r : array
+    r : float array of any shape
         Correlations.
     n : int
         Length of the correlated vectors.
 
     Returns
     -------
-    float64 array
+    float64 array of the same shape
         Probability of a correlation of `r` or more under the exact null (t with n - 2 degrees of
         freedom); NaN where `r` is.
     """
@@ -141,7 +141,7 @@ def fdr(p: np.ndarray, q: float) -> np.ndarray:
 
     Parameters
     ----------
-    p : array of shape (n_tests,)
+    p : float array of shape (n_tests,)
         p-values; NaN counts as no test.
     q : float
         False discovery rate.
@@ -163,7 +163,7 @@ def double_reliability(a: np.ndarray, b: np.ndarray) -> float:
 
     Parameters
     ----------
-    a, b : arrays of shape (n,)
+    a, b : float arrays of shape (n,)
         The score of each voxel or image in either half; those that are not finite in both are
         ignored.
 

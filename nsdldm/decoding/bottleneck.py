@@ -67,7 +67,8 @@ class WholeStudy(Study):
         self.noise, self.known = noise, np.unique(self.rows)
 
     def read(self, region: str, zscore: bool) -> tuple[np.ndarray, np.ndarray]:
-        """Training trials of a region, and averages of the test and training images."""
+        """Training trials of a region, and averages of the test and training images; float32 of
+        shape (n, n_voxels)."""
         X, X_test = super().read(region, zscore)
         if self.noise is not None:
             # Other noise in each region.

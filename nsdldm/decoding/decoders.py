@@ -114,11 +114,11 @@ class Decoded(NamedTuple):
 
     Parameters
     ----------
-    predicted : array of shape (n_test, n_dimensions)
+    predicted : float array of shape (n_test, n_dimensions)
     alphas : float64 array of shape (n_dimensions,)
-    weights : array of shape (n_voxels, n_dimensions)
+    weights : float array of shape (n_voxels, n_dimensions)
         Without voxels if they are not kept.
-    features : array of shape (n_images, ...)
+    features : float array of shape (n_images, ...)
         True features of all images.
     gain : float
         The factor by which deviations from the mean were multiplied; the median over dimensions if
@@ -226,7 +226,7 @@ def compare_left_out(
         As `nsdldm.ridge.fit_decoder`, but a penalty for each target.
     nsd_ids : int array of shape (n_train,)
         The image of each trial.
-    weights : array of shape (n_train_images,)
+    weights : float array of shape (n_train_images,)
         Weights of the images in the order of their ids; each image is predicted from the average of
         its trials.
     folds : list of (train, test)
@@ -359,7 +359,7 @@ def score_dimensions(true: np.ndarray, predicted: np.ndarray) -> pd.DataFrame:
 
     Parameters
     ----------
-    true, predicted : arrays of shape (n_images, n_dimensions)
+    true, predicted : float arrays of shape (n_images, n_dimensions)
 
     Returns
     -------
@@ -381,8 +381,8 @@ def score_images(
 
     Parameters
     ----------
-    true, predicted : arrays of shape (n_images, n_dimensions)
-    mean, deviation : arrays of shape (n_dimensions,)
+    true, predicted : float arrays of shape (n_images, n_dimensions)
+    mean, deviation : float arrays of shape (n_dimensions,)
         Of the training images; constant dimensions are left out of `r_pattern`.
 
     Returns
@@ -487,7 +487,8 @@ class Study:
         return region
 
     def read(self, region: str, zscore: bool) -> tuple[np.ndarray, np.ndarray]:
-        """Training trials of a region, and the responses to predict from, a row per image."""
+        """Training trials of a region, float32 of shape (n_train_trials, n_voxels), and the
+        responses to predict from, a row per image."""
         known = self.open(region, zscore)
         if self.tested is None:
             return known.read_train(), known.read_test()
@@ -499,7 +500,7 @@ class Study:
         return known.read_train(), other.read_test()
 
     def targets(self, protocol: Protocol, seed: int) -> dict[str, np.ndarray]:
-        """Features of all images by target."""
+        """Features of all images by target, float32 of shape (n_images, ...)."""
         return {
             name: _read_targets(
                 path,

@@ -19,9 +19,9 @@ class Embeddings(NamedTuple):
 
     Parameters
     ----------
-    decoded : array of shape (n_test, ...)
+    decoded : float array of shape (n_test, ...)
         A row per test image, in the order of the table.
-    true : array of shape (n_images, ...)
+    true : float array of shape (n_images, ...)
         A row per image of the table.
     nsd_ids : int64 array of shape (n_images,)
     test, train : int64 arrays of shape (n_test,) and (n_train,)
@@ -89,7 +89,7 @@ def compare_directions(
     ----------
     decoded : array of shape (n_decoded, ...)
         Held in memory as float64.
-    features : array of shape (n_images, ...)
+    features : float array of shape (n_images, ...)
         Read block by block.
     rows : int array of shape (n,)
         Rows of `features` to compare with.

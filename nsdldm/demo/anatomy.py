@@ -117,7 +117,7 @@ class Grid:
     centre: np.ndarray
 
     def locate(self, coords: np.ndarray) -> np.ndarray:
-        """Convert millimetres on the surfaces to voxel coordinates from 0."""
+        """Convert millimetres on the surfaces to voxel coordinates from 0, both of shape (n, 3)."""
         return (coords - self.centre) / self.zoom + (np.array(self.shape) - 1) / 2
 
 
@@ -407,12 +407,12 @@ def combine_hemispheres(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    left, right : array
+    left, right : float arrays of shape (X, Y, Z)
         -1 outside the hemisphere's ribbon.
 
     Returns
     -------
-    array
+    float array of shape (X, Y, Z)
     """
     return np.where(left == -1, right, left)
 

@@ -105,7 +105,7 @@ def standardise(values: np.ndarray, reference: int | None = None) -> np.ndarray:
 
     Parameters
     ----------
-    values : array of shape (n_images, n_voxels)
+    values : float array of shape (n_images, n_voxels)
     reference : int, optional
         Number of first rows that give mean and standard deviation, by default all.
 
@@ -156,9 +156,9 @@ def drive_locally(
     ----------
     channels : float32 array of shape (3, n_images, n_pixels)
         As returned by `read_channels`.
-    field : array of shape (n_voxels, 2)
+    field : float array of shape (n_voxels, 2)
         Degrees to the right of and above the centre.
-    radius : array of shape (n_voxels,)
+    radius : float array of shape (n_voxels,)
         Standard deviation of the receptive field in degrees.
     rng : numpy.random.Generator
     reference : int, optional

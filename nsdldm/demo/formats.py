@@ -58,7 +58,7 @@ def to_int16(percent: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    percent : float array
+    percent : float array of any shape
 
     Returns
     -------
@@ -131,7 +131,7 @@ def write_surface(path: Path | str, coords: np.ndarray, faces: np.ndarray) -> No
     Parameters
     ----------
     path : str or Path
-    coords : array of shape (n_vertices, 3)
+    coords : float array of shape (n_vertices, 3)
         Millimetres.
     faces : int array of shape (n_faces, 3)
     """
@@ -145,7 +145,7 @@ def write_morph(path: Path | str, values: np.ndarray, n_faces: int) -> None:
     Parameters
     ----------
     path : str or Path
-    values : array of shape (n_vertices,)
+    values : float array of shape (n_vertices,)
     n_faces : int
         Faces of the surface, which the format stores as well.
     """

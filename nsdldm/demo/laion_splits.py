@@ -41,7 +41,7 @@ def divide_pool(
         tau, cluster_k5_0 ..., ood, random_0 ...
     params : dict
         What the file tells about the way.
-    test : str array
+    test : str array of shape (n_test,)
         Names of the images to test; the others of the pool are to train.
     """
     # sklearn is slow to import.
@@ -91,7 +91,7 @@ def choose_distant(features: np.ndarray, share: float = TEST_SHARE) -> np.ndarra
 
     Returns
     -------
-    int64 array
+    int64 array of shape (n_test,)
         Rows of the images to test, in the order in which they were chosen.
     """
     distances = cdist(features, features)

@@ -109,7 +109,8 @@ class Brain(NamedTuple):
     affine: np.ndarray
 
     def save(self, path: Path | str, values: np.ndarray) -> None:
-        """Write values of the brain's voxels as a volume that is 0 elsewhere."""
+        """Write values of the brain's voxels, of shape (n_voxels,), as a volume that is 0
+        elsewhere."""
         volume = np.zeros(self.brainmask.shape, np.float32)
         volume[self.brainmask] = values
         save_volume(path, volume, self.affine)

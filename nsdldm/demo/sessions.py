@@ -189,9 +189,9 @@ def find_images(design: Path | str, sessions: int) -> tuple[np.ndarray, np.ndarr
 
     Returns
     -------
-    shown : int64 array
+    shown : int64 array of shape (n_shown,)
         0-based images that any subject sees, ascending.
-    shared : int64 array
+    shared : int64 array of shape (n_shared,)
         Those of them that all subjects see.
     """
     n = sessions * layout.TRIALS_PER_SESSION
@@ -204,7 +204,7 @@ def choose_scenes(shared: np.ndarray, scenes_seed: int) -> np.ndarray:
 
     Parameters
     ----------
-    shared : int array
+    shared : int array of shape (n,)
         0-based images to choose from.
     scenes_seed : int
         Seed with which the pictures were simulated.

@@ -24,7 +24,7 @@ class Shape(NamedTuple):
 
     Parameters
     ----------
-    points : array of shape (n, 2)
+    points : float array of shape (n, 2)
         x to the right and y down, in units of the object that the shape belongs to.
     rgb : tuple of 3 int
     width : float
@@ -52,14 +52,15 @@ def polygon(points: Iterable[tuple[float, float]], rgb: tuple[int, int, int]) ->
 
 
 def box(left: float, top: float, right: float, bottom: float, rgb: tuple[int, int, int]) -> Shape:
-    """Fill a rectangle."""
+    """Fill a rectangle from (left, top) to (right, bottom) with a colour, rgb."""
     return polygon([(left, top), (right, top), (right, bottom), (left, bottom)], rgb)
 
 
 def ellipse(
     x: float, y: float, width: float, height: float, rgb: tuple[int, int, int], turn: float = 0.0
 ) -> Shape:
-    """Fill an ellipse around (x, y) with these half axes, rotated by `turn` radians."""
+    """Fill an ellipse around (x, y) with half axes width and height, rotated by `turn` radians,
+    with a colour, rgb."""
     points = _CIRCLE * (width, height)
     if turn:
         points = points @ _rotation(turn)
@@ -67,7 +68,7 @@ def ellipse(
 
 
 def disc(x: float, y: float, radius: float, rgb: tuple[int, int, int]) -> Shape:
-    """Fill a circle."""
+    """Fill a circle around (x, y) of this radius with a colour, rgb."""
     return ellipse(x, y, radius, radius, rgb)
 
 
@@ -79,7 +80,8 @@ def line(points: Iterable[tuple[float, float]], width: float, rgb: tuple[int, in
 def bands(
     top: float, bottom: float, above: tuple[int, int, int], below: tuple[int, int, int]
 ) -> list[Shape]:
-    """Fill the whole width between two heights with colours that change evenly downwards."""
+    """Fill the whole width from top to bottom with colours that change evenly from the one above to
+    the one below."""
     n = 1 + max(abs(a - b) for a, b in zip(above, below, strict=True))
     edges = [top + (bottom - top) * i / n for i in range(n + 1)]
     return [

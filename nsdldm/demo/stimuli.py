@@ -108,7 +108,7 @@ def find_shown(plan: Design, sessions: int) -> np.ndarray:
 
     Returns
     -------
-    int64 array
+    int64 array of shape (n_shown,)
         0-based NSD ids, ascending.
     """
     numbers = np.unique(plan.masterordering[: sessions * TRIALS_PER_SESSION])

@@ -65,6 +65,10 @@ def open_denoiser(model: Model, scheduler: str) -> Denoiser:
     model : Model
     scheduler : {"ddim", "dpmsolver++", "plms"}
 
+    Returns
+    -------
+    Denoiser
+
     Raises
     ------
     InputError

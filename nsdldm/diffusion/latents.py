@@ -72,12 +72,14 @@ def encode_pictures(
 
 
 def scale_latents(autoencoder: AutoencoderKL | VQModel, latents: torch.Tensor) -> torch.Tensor:
-    """Latents as the U-Net sees them: (latent - shift_factor) x scaling_factor."""
+    """Latents (n, channels, height, width) as the U-Net sees them: (latent - shift_factor) x
+    scaling_factor."""
     return (latents - _shift_of(autoencoder)) * autoencoder.config.scaling_factor
 
 
 def unscale_latents(autoencoder: AutoencoderKL | VQModel, latents: torch.Tensor) -> torch.Tensor:
-    """Undo `scale_latents`: latents as the autoencoder decodes them."""
+    """Undo `scale_latents`: latents (n, channels, height, width) as the autoencoder decodes
+    them."""
     return latents / autoencoder.config.scaling_factor + _shift_of(autoencoder)
 
 

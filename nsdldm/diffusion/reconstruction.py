@@ -93,7 +93,8 @@ def decode_pictures(autoencoder: AutoencoderKL | VQModel, latents: torch.Tensor)
 
 
 def resize_pictures(pictures: np.ndarray, side: int) -> np.ndarray:
-    """Resize uint8 pictures to a side in pixels; bicubic, as in the published code."""
+    """Resize uint8 pictures (n, height, width, 3) to a side in pixels; bicubic, as in the published
+    code."""
     resized = [Image.fromarray(p).resize((side, side), Image.Resampling.BICUBIC) for p in pictures]
     return np.stack([np.asarray(picture) for picture in resized])
 

@@ -40,7 +40,7 @@ def fit_timesteps(timesteps: torch.Tensor, steps: int, n_train: int) -> torch.Te
 
     Parameters
     ----------
-    timesteps : int64 tensor
+    timesteps : int64 tensor of shape (n,)
         Descending. With "trailing" there can be one too many, with "leading" and its offset one too
         high.
     steps, n_train : int
@@ -68,7 +68,8 @@ class Ddim(DDIMScheduler):
     def step(
         self, predicted: torch.Tensor, timestep: int | torch.Tensor, sample: torch.Tensor
     ) -> torch.Tensor:
-        """Step from a timestep to the next, or to the end, with the network's prediction."""
+        """Step a sample (n, channels, height, width) from a timestep to the next, or to the end,
+        with the network's prediction, of the same shape."""
         clean, noise = self._split(predicted, timestep, sample)
         return self._move(clean, noise, timestep)
 
@@ -106,7 +107,8 @@ class Plms(Ddim):
     def step(
         self, predicted: torch.Tensor, timestep: int | torch.Tensor, sample: torch.Tensor
     ) -> torch.Tensor:
-        """Step from a timestep to the next; the second call repeats the first step."""
+        """Step a sample (n, channels, height, width) from a timestep to the next, with the
+        network's prediction, of the same shape; the second call repeats the first step."""
         _, noise = self._split(predicted, timestep, sample)
         if len(self._noises) == 1 and self._start is not None:
             mixed = (noise + self._noises[0]) / 2

@@ -50,7 +50,7 @@ class RegionErrors:
             Their positions among all voxels.
         observed : float32 array of shape (n_test, n_block)
         predictions : float32 array of shape (n_blocks, n_test, n_block)
-        cv_scores : array of shape (n_blocks, n_block)
+        cv_scores : float array of shape (n_blocks, n_block)
         """
         known = (cv_scores.max(axis=0) > 0) & (np.ptp(observed, axis=0) > 0)
         variance = observed.var(axis=0)

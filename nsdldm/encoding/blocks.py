@@ -49,7 +49,7 @@ def rank_blocks(cv_scores: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    cv_scores : array of shape (n_blocks, n_voxels)
+    cv_scores : float array of shape (n_blocks, n_voxels)
 
     Returns
     -------
@@ -119,7 +119,7 @@ def count_winners(winner: pd.Series | np.ndarray, blocks: Sequence[str]) -> dict
 
     Parameters
     ----------
-    winner : Series or array of shape (n_voxels,)
+    winner : Series or float array of shape (n_voxels,)
         Index in `blocks`; NaN where there is none.
     blocks : sequence of str
 

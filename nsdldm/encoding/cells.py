@@ -114,7 +114,7 @@ class Collector:
         ----------
         name : str
             Of the score.
-        voxels : slice or int array
+        voxels : slice or int array of shape (n_block,)
             Their positions in the order of the mask.
         contributions : float array of shape (n_images, n_block)
             Not finite where a voxel has no score.

@@ -58,7 +58,8 @@ class Spread(NamedTuple):
     shared: float
 
     def interval(self, value: float | np.ndarray) -> np.ndarray:
-        """The middle 95 % of draws of the mean, with images and cubes drawn together."""
+        """The middle 95 % of draws of the mean, with images and cubes drawn together: both ends, of
+        shape (2, ...)."""
         variances = self.by_image.var(), self.by_cube.var()
         both = sum(variances)
         # What is specific to one image in one cube varies with either draw, but counts once.

@@ -144,8 +144,8 @@ def judge_family(values: np.ndarray, largest: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    values : array of shape (n_voxels,)
-    largest : array of shape (n_draws,)
+    values : float array of shape (n_voxels,)
+    largest : float array of shape (n_draws,)
         The largest value over voxels of each relabelling.
 
     Returns

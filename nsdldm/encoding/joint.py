@@ -112,9 +112,6 @@ def fit_joint(
 ) -> Model:
     """Fit kernel ridge to a weighted sum of two kernels, with an intercept, and predict.
 
-    For each target, the weights and the penalty with the best R², averaged over folds, are chosen.
-    This is deterministic: all combinations are tried, in the order given.
-
     Parameters
     ----------
     kernels_train : float32 array of shape (2, n_train, n_train)
@@ -134,9 +131,51 @@ def fit_joint(
     Raises
     ------
     InputError
-        All alphas are too small for the precision of the kernels.
+        As `fit_mixes`.
     """
     shares = np.asarray(weights, np.float64)
+    mixes = np.stack([shares, 1 - shares], axis=1)
+    model, chosen = fit_mixes(kernels_train, kernels_test, Y, mixes, alphas, folds, batches)
+    return model._replace(weights=shares[chosen])
+
+
+def fit_mixes(
+    kernels_train: np.ndarray,
+    kernels_test: np.ndarray,
+    Y: np.ndarray,
+    mixes: np.ndarray,
+    alphas: list[float],
+    folds: list[tuple[np.ndarray, np.ndarray]],
+    batches: dict[str, int],
+) -> tuple[Model, np.ndarray]:
+    """Fit kernel ridge to a weighted sum of kernels, with an intercept, and predict.
+
+    For each target, the weights and the penalty with the best R², averaged over folds, are chosen.
+    This is deterministic: all combinations are tried, in the order given.
+
+    Parameters
+    ----------
+    kernels_train : float32 array of shape (n_kernels, n_train, n_train)
+    kernels_test : float32 array of shape (n_kernels, n_test, n_train)
+    Y : float32 array of shape (n_train, n_targets)
+        Finite; stays in main memory.
+    mixes : float array of shape (n_mixes, n_kernels)
+        Weights tried; those of a mix sum to 1.
+    alphas, folds, batches
+        As `nsdldm.ridge.fit_ridge` takes them.
+
+    Returns
+    -------
+    model : Model
+        Alphas are elements of the grid given.
+    chosen : int array of shape (n_targets,)
+        Row of `mixes`.
+
+    Raises
+    ------
+    InputError
+        All alphas are too small for the precision of the kernels.
+    """
 
     def fit(batches):
         model = MultipleKernelRidgeCV(
@@ -146,7 +185,7 @@ def fit_joint(
             cv=folds,
             Y_in_cpu=True,
             solver_params={
-                "n_iter": np.stack([shares, 1 - shares], axis=1).astype(Y.dtype),
+                "n_iter": mixes.astype(Y.dtype),
                 "alphas": np.asarray(alphas, Y.dtype),
                 "score_func": r2_score,
                 "n_targets_batch": batches["targets"],
@@ -172,10 +211,11 @@ def fit_joint(
         raise InputError(Finding("`alphas`", expected, found, "Add larger ones"))
     # himalaya's deltas are log(weight / alpha), and weights sum to 1.
     scaled = np.exp(to_numpy(model.deltas_).astype(np.float64))
-    share = shares[_find(shares, scaled[0] / scaled.sum(axis=0))]
+    shares = (scaled / scaled.sum(axis=0)).T
+    chosen = np.abs(mixes[:, None] - shares).sum(axis=2).argmin(axis=0)
     grid = np.asarray(alphas, np.float64)
     alpha = grid[_find(np.log(grid), -np.log(scaled.sum(axis=0)))]
-    return Model(to_numpy(predictions), alpha, cv_scores, share)
+    return Model(to_numpy(predictions), alpha, cv_scores), chosen
 
 
 def _find(grid, values):

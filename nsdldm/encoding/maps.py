@@ -23,7 +23,7 @@ def score(observed: np.ndarray, predicted: np.ndarray) -> dict[str, np.ndarray]:
 
     Parameters
     ----------
-    observed, predicted : arrays of shape (n, n_voxels)
+    observed, predicted : float arrays of shape (n, n_voxels)
 
     Returns
     -------
@@ -69,6 +69,8 @@ def write_maps(
     map_path, table_path : path
         Outputs: float32 NIfTI, NaN outside the mask; table with i, j and k before the columns of
         `table`.
+    every : int
+        Rows are every n-th voxel.
 
     Raises
     ------

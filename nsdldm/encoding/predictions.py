@@ -31,7 +31,7 @@ class Model(NamedTuple):
     predictions : float32 array of shape (n_test, n_voxels)
     alphas : float64 array of shape (n_voxels,)
         Penalties chosen.
-    cv_scores : array of shape (n_voxels,)
+    cv_scores : float array of shape (n_voxels,)
         R² of the chosen model, averaged over folds of the training images.
     weights : float64 array of shape (n_voxels,), optional
         Weights of the first of two kernels.
@@ -155,6 +155,11 @@ class Predictions:
             group = file[name]
             values = [group[key][columns] for key in Model._fields[1:] if key in group]
             return Model(read_columns(group["predictions"], columns), *values)
+
+    def read_shares(self, name: str) -> np.ndarray:
+        """Read the weight of each space of a joint model of several, (n_spaces, n_voxels)."""
+        with self._open() as file:
+            return file[f"{name}/shares"][:]
 
     def open_responses(self, path: Path | str) -> Responses:
         """Open the responses that the models were fitted to.

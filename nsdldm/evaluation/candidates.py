@@ -82,7 +82,8 @@ def find_candidates(
 
 
 def read_groups(column: pd.Series) -> np.ndarray:
-    """Names of groups from a table; empty where there is none, numbers without decimals."""
+    """Names of groups from a table, str of shape (n,); empty where there is none, numbers without
+    decimals."""
     if pd.api.types.is_float_dtype(column):
         column = column.astype("Int64")
     return column.astype("string").fillna("").to_numpy(str)

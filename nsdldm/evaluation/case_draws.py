@@ -120,7 +120,7 @@ class Draws:
 
     Parameters
     ----------
-    ids : int array
+    ids : int array of shape (n_images,)
         Images that any subject saw.
     n_bootstrap, seed : int
     """

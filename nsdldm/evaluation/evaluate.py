@@ -79,7 +79,7 @@ class Material(NamedTuple):
         Mean of the training pictures.
     made : h5py.Dataset
         uint8 of shape (n_images, n_samples, height, width, 3).
-    unique : int array
+    unique : int array of shape (n_unique,)
         Flat indices of distinct reconstructions.
     inverse : int array of shape (n_images, n_samples)
         Position in `unique` of each reconstruction's equal.
@@ -234,7 +234,8 @@ def open_test_reconstructions(
 
 
 def read_made(made: h5py.Dataset, place: int | tuple[int, int]) -> np.ndarray:
-    """Read one picture, or one image's pictures, of the file of reconstructions."""
+    """Read one picture, uint8 of shape (height, width, 3), or one image's pictures, (n_samples,
+    height, width, 3), of the file of reconstructions."""
     with reading(made.file.filename, "pictures", "Reconstruct again"):
         return made[place]
 
@@ -369,9 +370,9 @@ def look(
 
     Returns
     -------
-    correlations : dict of str to dict of str to float64 array (n, n, n_samples or 1)
+    correlations : dict of str to dict of str to float64 array of shape (n, n, n_samples or 1)
         By feature: originals (first axis) with "made" pictures and with those of each of `CHANCE`.
-    paired : dict of str to dict of str to float array (d, n, n_samples or 1)
+    paired : dict of str to dict of str to float array of shape (d, n, n_samples or 1)
         By feature: values of "made" pictures, of those of each of `CHANCE`, and of the originals
         ("seen").
     """

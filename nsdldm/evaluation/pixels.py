@@ -152,7 +152,8 @@ def _block_weights(size, n):
 
 
 def blur(values: np.ndarray, axis: int) -> np.ndarray:
-    """Average along an axis under the Gaussian of structural similarity."""
+    """Average float values of any shape along an axis under the Gaussian of structural
+    similarity."""
     return gaussian_filter1d(values, SIGMA, axis=axis, truncate=TRUNCATE)
 
 

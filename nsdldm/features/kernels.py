@@ -202,7 +202,8 @@ class Kernels:
         ----------
         space : str
         rows : (train, test)
-            Row of the image of each training and test sample, int arrays.
+            Row of the image of each training and test sample, int arrays of shape (n_train,) and
+            (n_test,).
 
         Returns
         -------
@@ -237,7 +238,7 @@ def split_kernel(
 
     Parameters
     ----------
-    kernel, given : arrays of shape (n_images, n_images)
+    kernel, given : float arrays of shape (n_images, n_images)
         Gram matrices of the space and of the other one, centred by their training means.
     train : bool array of shape (n_images,)
     alphas : sequence of float

@@ -96,7 +96,8 @@ def load_extractors(name: str, settings: dict, device: torch.device) -> list[tup
 def load_network(
     name: str, weights: Path | str, revision: str | None, digest: str | None
 ) -> nn.Module:
-    """Load a network with its weights, on the CPU; see `load_extractors`."""
+    """Load a network by its name, with weights of a revision and digest, on the CPU; see
+    `load_extractors`."""
     if name == "demo-clip":
         return _load_clip(Path(weights) / "clip", None)
     if name in DEMO:
@@ -218,7 +219,8 @@ def check_digest(path: Path | str, digest: str | None) -> None:
 
 
 def read_weights(weights: Path | str, digest: str) -> dict[str, torch.Tensor]:
-    """Read the tensors of a file, local or downloaded once into torch's cache."""
+    """Read the tensors of a file by name, in the shapes stored; local or downloaded once into
+    torch's cache."""
     path = Path(weights)
     if str(weights).startswith("https://"):
         path = Path(torch.hub.get_dir()) / "checkpoints" / path.name
@@ -237,7 +239,8 @@ def read_weights(weights: Path | str, digest: str) -> dict[str, torch.Tensor]:
 def insert_weights(
     network: nn.Module, state: dict, optional: tuple[str, ...], where: Path | str
 ) -> None:
-    """Load weights, which must all fit except names that begin with one of `optional`."""
+    """Load the weights of a state into a network, where all must fit except names that begin with
+    one of `optional`."""
     state = {name.removeprefix("module."): tensor for name, tensor in state.items()}
     with reading(where, "weights of this network's shapes", "Give the weights of this network"):
         missing, excess = network.load_state_dict(state, strict=False)

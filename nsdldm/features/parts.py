@@ -39,7 +39,7 @@ def plan_bytes(n_images: int, kinds: dict[str, tuple[tuple[int, ...], np.dtype]]
 
 
 def read_rows(path: Path | str, rows: np.ndarray) -> np.ndarray:
-    """Copy rows of a ``.npy`` file as float32.
+    """Copy rows of a ``.npy`` file as float32 of shape (n_rows, ...).
 
     The file is remapped every time, because pages of a map that stays open pile up in memory.
     """

@@ -223,7 +223,7 @@ def trace(
     Returns
     -------
     dict of (int, str) to float32 array
-        Values by number of steps and source; the first axis is images.
+        Values by number of steps and source, of shape (n_images, ...).
     """
     unet, sampler, empty = denoiser
     kept, done = {}, 0
@@ -264,7 +264,7 @@ def probe(
     ----------
     unet : torch.nn.Module
     latents : tensor of shape (n, channels, height, width)
-    timestep : int64 tensor
+    timestep : int64 tensor of one value
     c : tensor of shape (n, tokens, width)
     reductions : dict of str to tuple
         `nsdldm.features.activations.plan_reduction` by module path.
@@ -349,7 +349,7 @@ def _plan_disk(n_images, part, kinds, outputs):
 
 
 def check_finite(path: Path | str, nsd_ids: np.ndarray, rows: np.ndarray) -> None:
-    """Check that rows of a feature, whose images are `nsd_ids`, are finite."""
+    """Check that rows of a feature, int of shape (n,), whose images are `nsd_ids`, are finite."""
     for block in row_blocks(len(rows)):
         values = read_rows(path, rows[block])
         finite = np.isfinite(values).reshape(len(values), -1).all(1)

@@ -21,7 +21,8 @@ class MoVQ(VQModel):
     """Kandinsky's autoencoder, whose latents are neither scaled nor quantised."""
 
     def decode(self, h: torch.Tensor, return_dict: bool = True) -> DecoderOutput:
-        """Decode latents as they are, as Kandinsky's own pipelines do."""
+        """Decode latents of shape (n, 4, height, width) as they are, as Kandinsky's own pipelines
+        do."""
         return super().decode(h, force_not_quantize=True, return_dict=return_dict)
 
 

@@ -148,12 +148,12 @@ def turn(data: np.ndarray, grid: Grid) -> tuple[np.ndarray, Grid]:
 
     Parameters
     ----------
-    data : array of shape (X, Y, Z)
+    data : array of shape (X, Y, Z), of any type
     grid : Grid
 
     Returns
     -------
-    data : array
+    data : array of the same type
     grid : Grid
     """
     if grid.affine is None:

@@ -29,7 +29,7 @@ def read_variable(path: Path | str, name: str, shape: tuple[int, ...]) -> np.nda
     Returns
     -------
     array of this shape
-        Of objects if it is a cell array.
+        Of its own type; of objects if it is a cell array.
 
     Raises
     ------

@@ -29,7 +29,7 @@ def resize_square(picture: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    picture : array of shape (height, width, 3)
+    picture : uint8 or float array of shape (height, width, 3)
         From 0 to 255.
 
     Returns
@@ -49,11 +49,11 @@ def crop_square(picture: np.ndarray) -> np.ndarray:
 
     Parameters
     ----------
-    picture : array of shape (height, width, 3)
+    picture : array of shape (height, width, 3), of any type
 
     Returns
     -------
-    array of shape (side, side, 3)
+    array of shape (side, side, 3), of the same type
     """
     side = min(picture.shape[:2])
     top, left = ((n - side) // 2 for n in picture.shape[:2])

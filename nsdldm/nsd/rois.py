@@ -39,7 +39,7 @@ def read_volume(path: Path | str, reorient: bool = False) -> tuple[np.ndarray, G
     Returns
     -------
     data : array of shape (X, Y, Z)
-        As stored.
+        Of the type stored.
     grid : nsdldm.nsd.grids.Grid
 
     Raises

@@ -149,7 +149,10 @@ def read_patch(path: Path | str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def write_patch(
     path: Path | str, vertices: np.ndarray, coords: np.ndarray, border: np.ndarray
 ) -> None:
-    """Write a FreeSurfer patch; see `read_patch` for the parameters and the format."""
+    """Write a FreeSurfer patch to a path, from its vertices, coords and border.
+
+    They are as `read_patch` returns them, which describes the format.
+    """
     table = np.empty(len(vertices), PATCH_VERTEX)
     numbers = np.asarray(vertices, dtype=np.int64) + 1
     table["number"] = np.where(border, -numbers, numbers)
@@ -257,7 +260,7 @@ def sample_volume(volume: np.ndarray, coords: np.ndarray, order: str) -> np.ndar
 
     Parameters
     ----------
-    volume : array of shape (X, Y, Z)
+    volume : float array of shape (X, Y, Z)
     coords : float array of shape (n_vertices, 3)
         Voxel coordinates from 0, as from `read_transform`.
     order : {"nearest", "linear"}
@@ -299,7 +302,7 @@ def project(volume: np.ndarray, transforms: Sequence[Path | str], order: str) ->
 
     Parameters
     ----------
-    volume : array of shape (X, Y, Z)
+    volume : float array of shape (X, Y, Z)
         NaN outside the measured voxels.
     transforms : sequence of three str or Path
         Transforms to layerB1, layerB2, layerB3 of one hemisphere, in this order (25, 50 and 75 % of

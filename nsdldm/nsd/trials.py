@@ -208,7 +208,7 @@ def compare_accounts(
         The sessions to compare, from 1.
     table : DataFrame
         As returned by `read_responses`.
-    planned, shared : int64 arrays
+    planned, shared : int64 arrays of shape (n_planned,) and (n_shared,)
         As returned by `read_design`.
     stim_info : DataFrame
         As returned by `read_stim_info`.

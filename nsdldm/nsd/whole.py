@@ -16,7 +16,7 @@ def round_whole(values: np.ndarray, what: str) -> np.ndarray:
 
     Parameters
     ----------
-    values : array
+    values : float array of any shape
         Each within 1e-3 of a whole number.
     what : str
         What they are, for the message.

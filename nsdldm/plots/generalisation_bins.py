@@ -88,7 +88,7 @@ def choose_edges(similarity: np.ndarray, n_bins: int = BINS) -> np.ndarray:
 
     Parameters
     ----------
-    similarity : float array
+    similarity : float array of shape (n_images,)
     n_bins : int
 
     Returns

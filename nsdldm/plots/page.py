@@ -102,7 +102,7 @@ def join_hemispheres(
     -------
     coords : float array of shape (n, 3)
     faces : int array of shape (m, 3)
-    chosen : dict of int array
+    chosen : dict of int array of shape (n_chosen,)
         For each hemisphere the vertices kept, in the order of `coords`.
     """
     coords, faces, chosen = [], [], {}

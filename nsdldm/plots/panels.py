@@ -302,7 +302,7 @@ def project_values(
 
     Parameters
     ----------
-    volume, significant : array of shape (X, Y, Z)
+    volume, significant : float array of shape (X, Y, Z)
     layers : list of path
         Transforms to layerB1, layerB2, layerB3.
 

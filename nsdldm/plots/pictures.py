@@ -318,7 +318,7 @@ def read_pictures(path: Path | str, wanted: Iterable[tuple[int, int]]) -> list[n
 def check_picture(
     path: Path | str, images: h5py.Dataset, rows: dict[int, int], nsd_id: int, sample: int
 ) -> None:
-    """Refuse a sample that a file of reconstructions does not have."""
+    """Refuse an nsd_id that rows lack, or a sample that images, in the file at path, lack."""
     if nsd_id not in rows or not 0 <= sample < images.shape[1]:
         expected = f"sample {sample} of the image with NSD id {nsd_id}"
         found = f"{images.shape[1]} samples of {len(rows)} images"
@@ -655,14 +655,16 @@ def _draw_cell(figure, left, top, side, cell):
 def place(
     figure: Figure, left: float, top: float, width: float, height: float
 ) -> tuple[float, float, float, float]:
-    """Position in a figure of a box given in pixels from its upper left corner."""
+    """Position in a figure of a box of a width and height, left and top given in pixels from its
+    upper left corner."""
     full_width, full_height = np.rint(figure.get_size_inches() * figure.dpi)
     bottom = full_height - top - height
     return left / full_width, bottom / full_height, width / full_width, height / full_height
 
 
 def show(figure: Figure, left: float, top: float, image: np.ndarray) -> Axes:
-    """Show an image pixel by pixel, on axes whose unit is a pixel."""
+    """Show an image of shape (height, width, 3) in a figure pixel by pixel, from left and top on,
+    on axes whose unit is a pixel."""
     axes = figure.add_axes(place(figure, left, top, image.shape[1], image.shape[0]))
     axes.imshow(image, interpolation="none")
     axes.set_axis_off()
@@ -671,7 +673,7 @@ def show(figure: Figure, left: float, top: float, image: np.ndarray) -> Axes:
 
 
 def write(figure: Figure, left: float, top: float, text: str, **style: Any) -> Text:
-    """Write text at a place given in pixels from a figure's upper left corner."""
+    """Write text in a style, left and top given in pixels from the figure's upper left corner."""
     x, y, _, _ = place(figure, left, top, 0, 0)
     return figure.text(x, y, text, **style)
 

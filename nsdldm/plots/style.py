@@ -115,7 +115,7 @@ def upper_limit(values: np.ndarray, percentile: float = 99.0, step: float = 0.05
 
     Parameters
     ----------
-    values : array
+    values : float array of any shape
         NaN is left out.
     percentile : float
         Percentile of the values; a few above it may saturate.

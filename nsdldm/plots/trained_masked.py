@@ -127,7 +127,8 @@ def read_filled(path: Path | str) -> dict[str, np.ndarray]:
 
     Returns
     -------
-    dict of array
+    dict of array of shape (n_images, n_voxels)
+        float32 by name: true, visible, what fills them in, and nsd_id, (n_images,).
 
     Raises
     ------

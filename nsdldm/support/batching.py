@@ -89,7 +89,7 @@ def run_images(
     Yields
     ------
     index : int
-    result : array, or tuple of arrays
+    result : float array, or tuple of arrays, of the function's shape
 
     Raises
     ------

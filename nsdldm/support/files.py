@@ -208,7 +208,7 @@ def copy_file(source: Path | str, path: Path | str) -> None:
 
 
 def load_array(path: Path | str) -> np.ndarray:
-    """Open a ``.npy`` file as a read-only memory map.
+    """Open a ``.npy`` file as a read-only memory map of its own shape and type.
 
     Raises
     ------
@@ -250,7 +250,7 @@ def save_volume(
     path : str or Path
     data : array of shape (X, Y, Z) or (X, Y, Z, n)
         Booleans become uint8.
-    affine : array of shape (4, 4) or None
+    affine : float array of shape (4, 4) or None
         None leaves the header's codes at 0, which means unknown.
     zooms : sequence of three float, optional
         Voxel sizes in millimetres, if there is no affine that gives them.
@@ -304,8 +304,8 @@ def load_volume(path: Path | str, remedy: str = REMAKE) -> tuple[np.ndarray, np.
 
     Returns
     -------
-    data : array of shape (X, Y, Z) or (X, Y, Z, n)
-    affine : array of shape (4, 4)
+    data : array of shape (X, Y, Z) or (X, Y, Z, n), of the type stored
+    affine : float array of shape (4, 4)
     """
     image = load_image(path, remedy)
     return np.asanyarray(image.dataobj), image.affine

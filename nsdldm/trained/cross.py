@@ -176,6 +176,14 @@ class CrossModal(nn.Module):
     ) -> torch.Tensor:
         """Encode pictures: some patches or all, with or without attending to responses.
 
+        Parameters
+        ----------
+        pixels : tensor of shape (n, 3, side, side)
+        kept : int64 tensor of shape (n, k), optional
+            Patches; all by default.
+        latents : tensor of shape (n, n_tokens, width), optional
+            Of responses, to attend to.
+
         Returns
         -------
         tensor of shape (n, 1 + k, width)
@@ -348,7 +356,7 @@ class Pictures:
     ----------
     stimuli : path or list of path
         As `nsdldm.nsd.stimuli.read_images`.
-    nsd_ids : int array
+    nsd_ids : int array of shape (n_images,)
         Ids of the pictures that will be needed; repeats are read once.
     side : int
         Pixels; pictures are resized with Pillow's antialiased bilinear filter, as the feature

@@ -98,14 +98,14 @@ def choose_validation(nsd_ids: np.ndarray, share: float, seed: int) -> np.ndarra
 
     Parameters
     ----------
-    nsd_ids : int array
+    nsd_ids : int array of shape (n,)
         Of training images.
     share : float
     seed : int
 
     Returns
     -------
-    int array
+    int array of shape (n_validation,)
         At least one image.
 
     Raises
@@ -130,7 +130,7 @@ def wrap_responses(responses: np.ndarray, length: int) -> np.ndarray:
 
     Parameters
     ----------
-    responses : array of shape (n, n_voxels)
+    responses : float array of shape (n, n_voxels)
     length : int
 
     Returns
@@ -229,7 +229,7 @@ class TrainingSet(_Responses):
 
     Attributes
     ----------
-    train, validation : int array
+    train, validation : int arrays of shape (n_rows,)
         Rows to train on, and rows of the validation images.
     nsd_ids, subject : int array of shape (n_rows,)
     """

@@ -123,7 +123,7 @@ def draw_rows(rows: np.ndarray, step: int, schedule: Schedule) -> np.ndarray:
 
     Parameters
     ----------
-    rows : int array
+    rows : int array of shape (n,)
     step : int
     schedule : Schedule
 
@@ -401,7 +401,8 @@ class _Training:
 def check_shares(
     n_processes: int, schedule: Schedule, rows: np.ndarray, validation: np.ndarray
 ) -> None:
-    """Check that every process of a parallel training has a row in each batch."""
+    """Check that each of n_processes has one of the rows in each batch of a schedule, and one for
+    validation; both int of shape (n,)."""
     fewest = min(schedule.batch_size, len(rows), len(validation) or len(rows))
     if fewest < n_processes:
         expected = f"at least {n_processes} rows in a batch and for validation, one per process"
@@ -434,7 +435,7 @@ def train(
         `torch.Generator` on the CPU. Parameters that need no gradient stay as they are.
     fetch : callable
         Takes an int array of rows, returns a dict of CPU tensors with a row each.
-    rows, validation : int array
+    rows, validation : int arrays of shape (n,)
         Rows to train on, and rows whose loss is computed, by which `keep` may choose weights.
     schedule : Schedule
     partial : str or Path

@@ -287,7 +287,8 @@ class Encoder(nn.Module):
         nn.init.normal_(self.start, std=SPREAD)
 
     def adapt(self, responses: torch.Tensor, subject: torch.Tensor | None = None) -> torch.Tensor:
-        """Map responses to the common length; without adapters, return them unchanged."""
+        """Map responses (n, length) of a subject to the common length; without adapters, return
+        them unchanged."""
         return responses if self.adapters is None else self.adapters(responses, subject)
 
     def forward(
@@ -366,7 +367,8 @@ class RegressorBlock(nn.Module):
         context: torch.Tensor,
         context_places: torch.Tensor,
     ) -> torch.Tensor:
-        """Update the states (n, m, width) of masked positions from a context (n, k, width)."""
+        """Update the states (n, m, width) of masked positions from a context (n, k, width); places
+        and context_places are added to them."""
         query = self.norm_query(states + places)
         key = self.norm_key(context + context_places)
         found, _ = self.attention(query, key, self.norm_value(context), need_weights=False)

@@ -80,8 +80,16 @@ class Pretraining(nn.Module):
         masked: torch.Tensor,
         everywhere: bool = False,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Predict masked tokens of adapted responses (n, length), or all tokens with a plain
-        decoder.
+        """Predict masked tokens of responses, or with everywhere all tokens with a plain decoder.
+
+        Parameters
+        ----------
+        responses : tensor of shape (n, length)
+            Adapted.
+        kept, masked : int64 tensors of shapes (n, k) and (n, m)
+            Tokens.
+        everywhere : bool
+            Only without a regressor.
 
         Returns
         -------
@@ -97,7 +105,8 @@ class Pretraining(nn.Module):
 
     @torch.no_grad()
     def encode_masked(self, responses: torch.Tensor, masked: torch.Tensor) -> torch.Tensor:
-        """Encode the masked tokens alone, without gradients: the targets of the regressor.
+        """Encode the masked tokens (n, m) of responses (n, length) alone, without gradients: the
+        targets of the regressor.
 
         As in CAE's code, the weights are the encoder's own at this step, not a moving average.
         """

@@ -122,7 +122,7 @@ def score_completion(
     errors : float array of shape (n_test, 3)
         Mean squared error of hidden voxels, in the order of `PREDICTORS`. Voxels repeated as
         padding are left out.
-    shown : dict of array
+    shown : dict of float array
         Under the first mask: true, model, mean, neighbour and visible, each (n_test, n_voxels).
     """
     network = network.to(device)
@@ -168,7 +168,19 @@ def _subject(rows, device):
 def pool_states(
     encoder: Encoder, samples: TrainingSet | TestSet, rows: np.ndarray, device: torch.device
 ) -> np.ndarray:
-    """Mean state of the tokens and state of the class token, float32 (n, 2 x width)."""
+    """Mean state of the tokens of samples, and state of the class token, float32 (n, 2 x width).
+
+    Parameters
+    ----------
+    encoder : nsdldm.trained.networks.Encoder
+    samples : TrainingSet or TestSet
+    rows : int array of shape (n,)
+    device : torch.device
+
+    Returns
+    -------
+    float32 array of shape (n, 2 x width)
+    """
     encoder, pooled = encoder.to(device).eval(), []
     for part in _batches(len(rows)):
         batch = samples.batch(rows[part])

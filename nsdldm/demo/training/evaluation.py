@@ -49,7 +49,8 @@ class Guided(StableDiffusionImg2ImgPipeline):
     def prepare_ip_adapter_image_embeds(
         self, image: None, image_embeds: list[torch.Tensor], *options: object
     ) -> list[torch.Tensor]:
-        """Take embeddings as they are: diffusers would give every picture those of all."""
+        """Take embeddings, of any shape, as they are: diffusers would give every picture those of
+        all."""
         return image_embeds
 
 

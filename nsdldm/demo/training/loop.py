@@ -106,6 +106,11 @@ def autocast(device: torch.device) -> AbstractContextManager:
     Parameters
     ----------
     device : torch.device
+
+    Returns
+    -------
+    context manager
+        Does nothing on other devices.
     """
     fast = device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
     return torch.autocast(device.type, torch.bfloat16) if fast else nullcontext()

@@ -108,7 +108,7 @@ def train_autoencoder(shop: Workshop) -> AutoencoderKL:
 
 
 def draw_rows(rng: np.random.Generator, pictures: np.ndarray, n: int) -> np.ndarray:
-    """Draw the rows of a batch, each at most once, ascending."""
+    """Draw the rows of a batch, int64 of shape (n,), each at most once, ascending."""
     return np.sort(rng.choice(len(pictures), n, replace=False))
 
 
@@ -261,7 +261,8 @@ def train_unet(shop: Workshop) -> UNet2DConditionModel:
 def add_noise(
     noise_levels: DDIMScheduler, latents: torch.Tensor, levels: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Add noise to latents, and return them with the velocity that the U-Net is to predict."""
+    """Add noise to latents (n, 4, height, width), with levels of shape (n,), and return them with
+    the velocity that the U-Net is to predict."""
     noise = torch.randn_like(latents)
     noisy = noise_levels.add_noise(latents, noise, levels)
     velocity = noise_levels.get_velocity(latents, noise, levels)
