@@ -37,6 +37,7 @@ include: "rules/evaluation.smk"
 include: "rules/encoding.smk"
 include: "rules/variance.smk"
 include: "rules/maps.smk"
+include: "rules/layers.smk"
 include: "rules/exports.smk"
 include: "rules/figures.smk"
 include: "rules/trained.smk"
@@ -44,6 +45,7 @@ include: "rules/trained_figures.smk"
 include: "rules/beyond.smk"
 include: "rules/case_files.smk"
 include: "rules/cases.smk"
+include: "rules/joint.smk"
 include: "rules/generalisation.smk"
 include: "rules/trained_hour.smk"
 include: "rules/targets.smk"
@@ -61,6 +63,8 @@ wildcard_constraints:
     encoder="|".join(TRAINING.encoders) or "none",
     table="table[23]",
     chunk="[0-9]+",
+    network="|".join(config["networks"]) or "none",
+    layer="[A-Za-z0-9]+",
 
 
 rule all:

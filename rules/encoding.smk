@@ -60,8 +60,8 @@ rule fit_encoders:
         **choose("encoding", "alphas", "n_folds", "memory_gb", "seed"),
         spaces=lambda wildcards: SPACES.families[wildcards.family],
         form=plan.find_form(config["encoding"]),
-        # Blocks are compared with one another, never with joint models.
-        weights=lambda w: [1] if w.family == "blocks" else config["encoding"]["weights"],
+        # Blocks and layers are compared with one another, never with joint models.
+        weights=lambda w: [1] if w.family in SPACES.ranked else config["encoding"]["weights"],
         every=lambda w: config["encoding"]["controls_every"] if w.family == "controls" else 1,
         device=DEVICE,
         code=digest("workflow_scripts/fit_encoders.py"),

@@ -1,6 +1,12 @@
 # What is made on request.
 
 
+rule joint:
+    input:
+        collect("results/figures/joint_{model}.png", model=config["encoding"]["joint"]),
+        "results/tables/rsa.tsv",
+
+
 rule pycortex:
     input:
         collect("results/{subject}/pycortex", subject=SUBJECTS),

@@ -54,8 +54,10 @@ rule choose_blocks:
         **needs(8000, 60),
     params:
         **choose("encoding", "fdr", "flips", "seed"),
-        blocks=list(config["trajectories"]["blocks"]),
-        steps=SPACES.step_names,
+        models={
+            step: {block: f"unet-{block}-{step}" for block in config["trajectories"]["blocks"]}
+            for step in SPACES.step_names
+        },
         rois=ROIS,
         code=digest("workflow_scripts/choose_blocks.py"),
     script:

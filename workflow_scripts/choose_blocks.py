@@ -1,4 +1,4 @@
-"""Find the U-Net block that predicts each cortical voxel of one subject best, at each step."""
+"""Find the block, or layer of a network, that predicts each voxel of one subject best."""
 
 from nsdldm.encoding.blocks import choose_blocks
 from nsdldm.encoding.flips import FlipTest
@@ -9,9 +9,9 @@ if __name__ == "__main__":
     names = ("maps", "tables", "errors")
     with logged(snakemake.log[0]):
         choose_blocks(
-            models={s: {b: f"unet-{b}-{s}" for b in params.blocks} for s in params.steps},
+            models=params.models,
             regions=dict(zip(params.rois, given.regions, strict=True)),
             test=FlipTest(**{key: params[key] for key in FlipTest._fields}),
             **{key: given[key] for key in ("predictions", "responses", "mask")},
-            **{key: dict(zip(params.steps, made[key], strict=True)) for key in names},
+            **{key: dict(zip(params.models, made[key], strict=True)) for key in names},
         )

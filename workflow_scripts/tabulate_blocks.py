@@ -1,4 +1,4 @@
-"""Tabulate the U-Net block that predicts each region best, over subjects and steps."""
+"""Tabulate the block of the U-Net, or layer of a network, that predicts each region best."""
 
 from itertools import product
 
@@ -13,5 +13,6 @@ if __name__ == "__main__":
             errors=dict(zip(steps, snakemake.input, strict=True)),
             output=snakemake.output[0],
             repeats=params.bootstrap,
+            names=params.get("names"),
             **{key: params[key] for key in ("blocks", "seed")},
         )

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import time
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -18,42 +17,15 @@ from nsdldm import ridge
 from nsdldm.encoding.fits import FitSettings, check_inputs, find_rows, plan_fits
 from nsdldm.encoding.joint import TIE, fit_mixes
 from nsdldm.encoding.predictions import Model, create_predictions, name_pair, write_model
+from nsdldm.encoding.subsets import list_subsets
 from nsdldm.features.kernels import Kernels
 from nsdldm.responses import Responses
-from nsdldm.support.errors import Finding, InputError
 
 logger = logging.getLogger(__name__)
 
-# Spaces of a model; of up to so many, all subsets are fitted.
-MOST, COMPLETE = 6, 3
 # Of the Dirichlet distributions that weights are drawn from in turn: sparse, and even.
 CONCENTRATIONS = (0.2, 1.0)
 LEAST_SHARE = 0.05
-
-
-def list_subsets(spaces: list[str]) -> list[tuple[str, ...]]:
-    """List the models that are fitted, the smallest first.
-
-    Parameters
-    ----------
-    spaces : list of str
-
-    Returns
-    -------
-    list of tuple of str
-        Every subset of up to three spaces; of more, each alone, all but each, and all.
-
-    Raises
-    ------
-    InputError
-        Fewer than two spaces or more than six, or one twice.
-    """
-    n = len(spaces)
-    if not 2 <= n <= MOST or len({*spaces}) < n:
-        expected, found = f"two to {MOST} different spaces", ", ".join(spaces) or "none"
-        raise InputError(Finding("`spaces`", expected, found, "Correct them"))
-    sizes = range(1, n + 1) if n <= COMPLETE else sorted({1, n - 1, n})
-    return [subset for size in sizes for subset in combinations(spaces, size)]
 
 
 def draw_mixes(n_kernels: int, n_mixes: int, seed: int) -> np.ndarray:

@@ -176,7 +176,13 @@ def _compare(regions, blocks, repeats, seed):
 
 
 def tabulate_blocks(
-    *, errors: dict[str, Path | str], blocks: list[str], output: Path | str, repeats: int, seed: int
+    *,
+    errors: dict[tuple[str, float | str], Path | str],
+    blocks: list[str],
+    output: Path | str,
+    repeats: int,
+    seed: int,
+    names: dict[str, str] | None = None,
 ) -> None:
     """Tabulate the block that predicts each region best, for all subjects and steps.
 
@@ -184,12 +190,14 @@ def tabulate_blocks(
     ----------
     errors : dict of path
         By (subject, share of the denoising steps), as `nsdldm.encoding.blocks.choose_blocks` writes
-        them.
+        them; for the layers of a network by (subject, network).
     blocks : list of str
     output : path
         Output: the table of `summarise_regions`, with the additional column share.
     repeats, seed : int
         As `summarise_regions`.
+    names : dict of str, optional
+        Other names of columns, such as network for share and layer for block.
     """
     parts = []
     for share in dict.fromkeys(share for _, share in errors):
@@ -198,6 +206,6 @@ def tabulate_blocks(
         part = summarise_regions(subjects, blocks, repeats, seed)
         part.insert(1, "share", share)
         parts.append(part)
-    table = pd.concat(parts, ignore_index=True)
+    table = pd.concat(parts, ignore_index=True).rename(columns=names or {})
     save_table(output, table)
     logger.info("%d rows", len(table))

@@ -17,10 +17,10 @@ import numpy as np
 import pandas as pd
 
 from nsdldm import stats
-from nsdldm.encoding.banded import COMPLETE, list_subsets
 from nsdldm.encoding.flips import draw_signs, flip_signs
 from nsdldm.encoding.maps import score, write_maps
 from nsdldm.encoding.predictions import Predictions, name_pair
+from nsdldm.encoding.subsets import COMPLETE, list_subsets
 from nsdldm.intervals import bootstrap_interval
 from nsdldm.support.files import load_mask, save_table
 

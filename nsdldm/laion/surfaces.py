@@ -9,7 +9,6 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from nilearn.datasets import load_fsaverage
 from scipy.spatial import KDTree
 
 from nsdldm.laion.flats import flatten_sphere
@@ -154,6 +153,9 @@ def prepare_surfaces(
     InputError
         A file cannot be used, or surfaces and volume do not belong together.
     """
+    # It takes a second to import.
+    from nilearn.datasets import load_fsaverage
+
     _, grid = read_volume(reference)
     if grid.affine is None:
         expected, remedy = "a volume with its place in the scanner", "Use the release's file"

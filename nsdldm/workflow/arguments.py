@@ -61,6 +61,10 @@ _RECONSTRUCTION = {
     "n_chunks": "reconstruction.chunks",
 }
 _ALIGNMENT = {"n_components": "generalisation.components", "references": "subjects"}
+_NETWORKS = dict.fromkeys(
+    ("network", "function", "options", "weights", "layers", "reduction", "pixels", "colours"),
+    "networks",
+)
 _DRAWN = {"nsd_ids": "evaluation.nsd_ids", "shown_images": "evaluation.shown_images"}
 _TRAINING = {"precision": "trained.precision"}
 _SIMULATED = {
@@ -87,8 +91,10 @@ ADAPTERS = {
         "n_chunks": "trajectories.chunks",
     },
     "check_imagery_order": {"order": "nsd.imagery_order"},
+    "collect_layers": _NETWORKS | {"n_chunks": "trajectories.chunks"},
     "compare_protocols": _DECODING,
     "compute_features": dict.fromkeys(("space", "path", "revision"), "feature_spaces"),
+    "describe_network": _NETWORKS,
     "denoise_latents": _DENOISING
     | {"text": "trajectories.controls", "n_chunks": "trajectories.chunks"},
     "decode_by_others": _DECODING | _ALIGNMENT,
@@ -152,6 +158,9 @@ ADAPTERS = {
     "simulate_shared_sets": {"sessions": "demo.sessions"},
     "simulate_laion_stimuli": _SIMULATED,
     "simulate_laion_subject": _SIMULATED | {"sessions": "demo.sessions", "subject": "subjects"},
+    "fit_banded": _ENCODING | {"spaces": "encoding.joint"},
+    "divide_variance": {"spaces": "encoding.joint"},
+    "score_rsa": {"spaces": "feature_spaces"},
     "mark_regions": {"rois": "rois", "min_ncsnr": "min_ncsnr"},
     "simulate_stimuli": {
         "sessions": "demo.sessions",

@@ -85,6 +85,11 @@ def check_named(config: dict, functions: bool = True) -> list[Finding]:
         *_check_layers(config if functions else {"feature_spaces": {}}),
         *check_paths(*_list_paths(config)),
         *_check_captions(config["beyond"]["captions"]),
+        *(
+            finding
+            for name, own in config["networks"].items()
+            for finding in _check_layered(f"networks.{name}", own, functions)
+        ),
     ]
 
 
@@ -98,6 +103,25 @@ def _check_layers(config):
         if settings.get("weights") and not settings.get("sha256"):
             expected, remedy = "the SHA-256 of the weights", "Give it"
             yield Finding(f"{key}.sha256", expected, "none", remedy)
+
+
+def _check_layered(where, own, functions):
+    """Function and weights of a network whose layers are compared."""
+    if own["network"]:
+        return check_weights(own["network"], own, where)
+    findings, function, weights = [], own["function"], own["weights"]
+    if functions:
+        # What a class of transformers takes is a matter of its model.
+        options = {} if function.startswith("transformers.") else own["options"]
+        findings += check_function(where, function, options, 0)
+    if functions and function.startswith("timm.") and find_spec("torchvision") is None:
+        remedy = "Install the build of torchvision for the torch there is (docs/feature_spaces.md)"
+        expected = "torchvision, which timm needs"
+        findings.append(Finding(f"{where}.function {function}", expected, "none", remedy))
+    if weights and Path(weights).is_file() and not own["sha256"]:
+        expected, remedy = "the SHA-256 of the weights", "Add it, as their publisher gives it"
+        findings.append(Finding(f"{where}.sha256", expected, "none", remedy))
+    return findings + check_paths({f"{where}.weights": weights}, {})
 
 
 def _check_captions(captions):

@@ -31,6 +31,11 @@ def list_space(settings: dict, space: str | None) -> list[str]:
     return sorted(list_weights(find_weights(settings["feature_spaces"][space]["settings"])))
 
 
+def list_layered(settings: dict, network: str) -> list[str]:
+    """Weights of a network whose layers are compared."""
+    return list_weights(settings["networks"][network]["weights"])
+
+
 def find_weights(settings: dict) -> str | None:
     """Where the weights are that settings of a function name: in a folder, perhaps a part of it."""
     parts = [settings.get(key) for key in ("weights", "subfolder", "weight_name")]
@@ -49,5 +54,6 @@ def list_generator(settings: dict, generator: dict) -> list[str]:
 def list_all(settings: dict) -> list[str]:
     """All of them."""
     spaces = [path for space in settings["feature_spaces"] for path in list_space(settings, space)]
+    spaces += [path for name in settings["networks"] for path in list_layered(settings, name)]
     parts = (list_model, list_clip, list_judges)
     return sorted({path for part in parts for path in part(settings)} | {*spaces})

@@ -74,6 +74,8 @@ class Spaces:
         Everything compared with the controlled spaces, including their own parts.
     chains : list of str
         Further passes over the steps: names of variants, also with other texts.
+    networks : dict of str to list of str
+        Layers of other networks, by the network's name.
     """
 
     features: list
@@ -88,6 +90,7 @@ class Spaces:
     controls: list
     parts: list
     chains: list
+    networks: dict
 
     def find_computed(self, space: str) -> str:
         """The name under which a space, which may be a control, is computed."""
@@ -134,8 +137,22 @@ class Spaces:
             "controls": self.parts,
             "variants": self.variants,
             "blocks": self.blocks,
+            **self.layered,
         }
         return {name: spaces for name, spaces in families.items() if spaces}
+
+    @property
+    def layered(self) -> dict[str, list[str]]:
+        """Layers of each network, which are fitted together."""
+        return {
+            f"layers-{name}": [f"{name}-{layer}" for layer in layers]
+            for name, layers in self.networks.items()
+        }
+
+    @property
+    def ranked(self) -> list[str]:
+        """Families whose spaces are compared with one another, never fitted jointly with z."""
+        return ["blocks", *self.layered]
 
     @property
     def fitted(self) -> dict[str, list[str]]:
@@ -176,12 +193,14 @@ class Spaces:
     @property
     def from_features(self) -> dict[str, list[str]]:
         """Features that the kernels of each family are computed from."""
-        return self.families | {"controls": self._controls, "blocks": []}
+        none = {name: [] for name in self.ranked}
+        return self.families | {"controls": self._controls, **none}
 
     @property
     def from_grams(self) -> dict[str, list[str]]:
         """Gram matrices of activations that they are computed from."""
-        return {name: [] for name in self.from_features} | {"blocks": self.blocks}
+        grams = {"blocks": self.blocks, **self.layered}
+        return {name: [] for name in self.from_features} | grams
 
     @property
     def kernels(self) -> dict[str, list[str]]:
@@ -193,6 +212,11 @@ class Spaces:
         own = {*self.controlled, *self.controls}
         parts = [name for name in self.joint if own & {*self.from_features.get(name, ())}]
         return read | {"controls": ["features", *parts]}
+
+    def find_family(self, space: str) -> str:
+        """The family whose kernels have a space's."""
+        own = self.find_computed(space)
+        return next(name for name, spaces in self.from_features.items() if own in spaces)
 
     @property
     def judged(self) -> list[str]:
@@ -251,6 +275,7 @@ def list_spaces(settings: dict) -> Spaces:
             *own["variants"],
             *(f"{name}-{control}" for name in noises for control in own["controls"]),
         ],
+        networks={name: list(own["layers"]) for name, own in settings["networks"].items()},
     )
 
 
@@ -660,10 +685,12 @@ def list_targets(settings: dict) -> list[str]:
         figures.append("fig5")
     of_subjects = ["fig3", "fig6", "fig7", "fig8", "fig9"]
     of_subjects += ["feature_spaces"] * bool(list_spaces(settings).added)
+    layered = [f"layers_{name}" for name in settings["networks"]]
+    of_subjects += layered
     return [
         *(f"results/figures/{name}.{suffix}" for name in figures for suffix in FORMATS),
         *(f"results/figures/fig{number}.html" for number in range(6, 10)),
-        *(f"results/tables/{name}.tsv" for name in TABLES),
+        *(f"results/tables/{name}.tsv" for name in (*TABLES, *layered)),
         "results/report/gallery.html",
         "results/maps",
         *(f"results/{subject}/maps" for subject in settings["subjects"]),

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
+from contextlib import suppress
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -26,7 +27,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from nsdldm.features.spaces import CONTROLS, PARTS, plan_spaces
-from nsdldm.features.views import VIEWS
+from nsdldm.features.views import COLOURS, VIEWS
 from nsdldm.laion import layout as laion
 from nsdldm.nsd import layout
 from nsdldm.support.errors import InputError, write_arguments
@@ -352,6 +353,42 @@ class FeatureSpace(Entry):
     encoders: bool = _key(
         True, "Whether encoders are fitted to it; false for what is only decoded."
     )
+
+
+class LayeredNetwork(Section):
+    """A network whose layers are compared: which of them predicts a voxel best."""
+
+    network: Literal[tuple(VIEWS)] | None = _key(
+        None, "A network that evaluation.networks may have, or null with function."
+    )
+    function: Function | None = _key(
+        None,
+        "Dotted name of what makes it, such as timm.create_model, torchvision.models.resnet50 or "
+        "transformers.AutoModel.",
+    )
+    options: dict[str, Any] = _key({}, "Keyword arguments of function.")
+    weights: Path | None = _key(
+        None,
+        "A file, a folder in the layout of transformers, the demo model's folder, an https address "
+        "or a hub id; null takes those that function draws, always the same.",
+    )
+    revision: str | None = _key(None, "Commit of a hub id.")
+    sha256: Sha256 | None = _key(None, "Hash of a file of weights.")
+    layers: Annotated[dict[Variable, Module], Field(min_length=2)] = Field(
+        description="Names and module paths, in the order of the network."
+    )
+    pixels: int | None = _key(
+        None, "Side of the pictures shown; null means the network's own.", "pixels", ge=8
+    )
+    colours: Literal[tuple(COLOURS)] | None = _key(
+        None,
+        "Mean and standard deviation of colours that the network of function expects; null means "
+        "its own.",
+    )
+    reduction: Literal["exact", "projection", "pooling"] = _key(
+        "exact", "As trajectories.reduction, for each layer."
+    )
+    width: int = _key(6400, "Maximum width per layer after projection or pooling.", "numbers", ge=1)
 
 
 class Decoding(Section):
@@ -783,6 +820,16 @@ class Encoding(Section):
         "Kernel weights of the first of two spaces that a joint model tries; 0 and 1 are the "
         "single models. A coarse grid misses small contributions.",
     )
+    joint: dict[
+        Variable, Annotated[list[SpaceName], *_LISTED, Field(min_length=2, max_length=6)]
+    ] = _key(
+        {},
+        "Joint models of two to six feature spaces, by name: unique and shared variance of each, "
+        "made on request (docs/variance.md).",
+    )
+    mixes: int = _key(
+        30, "Weights of the spaces tried in these, per voxel and subset of spaces.", "mixes", ge=1
+    )
     flips: int = _key(
         10000, "Sign flips in the tests of unique variance and of best blocks.", "flips", ge=99
     )
@@ -896,6 +943,11 @@ class Settings(Section):
     feature_spaces: dict[SpaceName, FeatureSpace] = _key(
         {}, "Additional feature spaces for the encoders, by name (docs/feature_spaces.md)."
     )
+    networks: dict[MethodName, LayeredNetwork] = _key(
+        {},
+        "Networks of torch, torchvision, timm or transformers whose layers are compared in each "
+        "voxel, by name (docs/feature_spaces.md).",
+    )
     decoding: Decoding = Field(default_factory=Decoding)
     reconstruction: Reconstruction = Field(default_factory=Reconstruction)
     beyond: Beyond = Field(default_factory=Beyond)
@@ -924,7 +976,8 @@ class Settings(Section):
         self.trained.subjects = self.trained.subjects or self.subjects
         self.complete = True
         checks = (
-            *(_check_regions, _check_spaces, _check_blocks, _check_beyond, _check_trained),
+            *(_check_regions, _check_spaces, _check_joint, _check_blocks, _check_beyond),
+            *(_check_trained, _check_layers),
             *(_check_generalisation, _check_form, _check_demo),
         )
         problems = [problem for check in checks for problem in check(self)]
@@ -1041,6 +1094,20 @@ def _check_spaces(settings):
         yield f"feature_spaces must have names of their own, not {taken}."
 
 
+def _check_joint(settings):
+    """Joint models of spaces that no encoder is fitted to."""
+    added = [name for name, own in settings.feature_spaces.items() if own.encoders]
+    try:
+        planned = plan_trajectories(settings.model_dump())
+    except InputError:
+        return  # reported above
+    known = ["z", "c", "zc", *added, *planned]
+    for name, spaces in settings.encoding.joint.items():
+        unknown = ", ".join(sorted({*spaces} - {*known}))
+        if unknown:
+            yield f"encoding.joint.{name} must be of {', '.join(known)}, not {unknown}."
+
+
 def _check_blocks(settings):
     """Two names of one module of the U-Net."""
     names = {}
@@ -1052,6 +1119,25 @@ def _check_blocks(settings):
                 f"trajectories.blocks must have one name for a module, not {' and '.join(twins)} "
                 f"for {path}; {twins[0]}: null removes {twins[0]}."
             )
+
+
+def _check_layers(settings):
+    """Contradictions among the networks whose layers are compared."""
+    known = {"z", "z_logvar", "c", "zc", *settings.feature_spaces}
+    with suppress(InputError):  # reported elsewhere
+        known |= {*plan_trajectories(settings.model_dump())}
+    for name, own in settings.networks.items():
+        key = f"networks.{name}"
+        if (own.network is None) == (own.function is None):
+            yield f"{key} must have network or function, one of them."
+        if own.network and not own.weights:
+            yield f"{key}.weights must be given with {key}.network."
+        twins = [path for path, n in Counter(own.layers.values()).items() if n > 1]
+        if twins:
+            yield f"{key}.layers must have one name for a module, not several for {twins[0]}."
+        taken = ", ".join(sorted({f"{name}-{layer}" for layer in own.layers} & known))
+        if taken:
+            yield f"{key} must have layers of other names than {taken}, a feature space."
 
 
 def _list_endings(settings):

@@ -55,7 +55,7 @@ def parts_imported(part):
         if path.with_suffix("").parts[0] == part
         for name in names
         if name.startswith("nsdldm.")
-    } - {part}
+    } - {part, "__version__"}
 
 
 PARTS = sorted({path.with_suffix("").parts[0] for path in IMPORTS} - {"__init__"})

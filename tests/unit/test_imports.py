@@ -23,11 +23,11 @@ KINDS = {
         ("torch", "himalaya", *NETWORKS, *DRAWING),
     ),
     "figures": (
-        ("plot_", "write_gallery", "write_generalisation"),
+        ("plot_", "write_gallery", "write_generalisation", "export_", "average_maps"),
         ("torch", "himalaya", *NETWORKS),
     ),
     "judges": (
-        ("score_encoders", "partition_variance", "choose_blocks"),
+        ("score_encoders", "partition_variance", "choose_blocks", "divide_variance", "score_rsa"),
         ("torch", "himalaya", *NETWORKS, *DRAWING),
     ),
     "fits": (
