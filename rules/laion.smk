@@ -17,6 +17,13 @@ rule check_laion:
         betas=lambda w: stored(RELEASE.list_of_sessions(laion.BETAS, w.subject), retrieve=False),
         reference=stored(RELEASE.locate_reference()),
         masks=lambda w: stored([*RELEASE.list_masks(w.subject).values()]),
+        surfaces=stored(
+            [
+                RELEASE.locate_surface(hemi, name)
+                for hemi in layout.HEMISPHERES
+                for name in (*laion.SURFACES, laion.REGISTERED)
+            ]
+        ),
     output:
         "results/{subject}/release.tsv",
     log:
@@ -93,7 +100,7 @@ rule mark_regions:
         volumes=lambda w: stored([*RELEASE.list_masks(w.subject).values()]),
         transforms=RELEASE.list_transforms(),
         reference=stored(RELEASE.locate_reference()),
-        images="results/{subject}/images.tsv",
+        metadata=source(laion.METADATA),
     output:
         collect("results/{{subject}}/masks/{roi}.nii.gz", roi=ROIS),
     log:

@@ -9,7 +9,7 @@ if __name__ == "__main__":
         check_release(
             subject=snakemake.wildcards.subject,
             **{key: given[key] for key in ("metadata", "captions", "stimuli", "reference")},
-            **{key: list(given[key]) for key in ("tables", "betas", "masks")},
+            **{key: list(given[key]) for key in ("tables", "betas", "masks", "surfaces")},
             storage=snakemake.params.storage,
             report=snakemake.output[0],
         )

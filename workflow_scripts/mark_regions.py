@@ -11,7 +11,8 @@ if __name__ == "__main__":
             volumes=dict(zip(params.parts, given.volumes, strict=True)),
             transforms=list(given.transforms),
             reference=given.reference,
-            images=given.images,
+            metadata=given.metadata,
+            subject=snakemake.wildcards.subject,
             min_ncsnr=params.min_ncsnr,
             outputs=dict(zip(params.rois, snakemake.output, strict=True)),
         )

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from nsdldm.features.parts import check_chunks
+from nsdldm.features.parts import check_chunks, load_field
 from nsdldm.support.devices import choose_device
 from nsdldm.support.errors import Finding, InputError
-from nsdldm.support.files import load_array, load_table, save_array
+from nsdldm.support.files import load_table, save_array
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +23,10 @@ COLUMNS_AT_ONCE = 2048
 
 
 def compute_gram(
-    paths: list[Path | str], train: np.ndarray, device: str | torch.device
+    paths: list[Path | str],
+    train: np.ndarray,
+    device: str | torch.device,
+    field: str | None = None,
 ) -> torch.Tensor:
     """Gram matrix of features that are centred by the mean of the training images.
 
@@ -33,6 +36,8 @@ def compute_gram(
         ``.npy`` files whose rows, one after the other, are the images.
     train : bool array of shape (n_images,)
     device : str or torch.device
+    field : str, optional
+        Which array of the files, as `nsdldm.features.parts.load_field`.
 
     Returns
     -------
@@ -44,11 +49,11 @@ def compute_gram(
     InputError
         Features are not finite.
     """
-    n_columns = int(np.prod(load_array(paths[0]).shape[1:]))
+    n_columns = int(np.prod(load_field(paths[0], field).shape[1:]))
     width = max(1, STRIP // (8 * len(train)))
     gram = torch.zeros((len(train), len(train)), dtype=torch.float64, device=device)
     for start in range(0, n_columns, width):
-        columns = _read_columns(paths, slice(start, start + width))
+        columns = _read_columns(paths, slice(start, start + width), field)
         if not np.isfinite(columns).all():
             remedy = "Compute the features again, with model/dtype float32"
             raise InputError(Finding(str(paths[0]), "finite numbers", "others", remedy))
@@ -61,10 +66,10 @@ def compute_gram(
     return gram
 
 
-def _read_columns(paths, columns):
+def _read_columns(paths, columns, field):
     """Columns of all rows of some files as float64; remapped each time, since pages of open maps
     pile up."""
-    arrays = [load_array(path) for path in paths]
+    arrays = [load_field(path, field) for path in paths]
     parts = [array.reshape(len(array), -1)[:, columns] for array in arrays]
     return np.concatenate(parts).astype(np.float64)
 
@@ -101,3 +106,37 @@ def compute_grams(
         save_array(grams[space], gram.float().cpu().numpy())
         message = "%s: Gram matrix of %d images from %d columns in %d chunks"
         logger.info(message, space, len(train), np.prod(shape), len(paths))
+
+
+def compute_layer_gram(
+    *,
+    chunks: list[Path | str],
+    layer: str,
+    images: Path | str,
+    gram: Path | str,
+    device: str,
+) -> None:
+    """Compute the exact Gram matrix of one layer of a network, of which chunks are on scratch.
+
+    Parameters
+    ----------
+    chunks : list of path
+        Files of `nsdldm.features.insides.collect_layers` in the order of their numbers.
+    layer : str
+        Its name.
+    images : path
+        Table of images with the column split.
+    gram : path
+        Output, as `compute_grams` writes it.
+    device : "auto", "cpu" or "cuda"
+
+    Raises
+    ------
+    InputError
+        A chunk cannot be read, has no such layer or not the expected rows, or is not finite.
+    """
+    train = (load_table(images)["split"] == "train").to_numpy()
+    shape = check_chunks(chunks, len(train), (np.float16, np.float32), layer)
+    found = compute_gram(chunks, train, choose_device(device), layer)
+    save_array(gram, found.float().cpu().numpy())
+    logger.info("%s: Gram matrix of %d images from %d columns", layer, len(train), shape[0])

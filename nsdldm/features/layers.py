@@ -7,10 +7,9 @@ Everything from the pixels to the row is differentiable and the same at every ca
 from __future__ import annotations
 
 import difflib
-import importlib
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
 
@@ -18,18 +17,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from nsdldm.features import networks
 from nsdldm.features.activations import REDUCTIONS, make_projection, plan_reduction
-from nsdldm.features.networks import Unavailable, normalise_pictures
-from nsdldm.features.views import BICUBIC, BILINEAR, CLIP, IMAGENET, SIGNED, VIEWS, View
+from nsdldm.features.networks import normalise_pictures
+from nsdldm.features.sources import Source, open_network
+from nsdldm.features.views import BICUBIC, BILINEAR, View
 from nsdldm.support.devices import check_choice
 from nsdldm.support.errors import Finding, InputError
 
 logger = logging.getLogger(__name__)
 
-COLOURS = {"imagenet": IMAGENET, "clip": CLIP, "signed": SIGNED}
-# Of networks that a function makes, unless told otherwise.
-PIXELS = 224
 # torch's names for PIL's filters.
 MODES = {BILINEAR: "bilinear", BICUBIC: "bicubic"}
 
@@ -44,7 +40,8 @@ class LayerReader:
     view : View
         Side and colours of its input; what it says of layers is not used.
     layers : sequence of str
-        Paths of modules. The network runs each once per pass.
+        Paths of modules. The network runs each once per pass. Of several outputs of a module, the
+        first is taken.
     reduction : {"exact", "projection", "pooling"}
     width : int
         As `nsdldm.features.activations.plan_reduction`, for each layer.
@@ -52,6 +49,8 @@ class LayerReader:
 
     Attributes
     ----------
+    shapes : list of tuple of int
+        One picture's activations at each layer.
     sizes : list of int
         Features of each layer.
 
@@ -80,7 +79,7 @@ class LayerReader:
         self._forward = getattr(network, "get_image_features", network)
         self._view, self._device = view, device
         self._colours = [torch.tensor(c, device=device).view(3, 1, 1) for c in view.colours]
-        self._reductions, self.sizes = self._plan(reduction, width)
+        self._reductions, self.shapes, self.sizes = self._plan(reduction, width)
 
     def __call__(self, pictures: list[np.ndarray], captions: list | None = None) -> np.ndarray:
         """Features of pictures, as `nsdldm.features.pictures.compute_features` asks for them.
@@ -95,10 +94,23 @@ class LayerReader:
         -------
         float32 array of shape (n, sum(sizes))
         """
+        return np.concatenate(self.read_apart(pictures), axis=1)
+
+    def read_apart(self, pictures: list[np.ndarray]) -> list[np.ndarray]:
+        """The same, layer by layer.
+
+        Parameters
+        ----------
+        pictures : list of uint8 arrays of shape (height, width, 3)
+
+        Returns
+        -------
+        list of float32 arrays of shape (n, size)
+        """
         view = self._view
         values = normalise_pictures(pictures, view.pixels, view.resample, view.colours)
         with torch.no_grad():
-            return self._join(values.to(self._device)).cpu().numpy()
+            return [part.cpu().numpy() for part in self._reduce(values.to(self._device))]
 
     def read(self, pictures: torch.Tensor) -> torch.Tensor:
         """Features of pictures, with gradients.
@@ -120,19 +132,19 @@ class LayerReader:
             # Bicubic filters overshoot.
             pictures = resized.clamp(0, 1)
         mean, deviation = self._colours
-        return self._join((pictures - mean) / deviation)
+        return torch.cat(self._reduce((pictures - mean) / deviation), dim=1)
 
-    def _join(self, values):
-        """Reduced activations of all layers for the network's input, one row a picture."""
+    def _reduce(self, values):
+        """Reduced activations of each layer for the network's input, one row a picture."""
         found, _ = self._run(values)
-        return torch.cat([reduce(found[path]) for path, reduce in self._reductions.items()], dim=1)
+        return [reduce(found[path]) for path, reduce in self._reductions.items()]
 
     def _run(self, values):
         """Outputs of the layers by path, and how often each ran."""
         found, calls = {}, Counter()
 
         def keep(path, module, arguments, output):
-            found[path] = output[0] if isinstance(output, tuple) else output
+            found[path] = _find_first(output)
             calls[path] += 1
 
         hooks = [
@@ -149,12 +161,10 @@ class LayerReader:
     def _plan(self, reduction, width):
         """How each layer is reduced, and to how many numbers, from a pass over two pictures."""
         check_choice("reduction", reduction, REDUCTIONS)
-        pixels = self._view.pixels
-        with torch.no_grad():
-            found, calls = self._run(torch.zeros(2, 3, pixels, pixels, device=self._device))
+        found, calls = self._try()
         # Layers of one size share a projection.
         projection = cache(partial(make_projection, width=width, device=self._device))
-        reductions, sizes = {}, []
+        reductions, shapes, sizes = {}, [], []
         for path in self._modules:
             where, output = f"`layers` {path}", found.get(path)
             shape = tuple(output.shape) if isinstance(output, torch.Tensor) else ()
@@ -165,9 +175,35 @@ class LayerReader:
                 remedy = "Take the module around it, or one inside"
                 raise InputError(Finding(where, expected, runs, remedy))
             reductions[path], size = plan_reduction(shape[1:], reduction, width, projection, where)
+            shapes.append(shape[1:])
             sizes.append(size)
             logger.info("%s: %s, %d numbers kept", path, shape[1:], size)
-        return reductions, sizes
+        return reductions, shapes, sizes
+
+    def _try(self):
+        """Outputs of the layers for two black pictures; networks refuse sides that do not fit."""
+        pixels = self._view.pixels
+        try:
+            with torch.no_grad():
+                return self._run(torch.zeros(2, 3, pixels, pixels, device=self._device))
+        except (AssertionError, RuntimeError, TypeError, ValueError) as error:
+            if isinstance(error, torch.OutOfMemoryError):
+                raise
+            expected = f"a network of pictures of {pixels} x {pixels} pixels"
+            found = f"one that refuses them ({error})"
+            raise InputError(Finding("`pixels`", expected, found, "Correct the side")) from error
+
+
+def _find_first(output):
+    """The first tensor of a module's outputs."""
+    while not isinstance(output, torch.Tensor) and output:
+        if isinstance(output, Mapping):
+            output = next(iter(output.values()))
+        elif isinstance(output, Sequence):
+            output = output[0]
+        else:
+            break
+    return output
 
 
 def _find_layer(network, path):
@@ -192,7 +228,7 @@ def embed_layers(
     revision: str | None = None,
     sha256: str | None = None,
     pixels: int | None = None,
-    colours: str = "imagenet",
+    colours: str | None = None,
     reduction: str = "exact",
     width: int = 4096,
 ) -> LayerReader:
@@ -207,23 +243,8 @@ def embed_layers(
     device : torch.device
     layers : list of str
         Paths of modules, such as ``features.5``.
-    network : str, optional
-        One of `nsdldm.features.views.VIEWS`, which is shown pictures as the first of its views
-        says.
-    function : str, optional
-        Instead of `network`: dotted name of a function or class that makes a torch.nn.Module from
-        `options`. It takes pictures of shape (n, 3, side, side).
-    options : dict, optional
-        Arguments of `function`.
-    weights, revision, sha256 : str, optional
-        For `network` as the settings of `nsdldm.features.networks.load_extractors`. For `function`
-        a file or address of weights with its hash; without them, those that it makes, which then
-        have to be the same every time.
-    pixels : int, optional
-        Side of the pictures shown. The default is the named network's own, or 224.
-    colours : {"imagenet", "clip", "signed"}
-        Mean and standard deviation of colours that the network of `function` expects; the last
-        means from -1 to 1.
+    network, function, options, weights, revision, sha256, pixels, colours
+        As `nsdldm.features.sources.Source`.
     reduction : {"exact", "projection", "pooling"}
         All activations, a sparse random projection, or means over neighbouring positions; as
         `nsdldm.features.activations.plan_reduction`.
@@ -240,53 +261,6 @@ def embed_layers(
     InputError
         The network or a layer is not available, or settings contradict each other.
     """
-    if (network is None) == (function is None):
-        found = "neither" if network is None else "both"
-        remedy = "Name the network to look at"
-        raise InputError(Finding("`network`", "this or `function`", found, remedy))
-    if network is not None:
-        made, view = _load_named(network, weights, revision, sha256)
-    else:
-        check_choice("colours", colours, COLOURS)
-        made = _make(function, options or {}, weights, sha256)
-        view = View(PIXELS, BILINEAR, COLOURS[colours], {})
-    if pixels is not None:
-        view = view._replace(pixels=pixels)
+    given = network, function, options, weights, revision, sha256, pixels, colours
+    made, view = open_network(Source(*given))
     return LayerReader(made, view, layers, reduction, width, torch.device(device))
-
-
-def _load_named(name, weights, revision, digest):
-    """A network of `VIEWS`, and how it is shown pictures."""
-    check_choice("network", name, VIEWS)
-    try:
-        if not weights:
-            raise Unavailable("no weights are given")
-        network = networks.load_network(name, weights, revision, digest)
-    except Unavailable as error:
-        remedy = "Give weights, or install what is missing"
-        finding = Finding(f"network {name}", "a usable network", str(error), remedy)
-        raise InputError(finding) from error
-    view = VIEWS[name][0]
-    if view.pixels is None:
-        view = view._replace(pixels=networks.find_demo_pixels(weights))
-    return network, view
-
-
-def _make(function, options, weights, digest):
-    """The network that a function makes, with weights from a file if one is given."""
-    module, _, name = function.rpartition(".")
-    try:
-        make = getattr(importlib.import_module(module), name)
-        network = make(**options)
-    except (ImportError, AttributeError, TypeError, ValueError) as error:
-        expected = "the dotted name of a function that takes `options`"
-        raise InputError(Finding("`function`", expected, str(error), "Correct it")) from error
-    if not isinstance(network, nn.Module):
-        expected, found = "one that returns a torch.nn.Module", type(network).__name__
-        raise InputError(Finding(f"`function` {function}", expected, found, "Correct it"))
-    if weights and not digest:
-        expected, remedy = "the SHA-256 of the weights", "Add sha256, as their publisher gives it"
-        raise InputError(Finding(f"`weights` {weights}", expected, "none", remedy))
-    if weights:
-        networks.insert_weights(network, networks.read_weights(weights, digest), (), weights)
-    return network

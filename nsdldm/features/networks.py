@@ -14,6 +14,7 @@ from collections.abc import Callable
 from functools import partial
 from hashlib import file_digest
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -99,14 +100,14 @@ def load_network(
     """Load a network by its name, with weights of a revision and digest, on the CPU; see
     `load_extractors`."""
     if name == "demo-clip":
-        return _load_clip(Path(weights) / "clip", None)
+        return load_pretrained(CLIPModel, "CLIP model", Path(weights) / "clip")
     if name in DEMO:
         return _import(DEMO_LOADER)(weights, DEMO[name], torch.device("cpu"))
     if not digest:
         expected, remedy = "the SHA-256 of the weights", "Add sha256, as their publisher gives it"
         raise InputError(Finding(f"network {name}", expected, "none", remedy))
     if name in PATCHES:
-        network = _load_clip(weights, revision, digest)
+        network = load_pretrained(CLIPModel, "CLIP model", weights, revision, digest)
         side = network.config.vision_config.patch_size
         if side != PATCHES[name]:
             expected, remedy = f"patches of {PATCHES[name]} px", f"Give the weights of {name}"
@@ -133,22 +134,53 @@ def find_demo_pixels(folder: Path | str) -> int:
         return json.loads(path.read_text(encoding="utf-8"))["vision_config"]["image_size"]
 
 
-def _load_clip(path, revision, digest=None):
-    """Load a CLIP model; only its image encoder will be used."""
+def load_pretrained(
+    kind: type,
+    what: str,
+    path: Path | str,
+    revision: str | None = None,
+    digest: str | None = None,
+    **options: Any,
+) -> nn.Module:
+    """Load a model of transformers, with weights of all its parts, on the CPU in float32.
+
+    Parameters
+    ----------
+    kind : type
+        Its class, or one that chooses it, such as AutoModel.
+    what : str
+        For messages, such as ``CLIP model``.
+    path : str or Path
+        Folder in the layout of transformers, or hub id.
+    revision : str, optional
+        Commit of the hub repository; needed for a hub id, ignored for a folder.
+    digest : str, optional
+        SHA-256 of model.safetensors.
+    **options
+        Further arguments of the class.
+
+    Returns
+    -------
+    nn.Module
+
+    Raises
+    ------
+    InputError
+        There is no such model, or it is damaged or lacks weights.
+    """
     local = Path(path).is_dir()
     if not local and not revision:
         expected, found = "a folder, or a hub id with a revision", "no folder, no revision"
         remedy = "Correct weights, or set revision to a commit if it is a hub id"
-        raise InputError(Finding(f"CLIP model {path}", expected, found, remedy))
-    options = {"revision": None if local else revision, "local_files_only": local}
-    expected = "a CLIP model in the layout of transformers"
-    with reading(path, expected):
+        raise InputError(Finding(f"{what} {path}", expected, found, remedy))
+    options |= {"revision": None if local else revision, "local_files_only": local}
+    with reading(path, f"a {what} in the layout of transformers"):
         if digest:
             file = Path(path) / "model.safetensors"
             if not local:
                 file = hf_hub_download(path, file.name, revision=revision)
             check_digest(file, digest)
-        network, report = CLIPModel.from_pretrained(
+        network, report = kind.from_pretrained(
             path, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **options
         )
     _refuse_missing(sorted(report["missing_keys"]), path)
@@ -218,9 +250,9 @@ def check_digest(path: Path | str, digest: str | None) -> None:
         raise InputError(Finding(str(path), f"SHA-256 {digest}", found, remedy))
 
 
-def read_weights(weights: Path | str, digest: str) -> dict[str, torch.Tensor]:
+def read_weights(weights: Path | str, digest: str | None) -> dict[str, torch.Tensor]:
     """Read the tensors of a file by name, in the shapes stored; local or downloaded once into
-    torch's cache."""
+    torch's cache. Without a digest, the file is of a commit, which is a digest itself."""
     path = Path(weights)
     if str(weights).startswith("https://"):
         path = Path(torch.hub.get_dir()) / "checkpoints" / path.name
@@ -229,7 +261,8 @@ def read_weights(weights: Path | str, digest: str) -> dict[str, torch.Tensor]:
             with reading(weights, "weights to download", "Check the address and connection"):
                 torch.hub.download_url_to_file(str(weights), str(path), digest, progress=False)
     with reading(path, "weights as safetensors or in PyTorch's format"):
-        check_digest(path, digest)
+        if digest:
+            check_digest(path, digest)
         if path.suffix == ".safetensors":
             return load_file(path)
         # Refuses anything except tensors and plain containers.

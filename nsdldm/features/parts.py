@@ -115,8 +115,39 @@ def gather_features(
         logger.info("%s: %d chunks, shape %s", space, len(paths), (n, *shape))
 
 
+def load_field(path: Path | str, field: str | None = None) -> np.ndarray:
+    """Open a ``.npy`` file, or one of the arrays in it if it has several under names.
+
+    Parameters
+    ----------
+    path : path
+    field : str, optional
+        Name of the array, for a file of structured dtype.
+
+    Returns
+    -------
+    array of shape (n_rows, ...)
+        Read-only memory map.
+
+    Raises
+    ------
+    InputError
+        The file is missing or damaged, or has no such array.
+    """
+    array = load_array(path)
+    if field is None:
+        return array
+    if field not in (array.dtype.names or ()):
+        found = ", ".join(array.dtype.names or ["none"])
+        raise InputError(Finding(str(path), f"an array {field}", found, "Compute the file again"))
+    return array[field]
+
+
 def check_chunks(
-    paths: list[Path | str], n: int, dtypes: tuple[type, ...] = (np.float32,)
+    paths: list[Path | str],
+    n: int,
+    dtypes: tuple[type, ...] = (np.float32,),
+    field: str | None = None,
 ) -> tuple[int, ...]:
     """Check that the chunks of one space are complete, in order and consistent.
 
@@ -128,6 +159,8 @@ def check_chunks(
         Images of all chunks.
     dtypes : sequence of dtype
         Allowed dtypes; all chunks must have the same.
+    field : str, optional
+        As `load_field` takes it.
 
     Returns
     -------
@@ -142,7 +175,7 @@ def check_chunks(
     """
     shape, allowed = None, tuple(map(np.dtype, dtypes))
     for number, path in enumerate(paths):
-        array = load_array(path)
+        array = load_field(path, field)
         rows = chunk_rows(n, number, len(paths))
         shape = shape or array.shape[1:]
         expected = (rows.stop - rows.start, *shape)

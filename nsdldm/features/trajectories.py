@@ -4,7 +4,6 @@ at some of its steps."""
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -27,18 +26,20 @@ from nsdldm.diffusion.denoising import (
 from nsdldm.diffusion.loading import Model
 from nsdldm.features.activations import plan_reductions, watching
 from nsdldm.features.captions import lend_captions
-from nsdldm.features.parts import plan_bytes, read_rows, row_blocks, write_rows
+from nsdldm.features.collecting import plan_disk, run_checked
+from nsdldm.features.parts import read_rows, row_blocks, write_rows
 from nsdldm.features.spaces import BEFORE, CONTROLS, LATENTS, plan_spaces
-from nsdldm.support.batching import draw_noise, run_batched
+from nsdldm.support.batching import draw_noise
 from nsdldm.support.chunks import chunk_rows
 from nsdldm.support.devices import check_choice
 from nsdldm.support.errors import Finding, InputError
 from nsdldm.support.files import create_array, load_table, replacing
-from nsdldm.support.logs import progress
 
 logger = logging.getLogger(__name__)
 
 TEXTS = ("own", *CONTROLS)
+# Of values that are not finite.
+CAUSE = ("`dtype`", "Set `dtype` to float32, or to bfloat16 on a GPU that has it")
 
 
 class Trajectories(NamedTuple):
@@ -129,12 +130,13 @@ def denoise_latents(
     nsd_ids, lenders, part = _choose_rows(images, chunk, n_chunks, text, denoising.seed)
     shape = _check_features(z, c, len(nsd_ids), denoiser)
     kinds = {name: (shape, np.dtype(np.float32)) for name in spaces}
-    _plan_disk(len(nsd_ids), part, kinds, outputs)
+    plan_disk(len(nsd_ids), part, kinds, next(iter(outputs.values())))
     rows = {z: np.arange(part.start, part.stop), c: lenders[part]}
     for path, own in rows.items():
         check_finite(path, nsd_ids, own)
     make = _chain_maker(denoiser, denoising, text, spaces, nsd_ids[part], rows)
-    batches = _run(make, part.stop - part.start, model.batch_size, denoiser.unet.device, kinds)
+    how = model.batch_size, denoiser.unet.device, kinds, CAUSE
+    batches = run_checked(make, part.stop - part.start, *how)
     _write(batches, part.stop - part.start, outputs, kinds)
 
 
@@ -193,12 +195,13 @@ def collect_activations(
     reductions = plan_reductions(denoiser, blocks, shape, *how)
     dtype = np.dtype(np.float16 if activations.reduction == "exact" else np.float32)
     kinds = {name: ((reductions[space.source][1],), dtype) for name, space in spaces.items()}
-    _plan_disk(len(nsd_ids), part, kinds, outputs)
+    plan_disk(len(nsd_ids), part, kinds, next(iter(outputs.values())))
     rows = rows[part]
     for path in (*starts.values(), c):
         check_finite(path, nsd_ids, rows)
     make = _probe_maker(denoiser, denoising, spaces, reductions, rows, starts, c)
-    batches = _run(make, len(rows), model.batch_size, denoiser.unet.device, kinds)
+    how = model.batch_size, denoiser.unet.device, kinds, CAUSE
+    batches = run_checked(make, len(rows), *how)
     _write(batches, len(rows), outputs, kinds)
 
 
@@ -327,27 +330,6 @@ def _check_features(z, c, n, denoiser):
     return open_feature(z, (n, denoiser.unet.config.in_channels, None, None)).shape[1:]
 
 
-def _plan_disk(n_images, part, kinds, outputs):
-    """Log what will be written before anything is, and stop if there is no disk space for it."""
-    sizes = plan_bytes(n_images, kinds)
-    folder = Path(next(iter(outputs.values()))).absolute().parent
-    for name, size in sizes.items():
-        logger.info("%s: %.3f GB", name, size / 1e9)
-    total = sum(sizes.values())
-    own = total * (part.stop - part.start) // n_images
-    folder = next(each for each in (folder, *folder.parents) if each.is_dir())
-    free = shutil.disk_usage(folder).free
-    message = "%d bytes in all, %.3f GB; %.3f GB in this chunk; %.3f GB are free"
-    logger.info(message, total, *(size / 1e9 for size in (total, own, free)))
-    if own > free:
-        expected = f"{own / 1e9:.3f} GB of free space for this chunk, {total / 1e9:.3f} GB for all"
-        remedy = "Free some, use a larger disk, or set `reduction` to projection"
-        raise InputError(Finding(str(folder), expected, f"{free / 1e9:.3f} GB", remedy))
-    if total > free:
-        message = "%s has space for this chunk, but not for all of the subject's"
-        logger.warning(message, folder)
-
-
 def check_finite(path: Path | str, nsd_ids: np.ndarray, rows: np.ndarray) -> None:
     """Check that rows of a feature, int of shape (n,), whose images are `nsd_ids`, are finite."""
     for block in row_blocks(len(rows)):
@@ -410,22 +392,3 @@ def _probe_maker(denoiser, denoising, spaces, reductions, rows, starts, c):
         return {name: found[space.step, space.source] for name, space in spaces.items()}
 
     return make
-
-
-def _run(make, n, batch_size, device, kinds):
-    """Yield batches and their values; refuses values that cannot be kept."""
-    batches = run_batched(make, n, batch_size, device)
-    for batch, values in progress(batches, -(-n // batch_size), "batches of trajectories"):
-        for name, array in values.items():
-            if not np.isfinite(array).all():
-                found = f"infinite or undefined ones in images {batch.start} to {batch.stop - 1}"
-                remedy = "Set `dtype` to float32, or to bfloat16 on a GPU that has it"
-                expected = f"finite values of {name}"
-                raise InputError(Finding("`dtype`", expected, found, remedy))
-            largest, most = np.abs(array).max(), np.finfo(kinds[name][1]).max
-            if largest > most:
-                expected = f"activations of at most {most:g}, which float16 can hold"
-                found = f"{largest:g} in {name}, images {batch.start} to {batch.stop - 1}"
-                remedy = "Set it to projection, which keeps float32"
-                raise InputError(Finding("`reduction`", expected, found, remedy))
-        yield batch, values

@@ -13,6 +13,7 @@ BILINEAR, BICUBIC = 2, 3
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CLIP = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 SIGNED = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
+COLOURS = {"imagenet": IMAGENET, "clip": CLIP, "signed": SIGNED}
 
 
 class View(NamedTuple):

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from nsdldm.laion.layout import ANATOMY
+from nsdldm.laion.layout import ANATOMY, EVERY
+from nsdldm.laion.trials import mark_seen, read_metadata
 from nsdldm.nsd.grids import compare_grids
 from nsdldm.nsd.rois import read_volume
 from nsdldm.nsd.surfaces import read_transform
 from nsdldm.support.errors import Finding, InputError
-from nsdldm.support.files import load_table, save_volume
+from nsdldm.support.files import save_volume
 
 logger = logging.getLogger(__name__)
 
@@ -41,18 +42,20 @@ def mark_ribbon(transforms: Sequence[Path | str], shape: tuple[int, int, int]) -
     return ribbon
 
 
-def read_ncsnr(ceiling: Path | str, images: Path | str) -> np.ndarray:
+def read_ncsnr(ceiling: Path | str, metadata: Path | str, subject: str) -> np.ndarray:
     """Read the noise-ceiling signal-to-noise ratio from a noise ceiling.
 
     The ceiling is 100 ncsnr^2 / (ncsnr^2 + m) percent, with m the mean over images of one by the
-    number of trials.
+    number of trials, over all sessions whichever are used.
 
     Parameters
     ----------
     ceiling : str or Path
         ``..._desc-NoiseceilingAllrep_statmap.nii.gz``.
-    images : str or Path
-        Table of the images shown, with the column n_trials.
+    metadata : str or Path
+        Says how often images are shown; see `nsdldm.laion.trials.read_metadata`.
+    subject : str
+        Such as sub-01.
 
     Returns
     -------
@@ -70,8 +73,8 @@ def read_ncsnr(ceiling: Path | str, images: Path | str) -> np.ndarray:
         expected, remedy = "a noise ceiling in percent, up to 100", "Use the release's file"
         raise InputError(Finding(str(ceiling), expected, f"{highest:.3g} at most", remedy))
     share = np.clip(np.nan_to_num(percent.astype(np.float64)) / 100, 0, 0.999)
-    shown = load_table(images)["n_trials"]
-    m = (1 / shown[shown > 1]).mean()
+    known = read_metadata(metadata)
+    m = (1 / known["repeats"][mark_seen(known, subject)]).mean()
     return np.sqrt(m * share / (1 - share))
 
 
@@ -82,7 +85,8 @@ def make_masks(
     transforms: Sequence[Path | str],
     reference: Path | str,
     outputs: dict[str, Path | str],
-    images: Path | str | None = None,
+    metadata: Path | str | None = None,
+    subject: str | None = None,
     min_ncsnr: float | None = None,
 ) -> None:
     """Write the mask of each region.
@@ -99,8 +103,9 @@ def make_masks(
         A noise ceiling on the grid of the betas, which the masks must match.
     outputs : dict of str to path
         uint8 NIfTI of each region.
-    images : str or Path, optional
-        Table of images; needed for `min_ncsnr`.
+    metadata : str or Path, optional
+    subject : str, optional
+        Both needed for `min_ncsnr`.
     min_ncsnr : float, optional
         Voxels below this are left out of every region; see `read_ncsnr`.
 
@@ -110,7 +115,9 @@ def make_masks(
         A file cannot be used or is on another grid, or a region has no voxels.
     """
     _, grid = read_volume(reference)
-    kept = True if min_ncsnr is None else read_ncsnr(reference, images) >= min_ncsnr
+    kept = True
+    if min_ncsnr is not None:
+        kept = read_ncsnr(reference, metadata, subject) >= min_ncsnr
     marked = {}
     for part, path in volumes.items():
         data, own = read_volume(path)
@@ -124,7 +131,7 @@ def make_masks(
             if category == ANATOMY:
                 masks.append(mark_ribbon(transforms, grid.shape))
             else:
-                prefix = f"{category}:" if label == "all" else part
+                prefix = f"{category}:" if label == EVERY else part
                 masks += [mask for key, mask in marked.items() if key.startswith(prefix)]
         mask = np.logical_or.reduce(masks) & kept
         if not mask.any():

@@ -18,7 +18,8 @@ logger = logging.getLogger(__name__)
 RELEASED = "Use the file of the release; its form may have changed since September 2026"
 COLUMNS = ("session", "run", "beta_index", "label")
 DESCRIBED = ("image_name", "dataset", "participant", "unique_or_shared", "n_reps")
-OUTSIDE = "OOD"  # out of distribution: in no pool of images
+# Out of distribution: in no pool of images.
+OUTSIDE = re.compile(r"shared_\d+rep_OOD_")
 OWN = re.compile(r"_p(\d\d)\.\w+$")
 
 
@@ -117,26 +118,62 @@ def read_trials(path: Path | str) -> pd.Series:
     return table["label"]
 
 
-def _read_sessions(tables, known, subject, metadata):
-    """Session, trial and image of every beta of a subject."""
+def mark_seen(known: pd.DataFrame, subject: str) -> pd.Series:
+    """Mark the images that are meant for a subject.
+
+    Parameters
+    ----------
+    known : DataFrame
+        As `read_metadata` returns it.
+    subject : str
+        Such as sub-01.
+
+    Returns
+    -------
+    Series of bool
+        Shared images, and those with the subject's number in their names.
+    """
+    number = known["name"].str.extract(OWN, expand=False)
+    return known["shared"] | (number == f"{PERSONS[subject]:02d}")
+
+
+def identify_images(
+    path: Path | str, names: pd.Series, known: pd.DataFrame, subject: str
+) -> np.ndarray:
+    """Find the images of a session among those of the release.
+
+    Parameters
+    ----------
+    path : str or Path
+        The session's table, to name it.
+    names : Series of str
+        As `read_trials` returns them.
+    known : DataFrame
+        As `read_metadata` returns it.
+    subject : str
+        Such as sub-01.
+
+    Returns
+    -------
+    int64 array of shape (n_trials,)
+        Rows of the images, from 0.
+
+    Raises
+    ------
+    InputError
+        An image is unknown or another subject's.
+    """
     rows = pd.Series(known.index, index=known["name"])
-    parts = []
-    for session, path in tables.items():
-        names = read_trials(path)
-        unknown = names[~names.isin(rows.index)]
-        if len(unknown):
-            expected, remedy = f"images of {metadata}", "Use files of one version of the release"
-            raise InputError(Finding(str(path), expected, unknown.iloc[0], remedy))
-        numbers = rows[names].to_numpy()
-        parts.append(pd.DataFrame({"session": session, "nsd_id": numbers}))
-        others = {own[1] for name in names if (own := OWN.search(name))} - {
-            f"{PERSONS[subject]:02d}"
-        }
-        if others:
-            expected = f"images of {subject}, whose names have p{PERSONS[subject]:02d}"
-            found = f"p{min(others)}"
-            raise InputError(Finding(str(path), expected, found, "Use this subject's file"))
-    return pd.concat(parts, ignore_index=True)
+    unknown = names[~names.isin(rows.index)]
+    if len(unknown):
+        expected, remedy = "images of the metadata", "Use files of one version of the release"
+        raise InputError(Finding(str(path), expected, unknown.iloc[0], remedy))
+    numbers = rows[names].to_numpy()
+    others = names[~mark_seen(known, subject).to_numpy()[numbers]]
+    if len(others):
+        expected = f"shared images, or those of {subject} with _p{PERSONS[subject]:02d} at the end"
+        raise InputError(Finding(str(path), expected, others.iloc[0], "Use this subject's file"))
+    return numbers
 
 
 def tabulate_trials(
@@ -159,8 +196,9 @@ def tabulate_trials(
         As `read_metadata` reads it.
     trials, images : path
         Outputs, as `nsdldm.nsd.trials.tabulate_trials` writes them. nsd_id is the image's row in
-        the picture file, from 0, and coco_id the same; images have their name and source. Shared
-        images are test images and own ones train; those out of distribution are unused.
+        the picture file, from 0, and coco_id the same; repetition counts from 1 in these sessions;
+        images have their name and source. Shared images are test images and own ones train; those
+        out of distribution are unused.
 
     Raises
     ------
@@ -168,11 +206,18 @@ def tabulate_trials(
         A file cannot be used, or an image is unknown or another subject's.
     """
     known = read_metadata(metadata)
-    listed = _read_sessions(tables, known, subject, metadata)
+    numbers = {
+        session: identify_images(path, read_trials(path), known, subject)
+        for session, path in tables.items()
+    }
+    listed = pd.concat(
+        [pd.DataFrame({"session": session, "nsd_id": own}) for session, own in numbers.items()],
+        ignore_index=True,
+    )
     listed["trial"] = listed.groupby("session").cumcount() + 1
     listed["repetition"] = listed.groupby("nsd_id").cumcount() + 1
     split = np.where(known["shared"], "test", "train")
-    split = np.where(known["source"] == OUTSIDE, "unused", split)
+    split = np.where(known["name"].str.match(OUTSIDE), "unused", split)
     listed["split"] = split[listed["nsd_id"]]
     save_table(trials, listed[["session", "trial", "nsd_id", "repetition", "split"]])
     shown = listed.groupby("nsd_id", as_index=False).agg(

@@ -7,7 +7,7 @@ from functools import partial
 from html import escape
 from pathlib import Path
 from string import ascii_lowercase
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -53,14 +53,16 @@ BLOCKS, BRIGHTEST = "viridis", 0.97
 PALENESS = 0.5
 STEP = "After {percent:.0f} % of the denoising steps"
 NOTE = (
-    "Colour: block with the best cross-validated prediction, where it predicts held-out images "
+    "Colour: {one} with the best cross-validated prediction, where it predicts held-out images "
     "significantly; pale where it is not clearly better there than the second best."
 )
 # Next to the bars.
 NOTE_REGIONS = (
-    "With a region's name: its best block on average, and the lead of that in R² over the second "
+    "With a region's name: its best {one} on average, and the lead of that in R² over the second "
     "best on held-out images, with a 95 % interval over these."
 )
+# Names in a line of the legend, and its height in millimetres.
+NAMES_IN_LINE, LINE = 8, 3.5
 # Strips around the maps, gaps, the margin and the bars with their labels, in millimetres.
 HEAD, ROW_TITLE, FOOT, GAP, MARGIN, BARS, NAMES, AXIS = 7, 6, 16, 4, 2, 30, 20, 6
 
@@ -110,6 +112,70 @@ def plot_fig9(
     InputError
         A table lacks a column, or names a block that does not exist.
     """
+    drawn = measure_best(subject, blocks, tables, errors, anatomy, repeats, seed)
+    title = f"{subject} – {DEMO}" if demo else subject
+    titles = {share: STEP.format(percent=100 * share) for share in tables}
+    with journal_style():
+        save_figure((png, pdf), draw_fig9(title, blocks, *drawn, titles))
+    save_table(tsv, drawn.counts)
+    named = {titles[share]: values for share, values in drawn.maps.items()}
+    write_classes(html, f"Figure 9: {title}", drawn.hemispheres, named, blocks)
+
+
+class Best(NamedTuple):
+    """What maps of the best block show.
+
+    Parameters
+    ----------
+    counts : DataFrame
+        As `count_winners` returns it, with the columns lead, ci_low and ci_high.
+    hemispheres : dict of Hemisphere
+        lh and rh.
+    maps : dict of dict of float array of shape (n_vertices,)
+        For each row of the figure, for each hemisphere the numbers of `choose_colours`, NaN where
+        nothing is significant.
+    regions : dict of dict of bool array of shape (n_vertices,)
+        For each hemisphere the regions to outline and count.
+    """
+
+    counts: pd.DataFrame
+    hemispheres: dict[str, Hemisphere]
+    maps: dict
+    regions: dict
+
+
+def measure_best(
+    subject: str,
+    blocks: list[str],
+    tables: dict[float | str, Path | str],
+    errors: dict[float | str, Path | str],
+    anatomy: Anatomy,
+    repeats: int,
+    seed: int,
+) -> Best:
+    """Count and project the voxels that each block predicts best.
+
+    Parameters
+    ----------
+    subject : str
+    blocks : list of str
+        Names in the order of the network.
+    tables, errors : dict of path
+        For each row of the figure, what `nsdldm.encoding.blocks.choose_blocks` writes; its keys are
+        in the column share of the counts.
+    anatomy : nsdldm.plots.cortex.Anatomy
+    repeats, seed : int
+        Of the bootstrap over images.
+
+    Returns
+    -------
+    Best
+
+    Raises
+    ------
+    InputError
+        A table lacks a column, or names a block that does not exist.
+    """
     masks, transforms, surfaces = anatomy
     read = {share: _read(path, blocks) for share, path in tables.items()}
     shape = load_mask(masks["cortex"]).shape
@@ -120,14 +186,9 @@ def plot_fig9(
     counts = count_winners(subject, read, masks, blocks)
     regions = {share: read_regions(path, blocks) for share, path in errors.items()}
     counts = counts.merge(_summarise(subject, regions, blocks, repeats, seed), how="left")
-    title = f"{subject} – {DEMO}" if demo else subject
-    with journal_style():
-        save_figure((png, pdf), draw_fig9(title, blocks, counts, hemispheres, maps, outlines))
-    save_table(tsv, counts)
-    named = {STEP.format(percent=100 * share): values for share, values in maps.items()}
-    write_classes(html, f"Figure 9: {title}", hemispheres, named, blocks)
-    clear = {f"{share:g}": int(table["clear"].sum()) for share, table in read.items()}
-    logger.info("%s: voxels with a clearly best block, by share of the steps: %s", subject, clear)
+    clear = {str(share): int(table["clear"].sum()) for share, table in read.items()}
+    logger.info("%s: voxels with a clearly best one, by row: %s", subject, clear)
+    return Best(counts, hemispheres, maps, outlines)
 
 
 def _read(path, blocks):
@@ -218,6 +279,8 @@ def draw_fig9(
     hemispheres: dict[str, Hemisphere],
     maps: dict[str, dict[str, np.ndarray]],
     regions: dict[str, dict[str, np.ndarray]],
+    titles: dict[float | str, str],
+    one: str = "block",
 ) -> Figure:
     """Draw figure 9 from values of vertices.
 
@@ -225,15 +288,12 @@ def draw_fig9(
     ----------
     title : str
     blocks : list of str
-    counts : DataFrame
-        As `count_winners` returns it, with the columns lead, ci_low and ci_high.
-    hemispheres : dict of Hemisphere
-        lh and rh.
-    maps : dict of dict of float array of shape (n_vertices,)
-        For each share of the steps, for each hemisphere the numbers of `choose_colours`, NaN where
-        nothing is significant.
-    regions : dict of dict of bool array of shape (n_vertices,)
-        For each hemisphere the regions to outline and count.
+    counts, hemispheres, maps, regions
+        As `Best` has them.
+    titles : dict of str
+        Of each row.
+    one : str
+        What a block is called.
 
     Returns
     -------
@@ -244,7 +304,8 @@ def draw_fig9(
     layout = lay_out_row(hemispheres, width - 2 * margin - right)
     pitch = pixels(ROW_TITLE) + layout.height + pixels(AXIS)
     tops = [pixels(HEAD) + row * pitch for row in range(len(maps))]
-    figure = new_figure(width, tops[-1] + pitch + pixels(FOOT))
+    lines = -(-len(blocks) // NAMES_IN_LINE)
+    figure = new_figure(width, tops[-1] + pitch + pixels(FOOT + LINE * (lines - 1)))
     colours = choose_colours(len(blocks))
     places = [(margin, top + pixels(ROW_TITLE)) for top in tops]
     draw_maps(
@@ -255,7 +316,7 @@ def draw_fig9(
     highest = drawn["n_significant"].max()
     totals = counts[counts["roi"] == "cortex"].groupby("share")[["n_clear", "n_voxels"]].sum()
     for letter, (share, top) in zip(ascii_lowercase, zip(maps, tops, strict=True), strict=False):
-        _write_row(figure, top, letter, share, *totals.loc[share])
+        _write_row(figure, top, letter, titles[share], *totals.loc[share])
         # The last tick label may extend to the right by half its width.
         box = (
             width - margin - pixels(BARS),
@@ -267,17 +328,15 @@ def draw_fig9(
         _draw_bars(axes, drawn[drawn["share"] == share], colours, highest)
         if top == tops[-1]:
             axes.set_xlabel("Significant voxels", labelpad=2)
-    _draw_foot(figure, blocks, colours, layout, tops[-1] + pitch - pixels(AXIS))
+    _draw_foot(figure, blocks, colours, layout, tops[-1] + pitch - pixels(AXIS), one)
     return figure
 
 
-def _write_row(figure, top, letter, share, n_clear, n_found):
+def _write_row(figure, top, letter, title, n_clear, n_found):
     """Write the title of a row and, on the right, how many voxels have a clearly best block."""
     left, middle = pixels(MARGIN), top + pixels(ROW_TITLE) // 2
     write(figure, left, middle, letter, size=LARGE, weight="bold", va="center")
-    write(
-        figure, left + pixels(4), middle, STEP.format(percent=100 * share), size=NORMAL, va="center"
-    )
+    write(figure, left + pixels(4), middle, title, size=NORMAL, va="center")
     text = f"clearly best in {n_clear:,} of {n_found:,} significant voxels"
     style = {"size": SMALL, "color": FAINT, "ha": "right", "va": "center"}
     write(figure, pixels(WIDTH_MM - MARGIN), middle, text, **style)
@@ -318,11 +377,12 @@ def _name_region(roi, counts):
     return f"{roi}: {row['block']}\n{text}"
 
 
-def _draw_foot(figure, blocks, colours, layout, top):
+def _draw_foot(figure, blocks, colours, layout, top, one):
     """Draw directions under the lowest flat map, the names of the blocks and the notes."""
     write_directions(figure, layout, pixels(MARGIN), top + pixels(1.5))
     middle = pixels(WIDTH_MM) // 2
-    axes = figure.add_axes(place(figure, 0, top + pixels(11.5), pixels(WIDTH_MM), 1))
+    lower = LINE * (-(-len(blocks) // NAMES_IN_LINE) - 1)
+    axes = figure.add_axes(place(figure, 0, top + pixels(11.5 + lower / 2), pixels(WIDTH_MM), 1))
     axes.set_axis_off()
     # Full and pale side by side.
     pairs = [
@@ -334,7 +394,7 @@ def _draw_foot(figure, blocks, colours, layout, top):
         blocks,
         handler_map={tuple: HandlerTuple(ndivide=None, pad=0)},
         loc="center",
-        ncols=len(blocks),
+        ncols=min(len(blocks), NAMES_IN_LINE),
         frameon=False,
         fontsize=NORMAL,
         handlelength=2.4,
@@ -344,7 +404,8 @@ def _draw_foot(figure, blocks, colours, layout, top):
     )
     style = {"size": SMALL, "color": FAINT, "ha": "center", "va": "center"}
     for number, note in enumerate((NOTE, NOTE_REGIONS)):
-        write(figure, middle, top + pixels(16.5 + 3 * number), note, **style)
+        below = top + pixels(16.5 + lower + 3 * number)
+        write(figure, middle, below, note.format(one=one), **style)
 
 
 def write_classes(
@@ -379,7 +440,7 @@ def write_classes(
     for name, values in maps.items():
         shown = np.concatenate([values[hemi][chosen[hemi]] for hemi in hemispheres])
         views[name] = _view(coords, faces, shown, grey, colours)
-    write_views(path, title, f"<p>{escape(NOTE)}</p><p>{legend}</p>", views)
+    write_views(path, title, f"<p>{escape(NOTE.format(one='block'))}</p><p>{legend}</p>", views)
 
 
 def _view(coords, faces, values, grey, colours):

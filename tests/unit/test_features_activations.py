@@ -13,7 +13,7 @@ from nsdldm.diffusion.denoising import Denoising, plan_steps
 from nsdldm.diffusion.loading import Model, load_text
 from nsdldm.diffusion.steps import count_steps
 from nsdldm.diffusion.text import embed_texts
-from nsdldm.features import activations, trajectories
+from nsdldm.features import activations, collecting, trajectories
 from nsdldm.features.activations import (
     PROJECTION_SEED,
     make_projection,
@@ -417,7 +417,7 @@ def test_bytes_are_planned_and_logged_before_the_run(tmp_path, models, features,
         assert planned[name] == path.stat().st_size - 128
         assert np.prod(shapes[name]) <= 100
     said = caplog.text.index(f"{sum(planned.values())} bytes in all")
-    assert said < caplog.text.index("batches of trajectories")
+    assert said < caplog.text.index("batches of pictures")
 
 
 def test_whole_activations_take_two_bytes_a_number():
@@ -469,11 +469,11 @@ def test_too_little_space_is_said_before_the_pass(tmp_path, models, features, mo
     chain, settings = settings_for(tmp_path, models["two"], features, reduction="exact")
     denoise_latents(**chain)
     settings |= {"n_chunks": 2, "outputs": {k: tmp_path / k for k in settings["outputs"]}}
-    usage = trajectories.shutil.disk_usage(tmp_path)
+    usage = collecting.shutil.disk_usage(tmp_path)
     for free, problem in ((1000, "own"), (30_000, "all")):
         found = usage._replace(free=free)
         with monkeypatch.context() as patch:
-            patch.setattr(trajectories.shutil, "disk_usage", lambda _, found=found: found)
+            patch.setattr(collecting.shutil, "disk_usage", lambda _, found=found: found)
             if problem == "own":
                 with pytest.raises(InputError, match=r"GB of free space .*found 0.000 GB"):
                     collect_activations(**settings)

@@ -27,7 +27,7 @@ KINDS = {
         ("torch", "himalaya", *NETWORKS),
     ),
     "judges": (
-        ("score_encoders", "partition_variance", "choose_blocks", "divide_variance", "score_rsa"),
+        ("score_encoders", "partition_variance", "choose_blocks", "divide_variance"),
         ("torch", "himalaya", *NETWORKS, *DRAWING),
     ),
     "fits": (
