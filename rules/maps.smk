@@ -6,10 +6,9 @@ SURFACES = {
     "transforms": stored(RELEASE.list_transforms()),
     "surfaces": stored(RELEASE.list_surfaces()),
 }
-# Beside their pixels; a page to turn maps by hand among them.
-MAP_FILES = ("pdf", "html", "tsv")
-PUBLISHED = {"fig3": ("png", "pdf", "tsv")}
-PUBLISHED |= {name: ("png", *MAP_FILES) for name in ("fig6", "fig7", "fig8", "fig9")}
+# Figures of maps; their old pages lead to the one with all maps.
+MAPPED = ("fig6", "fig7", "fig8", "fig9")
+PUBLISHED = {name: ("png", "pdf", "tsv") for name in ("fig3", *MAPPED)}
 
 
 rule plot_fig6:
@@ -18,7 +17,7 @@ rule plot_fig6:
         maps=of_each("results/{subject}/encoding/{space}.nii.gz", SPACES.rows),
         tables=of_each("results/{subject}/encoding/{space}.tsv", SPACES.rows),
     output:
-        **figure("results/{subject}/figures/{figure}", "Encoding", "{figure}", MAP_FILES, "fig6"),
+        **figure("results/{subject}/figures/{figure}", "Encoding", "{figure}", caption="fig6"),
     log:
         "logs/{subject}/plot_fig6.{figure}.log",
     wildcard_constraints:
@@ -26,7 +25,6 @@ rule plot_fig6:
     conda:
         "../envs/analysis.yaml"
     params:
-        heading=lambda w: "Figure 6" if w.figure == "fig6" else "Feature spaces",
         features=lambda wildcards: SPACES.rows[wildcards.figure],
         rois=ROIS,
         demo=DEMO,
@@ -67,7 +65,7 @@ rule plot_unique_variance:
         tables=of_each("results/{subject}/encoding/z+{space}.tsv", SPACES.pairs),
         pictures=of_each("results/{subject}/strips/{space}.npy", SPACES.rows),
     output:
-        **figure("results/{subject}/figures/{figure}", "Encoding", "{figure}", MAP_FILES, "fig7"),
+        **figure("results/{subject}/figures/{figure}", "Encoding", "{figure}", caption="fig7"),
     log:
         "logs/{subject}/plot_unique_variance.{figure}.log",
     wildcard_constraints:
@@ -92,7 +90,7 @@ rule plot_fig9:
             "results/{{subject}}/encoding/blocks-{step}-errors.tsv", step=SPACES.step_names
         ),
     output:
-        **figure("results/{subject}/figures/fig9", "Encoding", "9", MAP_FILES),
+        **figure("results/{subject}/figures/fig9", "Encoding", "9"),
     log:
         "logs/{subject}/plot_fig9.log",
     conda:
@@ -106,6 +104,50 @@ rule plot_fig9:
         code=digest("workflow_scripts/plot_fig9.py"),
     script:
         "../workflow_scripts/plot_fig9.py"
+
+
+rule write_cortex_page:
+    input:
+        maps="results/{subject}/maps",
+        surfaces=stored(RELEASE.list_surfaces()),
+    output:
+        page="results/{subject}/report/cortex.html",
+        redirects=collect("results/{{subject}}/figures/{name}.html", name=MAPPED),
+    log:
+        "logs/{subject}/write_cortex_page.log",
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        spaces={
+            "fig6": SPACES.features,
+            "feature_spaces": SPACES.added,
+            "fig7": SPACES.levels,
+            "fig8": SPACES.steps + SPACES.variants,
+            "fig9": [f"blocks-{step}" for step in SPACES.step_names],
+        },
+        demo=DEMO,
+        # By content, as in write_gallery.
+        template=[digest_file(f"nsdldm/plots/page_files/page.{end}") for end in ("html", "js")],
+        code=digest("workflow_scripts/write_cortex_page.py"),
+    script:
+        "../workflow_scripts/write_cortex_page.py"
+
+
+rule redirect_pages:
+    input:
+        collect("results/{subject}/report/cortex.html", subject=config["figure_subject"]),
+    output:
+        collect("results/figures/{name}.html", name=MAPPED),
+    log:
+        "logs/redirect_pages.log",
+    localrule: True
+    conda:
+        "../envs/analysis.yaml"
+    params:
+        subject=config["figure_subject"],
+        code=digest("workflow_scripts/redirect_pages.py"),
+    script:
+        "../workflow_scripts/redirect_pages.py"
 
 
 rule plot_group:

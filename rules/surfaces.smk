@@ -4,10 +4,10 @@
 
 rule prepare_surfaces:
     input:
-        reference=RELEASE.locate_reference(),
-        white=[RELEASE.locate_surface(hemi, "white") for hemi in layout.HEMISPHERES],
-        pial=[RELEASE.locate_surface(hemi, "pial") for hemi in layout.HEMISPHERES],
-        spheres=[RELEASE.locate_surface(hemi, "sphere.reg") for hemi in layout.HEMISPHERES],
+        reference=stored(RELEASE.locate_reference()),
+        white=stored([RELEASE.locate_surface(hemi, "white") for hemi in layout.HEMISPHERES]),
+        pial=stored([RELEASE.locate_surface(hemi, "pial") for hemi in layout.HEMISPHERES]),
+        spheres=stored([RELEASE.locate_surface(hemi, "sphere.reg") for hemi in layout.HEMISPHERES]),
     output:
         transforms=RELEASE.list_transforms(),
         flats=RELEASE.list_flats(),

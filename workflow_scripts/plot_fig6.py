@@ -17,7 +17,6 @@ if __name__ == "__main__":
                 group_transforms(given.transforms),
                 group_surfaces(given.surfaces),
             ),
-            heading=params.heading,
             demo=params.demo,
             **dict(snakemake.output.items()),
         )

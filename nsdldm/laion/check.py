@@ -11,10 +11,12 @@ import pandas as pd
 from nsdldm.laion.betas import check_session
 from nsdldm.laion.captions import choose_captions
 from nsdldm.laion.stimuli import ENCODED, check_encoded
-from nsdldm.laion.trials import RELEASED, read_metadata, read_trials
+from nsdldm.laion.trials import RELEASED, identify_images, read_metadata, read_trials
 from nsdldm.nsd.betas import open_nifti
+from nsdldm.nsd.check import check_vertices
 from nsdldm.nsd.grids import compare_grids, find_grid
 from nsdldm.nsd.hdf5 import open_dataset
+from nsdldm.nsd.layout import HEMISPHERES
 from nsdldm.nsd.rois import read_volume
 from nsdldm.support.errors import Finding, InputError
 from nsdldm.support.files import save_table
@@ -32,10 +34,11 @@ def check_release(
     betas: Sequence[Path | str],
     reference: Path | str,
     masks: Sequence[Path | str],
+    surfaces: Sequence[Path | str],
     report: Path | str,
     storage: dict | None = None,
 ) -> None:
-    """Check that a subject's files fit together; only headers and tables are read.
+    """Check that a subject's files fit together; of pictures and betas only headers are read.
 
     Parameters
     ----------
@@ -49,6 +52,8 @@ def check_release(
         The noise ceiling, on the grid of the betas.
     masks : sequence of path
         Masks of regions.
+    surfaces : sequence of path
+        FreeSurfer's files of both hemispheres, such as ``lh.white``.
     report : str or Path
         Output, a table with the columns path, what and value.
     storage : dict, optional
@@ -58,7 +63,8 @@ def check_release(
     ------
     InputError
         With all findings: missing or damaged files, betas that do not fit their table of trials,
-        volumes on different grids, images without picture or caption.
+        images that are unknown or another subject's, volumes on different grids, surfaces whose
+        vertices do not match, images without picture or caption.
     """
     rows, findings = [], []
 
@@ -76,13 +82,19 @@ def check_release(
     for table, path in zip(tables, betas, strict=True):
         names = catch(read_trials, table)
         if names is not None and grid is not None:
-            shown |= {*names}
             catch(_check_session, path, grid, len(names), storage)
             rows.append((table, "trials", len(names)))
+        if names is not None and known is not None:
+            shown |= {*names}
+            catch(identify_images, table, names, known, subject)
     for path in masks:
         mask = catch(read_volume, path)
         if mask and grid and (misfit := compare_grids(mask[1], grid)):
             findings.append(misfit)
+    for hemi in HEMISPHERES:
+        own = {Path(path).name: path for path in surfaces}
+        own = {name[3:]: path for name, path in own.items() if name.startswith(hemi)}
+        check_vertices(rows, findings, [], own)
     if known is not None:
         rows.append((metadata, "images", len(known)))
         catch(_check_pictures, stimuli, len(known), storage)

@@ -6,6 +6,7 @@ and compares what the files say about each other. It takes seconds for a subject
 
 import gzip
 import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -114,7 +115,7 @@ def check_release(
     images = _check_trials(rows, findings, subject, sessions, *files[:3])
     _check_images(rows, findings, images, files.stimuli, files.captions, storage)
     for hemi in files.transforms:
-        _check_vertices(rows, findings, files.transforms[hemi], files.surfaces[hemi])
+        check_vertices(rows, findings, files.transforms[hemi], files.surfaces[hemi])
     if volume:
         _check_places(findings, files.transforms, *volume)
     if findings:
@@ -264,8 +265,25 @@ def _count_stimuli(path, storage):
         return len(dataset)
 
 
-def _check_vertices(rows, findings, transforms, surfaces):
-    """All files of a hemisphere must have the same vertices; a patch has a subset of them."""
+def check_vertices(
+    rows: list[tuple],
+    findings: list[Finding],
+    transforms: Sequence[Path | str],
+    surfaces: Mapping[str, Path | str],
+) -> None:
+    """Check that all files of a hemisphere have the same vertices; a patch has a subset of them.
+
+    Parameters
+    ----------
+    rows : list of tuple
+        Path, what and value; rows are added.
+    findings : list of Finding
+        Findings are added.
+    transforms : sequence of path
+        Of the cortical depths.
+    surfaces : mapping of str to path
+        By name; flat is a patch, and sulc, curv, thickness and area are values of the vertices.
+    """
     counts = {}
     for path in transforms:
         counts[path] = _catch(findings, _count_transform, path)

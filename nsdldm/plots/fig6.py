@@ -14,7 +14,6 @@ from matplotlib.colors import Normalize
 from nsdldm.encoding.summary import MAPS, summarize_encoding
 from nsdldm.nsd.layout import HEMISPHERES
 from nsdldm.plots.cortex import read_hemisphere
-from nsdldm.plots.page import write_page
 from nsdldm.plots.panels import (
     NOTE,
     draw_bar,
@@ -61,14 +60,12 @@ HEAD, ROW_TITLE, FOOT, MARGIN = 7, 6, 19, 2
 def plot_fig6(
     *,
     subject: str,
-    heading: str,
     maps: dict[str, Path | str],
     tables: dict[str, Path | str],
     anatomy: Anatomy,
     demo: bool,
     png: Path | str,
     pdf: Path | str,
-    html: Path | str,
     tsv: Path | str,
 ) -> None:
     """Draw one subject's maps of prediction accuracy, one row per feature space.
@@ -79,8 +76,6 @@ def plot_fig6(
     Parameters
     ----------
     subject : str
-    heading : str
-        Start of the HTML title, such as "Figure 6".
     maps : dict of path
         For each feature, top to bottom, a volume as `nsdldm.encoding.scores.score_encoders` writes
         it.
@@ -89,10 +84,9 @@ def plot_fig6(
     anatomy : nsdldm.plots.cortex.Anatomy
     demo : bool
         Say on the figure that the data are simulated.
-    png, pdf, html, tsv : path
-        Outputs: the figure, an interactive page with the same maps, and their summary by region
-        with the columns subject, feature, roi, median_r, median_ceiling, n_voxels and
-        share_significant.
+    png, pdf, tsv : path
+        Outputs: the figure, and a summary of its maps by region with the columns subject, feature,
+        roi, median_r, median_ceiling, n_voxels and share_significant.
     """
     masks, transforms, surfaces = anatomy
     hemispheres = {hemi: read_hemisphere(hemi, surfaces[hemi]) for hemi in HEMISPHERES}
@@ -107,14 +101,6 @@ def plot_fig6(
         save_figure((png, pdf), figure)
     summary = summarize_encoding(subject=subject, tables=tables, masks=masks)
     save_table(tsv, summary.drop(columns="min_ncsnr"))
-    write_page(
-        html,
-        title=f"{heading}: {title}",
-        note=f"{MEASURE.format(r='r')}. {NOTE}",
-        hemispheres=hemispheres,
-        maps={_plain(feature): values for feature, values in accuracy.items()},
-        limit=limit,
-    )
 
 
 def _project_map(path, transforms):
@@ -128,12 +114,6 @@ def _count(table):
     """Say how many voxels are significant."""
     significant = load_table(table)["significant"]
     return f"{int(significant.sum()):,} of {len(significant):,} voxels significant"
-
-
-def _plain(feature):
-    """Title of a feature in plain text, or its name."""
-    words, _, symbol = TITLES.get(feature, (feature, "", ""))
-    return f"{words} {symbol}".strip()
 
 
 def draw_fig6(

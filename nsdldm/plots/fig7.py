@@ -19,7 +19,6 @@ from nsdldm.nsd.grids import load_masks
 from nsdldm.nsd.layout import HEMISPHERES
 from nsdldm.plots.cortex import read_hemisphere
 from nsdldm.plots.fig5 import choose_looks
-from nsdldm.plots.page import write_page
 from nsdldm.plots.panels import (
     draw_bar,
     draw_maps,
@@ -118,7 +117,6 @@ def plot_unique_variance(
     demo: bool,
     png: Path | str,
     pdf: Path | str,
-    html: Path | str,
     tsv: Path | str,
     pictures: Path | str | None = None,
 ) -> None:
@@ -145,9 +143,9 @@ def plot_unique_variance(
         chance.
     demo : bool
         Say on the figure that the data are simulated.
-    png, pdf, html, tsv : path
-        Outputs: the figure, an interactive page with the same maps, and their summary by region
-        with the columns of `summarize_unique`.
+    png, pdf, tsv : path
+        Outputs: the figure, and a summary of its maps by region with the columns of
+        `summarize_unique`.
     pictures : sequence of path, optional
         ``.npy`` per row, uint8 (n_images, height, width, 3): z_c of some images as decoded by the
         autoencoder. The first `MOST_PICTURES` are drawn.
@@ -176,15 +174,6 @@ def plot_unique_variance(
         shown = hemispheres, maps, regions, limit, note, summary, strip
         save_figure((png, pdf), draw_unique(title, counts, *shown))
     save_table(tsv, summary)
-    write_page(
-        html,
-        title=f"Figure {FIGURES[find_kind(next(iter(read)))]}: {title}",
-        note=f"{MEASURE.format(r='R²')}. {note}",
-        hemispheres=hemispheres,
-        maps=_name_maps(maps),
-        limit=limit,
-        shades=UNIQUE,
-    )
 
 
 def find_kind(pair: str) -> str:

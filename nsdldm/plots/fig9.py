@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from functools import partial
-from html import escape
 from pathlib import Path
 from string import ascii_lowercase
 from typing import TYPE_CHECKING, NamedTuple
@@ -13,17 +12,15 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import BoundaryNorm, ListedColormap, to_hex
+from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.legend_handler import HandlerTuple
 from matplotlib.ticker import MaxNLocator
-from nilearn.plotting import view_surf
 
 from nsdldm.encoding.block_regions import read_regions, summarise_regions
 from nsdldm.nsd.grids import load_masks
 from nsdldm.nsd.layout import HEMISPHERES
 from nsdldm.nsd.surfaces import project
-from nsdldm.plots.cortex import read_hemisphere, sulcal_grey
-from nsdldm.plots.page import join_hemispheres, write_views
+from nsdldm.plots.cortex import read_hemisphere
 from nsdldm.plots.panels import draw_maps, fill_volume, lay_out_row, project_masks, write_directions
 from nsdldm.plots.pictures import DEMO, place, read_columns, write
 from nsdldm.plots.style import (
@@ -79,7 +76,6 @@ def plot_fig9(
     demo: bool,
     png: Path | str,
     pdf: Path | str,
-    html: Path | str,
     tsv: Path | str,
 ) -> None:
     """Draw the block that predicts each voxel best, one row per denoising step.
@@ -102,8 +98,8 @@ def plot_fig9(
         Of the bootstrap over images.
     demo : bool
         Say on the figure that the data are simulated.
-    png, pdf, html, tsv : path
-        Outputs: the figure, an interactive page with the same maps, and the numbers drawn: what
+    png, pdf, tsv : path
+        Outputs: the figure, and the numbers drawn: what
         `count_winners` returns, and in the row of a region's best block on average its lead over
         the second best with its interval, named as by `summarise_regions`.
 
@@ -118,8 +114,6 @@ def plot_fig9(
     with journal_style():
         save_figure((png, pdf), draw_fig9(title, blocks, *drawn, titles))
     save_table(tsv, drawn.counts)
-    named = {titles[share]: values for share, values in drawn.maps.items()}
-    write_classes(html, f"Figure 9: {title}", drawn.hemispheres, named, blocks)
 
 
 class Best(NamedTuple):
@@ -406,53 +400,3 @@ def _draw_foot(figure, blocks, colours, layout, top, one):
     for number, note in enumerate((NOTE, NOTE_REGIONS)):
         below = top + pixels(16.5 + lower + 3 * number)
         write(figure, middle, below, note.format(one=one), **style)
-
-
-def write_classes(
-    path: Path | str,
-    title: str,
-    hemispheres: dict[str, Hemisphere],
-    maps: dict[str, dict[str, np.ndarray]],
-    blocks: list[str],
-) -> None:
-    """Write maps of classes on both inflated hemispheres as one HTML page that needs no network.
-
-    Parameters
-    ----------
-    path : str or Path
-    title : str
-    hemispheres : dict of Hemisphere
-        lh and rh.
-    maps : dict of dict of float array of shape (n_vertices,)
-        As for `draw_fig9`, by title.
-    blocks : list of str
-    """
-    coords, faces, chosen = join_hemispheres(hemispheres)
-    grey = np.concatenate([sulcal_grey(each.sulc)[chosen[h]] for h, each in hemispheres.items()])
-    colours = choose_colours(len(blocks))
-    shades = [to_hex(colours.to_rgba(number)) for number in range(2 * len(blocks))]
-    chip = '<span style="color: {}">&#9632;</span>'
-    legend = "&ensp; ".join(
-        f"{chip.format(full)}{chip.format(pale)} {escape(name)}"
-        for full, pale, name in zip(shades, shades[len(blocks) :], blocks, strict=False)
-    )
-    views = {}
-    for name, values in maps.items():
-        shown = np.concatenate([values[hemi][chosen[hemi]] for hemi in hemispheres])
-        views[name] = _view(coords, faces, shown, grey, colours)
-    write_views(path, title, f"<p>{escape(NOTE.format(one='block'))}</p><p>{legend}</p>", views)
-
-
-def _view(coords, faces, values, grey, colours):
-    """Page of one map; a legend above all maps replaces the colour bar."""
-    return view_surf(
-        (coords, faces),
-        values,
-        bg_map=1 - grey,  # nilearn draws high values dark
-        cmap=colours.cmap,
-        vmin=-0.5,
-        vmax=colours.cmap.N - 0.5,
-        symmetric_cmap=False,
-        colorbar=False,
-        view="back",
-    ).get_standalone()

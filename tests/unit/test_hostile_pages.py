@@ -3,14 +3,10 @@
 import json
 from html.parser import HTMLParser
 
-import numpy as np
 import pytest
-from nsd_files import FACES, OCTAHEDRON
 
-from nsdldm.plots import gallery
-from nsdldm.plots.cortex import Hemisphere
-from nsdldm.plots.fig9 import write_classes
-from nsdldm.plots.page import write_page, write_views
+from nsdldm.plots import cortex_page, gallery
+from nsdldm.support.redirects import write_redirect
 
 ATTACKS = {
     "script": "</script><script>alert(1)</script>",
@@ -50,38 +46,15 @@ def require_harmless(page, allowed_scripts=0):
 
 @attacks
 def test_pages_of_maps(tmp_path, attack):
-    path = tmp_path / "page.html"
-    write_views(path, attack, "<p>note</p>", {attack: f"<p>{attack}</p>"})
+    path = tmp_path / "cortex.html"
+    cortex_page._write(path, attack, attack, "SGVsbG8=")
     page = Page(path.read_text(encoding="utf-8"))
-    require_harmless(page)
-    assert page.texts["title"] == page.texts["h1"] == attack
-    ((_, frame),) = [element for element in page.elements if element[0] == "iframe"]
-    assert set(frame) == {"title", "srcdoc"}
-    assert frame["title"] == attack
-    assert frame["srcdoc"] == f"<p>{attack}</p>"
-
-
-@pytest.fixture(scope="module")
-def hemispheres():
-    mesh = {"faces": FACES, "sulc": OCTAHEDRON[:, 0], "flat": OCTAHEDRON[:, :2]}
-    mesh |= {"white": 50 * OCTAHEDRON, "inflated": 50 * OCTAHEDRON, "flat_faces": FACES}
-    return {
-        name: Hemisphere(name=name, flat_vertices=np.arange(6), **mesh) for name in ("lh", "rh")
-    }
-
-
-@pytest.mark.parametrize("attack", [ATTACKS["script"], ATTACKS["title"], ATTACKS["attribute"]])
-def test_pages_of_figures(tmp_path, hemispheres, attack):
-    values = {hemi: np.linspace(0, 1, 6) for hemi in hemispheres}
-    path = tmp_path / "fig6.html"
-    given = {"title": attack, "note": attack, "maps": {attack: values}, "limit": 1.0}
-    write_page(path, hemispheres=hemispheres, **given)
+    require_harmless(page, allowed_scripts=3)
+    assert page.texts["title"].strip() == page.texts["h1"].strip() == attack.strip()
+    scripts = [attrs for tag, attrs in page.elements if tag == "script"]
+    assert [attrs.get("type") for attrs in scripts] == ["application/gzip+base64", None, None]
+    write_redirect(output=path, target=attack)
     require_harmless(Page(path.read_text(encoding="utf-8")))
-    classes = {attack: {hemi: np.array([0, 1, 0, 1, 2, np.nan]) for hemi in hemispheres}}
-    write_classes(path, attack, hemispheres, classes, [attack, "mid"])
-    page = Page(path.read_text(encoding="utf-8"))
-    require_harmless(page)
-    assert attack in page.texts["span"]
 
 
 @attacks
