@@ -4,6 +4,7 @@
 # Every map but those of controls, which have every n-th voxel only.
 JOINED = [f"z+{name}" for name in SPACES.levels + SPACES.steps + SPACES.variants]
 BEST = {f"blocks-{step}": list(config["trajectories"]["blocks"]) for step in SPACES.step_names}
+BEST |= {f"layers-{network}": layers for network, layers in SPACES.networks.items()}
 EXPORTED = [*SPACES.features, *SPACES.added, *JOINED, *BEST]
 
 

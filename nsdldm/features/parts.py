@@ -126,8 +126,7 @@ def load_field(path: Path | str, field: str | None = None) -> np.ndarray:
 
     Returns
     -------
-    array of shape (n_rows, ...)
-        Read-only memory map.
+    memory-mapped array of shape (n_rows, ...), of the file's dtype
 
     Raises
     ------

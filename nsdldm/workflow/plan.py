@@ -216,7 +216,8 @@ class Spaces:
     def find_family(self, space: str) -> str:
         """The family whose kernels have a space's."""
         own = self.find_computed(space)
-        return next(name for name, spaces in self.from_features.items() if own in spaces)
+        held = self.from_grams.items(), self.from_features.items()
+        return next(name for kind in held for name, spaces in kind if own in spaces)
 
     @property
     def judged(self) -> list[str]:
@@ -693,7 +694,11 @@ def list_targets(settings: dict) -> list[str]:
         *(f"results/tables/{name}.tsv" for name in (*TABLES, *layered)),
         "results/report/gallery.html",
         "results/maps",
-        *(f"results/{subject}/maps" for subject in settings["subjects"]),
+        *(
+            f"results/{subject}/{name}"
+            for subject in settings["subjects"]
+            for name in ("maps", "report/cortex.html")
+        ),
         *(
             f"results/{subject}/figures/{name}.{suffix}"
             for subject in settings["subjects"]

@@ -1101,7 +1101,8 @@ def _check_joint(settings):
         planned = plan_trajectories(settings.model_dump())
     except InputError:
         return  # reported above
-    known = ["z", "c", "zc", *added, *planned]
+    layers = [f"{name}-{own}" for name, each in settings.networks.items() for own in each.layers]
+    known = ["z", "c", "zc", *added, *planned, *layers]
     for name, spaces in settings.encoding.joint.items():
         unknown = ", ".join(sorted({*spaces} - {*known}))
         if unknown:

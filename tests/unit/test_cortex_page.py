@@ -148,30 +148,30 @@ def test_a_missing_map_is_named(tmp_path):
 
 
 ACT = """<script>
-const wait = setInterval(async () => {
+const wait = setInterval(() => {
   if (!document.body.dataset.ready) return;
   clearInterval(wait);
   const page = window.cortexPage, canvas = document.querySelector("canvas"), seen = {};
-  const pause = () => new Promise((done) => setTimeout(done, 700));
-  const look = async (name) => { await pause(); seen[name] = canvas.toDataURL(); };
+  const look = (name, act) => { act(); page.render(); seen[name] = canvas.toDataURL(); };
   const set = (id, value) => { const e = document.getElementById(id);
     if (e.type === "checkbox") e.checked = value; else e.value = value;
     e.dispatchEvent(new Event(e.type === "range" ? "input" : "change")); };
   try {
-    await look("start");
-    page.show(1); await look("map");
-    page.change("flat"); await look("flat");
-    page.change("pial"); await look("pial");
-    page.see("dorsal"); await look("dorsal");
-    set("threshold", "80"); await look("threshold");
-    set("outlines", false); await look("outlines");
-    page.change("inflated"); page.see("lateral"); page.show(0);
-    set("threshold", "0"); await pause();
+    look("start", () => page.show(0));
+    look("map", () => page.show(1));
+    look("flat", () => page.change("flat"));
+    look("pial", () => page.change("pial"));
+    look("dorsal", () => page.see("dorsal"));
+    seen.names = [...document.querySelectorAll("#names span")].map((each) => each.textContent);
+    look("threshold", () => set("threshold", "80"));
+    look("outlines", () => set("outlines", false));
+    look("end", () => {
+      page.change("inflated"); page.see("lateral"); page.show(0); set("threshold", "0");
+    });
     const box = document.getElementById("stage").getBoundingClientRect();
     page.pick(box.left + 0.25 * box.width, box.top + 0.5 * box.height);
     seen.value = document.getElementById("value").textContent;
     seen.maps = [...document.querySelectorAll("#maps option")].map((each) => each.textContent);
-    seen.names = [...document.querySelectorAll("#names span")].map((each) => each.textContent);
     const bar = document.getElementById("bar").getBoundingClientRect();
     seen.bar = [bar.left, bar.right, window.innerWidth];
   } catch (error) { seen.error = String(error); }
@@ -195,7 +195,8 @@ def test_in_a_browser(page, tmp_path, width):
     acting = tmp_path / "acting.html"
     acting.write_text(page.read_text().replace("</body>", f"{ACT}</body>"))
     command = [CHROMIUM, "--headless=new", "--no-sandbox", "--use-angle=swiftshader"]
-    command += ["--enable-unsafe-swiftshader", "--virtual-time-budget=20000", "--dump-dom"]
+    command += ["--force-prefers-reduced-motion", "--enable-unsafe-swiftshader"]
+    command += ["--virtual-time-budget=20000", "--dump-dom"]
     command += [f"--window-size={width},800", f"--user-data-dir={tmp_path / 'profile'}"]
     run = subprocess.run(
         [*command, acting.as_uri()], capture_output=True, text=True, check=True, timeout=300

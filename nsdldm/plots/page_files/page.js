@@ -208,7 +208,12 @@
   function draw() {
     if (waiting) return;
     waiting = true;
-    requestAnimationFrame(() => { waiting = false; renderer.render(scene, camera); nameRegions(); document.body.dataset.drawn = String(+(document.body.dataset.drawn || 0) + 1); });
+    requestAnimationFrame(render);
+  }
+  function render() {
+    waiting = false;
+    renderer.render(scene, camera);
+    nameRegions();
   }
 
   const point = new THREE.Vector3(), normal = new THREE.Vector3();
@@ -370,6 +375,6 @@
   see("lateral");
   change("inflated");
   follow();
-  window.cortexPage = { data, state, show, change, see, pick };
+  window.cortexPage = { data, state, show, change, see, pick, render };
   document.body.dataset.ready = "yes";
 })();
