@@ -106,7 +106,7 @@ plan: .venv/installed
 # How the run in this folder stands; FOLDER=nsd for another one. The same, renewed while it runs, is in
 # results/report/status.html.
 status: .venv/installed
-	@cd $(or $(FOLDER),.) && PYTHONPATH="$(CURDIR)" "$(CURDIR)/.venv/bin/python" -m nsdldm.workflow.status
+	@.venv/bin/python -m nsdldm.workflow.status $(FOLDER)
 
 # The tables of docs/demo.md, from those of a finished demo.
 demo-numbers:

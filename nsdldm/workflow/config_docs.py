@@ -38,7 +38,7 @@ From low to high priority:
 A setting in a higher layer replaces that of a lower one; a list is replaced as a whole. Maps of
 named things (`rois`, `trajectories.blocks` and `variants`, `decoding.targets`,
 `evaluation.networks`, `trained.methods`, `beyond.generators` and `methods`, `feature_spaces`,
-`overrides`) are merged entry by entry: `name: null` removes an entry of a lower layer, and `{}` is
+`overrides`, `networks`) are merged entry by entry: `name: null` removes an entry of a lower layer, and `{}` is
 an entry without settings of its own, such as a network without weights. With `complete: true`, maps
 are taken exactly as given.
 

@@ -1133,6 +1133,8 @@ def _check_layers(settings):
             yield f"{key} must have network or function, one of them."
         if own.network and not own.weights:
             yield f"{key}.weights must be given with {key}.network."
+        if (own.function or "").startswith("transformers.") and not own.weights:
+            yield f"{key}.weights must be given with a class of transformers."
         twins = [path for path, n in Counter(own.layers.values()).items() if n > 1]
         if twins:
             yield f"{key}.layers must have one name for a module, not several for {twins[0]}."

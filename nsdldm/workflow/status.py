@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import socket
+import sys
 import time
 from contextlib import suppress
 from html import escape
@@ -326,4 +327,4 @@ def _is_alive(record):
 
 
 if __name__ == "__main__":
-    print(show_status())
+    print(show_status(*sys.argv[1:]))

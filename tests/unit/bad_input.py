@@ -53,7 +53,7 @@ from scipy.io import savemat
 from nsdldm.demo.atlases import check_regions
 from nsdldm.diffusion.check import check_model
 from nsdldm.diffusion.loading import load_autoencoder, load_denoiser, load_text
-from nsdldm.features import trajectories
+from nsdldm.features import collecting, trajectories
 from nsdldm.features.networks import load_extractors
 from nsdldm.features.pictures import compute_features
 from nsdldm.nsd.betas import read_session
@@ -1004,7 +1004,7 @@ def _(folder):
 def _(_folder):
     given = {"unet-up2-s100": np.full((4, 9), 7e5, np.float32)}
     kinds = {"unet-up2-s100": ((9,), np.dtype(np.float16))}
-    next(trajectories._run(lambda batch: given, 4, 4, CPU, kinds))
+    next(collecting.run_checked(lambda batch: given, 4, 4, CPU, kinds, trajectories.CAUSE))
 
 
 @case(MODEL, "a disk too small for activations")
@@ -1012,8 +1012,8 @@ def _(folder):
     with mock.patch("shutil.disk_usage", return_value=SimpleNamespace(free=int(5e9))):
         (folder / "trajectories").mkdir()
         kinds = {"unet-up2-s100": ((1280 * 20 * 20,), np.dtype(np.float16))}
-        outputs = {"unet-up2-s100": folder / "trajectories/unet-up2-s100.0.npy"}
-        trajectories._plan_disk(9841, slice(0, 9841), kinds, outputs)
+        output = folder / "trajectories/unet-up2-s100.0.npy"
+        collecting.plan_disk(9841, slice(0, 9841), kinds, output)
 
 
 # Feature spaces of one's own.

@@ -28,7 +28,18 @@ DOCSTRINGS = ["envs/lock.py", "nsdldm/trained/sizes.py", "nsdldm/demo/training/_
 DOCSTRINGS += ["tests/faults/kill_runs.py", "rules/show_plan.py"]
 
 PROGRAMS = {"snakemake", "make", "python", "python3.11", "pip", "pytest", "hf", "export"}
-PROGRAMS |= {"podman", "squeue", "scancel", "sacct", "scontrol", "sinfo", "conda", "docker", "find"}
+PROGRAMS |= {
+    "aws",
+    "podman",
+    "squeue",
+    "scancel",
+    "sacct",
+    "scontrol",
+    "sinfo",
+    "conda",
+    "docker",
+    "find",
+}
 # Blocks of documents that are neither commands nor YAML nor Python, by how they begin.
 NO_COMMANDS = {
     "betas ─► prepare_responses": "a diagram",
@@ -37,6 +48,10 @@ NO_COMMANDS = {
 }
 # What is not run at all, by how it begins, and why.
 SKIPPED = {
+    "aws": "copies a data set from a bucket",
+    "python docs/numbers/write.py": "needs a finished demo; test_docs_numbers.py",
+    "python docs/examples/own_dataset.py": "test_own_dataset.py",
+    "python -c": "an import",
     ". .venv/bin/activate": "changes the shell that it is given in",
     "squeue": "asks a cluster; tests/slurm",
     "scontrol": "asks a cluster; tests/slurm",
