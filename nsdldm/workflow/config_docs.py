@@ -38,9 +38,9 @@ From low to high priority:
 A setting in a higher layer replaces that of a lower one; a list is replaced as a whole. Maps of
 named things (`rois`, `trajectories.blocks` and `variants`, `decoding.targets`,
 `evaluation.networks`, `trained.methods`, `beyond.generators` and `methods`, `feature_spaces`,
-`overrides`, `networks`) are merged entry by entry: `name: null` removes an entry of a lower layer, and `{}` is
-an entry without settings of its own, such as a network without weights. With `complete: true`, maps
-are taken exactly as given.
+`networks`, `overrides`) are merged entry by entry: `name: null` removes an entry of a lower layer,
+and `{}` is an entry without settings of its own, such as a network without weights. With
+`complete: true`, maps are taken exactly as given.
 
 Everything is checked before the first job: keys, types, bounds, settings that must agree, and
 whatever a setting names (files, modules of the U-Net, functions, metrics, labels), though not
