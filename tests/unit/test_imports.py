@@ -23,7 +23,14 @@ KINDS = {
         ("torch", "himalaya", *NETWORKS, *DRAWING),
     ),
     "figures": (
-        ("plot_", "write_gallery", "write_generalisation", "export_", "average_maps"),
+        (
+            "plot_",
+            "write_gallery",
+            "write_generalisation",
+            "write_cortex",
+            "export_",
+            "average_maps",
+        ),
         ("torch", "himalaya", *NETWORKS),
     ),
     "judges": (
