@@ -120,7 +120,7 @@ rule write_cortex_page:
     params:
         spaces={
             "fig6": SPACES.features,
-            "feature_spaces": SPACES.added,
+            "added": SPACES.added,
             "fig7": SPACES.levels,
             "fig8": SPACES.steps + SPACES.variants,
             "fig9": [f"blocks-{step}" for step in SPACES.step_names],

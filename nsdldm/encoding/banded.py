@@ -114,12 +114,13 @@ def fit_banded(
     table = check_inputs(files, known, images)
     ridge.set_device(settings.device)
     rows, n_voxels = find_rows(known, table), known.n_voxels
-    # All models of a block of voxels are kept until the last one is fitted.
-    plan = plan_fits(rows, n_voxels, settings, len(spaces))
-    folds = ridge.group_folds(rows[0], settings.n_folds, settings.seed)
     # So that a space that adds nothing does not help by the penalties that its weight implies.
     shares = np.unique(draw_mixes(len(spaces), n_mixes, settings.seed).round(2))
-    penalties = ridge.list_penalties(settings.alphas, shares[shares >= LEAST_SHARE])
+    settings = settings._replace(weights=shares[shares >= LEAST_SHARE].tolist())
+    penalties = ridge.list_penalties(settings.alphas, settings.weights)
+    # All models of a block of voxels are kept until the last one is fitted.
+    plan = plan_fits(rows, n_voxels, settings, len(spaces), kept=len(subsets))
+    folds = ridge.group_folds(rows[0], settings.n_folds, settings.seed)
     read = {name: files.read_parts(name, rows) for name in spaces}
     names = [name_pair(subset) for subset in subsets]
     with create_predictions(predictions, names, n_voxels, known, penalties, 1) as file:

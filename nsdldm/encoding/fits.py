@@ -125,7 +125,7 @@ def _plan_beside(rows, beside, held, memory_gb, *sizes):
         if not beside:
             raise
         remedy = "Add it to what is expected"
-        more = Finding("`memory_gb`", f"{beside:.2f} more, for two kernels", "none", remedy)
+        more = Finding("`memory_gb`", f"{beside:.2f} more, for all kernels", "none", remedy)
         raise InputError(*error.findings, more) from None
 
 
@@ -135,6 +135,7 @@ def plan_fits(
     settings: FitSettings,
     n_kernels: int = 1,
     beside: int = 0,
+    kept: int | None = None,
 ) -> dict[str, int]:
     """Plan the fits of a subject, and log the memory they need.
 
@@ -144,10 +145,13 @@ def plan_fits(
         As `find_rows` returns them.
     n_voxels : int
     settings : FitSettings
-    n_kernels : {1, 2}
+    n_kernels : int
         Kernels of one model.
     beside : int
         Bytes needed in addition.
+    kept : int, optional
+        Further models whose predictions are kept during a fit: by default one for each further
+        kernel.
 
     Returns
     -------
@@ -160,12 +164,13 @@ def plan_fits(
         Too little memory.
     """
     n_train, n_test = map(len, rows)
-    # The second kernel as read, himalaya's copy, its centred copy and the weighted kernel; and,
-    # alongside the predictions of a joint model, those of both single models.
+    # Each further kernel as read, himalaya's copy, its centred copy and the weighted kernel; and,
+    # alongside the predictions of a joint model, those of single models.
     beside += 4 * (n_kernels - 1) * n_train * (4 * n_train + n_test)
     n_penalties = len(ridge.list_penalties(settings.alphas, settings.weights))
     sizes = n_voxels, n_penalties, settings.n_folds
-    plan = _plan_beside(rows, beside / 1e9, n_kernels - 1, settings.memory_gb, *sizes)
+    kept = n_kernels - 1 if kept is None else kept
+    plan = _plan_beside(rows, beside / 1e9, kept, settings.memory_gb, *sizes)
     plan["peak"] += beside
     plan["device_peak"] += beside if plan["device_peak"] else 0
     logger.info(

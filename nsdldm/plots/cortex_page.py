@@ -43,7 +43,7 @@ MOST_VERTICES, SPACING_MM = 40_000, 2.0
 LEVELS, SIGNIFICANT = 126, 128
 GROUPS = {
     "fig6": ("Accuracy (figure 6)", "Prediction accuracy (r, held-out images)"),
-    "feature_spaces": ("Other feature spaces", "Prediction accuracy (r, held-out images)"),
+    "added": ("Other feature spaces", "Prediction accuracy (r, held-out images)"),
     "fig7": ("By noise (figure 7)", "Unique variance (R², held-out images)"),
     "fig8": ("By step (figure 8)", "Unique variance (R², held-out images)"),
     "fig9": ("Best U-Net block (figure 9)", "Block that predicts best"),
@@ -92,7 +92,7 @@ def list_maps(spaces: dict[str, list[str]]) -> list[Map]:
     list of Map
     """
     maps = []
-    for figure in ("fig6", "feature_spaces"):
+    for figure in ("fig6", "added"):
         for name in spaces.get(figure, ()):
             words, _, symbol = TITLES.get(name, (name, "", ""))
             title = f"{words} {symbol}".strip().replace("$", "")

@@ -35,7 +35,7 @@ def test_a_subject_that_is_not_run_is_named():
 @pytest.mark.parametrize(
     ("part", "words"),
     [
-        ("prf-visualrois:V1v", "`rois`.V1: expected an atlas of the simulated release (streams, "),
+        ("Kastner2015:V1v", "`rois`.V1: expected an atlas of the simulated release (streams, "),
         ("streams:V1v", "the atlas streams of the simulated release: expected label 'V1v', which"),
         ("streams:9", "found only 0 Unknown, 1 early, 2 midventral"),
         ("streams", "`rois`.V1: expected atlas:label"),

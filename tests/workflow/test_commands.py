@@ -201,7 +201,7 @@ def test_recipes_hold_nothing_unknown():
     for command in makes(COMMANDS):
         for line in recipe(command):
             programs = {first_word(part) for part in re.split(r"\|\|?|;|&&", line)} - {""}
-            known = PROGRAMS | AIDS | {"ruff", "snakefmt", "apt-get"}
+            known = PROGRAMS | AIDS | {"ruff", "snakefmt", "mkdocs", "apt-get"}
             assert programs <= known, (command, line)
 
 
@@ -262,6 +262,7 @@ def check_snakemake(command, folder, tiny_demo):
     write_config(folder, **tiny_demo | {"feature_spaces": spaces})
     for name in ("nsd", "fast", "beyond", "generalisation"):
         (folder / f"config.{name}.yaml").write_text("denoising: {num_inference_steps: 4}\n")
+    shutil.copy(PROJECT / "config.layers.yaml", folder)
     text = run(re.sub(r"\bsnakemake\b", "snakemake --dry-run", command, count=1), folder)
     assert "Traceback" not in text
 
