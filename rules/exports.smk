@@ -5,6 +5,7 @@
 JOINED = [f"z+{name}" for name in SPACES.levels + SPACES.steps + SPACES.variants]
 BEST = {f"blocks-{step}": list(config["trajectories"]["blocks"]) for step in SPACES.step_names}
 BEST |= {f"layers-{network}": layers for network, layers in SPACES.networks.items()}
+JOINED_MODELS = [*config["encoding"]["joint"]]
 EXPORTED = [*SPACES.features, *SPACES.added, *JOINED, *BEST]
 
 
@@ -32,6 +33,23 @@ rule export_maps:
         code=digest("workflow_scripts/export_maps.py"),
     script:
         "../workflow_scripts/export_maps.py"
+
+
+# Joint models are fitted on request, and so are their maps written.
+use rule export_maps as export_joint with:
+    input:
+        **SURFACES,
+        maps=collect("results/{{subject}}/encoding/joint/{model}.nii.gz", model=JOINED_MODELS),
+        tables=collect("results/{{subject}}/encoding/joint/{model}.tsv", model=JOINED_MODELS),
+        averages=stored(RELEASE.list_averages()),
+    output:
+        directory("results/{subject}/joint_maps"),
+    log:
+        "logs/{subject}/export_joint.log",
+    benchmark:
+        "benchmarks/{subject}/export_joint.tsv"
+    params:
+        names=[f"joint-{model}" for model in JOINED_MODELS],
 
 
 rule average_maps:

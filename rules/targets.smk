@@ -5,6 +5,7 @@ rule joint:
     input:
         collect("results/figures/joint_{model}.png", model=config["encoding"]["joint"]),
         "results/tables/rsa.tsv",
+        collect("results/{subject}/joint_maps", subject=SUBJECTS if JOINED_MODELS else []),
 
 
 rule pycortex:

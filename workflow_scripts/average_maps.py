@@ -1,6 +1,6 @@
 """Average maps over subjects on fsaverage."""
 
-from nsdldm.exports.maps import average_maps
+from nsdldm.exports.group import average_maps
 from nsdldm.support.logs import logged
 
 if __name__ == "__main__":

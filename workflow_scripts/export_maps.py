@@ -1,6 +1,7 @@
 """Write one subject's maps as GIFTI, on its surfaces and on fsaverage."""
 
-from nsdldm.exports.maps import Source, export_maps
+from nsdldm.exports.brains import Source
+from nsdldm.exports.maps import export_maps
 from nsdldm.nsd.layout import HEMISPHERES, group_surfaces, group_transforms
 from nsdldm.support.logs import logged
 

@@ -68,6 +68,8 @@ NEAREST, FAR, FARTHEST = 0.3, 2.5, 4.0
 # Polar angle from the horizontal meridian, at fractions of the way from the calcarine to the edge
 # of early cortex: V1/V2 and the outer edge of V3 are vertical meridians, V2/V3 is horizontal.
 BORDERS, ANGLES = (0.0, 0.4, 0.7, 1.0), (0.0, 90.0, 0.0, 90.0)
+# Above the calcarine, early cortex is narrower, and V3 begins earlier.
+BORDERS_ABOVE = (0.0, 0.4, 0.55, 1.0)
 
 
 @dataclass(frozen=True)
@@ -280,7 +282,8 @@ def draw_regions(white: np.ndarray, sphere: np.ndarray, hemi: str) -> dict[str, 
 def _draw_visual_areas(white, sphere, streams, hemi):
     """V1 to V3 by their distance from the calcarine, ventral and dorsal; hV4 is in midventral."""
     side, away = _measure_away(white, sphere, hemi)
-    area = np.digitize(away, BORDERS[1:3])
+    above = np.digitize(away, BORDERS_ABOVE[1:3])
+    area = np.where(side > 0, above, np.digitize(away, BORDERS[1:3]))
     early = streams == STREAMS["early"]
     labels = np.where(early, 1 + 2 * area + (side > 0), 0)
     return np.where(streams == STREAMS["midventral"], 7, labels)

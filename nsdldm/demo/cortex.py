@@ -3,8 +3,8 @@
 Early voxels respond to local luminance, colour and oriented structure of the picture itself,
 ventral voxels to the content of the scene, lateral voxels to its living and moving things, and
 parietal voxels to where its things are. What lies between these and early cortex mixes both; all
-other cortex is noise. Nothing here knows about the
-diffusion model: pictures are given as pixels, and scenes as the names of their objects.
+other cortex is noise. Nothing here knows about the diffusion model: pictures are given as pixels,
+and scenes as the names of their objects.
 """
 
 from __future__ import annotations

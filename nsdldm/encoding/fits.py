@@ -125,7 +125,7 @@ def _plan_beside(rows, beside, held, memory_gb, *sizes):
         if not beside:
             raise
         remedy = "Add it to what is expected"
-        more = Finding("`memory_gb`", f"{beside:.2f} more, for all kernels", "none", remedy)
+        more = Finding("`memory_gb`", f"{beside:.2f} more, for further kernels", "none", remedy)
         raise InputError(*error.findings, more) from None
 
 

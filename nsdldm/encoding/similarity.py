@@ -144,7 +144,9 @@ def find_ceiling(halves: list[np.ndarray]) -> float:
     -------
     float
         Square root of the reliability of all trials together, by Spearman and Brown's formula; 0 if
-        the two are not correlated. An upper bound for any model.
+        the two are not correlated. It is right where dissimilarities are reliable. Where noise
+        dominates it is too low, since a dissimilarity is of the second degree in noise, which then
+        averages out faster than the formula assumes.
     """
     r = compare_ranks(*halves)
     return float(np.sqrt(2 * r / (1 + r))) if r > 0 else 0.0

@@ -27,7 +27,7 @@ def write_values(
     path: Path | str,
     hemi: str,
     values: dict[str, np.ndarray],
-    limits: tuple[float, float],
+    limits: dict[str, tuple[float, float]],
 ) -> None:
     """Write values of vertices.
 
@@ -39,12 +39,12 @@ def write_values(
     values : dict of str to float array of shape (n_vertices,)
         By name; NaN where there are none. Stored as float32 of no intent, which all readers take
         for an overlay.
-    limits : tuple of two float
-        Lower and upper end of the colour scale, for programs that read it.
+    limits : dict of str to tuple of two float
+        By name, lower and upper end of the colour scale, for programs that read it.
     """
-    low, high = limits
     arrays = []
     for name, own in values.items():
+        low, high = limits[name]
         meta = {
             "Name": name,
             "PaletteColorMapping": (

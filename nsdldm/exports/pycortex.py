@@ -18,9 +18,12 @@ import h5py
 import nibabel as nib
 import numpy as np
 
+from nsdldm.exports.brains import check_count, read_meshes
 from nsdldm.exports.gifti import write_surface
 from nsdldm.nsd.layout import HEMISPHERES
-from nsdldm.nsd.surfaces import flat_mesh, read_morph, read_patch, read_surface
+from nsdldm.nsd.surfaces import flat_mesh, read_morph, read_patch
+from nsdldm.plots.cortex import drop_bridges
+from nsdldm.support.errors import Finding, InputError
 from nsdldm.support.files import replacing
 
 logger = logging.getLogger(__name__)
@@ -31,28 +34,41 @@ CMAP = "inferno"
 FOLDERS = ("transforms", "anatomicals", "cache", "views")
 
 
-def place_flat(patch: tuple, faces: np.ndarray, n_vertices: int) -> tuple[np.ndarray, np.ndarray]:
+def place_flat(
+    path: Path | str, white: np.ndarray, faces: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Flatten a hemisphere for pycortex, which wants all vertices of the surface.
 
     Parameters
     ----------
-    patch : tuple
-        As returned by `nsdldm.nsd.surfaces.read_patch`.
+    path : str or Path
+        A patch, as `nsdldm.nsd.surfaces.read_patch` reads it.
+    white : float array of shape (n_vertices, 3)
+        In millimetres.
     faces : int array of shape (n_faces, 3)
         Of the whole surface.
-    n_vertices : int
 
     Returns
     -------
     coords : float32 array of shape (n_vertices, 3)
         Not turned; vertices outside the patch are at 0, and in no triangle.
     faces : int array of shape (m, 3)
-        Triangles whose three vertices are all in the patch.
+        Triangles whose three vertices are all in the patch, and not torn apart.
+
+    Raises
+    ------
+    InputError
+        The patch has vertices that the surface has not.
     """
+    patch = read_patch(path)
+    if patch[0].max() >= len(white):
+        expected, found = f"vertices below {len(white)}", str(patch[0].max())
+        remedy = "Use files of the same subject and hemisphere"
+        raise InputError(Finding(str(path), expected, found, remedy))
     coords, kept, vertices = flat_mesh(patch, faces)
-    flat = np.zeros((n_vertices, 3), np.float32)
-    flat[vertices, :2] = np.asarray(coords)[:, :2]
-    return flat, vertices[kept]
+    flat = np.zeros((len(white), 3), np.float32)
+    flat[vertices, :2] = coords[:, :2]
+    return flat, vertices[drop_bridges(coords, kept, white[vertices])]
 
 
 def read_maps(folder: Path | str) -> dict[str, tuple[np.ndarray, float]]:
@@ -65,18 +81,21 @@ def read_maps(folder: Path | str) -> dict[str, tuple[np.ndarray, float]]:
     Returns
     -------
     dict of str to (float32 array of shape (n_left + n_right,), float)
-        By ``stat-..._desc-...``: values where significant, and the upper end of the colour scale.
+        By ``stat-..._desc-...``: values, where significant if that is known, and the upper end of
+        the colour scale.
     """
     maps = {}
     for left in sorted(Path(folder).glob("*_hemi-L_space-fsnative_stat-*_desc-*_statmap.func.gii")):
         pair = [nib.load(left), nib.load(left.with_name(left.name.replace("hemi-L", "hemi-R")))]
-        values = np.concatenate([image.darrays[1].data for image in pair])
+        shown = [image.darrays[:2][-1] for image in pair]
+        values = np.concatenate([array.data for array in shown])
         name = left.name.split("space-fsnative_")[1].removesuffix("_statmap.func.gii")
-        maps[name] = values, float(pair[0].darrays[1].meta["cal_max"])
+        maps[name] = values, float(shown[0].meta["cal_max"])
     return maps
 
 
 def _pack_surfaces(file, subject, hemi, surfaces):
+    """Surfaces of a hemisphere, as pycortex packs them with a dataset."""
     for kind, (coords, faces) in surfaces.items():
         group = file.require_group(f"/subjects/{subject}/surfaces/{kind}/{hemi}")
         group["pts"], group["polys"] = coords, faces
@@ -118,7 +137,7 @@ def export_pycortex(
     Raises
     ------
     InputError
-        A file cannot be used.
+        A file cannot be used, or numbers of vertices differ.
     """
     folder = Path(output) / subject
     depth = {}
@@ -127,14 +146,17 @@ def export_pycortex(
             file.create_group(group)
         for hemi in HEMISPHERES:
             own = surfaces[hemi]
-            read = {kind: read_surface(own[name]) for kind, name in NAMES.items()}
-            coords, faces = read["wm"]
-            read["flat"] = place_flat(read_patch(own["flat"]), faces, len(coords))
-            for kind, mesh in read.items():
+            meshes = read_meshes(own, tuple(NAMES.values()))
+            white, faces = meshes["white"]
+            flat = place_flat(own["flat"], white, faces)
+            packed = {kind: meshes[name] for kind, name in NAMES.items()} | {"flat": flat}
+            for kind, mesh in packed.items():
                 write_surface(folder / f"surfaces/{kind}_{hemi}.gii", hemi, kind, *mesh)
-            _pack_surfaces(file, subject, hemi, read)
+            _pack_surfaces(file, subject, hemi, packed)
+            sulc = read_morph(own["sulc"])
+            check_count(own["sulc"], len(sulc), len(white), own["white"])
             # With the opposite sign to FreeSurfer's.
-            depth["left" if hemi == "lh" else "right"] = -read_morph(own["sulc"])
+            depth["left" if hemi == "lh" else "right"] = -sulc
         values = read_maps(maps)
         for name, (own, limit) in values.items():
             _write_view(file, subject, name, own, limit)

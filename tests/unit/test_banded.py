@@ -11,11 +11,12 @@ from nsdldm.encoding import banded, components, subsets
 from nsdldm.encoding.fits import FitSettings
 from nsdldm.encoding.flips import FlipTest
 from nsdldm.features.kernels import compute_kernels
+from nsdldm.plots import parts
 from nsdldm.support.errors import InputError
 from nsdldm.support.files import save_array, save_table, save_volume
 
 SPACES = ["a", "b", "c"]
-N_TRAIN, N_TEST, DIM = 900, 600, 6
+N_TRAIN, N_TEST, DIM = 500, 600, 6
 FORM = "zscored/averages"
 # Variance of each voxel that only a, b and c explain, that b and c share, and noise.
 PLANTED = np.array(
@@ -62,21 +63,24 @@ def data(tmp_path_factory):
     return files
 
 
-@pytest.fixture(scope="module")
-def found(data):
-    """A table of voxels and one of regions."""
-    settings = FitSettings([1e-4, 1e-2, 1.0, 1e2, 1e4], [1], 4, 4.0, 0, "cpu")
-    predictions = data.folder / "predictions.h5"
+def fit(data, memory_gb=4.0):
     banded.fit_banded(
         spaces=SPACES,
         kernels=[data.kernels],
         responses=data.responses,
         form=FORM,
         images=data.images,
-        predictions=predictions,
-        settings=settings,
+        predictions=data.folder / "predictions.h5",
+        settings=FitSettings([1e-4, 1e-2, 1.0, 1e2, 1e4], [1], 4, memory_gb, 0, "cpu"),
         n_mixes=12,
     )
+    return data.folder / "predictions.h5"
+
+
+@pytest.fixture(scope="module")
+def found(data):
+    """A table of voxels and one of regions."""
+    predictions = fit(data)
     outputs = {name: data.folder / f"out.{name}" for name in ("nii.gz", "tsv")}
     components.divide_variance(
         spaces=SPACES,
@@ -124,8 +128,29 @@ def test_regions_have_means_with_intervals(found):
         assert row["value"] == pytest.approx(found[0][part].mean(), abs=1e-4)
         assert row["ci_low"] < row["value"] < row["ci_high"] < row["value"] + 0.05
         assert row["value"] == pytest.approx(PLANTED[:, column].mean(), abs=0.02)
-    parts = [f"common_{names}" for names in ("a+b", "a+c", "b+c", "a+b+c")]
-    assert table.loc[parts, "value"].sum() == pytest.approx(table.loc["shared", "value"], abs=1e-5)
+    common = [f"common_{names}" for names in ("a+b", "a+c", "b+c", "a+b+c")]
+    assert table.loc[common, "value"].sum() == pytest.approx(table.loc["shared", "value"], abs=1e-5)
+
+
+def test_a_figure_shows_the_regions_of_all_subjects(data, found):
+    table, summary = data.folder / "joint.tsv", data.folder / "summary.tsv"
+    who = ["subj01", "subj02"]
+    components.tabulate_parts(subjects=who, summaries=[summary, summary], output=table)
+    numbers = pd.read_csv(table, sep="\t")
+    assert list(numbers["subject"].unique()) == who and len(numbers) == 2 * len(found[1])
+    bars = {part: name for part, (name, _) in parts.list_bars(numbers).items()}
+    assert bars["unique_a"] == "only a" and bars["common_a+b+c"] == "common to a, b and c"
+    assert set(bars) == set(numbers["part"]) - {"r2", "shared"}
+    outputs = {kind: data.folder / f"figure.{kind}" for kind in ("png", "pdf", "tsv")}
+    parts.plot_parts(table=table, demo=True, **outputs)
+    assert len(pd.read_csv(outputs["tsv"], sep="\t")) == len(numbers)
+    with pytest.raises(InputError, match="no subject"):
+        parts.plot_parts(table=summary, demo=True, **outputs)
+
+
+def test_too_little_memory_counts_all_kernels(data, found):
+    with pytest.raises(InputError, match=r"`memory_gb`: expected \S+ more, for further kernels"):
+        fit(data, memory_gb=0.1)
 
 
 def test_subsets_and_mixes():
@@ -140,6 +165,6 @@ def test_subsets_and_mixes():
 
 
 def test_parts_of_many_spaces_are_unique_or_shared():
-    parts = components.list_parts([*"abcd"])
-    assert list(parts) == ["r2", *(f"unique_{s}" for s in "abcd"), "shared"]
-    assert sum(parts["shared"].values()) == 1
+    found = components.list_parts([*"abcd"])
+    assert list(found) == ["r2", *(f"unique_{s}" for s in "abcd"), "shared"]
+    assert sum(found["shared"].values()) == 1

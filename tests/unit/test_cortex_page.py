@@ -52,9 +52,8 @@ def write_subject(folder, levels=4):
             values = np.abs(front) * 0.5
             sign = 1 if each.name == "z" else -1
             shown = np.where(sign * front > 0, values, np.nan)
-            gifti.write_values(
-                stem + each.file, hemi, {"r": values, "s": shown, "p": values}, (0, 1)
-            )
+            found = {"r": values, "s": shown, "p": values}
+            gifti.write_values(stem + each.file, hemi, found, dict.fromkeys(found, (0, 1)))
         region = np.where(points[:, 2] > 0.5, 1, 0)
         names = {1: ("top & <b>", (1, 0, 0, 1))}
         gifti.write_labels(f"{stem}desc-regions_dseg.label.gii", hemi, {"regions": region}, names)

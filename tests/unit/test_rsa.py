@@ -82,6 +82,17 @@ def test_the_ceiling_follows_the_noise(tmp_path):
     assert ceilings[2] < 0.3
 
 
+@pytest.mark.parametrize(("noise", "lowest", "highest"), [(1, -0.02, 0.02), (10, -0.1, 0)])
+def test_the_ceiling_is_the_correlation_with_the_true_geometry(noise, lowest, highest):
+    rng = np.random.default_rng(2)
+    signal = rng.standard_normal((120, DIM)) @ rng.standard_normal((DIM, N_VOXELS))
+    trials = signal + noise * rng.standard_normal((3, *signal.shape))
+    parts = (trials[[0, 2]].mean(axis=0), trials[1])
+    ceiling = similarity.find_ceiling([similarity.measure_patterns(each) for each in parts])
+    measured = (similarity.measure_patterns(each) for each in (signal, trials.mean(axis=0)))
+    assert lowest < ceiling - similarity.compare_ranks(*measured) < highest
+
+
 def test_pairs_are_compared_by_rank():
     a = np.abs(np.subtract.outer(np.arange(6.0), np.arange(6.0)))
     assert similarity.compare_ranks(a, a**3) == pytest.approx(1)

@@ -7,7 +7,6 @@ import nibabel as nib
 import numpy as np
 import pytest
 from conftest import run_snakemake
-from nilearn import surface
 
 pytestmark = pytest.mark.slow
 TRANSFORMS = "nsddata/ppdata/subj01/transforms"
@@ -71,24 +70,14 @@ def test_names_sidecars_and_contents(maps):
         elif ".label." in path.name:
             assert kinds == {("NIFTI_INTENT_LABEL", "int32")}
             assert len(image.labeltable.labels) > 1
-        if ".surf." not in path.name and "regions" not in path.name:
+        if ".surf." not in path.name:
             sidecar = re.sub("hemi-[LR]_", "", path.name).replace(".func.gii", ".json")
             content = json.loads((maps / sidecar.replace(".label.gii", ".json")).read_text())
-            assert {"Description", "Units", "Sources", "SpatialReference"} <= set(content)
+            assert {"Description", "Units", "SpatialReference"} <= set(content)
+            assert all((maps / own).is_file() for own in [content["Mask"], *content["Sources"]])
             assert content["Maps"] == [array.meta["Name"] for array in image.darrays]
     described = json.loads((maps / "dataset_description.json").read_text())
     assert described["DatasetType"] == "derivative" and described["GeneratedBy"][0]["Version"]
-
-
-def test_nilearn_opens_them(maps):
-    meshes, values = ({} for _ in range(2))
-    for side, part in (("L", "left"), ("R", "right")):
-        stem = str(maps / f"sub-01_task-nsdcore_hemi-{side}_space-fsnative_")
-        meshes[part] = surface.load_surf_mesh(f"{stem}inflated.surf.gii")
-        values[part] = surface.load_surf_data(f"{stem}stat-r_desc-z_statmap.func.gii")
-        assert len(meshes[part].coordinates) == len(values[part]) == 10_242
-    image = surface.SurfaceImage(mesh=meshes, data=values)
-    assert image.shape == (20_484, 3)
 
 
 def test_regions_and_best_blocks_have_names(maps, finished):
