@@ -7,6 +7,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from nsdldm.demo import anatomy
+from nsdldm.demo.atlases import DRAWN, LABELS, STREAMS
 from nsdldm.nsd.layout import HEMISPHERES, SUBJECTS
 
 SEED = 7
@@ -41,6 +42,52 @@ def test_regions_lie_where_they_should(hemispheres, hemi, region, place):
     mirrored = np.array(place) * [1 if hemi == "lh" else -1, 1, 1]
     vertex = np.argmin(((white_of(hemi) - mirrored) ** 2).sum(axis=1))
     assert hemispheres[hemi].labels["streams"][vertex] == anatomy.STREAMS[region]
+
+
+@pytest.mark.parametrize("hemi", HEMISPHERES)
+@pytest.mark.parametrize(
+    ("atlas", "label", "place"),
+    [
+        ("floc-bodies", "EBA", (-47, -74, 4)),
+        ("floc-bodies", "FBA-1", (-42, -58, -16)),
+        ("floc-faces", "FFA-2", (-41, -50, -20)),
+        ("floc-faces", "aTL-faces", (-34, -10, -34)),
+        ("floc-places", "OPA", (-32, -84, 22)),
+        ("floc-places", "PPA", (-26, -46, -10)),
+        ("floc-words", "VWFA-1", (-46, -62, -12)),
+    ],
+)
+def test_patches_lie_where_localisers_find_them(hemispheres, hemi, atlas, label, place):
+    mirrored = np.array(place) * [1 if hemi == "lh" else -1, 1, 1]
+    vertex = np.argmin(((white_of(hemi) - mirrored) ** 2).sum(axis=1))
+    assert hemispheres[hemi].labels[atlas][vertex] == LABELS[atlas][label]
+
+
+@pytest.mark.parametrize("subject", SUBJECTS)
+def test_no_label_is_lost_on_the_grid(subject):
+    hemispheres = anatomy.build_hemispheres(subject, SEED)
+    grid = anatomy.make_grid(hemispheres)
+    for hemisphere in hemispheres.values():
+        for atlas in DRAWN:
+            volume = anatomy.label_voxels(hemisphere, grid, atlas)
+            found = np.bincount(volume.clip(0).ravel())
+            assert len(found) == 1 + len(LABELS[atlas])
+            assert found.min() >= 3, atlas
+
+
+@pytest.mark.parametrize("hemi", HEMISPHERES)
+def test_visual_areas_divide_early_cortex(hemispheres, hemi):
+    hemisphere = hemispheres[hemi]
+    areas, streams = hemisphere.labels["prf-visualrois"], hemisphere.labels["streams"]
+    assert np.array_equal(np.isin(areas, range(1, 7)), streams == STREAMS["early"])
+    assert np.array_equal(areas == 7, streams == STREAMS["midventral"])
+    names = {number: name for name, number in LABELS["prf-visualrois"].items()}
+    up = hemisphere.field[:, 1]
+    for number in range(1, 7):
+        # The ventral part of each area sees the upper half of the field.
+        above = up[areas == number] * (1 if names[number].endswith("v") else -1)
+        assert above.min() >= 0
+        assert above.max() > 0.5
 
 
 @pytest.mark.parametrize("hemi", HEMISPHERES)

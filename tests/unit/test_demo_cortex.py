@@ -167,6 +167,25 @@ def test_signal_has_the_wanted_strength_and_its_own_numbers():
         assert median == pytest.approx(cortex.SIGNAL_TO_NOISE[region], rel=0.1)
 
 
+def test_early_and_ventral_signals_do_not_depend_on_regions_beyond(monkeypatch):
+    """Not in a bit, so that what is decoded from them stays when those regions change."""
+    regions = np.repeat(list(STREAMS.values()), 20).reshape(7, 5, 4)
+    arguments = {
+        "channels": random_channels(30),
+        "scenes": [describe_scene(3, number) for number in range(30)],
+        "regions": regions,
+        "fields": np.random.default_rng(0).uniform(-3, 3, (*regions.shape, 2)),
+        "level": 1.0,
+    }
+    signal = cortex.simulate_signal(**arguments, rng=np.random.default_rng(4))
+    monkeypatch.setattr(cortex, "BEYOND", {})
+    silent = cortex.simulate_signal(**arguments, rng=np.random.default_rng(4))
+    same = np.isin(regions.ravel(), [STREAMS["early"], STREAMS["ventral"]])
+    assert np.array_equal(signal[:, same], silent[:, same])
+    assert not silent[:, ~same].any()
+    assert (signal[:, ~same].std(axis=0) > 0).all()
+
+
 def test_constant_columns_become_zero():
     values = np.array([[1.0, 5.0], [3.0, 5.0]])
     assert cortex.standardise(values).tolist() == [[-1, 0], [1, 0]]

@@ -8,17 +8,31 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.io import savemat
+from scipy.stats import ttest_ind
 
 from nsdldm.demo import formats
-from nsdldm.demo.anatomy import STREAMS
+from nsdldm.demo.atlases import LABELS, STREAMS
 from nsdldm.demo.behaviour import COLUMNS, simulate_behaviour
 from nsdldm.demo.release import choose_valid, simulate_subject, subject_files
+from nsdldm.demo.scenes import describe_scene
+from nsdldm.demo.streams import LIVING
 from nsdldm.nsd.betas import read_session
 from nsdldm.nsd.labels import read_label_table
 from nsdldm.nsd.surfaces import flat_mesh, read_morph, read_patch, read_surface, read_transform
 
 SUBJECT, SESSIONS, ZOOM = "subj02", 1, 5.0
-LABELLED = {"streams": set(range(-1, 8)), "nsdgeneral": {-1, 0, 1}, "control": {-1, 0, 1}}
+SCENES_SEED = 6
+# Number of labels of each atlas.
+LABELLED = {
+    "streams": 7,
+    "nsdgeneral": 1,
+    "control": 1,
+    "prf-visualrois": 7,
+    "floc-bodies": 4,
+    "floc-faces": 5,
+    "floc-places": 3,
+    "floc-words": 5,
+}
 
 
 def write_design(path):
@@ -50,7 +64,7 @@ def release(tmp_path_factory):
         stimuli=root / "stimuli.hdf5",
         root=root / "root",
         seed=5,
-        scenes_seed=6,
+        scenes_seed=SCENES_SEED,
         sessions=SESSIONS,
     )
     return root / "root", subject_files(root / "root", SUBJECT, SESSIONS), nsd_ids
@@ -139,7 +153,8 @@ def test_volumes_have_the_header_of_the_release(release):
 
 def test_atlases_agree_with_each_other_and_their_tables(release):
     _, files, _ = release
-    for atlas, values in LABELLED.items():
+    for atlas, n in LABELLED.items():
+        values = set(range(-1, n + 1))
         left, right, both = (load(files[f"{hemi}{atlas}"]) for hemi in ("lh.", "rh.", ""))
         assert np.array_equal(both, np.where(left == -1, right, left))
         assert set(np.unique(both)) == values
@@ -154,7 +169,9 @@ def test_atlases_agree_with_each_other_and_their_tables(release):
         6: "lateral",
         7: "parietal",
     }
-    streams, general, control = (load(files[atlas]) for atlas in LABELLED)
+    names = {0: "Unknown", 1: "EBA", 2: "FBA-1", 3: "FBA-2", 4: "mTL-bodies"}
+    assert read_label_table(files["floc-bodies.ctab"]) == names
+    streams, general, control = (load(files[a]) for a in ("streams", "nsdgeneral", "control"))
     # Where streams' labels share a voxel with unlabelled cortex, the commonest of two may differ.
     assert ((general == 1) != (streams > 0)).sum() < 0.03 * (streams > 0).sum()
     assert ((streams >= 0) == (control >= 0)).all()
@@ -225,9 +242,33 @@ def test_ncsnr_is_that_of_the_written_betas(release):
             noise = np.mean([values[nsd_ids == n].var(ddof=1) for n in np.unique(nsd_ids)])
             expected = np.sqrt(max(0, 1 - noise) / noise)
             assert ncsnr[i, j, k] == pytest.approx(expected, abs=5e-3)
-    visual = np.isin(streams, [1, 5]) & valid
-    assert 0.35 <= np.median(ncsnr[visual]) <= 0.55
+    for label in STREAMS.values():
+        assert 0.35 <= np.median(ncsnr[(streams == label) & valid]) <= 0.55
     assert np.median(ncsnr[(streams == 0) & valid]) < 0.15
+
+
+def test_body_patch_prefers_what_is_alive(release):
+    """More than other things, in each hemisphere; the places' patches are indifferent."""
+    _, files, nsd_ids = release
+    alive = np.array(
+        [
+            any(thing.category in LIVING for thing in describe_scene(SCENES_SEED, int(n)).objects)
+            for n in nsd_ids
+        ]
+    )
+    with h5py.File(files["betas_session01"]) as file:
+        betas = file["betas"][:].transpose(0, 3, 2, 1) / 300
+    valid = load(files["valid_session01"]) == 1
+
+    def prefer(atlas, label, hemi):
+        """t of the mean over voxels, living against other things."""
+        patch = (load(files[f"{hemi}.{atlas}"]) == LABELS[atlas][label]) & valid
+        mean = betas[:, patch].mean(axis=1)
+        return ttest_ind(mean[alive], mean[~alive]).statistic
+
+    for hemi in ("lh", "rh"):
+        assert prefer("floc-bodies", "EBA", hemi) > 5
+        assert abs(prefer("floc-places", "PPA", hemi)) < 4
 
 
 def test_behaviour_counts_what_lies_between_repeats():

@@ -6,7 +6,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
-from nilearn import surface
+from nilearn import plotting, surface
 from nsd_files import write_mgh
 from test_plots_fig6 import make_ball
 
@@ -188,15 +188,20 @@ def test_a_vertex_is_in_the_first_region_that_has_it(exported):
     assert nib.load(exported / name).labeltable.get_labels_as_dict()[2] == "upper"
 
 
-def test_nilearn_opens_them(exported):
-    meshes, values = {}, {}
-    for hemi, part in (("lh", "left"), ("rh", "right")):
-        stem = f"{exported / HEADS[hemi]}_space-fsnative_"
-        meshes[part] = surface.load_surf_mesh(f"{stem}inflated.surf.gii")
-        values[part] = surface.load_surf_data(f"{stem}stat-r_desc-zc_statmap.func.gii")
-    image = surface.SurfaceImage(mesh=meshes, data=values)
+def test_nilearn_opens_and_draws_them(exported):
+    mesh, data = (
+        {
+            part: f"{exported / HEADS[hemi]}_space-fsnative_{name}"
+            for hemi, part in (("lh", "left"), ("rh", "right"))
+        }
+        for name in ("inflated.surf.gii", "stat-r_desc-zc_statmap.func.gii")
+    )
+    image = surface.SurfaceImage(mesh=mesh, data=data, dtype=np.float32)
     assert image.shape == (2 * N_NATIVE, 3)
-    np.testing.assert_allclose(meshes["left"].coordinates, 60 * POINTS, atol=1e-4)
+    np.testing.assert_allclose(image.mesh.parts["left"].coordinates, 60 * POINTS, atol=1e-4)
+    shown = image.data.parts["right"][:, 1]
+    np.testing.assert_array_equal(shown, nib.load(data["right"]).darrays[1].data)
+    assert "vertexcolor_both" in plotting.view_surf(mesh["right"], shown).html
 
 
 def test_names_have_letters_and_digits_only():

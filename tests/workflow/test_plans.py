@@ -29,6 +29,7 @@ def test_fresh_demo(tmp_path, tiny_demo):
         *("tabulate_metrics", "plot_fig4", "plot_fig5", "write_gallery"),
         *("tabulate_learning_curve", "plot_learning_curve"),
         *("tabulate_group", "tabulate_blocks", "plot_group"),
+        *("average_maps", "redirect_pages"),
         *(f"publish_figure_fig{number}" for number in (3, 6, 7, 8, 9)),
     )
     chain = {
@@ -71,6 +72,8 @@ def test_fresh_demo(tmp_path, tiny_demo):
         "decode_strip": 1,
         "plot_unique_variance": 2,
         "plot_fig9": 1,
+        "export_maps": 1,
+        "write_cortex_page": 1,
     }
     each = {(rule, s): n for s in ("subj01", "subj02") for rule, n in chain.items()}
     assert plan(tmp_path, project=PROJECT) == {(rule, ""): 1 for rule in once} | each
