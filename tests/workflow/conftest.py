@@ -169,7 +169,8 @@ def pretend(folder):
     """
     outputs = run_snakemake(folder, "--summary").stdout.splitlines()[1:]
     for path in (folder / line.split("\t")[0] for line in outputs):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        # Snakemake does not say which outputs are folders; of these none has a suffix.
+        (path.parent if path.suffix else path).mkdir(parents=True, exist_ok=True)
         path.touch()
     run_snakemake(folder, "--touch", "--forceall")
     run_snakemake(folder, "--delete-temp-output")

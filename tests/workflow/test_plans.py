@@ -180,16 +180,22 @@ def test_unknown_key(tmp_path, tiny_demo):
     write_config(tmp_path, **tiny_demo, encodng={})
     text = refuse(tmp_path)
     assert (
-        "Unknown key encodng: did you mean encoding? The allowed keys are beyond, complete, "
-        in text
+        "Unknown key encodng: did you mean encoding? The allowed keys are arrays, beyond, " in text
     )
 
 
 def test_several_bad_values_in_one_report(tmp_path, tiny_demo):
-    write_config(tmp_path, **tiny_demo | {"subjects": ["subj9"], "min_ncsnr": "much"})
+    write_config(tmp_path, **tiny_demo | {"dataset": "nsdd", "min_ncsnr": "much"})
     text = refuse(tmp_path)
-    assert "subjects[0] must be one of subj01" in text
+    assert "dataset must be" in text
     assert "min_ncsnr must be a number" in text
+
+
+def test_a_subject_that_the_dataset_does_not_have(tmp_path, tiny_demo):
+    write_config(tmp_path, **tiny_demo | {"subjects": ["subj9"]})
+    text = refuse(tmp_path)
+    assert "subjects must be of subj01, subj02" in text
+    assert "when dataset is demo, not subj9" in text
 
 
 def test_what_settings_name_is_there_before_the_first_job(tmp_path, tiny_demo):
@@ -221,7 +227,7 @@ def test_targets_that_no_rule_makes(tmp_path, tiny_demo):
 
 def test_region_of_an_atlas_that_the_demo_lacks(tmp_path, tiny_demo):
     """A region that nothing needs yet would otherwise pass without a word."""
-    rois = tiny_demo["rois"] | {"V1": ["prf-visualrois:V1v"]}
+    rois = tiny_demo["rois"] | {"V1": ["Kastner2015:V1v"]}
     write_config(tmp_path, **tiny_demo | {"rois": rois})
     assert "rois.V1: expected an atlas of the simulated release" in refuse(tmp_path)
 
