@@ -24,7 +24,7 @@ from nsdldm.features.depth import (
     render_depth_states,
     scale_maps,
 )
-from nsdldm.features.layers import IMAGENET
+from nsdldm.features.views import IMAGENET
 from nsdldm.support.errors import InputError
 
 CPU = torch.device("cpu")
