@@ -2,7 +2,7 @@
 
     python docs/examples/redraw_fig7.py results results/demo subj01 mine
 
-writes mine.png, mine.pdf, mine.html and mine.tsv from the results and the release named.
+writes mine.png, mine.pdf and mine.tsv from the results and the release named.
 """
 
 import sys
@@ -36,5 +36,5 @@ plot_unique_variance(
     pictures=[own / f"strips/{pair.removeprefix('z+')}.npy" for pair in rows],
     drawn="unique",
     demo=True,
-    **{suffix: f"{name}.{suffix}" for suffix in ("png", "pdf", "html", "tsv")},
+    **{suffix: f"{name}.{suffix}" for suffix in ("png", "pdf", "tsv")},
 )
