@@ -109,8 +109,8 @@ def draw(folder):
     }
     runs |= {"images": files["images"]["subj01"], "stimuli": files["stimuli"]}
 
-    def outputs(name, *suffixes):
-        return {suffix: folder / f"{name}.{suffix}" for suffix in ("png", "pdf", "tsv", *suffixes)}
+    def outputs(name):
+        return {suffix: folder / f"{name}.{suffix}" for suffix in ("png", "pdf", "tsv")}
 
     fig3.plot_fig3(
         **{"subject": "subj01", "showing": Showing(PSM, 2), "demo": True, "ranked_by": "z"},
@@ -119,7 +119,7 @@ def draw(folder):
     fig5.plot_fig5(summaries=summaries, tables=tables, demo=True, **outputs("fig5"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cortex, "SUPERSAMPLING", 1)  # for speed
-        fig6.plot_fig6(**subject, heading="Figure 6", demo=True, **outputs("fig6", "html"))
+        fig6.plot_fig6(**subject, demo=True, **outputs("fig6"))
     drawn = [path for path in folder.iterdir() if path.is_file() and path.name != "matplotlibrc"]
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in drawn}
 

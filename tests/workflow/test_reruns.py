@@ -28,6 +28,8 @@ PATHS = {
 MAPS = {"plot_fig6": 1, "plot_unique_variance": 2, "plot_fig9": 1}
 FLIPPED = {f"partition_variance_{name}": 1 for name in ("levels", "steps", "controls", "variants")}
 FLIPPED |= {"choose_blocks": 1, "plot_unique_variance": 2, "plot_fig9": 1}
+OPENED = {"export_maps": 1, "write_cortex_page": 1}
+FLIPPED |= OPENED
 JUDGED = MAPS | FLIPPED | {"score_encoders_features": 1}
 FITTED = JUDGED | {"fit_encoders": 6}
 BLOCKS = ("choose_blocks", "plot_fig9", "tabulate_blocks")
@@ -40,7 +42,7 @@ PICTURES = {
     "plot_fig3": 1,
 }
 COMPARED = {"tabulate_group": 1, "tabulate_blocks": 1, "plot_group": 1}
-GROUP = COMPARED | {"tabulate_encoding": 1}
+GROUP = COMPARED | {"tabulate_encoding": 1, "average_maps": 1}
 CURVE = {"tabulate_learning_curve": 1, "plot_learning_curve": 1}
 GROUP_DECODED = {"tabulate_protocols": 1} | CURVE
 GROUP_PICTURES = {"tabulate_metrics": 1, "plot_fig4": 1, "plot_fig5": 1, "write_gallery": 1}
@@ -52,7 +54,9 @@ def publish(*numbers):
     return {f"publish_figure_fig{number}": 1 for number in numbers}
 
 
-FIRST, FIRST_PICTURES, ALL_FIRST = publish(6, 7, 8, 9), publish(3), publish(3, 6, 7, 8, 9)
+LED = {"redirect_pages": 1}
+FIRST, FIRST_PICTURES = publish(6, 7, 8, 9) | LED, publish(3)
+ALL_FIRST = FIRST | FIRST_PICTURES
 
 
 def expect(group=(), **subjects):
@@ -89,7 +93,7 @@ CHANGES = {
     ),
     "sign flips": (
         {"encoding": {"flips": 600}},
-        of_both(FLIPPED, COMPARED | publish(7, 8, 9)),
+        of_both(FLIPPED, COMPARED | publish(7, 8, 9) | LED | {"average_maps": 1}),
     ),
     "draws of intervals": (
         {"encoding": {"bootstrap": 200}},
@@ -99,7 +103,7 @@ CHANGES = {
         {"encoding": {"group_ncsnr": 0.1}},
         of_both(
             {rule: n for rule, n in JUDGED.items() if rule not in BLOCKS},
-            {rule: n for rule, n in GROUP.items() if rule not in BLOCKS} | publish(6, 7, 8),
+            {rule: n for rule, n in GROUP.items() if rule not in BLOCKS} | publish(6, 7, 8) | LED,
         ),
     ),
     "what is coloured": (
@@ -198,8 +202,8 @@ EDITS = {
         "\nUNUSED = 1\n",
         None,
         of_both(
-            {"score_encoders_features": 1, "plot_fig6": 1},
-            GROUP | publish(6),
+            {"score_encoders_features": 1, "plot_fig6": 1} | OPENED,
+            GROUP | publish(6) | LED,
         )
         - expect({"tabulate_blocks": 1}),
     ),
@@ -215,7 +219,7 @@ EDITS = {
         "\nUNUSED = 1\n",
         None,
         of_both(
-            {"plot_fig3": 1} | MAPS,
+            {"plot_fig3": 1, "write_cortex_page": 1} | MAPS,
             ALL_FIRST
             | {"plot_fig4": 1, "plot_fig5": 1, "write_gallery": 1, "plot_group": 1}
             | {"plot_learning_curve": 1},
