@@ -23,6 +23,7 @@ from nsdldm.encoding.predictions import Predictions
 from nsdldm.responses import ROWS, STANDARDS, Responses
 from nsdldm.support.errors import Finding, InputError, reading
 from nsdldm.support.files import REMAKE, load_array, load_image, load_table, open_hdf5
+from nsdldm.support.listing import list_files
 
 if TYPE_CHECKING:
     import nibabel as nib
@@ -91,7 +92,7 @@ class Subject:
     def __init__(self, results: Path | str, subject: str) -> None:
         self.subject, self.folder = subject, Path(results) / subject
         if not (self.folder / "images.tsv").is_file():
-            there = sorted(path.parent.name for path in Path(results).glob("*/images.tsv"))
+            there = [path.parent.name for path in list_files(results, "*/images.tsv")]
             found = f"results of {', '.join(there)}" if there else "none"
             expected = f"images.tsv, of results of {subject}"
             raise InputError(Finding(str(self.folder), expected, found, _make("images.tsv", self)))
@@ -112,7 +113,7 @@ class Subject:
 
     def _list(self, folder, suffix):
         """Names of the files in a folder, without what they end with."""
-        files = (self.folder / folder).glob(f"*{suffix}")
+        files = list_files(self.folder / folder, f"*{suffix}")
         return sorted(path.name.removesuffix(suffix) for path in files)
 
     def _find(self, folder, name, suffix):
@@ -154,7 +155,7 @@ class Subject:
     @property
     def protocols(self) -> list[str]:
         """Protocols that features were decoded by; after an @, their case."""
-        return sorted(path.parent.name for path in self.folder.glob("*/decoded"))
+        return sorted({path.parts[-3] for path in list_files(self.folder, "*/decoded/*.npy")})
 
     @cached_property
     def encoders(self) -> dict[str, str]:

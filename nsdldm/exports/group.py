@@ -15,6 +15,7 @@ from nsdldm.exports.gifti import write_values
 from nsdldm.exports.sidecars import SIDES, describe_derivatives, name_space, write_json
 from nsdldm.support.errors import Finding, InputError
 from nsdldm.support.files import save_table
+from nsdldm.support.listing import list_files
 
 
 def average_maps(
@@ -81,7 +82,7 @@ def _limit(values):
 
 def _find(folder, pattern):
     """The file of a subject."""
-    found = sorted(Path(folder).glob(pattern))
+    found = list_files(folder, pattern)
     if not found:
         raise InputError(Finding(str(folder), f"a file {pattern}", "none", "Export its maps again"))
     return found[0]

@@ -24,7 +24,8 @@ from nsdldm.nsd.layout import HEMISPHERES
 from nsdldm.nsd.surfaces import flat_mesh, read_morph, read_patch
 from nsdldm.plots.cortex import drop_bridges
 from nsdldm.support.errors import Finding, InputError
-from nsdldm.support.files import replacing
+from nsdldm.support.files import open_hdf5, replacing
+from nsdldm.support.listing import list_files
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +86,7 @@ def read_maps(folder: Path | str) -> dict[str, tuple[np.ndarray, float]]:
         the colour scale.
     """
     maps = {}
-    for left in sorted(Path(folder).glob("*_hemi-L_space-fsnative_stat-*_desc-*_statmap.func.gii")):
+    for left in list_files(folder, "*_hemi-L_space-fsnative_stat-*_desc-*_statmap.func.gii"):
         pair = [nib.load(left), nib.load(left.with_name(left.name.replace("hemi-L", "hemi-R")))]
         shown = [image.darrays[:2][-1] for image in pair]
         values = np.concatenate([array.data for array in shown])
@@ -141,7 +142,7 @@ def export_pycortex(
     """
     folder = Path(output) / subject
     depth = {}
-    with replacing(Path(output) / "maps.hdf") as part, h5py.File(part, "w") as file:
+    with replacing(Path(output) / "maps.hdf") as part, open_hdf5(part, "w") as file:
         for group in ("data", "views"):
             file.create_group(group)
         for hemi in HEMISPHERES:

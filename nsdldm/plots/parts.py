@@ -7,15 +7,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from nsdldm.plots.pictures import DEMO, read_columns
-from nsdldm.plots.style import FAINT, INK, LARGE, SMALL, WIDTH_MM, journal_style, save_figure
+from nsdldm.plots.style import (
+    FAINT,
+    INK,
+    LARGE,
+    SMALL,
+    WIDTH_MM,
+    journal_style,
+    new_figure,
+    pixels,
+    save_figure,
+)
 from nsdldm.support.files import save_table
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 logger = logging.getLogger(__name__)
 
@@ -23,7 +33,6 @@ COLUMNS = ("subject", "roi", "part", "value", "ci_low", "ci_high", "ceiling", "n
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 GREY = "#9a9a9a"
 UNIQUE, COMMON, SHARED, TOTAL = "unique_", "common_", "shared", "r2"
-MM = 1 / 25.4
 
 
 def plot_parts(
@@ -98,7 +107,8 @@ def draw_parts(numbers: pd.DataFrame, demo: bool) -> Figure:
     regions, bars = list(dict.fromkeys(numbers["roi"])), list_bars(numbers)
     n_columns = min(3, len(regions))
     n_rows = -(-len(regions) // n_columns)
-    figure = Figure((WIDTH_MM * MM, (18 + 44 * n_rows) * MM), layout="constrained")
+    figure = new_figure(pixels(WIDTH_MM), pixels(18 + 44 * n_rows))
+    figure.set_layout_engine("constrained")
     panels = figure.subplots(n_rows, n_columns, squeeze=False, sharey=True)
     for panel, roi in zip(panels.ravel(), regions, strict=False):
         _draw_region(panel, numbers[numbers["roi"] == roi], bars)
