@@ -1,5 +1,6 @@
 """The worked example of docs/datasets.md: one's own GLMsingle output, from arrays to pictures."""
 
+import shutil
 import subprocess
 import sys
 
@@ -127,3 +128,20 @@ def test_what_is_missing_is_said_before_the_first_job(tmp_path, config, dataset)
     write_config(tmp_path, **config | {"arrays": {"root": str(dataset / "nowhere")}})
     run = run_snakemake(tmp_path, "results/tables/metrics.tsv", check=False, project=PROJECT)
     assert "arrays.root" in run.stderr and "Set arrays.root to the dataset's folder" in run.stderr
+
+
+def test_averaged_responses_have_no_ceiling_and_are_decoded(tmp_path, config, dataset):
+    """As the Algonauts challenge gives them: one row for each image."""
+    root = tmp_path / "averaged"
+    shutil.copytree(dataset, root)
+    trials = pd.read_csv(root / "maria/trials.tsv", sep="\t")
+    first = ~trials["image"].duplicated()
+    trials[first].to_csv(root / "maria/trials.tsv", sep="\t", index=False)
+    for path in sorted((root / "maria/betas").iterdir()):
+        np.save(path, np.load(path)[first])
+    write_config(tmp_path, **config | {"arrays": {"root": str(root)}})
+    run_snakemake(tmp_path, "results/maria/corrected/decoded/z.tsv", project=PROJECT)
+    with h5py.File(tmp_path / "results/maria/responses/early.h5") as file:
+        assert np.isnan(file["ncsnr"][:]).all()
+    scores = pd.read_csv(tmp_path / "results/maria/corrected/decoded/z.tsv", sep="\t")
+    assert scores["r"].median() > 0.05
