@@ -1004,6 +1004,12 @@ def _check_dataset(settings):
         yield "laion.root must be the release's folder when dataset is laion-fmri, not empty."
     if dataset == "arrays" and not settings.arrays.root:
         yield "arrays.root must be the dataset's folder when dataset is arrays, not empty."
+    limits = [settings.min_ncsnr, *(own.min_ncsnr for own in settings.overrides.values())]
+    if dataset == "arrays" and any(limits):
+        yield (
+            "min_ncsnr must be null when dataset is arrays, whose regions have the voxels of their "
+            "files; leave voxels out of these."
+        )
 
 
 def _check_regions(settings):

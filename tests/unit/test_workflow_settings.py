@@ -458,6 +458,10 @@ BROKEN = {
         {"dataset": "arrays", "arrays": {"root": "a"}, "subjects": ["tables"]},
         "subjects must have other names than tables, a folder of results.",
     ),
+    "voxels of arrays are chosen by noise": (
+        {"dataset": "arrays", "arrays": {"root": "a"}, "overrides": {"sub-01": {"min_ncsnr": 0.2}}},
+        "min_ncsnr must be null when dataset is arrays, whose regions have the voxels of their ",
+    ),
     "no root of arrays": ({"dataset": "arrays"}, "arrays.root must be the dataset's folder "),
     "no root of LAION-fMRI": ({"dataset": "laion-fmri"}, "laion.root must be the release's "),
     "no folder of splits": (
