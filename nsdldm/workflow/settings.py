@@ -1004,12 +1004,22 @@ def _check_dataset(settings):
         yield "laion.root must be the release's folder when dataset is laion-fmri, not empty."
     if dataset == "arrays" and not settings.arrays.root:
         yield "arrays.root must be the dataset's folder when dataset is arrays, not empty."
-    limits = [settings.min_ncsnr, *(own.min_ncsnr for own in settings.overrides.values())]
-    if dataset == "arrays" and any(limits):
-        yield (
-            "min_ncsnr must be null when dataset is arrays, whose regions have the voxels of their "
-            "files; leave voxels out of these."
-        )
+    if dataset == "arrays":
+        yield from _check_whole(settings)
+
+
+def _check_whole(settings):
+    """Parts of a dataset of one's own, which is taken as its files are."""
+    for key, part, overridden in (
+        ("min_ncsnr", settings.min_ncsnr or None, "min_ncsnr"),
+        ("nsd.sessions", settings.nsd.sessions, "sessions"),
+    ):
+        parts = (part, *(getattr(own, overridden) for own in settings.overrides.values()))
+        if {*map(str, parts)} - {"None", "all"}:
+            yield (
+                f"{key} must be as by default when dataset is arrays, also in overrides: regions "
+                "and sessions are those of its files."
+            )
 
 
 def _check_regions(settings):
@@ -1461,6 +1471,7 @@ LAION_DEMO = {
 # Of one's own: every region is a file.
 ARRAYS = {
     "subjects": ["sub-01"],
+    "nsd": {"sessions": "all"},
     "rois": {
         **{name: [f"arrays:{name}"] for name in ("cortex", "early", "ventral")},
         **dict.fromkeys(("lateral", "parietal", "frontal", "nsdgeneral")),

@@ -460,7 +460,11 @@ BROKEN = {
     ),
     "voxels of arrays are chosen by noise": (
         {"dataset": "arrays", "arrays": {"root": "a"}, "overrides": {"sub-01": {"min_ncsnr": 0.2}}},
-        "min_ncsnr must be null when dataset is arrays, whose regions have the voxels of their ",
+        "min_ncsnr must be as by default when dataset is arrays, also in overrides: regions and ",
+    ),
+    "sessions of arrays": (
+        {"dataset": "arrays", "arrays": {"root": "a"}, "nsd": {"sessions": [1, 2]}},
+        "nsd.sessions must be as by default when dataset is arrays, also in overrides: regions ",
     ),
     "no root of arrays": ({"dataset": "arrays"}, "arrays.root must be the dataset's folder "),
     "no root of LAION-fMRI": ({"dataset": "laion-fmri"}, "laion.root must be the release's "),
