@@ -124,10 +124,14 @@ rule write_cortex_page:
             "fig7": SPACES.levels,
             "fig8": SPACES.steps + SPACES.variants,
             "fig9": [f"blocks-{step}" for step in SPACES.step_names],
+            "layers": [f"layers-{network}" for network in SPACES.networks],
         },
         demo=DEMO,
         # By content, as in write_gallery.
-        template=[digest_file(f"nsdldm/plots/page_files/page.{end}") for end in ("html", "js")],
+        template=[
+            digest_file(f"nsdldm/plots/page_files/{name}")
+            for name in ("page.html", "page.js", "three.min.js")
+        ],
         code=digest("workflow_scripts/write_cortex_page.py"),
     script:
         "../workflow_scripts/write_cortex_page.py"

@@ -4,29 +4,29 @@ import base64
 import gzip
 import json
 import re
-import shutil
-import subprocess
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
 import pytest
+from browser import needs_browser, open_browser
 from test_plots_fig6 import make_ball
 
 from nsdldm.exports import gifti
+from nsdldm.exports.sidecars import name_space
 from nsdldm.nsd.surfaces import write_patch
-from nsdldm.plots import cortex_page
+from nsdldm.plots import cortex_page, cortex_page_mesh
 from nsdldm.support.errors import InputError
+from nsdldm.support.redirects import write_redirect
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 SPACES = {"fig6": ["z", "c"], "fig7": ["zc-n100"], "fig9": ["blocks-s050"]}
 BLOCKS = {1: ("down", (1, 0, 0, 1)), 2: ("up", (0, 0, 1, 1))}
 
 
-def write_subject(folder, levels=4):
+def write_subject(folder, points, faces):
     """Maps and surfaces of balls: z is significant in front, c behind."""
     maps, surfaces = folder / "maps", {}
     maps.mkdir(parents=True)
-    points, faces = make_ball(levels)
     front = points[:, 1]
     for hemi, side in (("lh", "L"), ("rh", "R")):
         surfaces[hemi] = own = {}
@@ -37,7 +37,7 @@ def write_subject(folder, levels=4):
         own["sulc"] = folder / f"{hemi}.sulc"
         nib.freesurfer.write_morph_data(own["sulc"], points[:, 2].astype(np.float32))
         own["flat"] = folder / f"{hemi}.flat"
-        chosen = np.flatnonzero(points[:, 0] < 0.7)
+        chosen = np.flatnonzero((-1 if hemi == "rh" else 1) * points[:, 0] < 0.7)
         flat = np.stack([points[chosen, 1], points[chosen, 2], 0 * chosen], axis=1)
         write_patch(
             own["flat"], chosen, (60 * flat).astype(np.float32), np.zeros(len(chosen), bool)
@@ -46,7 +46,8 @@ def write_subject(folder, levels=4):
         for each in cortex_page.list_maps(SPACES):
             if each.figure == "fig9":
                 labels = np.where(front > 0, 1, 2)
-                values = {"best": labels, "shown": np.where(np.abs(front) > 0.5, labels, 0)}
+                values = {"best": labels, "significant": np.where(points[:, 2] > -0.5, labels, 0)}
+                values["clear"] = np.where(np.abs(front) > 0.7, values["significant"], 0)
                 gifti.write_labels(stem + each.file, hemi, values, BLOCKS)
                 continue
             values = np.abs(front) * 0.5
@@ -60,8 +61,8 @@ def write_subject(folder, levels=4):
     return maps, surfaces
 
 
-def write(folder, levels=4, **changed):
-    maps, surfaces = write_subject(folder, levels)
+def write(folder, **changed):
+    maps, surfaces = write_subject(folder, *make_ball(4))
     page = folder / "report/cortex.html"
     given = {"subject": "subj01", "spaces": SPACES, "demo": True} | changed
     cortex_page.write_cortex_page(
@@ -83,17 +84,17 @@ def unpack(page):
     """Header and arrays of a page, by means of its own."""
     text = re.search(r'gzip\+base64">([^<]*)</script>', page.read_text()).group(1)
     line, _, rest = gzip.decompress(base64.b64decode(text)).partition(b"\n")
-    head, place = json.loads(line), 0
+    head = json.loads(line)
+
+    def take(where):
+        kind, start, n = where
+        return np.frombuffer(rest, kind, n, start)
+
     for hemi in head["hemispheres"]:
-        keys = ["faces", "flatFaces", "borders", "sulc", "region", *head["forms"]]
-        for key in keys:
-            kind, n = hemi[key]
-            hemi[key] = np.frombuffer(rest, kind, n, place)
-            place += hemi[key].nbytes
-        for number, (kind, n) in enumerate(hemi["values"]):
-            hemi["values"][number] = np.frombuffer(rest, kind, n, place)
-            place += n
-    assert place == len(rest)
+        keys = ["faces", "flatFaces", "grey", "region", "ends", "shares", "onFlat"]
+        hemi |= {key: take(hemi[key]) for key in [*keys, *head["forms"]]}
+    for each in head["maps"]:
+        each["values"] = [take(where) for where in each["values"]]
     return head
 
 
@@ -109,36 +110,98 @@ def test_the_page_needs_nothing_else(page):
 def test_values_and_significance_survive(page):
     head = unpack(page)
     points, _ = make_ball(4)
-    z = head["hemispheres"][0]["values"][0]
+    z = head["maps"][0]["values"][0]
     high = head["maps"][0]["high"]
-    values = ((z & 127).astype(float) - 1) / 126 * high
+    values = ((z & 127).astype(float) - 1) / 125 * high
     expected = np.minimum(np.abs(points[:, 1]) * 0.5, high)
-    assert np.abs(values - expected).max() <= high / 126
+    assert np.abs(values - expected).max() <= high / 250 + 1e-6
     assert np.array_equal(z > 127, points[:, 1] > 0)
     assert [each["title"] for each in head["maps"]] == [
-        *("Image latent z", "Caption embedding c", "only z, noise 1", "only z_c, noise 1"),
-        "after 50 % of the steps",
+        *("Image latent z", "Caption embedding c", "z, noise 1", "z_c, noise 1"),
+        "after 50 % of steps",
     ]
-    assert head["maps"][-1]["names"] == ["down", "up"]
+    best = head["maps"][-1]
+    assert best["names"] == ["down", "up"] and len(best["colours"]) == 4
+    codes = best["values"][1]
+    assert np.array_equal(codes & 255, np.where(points[:, 1] > 0, 1, 2))
+    assert np.array_equal(codes & 512 > 0, points[:, 2] > -0.5)
+    assert np.array_equal(codes & 256 > 0, (points[:, 2] > -0.5) & (np.abs(points[:, 1]) > 0.7))
     position = head["hemispheres"][1]["inflated"].reshape(-1, 3) * head["scales"]["inflated"]
     assert np.abs(position - 60 * points).max() < 0.01
 
 
-def test_borders_run_along_regions(page):
-    hemi = unpack(page)["hemispheres"][0]
+def test_outlines_run_along_regions(page):
+    head = unpack(page)
+    hemi, (points, _) = head["hemispheres"][0], make_ball(4)
+    ends = points[hemi["ends"].reshape(-1, 2)]
+    share = hemi["shares"][:, None] / 255
+    height = ((1 - share) * ends[:, 0] + share * ends[:, 1])[:, 2]
+    # A circle around the top, at half the height.
+    assert len(height) > 50 and np.abs(height - 0.5).max() < 0.08
+    middles = hemi["middles"]
+    assert points[middles["inflated"][0], 2] > 0.9
+    # The flat map ends at 0.7 on one side.
+    assert -0.4 < points[middles["flat"][0], 0] < 0.4 and hemi["onFlat"].mean() < 1
+    assert set(hemi["flatFaces"]) == set(np.flatnonzero(points[:, 0] < 0.7))
+
+
+def test_flat_maps_stand_upright_beside_the_brain(page):
+    head = unpack(page)
     points, _ = make_ball(4)
-    ends = points[hemi["borders"]]
-    assert len(ends) and (ends[:, 2] > 0.5).all() and (ends[:, 2] < 0.7).all()
-    assert points[hemi["middles"][0], 2] > 0.9
+    for hemi in head["hemispheres"]:
+        own = np.unique(hemi["flatFaces"])
+        flat = hemi["flat"].reshape(-1, 3)[own]
+        assert not flat[:, 0].any()
+        for axis in (1, 2):
+            assert np.corrcoef(flat[:, axis], points[own, axis])[0, 1] > 0.9
 
 
 def test_large_surfaces_are_thinned(tmp_path, monkeypatch):
-    monkeypatch.setattr(cortex_page, "MOST_VERTICES", 1000)
+    monkeypatch.setattr(cortex_page_mesh, "MOST_VERTICES", 1000)
     monkeypatch.setattr(cortex_page, "SPACING_MM", 6.0)
     head = unpack(write(tmp_path))
     hemi, (points, _) = head["hemispheres"][0], make_ball(4)
     assert 300 < hemi["n"] < 0.7 * len(points)
-    assert hemi["faces"].max() < hemi["n"] and len(hemi["values"][0]) == hemi["n"]
+    assert hemi["faces"].max() < hemi["n"] == len(head["maps"][0]["values"][0])
+
+
+def test_other_spaces_and_networks_are_listed_too():
+    maps = cortex_page.list_maps({"added": ["clip-image"], "layers": ["layers-vit-b"]})
+    assert [(each.title, each.file) for each in maps] == [
+        ("clip-image", "stat-r_desc-clipImage_statmap.func.gii"),
+        ("vit-b", "desc-layersVitB_dseg.label.gii"),
+    ]
+    for name in ("z", "zc-n100", "zc-s025-seed43-of-z+zc-s025-seed43", "blocks-s050"):
+        assert cortex_page._word(name) == name_space(name)
+    assert {each.figure for each in maps} == {"added", "layers"} < {*cortex_page.GROUPS}
+
+
+@pytest.mark.parametrize(("n_steps", "most"), [(9, 50_000), (30, 30_000)])
+def test_a_native_brain_with_all_maps_fits_in_6_mb(n_steps, most, tmp_path, monkeypatch):
+    # Like NSD's: 164,000 vertices and 1,000 cm2 in each hemisphere, voxels of 1.8 mm.
+    points, faces = make_ball(7)
+    assert len(points) == 163_842
+    _, surfaces = write_subject(tmp_path, points=90 / 60 * points, faces=faces)
+    _, voxel = np.unique(np.floor(90 * points / 1.8), axis=0, return_inverse=True)
+    voxel, rng = voxel.ravel(), np.random.default_rng(0)
+
+    def draw(folder, hemi, file):
+        if file.endswith("_dseg.label.gii"):
+            return [np.where(points[:, 2] > 0.5, 1, 0)] * 3, [SimpleNamespace(label="top")]
+        values = rng.normal(0.1, 0.2, voxel.max() + 1)
+        return [values[voxel], np.where(values > 0.3, values, np.nan)[voxel]], []
+
+    monkeypatch.setattr(cortex_page, "_read", draw)
+    spaces = {"fig6": ["z", "c", "zc"], "fig7": [f"zc-n{n:03}" for n in range(20, 101, 20)]}
+    spaces["fig8"] = [f"zc-s{n:03}" for n in range(n_steps)]
+    page = tmp_path / "cortex.html"
+    cortex_page.write_cortex_page(
+        subject="1", spaces=spaces, maps=tmp_path, surfaces=surfaces, demo=False, output=page
+    )
+    head = unpack(page)
+    assert len(head["maps"]) == 13 + 2 * n_steps and page.stat().st_size < 6_000_000
+    # Otherwise, one vertex per 2 to 4 mm2.
+    assert 15_000 < head["hemispheres"][0]["n"] < most
 
 
 def test_a_missing_map_is_named(tmp_path):
@@ -146,80 +209,155 @@ def test_a_missing_map_is_named(tmp_path):
         write(tmp_path, spaces=SPACES | {"fig6": ["zc"]})
 
 
-ACT = """<script>
-const wait = setInterval(() => {
-  if (!document.body.dataset.ready) return;
-  clearInterval(wait);
-  const page = window.cortexPage, canvas = document.querySelector("canvas"), seen = {};
-  const look = (name, act) => { act(); page.render(); seen[name] = canvas.toDataURL(); };
-  const set = (id, value) => { const e = document.getElementById(id);
-    if (e.type === "checkbox") e.checked = value; else e.value = value;
-    e.dispatchEvent(new Event(e.type === "range" ? "input" : "change")); };
-  try {
-    look("start", () => page.show(0));
-    look("map", () => page.show(1));
-    look("flat", () => page.change("flat"));
-    look("pial", () => page.change("pial"));
-    look("dorsal", () => page.see("dorsal"));
-    seen.names = [...document.querySelectorAll("#names span")].map((each) => each.textContent);
-    look("threshold", () => set("threshold", "80"));
-    look("outlines", () => set("outlines", false));
-    look("end", () => {
-      page.change("inflated"); page.see("lateral"); page.show(0); set("threshold", "0");
-    });
-    const box = document.getElementById("stage").getBoundingClientRect();
-    page.pick(box.left + 0.25 * box.width, box.top + 0.5 * box.height);
-    seen.value = document.getElementById("value").textContent;
-    seen.maps = [...document.querySelectorAll("#maps option")].map((each) => each.textContent);
-    const bar = document.getElementById("bar").getBoundingClientRect();
-    seen.bar = [bar.left, bar.right, window.innerWidth];
-  } catch (error) { seen.error = String(error); }
-  for (const key of Object.keys(seen)) if (String(seen[key]).startsWith("data:")) {
-    let hash = 0;
-    for (const c of seen[key]) hash = (hash * 31 + c.charCodeAt(0)) | 0;
-    seen[key] = hash;
-  }
-  const box = document.createElement("pre");
-  box.id = "seen";
-  box.textContent = JSON.stringify(seen);
-  document.body.append(box);
-}, 50);
-window.addEventListener("error", (event) => { document.body.dataset.error = event.message; });
-</script>"""
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    with open_browser(tmp_path_factory.mktemp("profile")) as browser:
+        yield browser
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium")
-@pytest.mark.parametrize("width", [1280, 500])
-def test_in_a_browser(page, tmp_path, width):
-    acting = tmp_path / "acting.html"
-    acting.write_text(page.read_text().replace("</body>", f"{ACT}</body>"))
-    command = [CHROMIUM, "--headless=new", "--no-sandbox", "--use-angle=swiftshader"]
-    command += ["--force-prefers-reduced-motion", "--enable-unsafe-swiftshader"]
-    command += ["--virtual-time-budget=20000", "--dump-dom"]
-    command += [f"--window-size={width},800", f"--user-data-dir={tmp_path / 'profile'}"]
-    run = subprocess.run(
-        [*command, acting.as_uri()], capture_output=True, text=True, check=True, timeout=300
+def read(browser, name):
+    return browser.run(f"document.getElementById('{name}').textContent")
+
+
+def choose(browser, act):
+    """How many pixels of the stage something changes."""
+    before = browser.look()
+    browser.run(act)
+    return int((before != browser.look()).any(axis=2).sum())
+
+
+def measure(browser, name, *sides):
+    box = f"document.getElementById('{name}').getBoundingClientRect()"
+    return browser.run(f"(({{ {', '.join(sides)} }}) => [{', '.join(sides)}])({box})")
+
+
+def press(name):
+    return f"document.querySelector('button[data-name={name}]').click()"
+
+
+def click(name):
+    return f"document.getElementById('{name}').click()"
+
+
+def enter(name, value):
+    return (
+        f"(() => {{ const e = document.getElementById('{name}'); e.value = '{value}';"
+        "for (const kind of ['input', 'change']) e.dispatchEvent(new Event(kind)); })()"
     )
-    assert "data-error" not in run.stdout
-    seen = json.loads(
-        re.search(r'<pre id="seen">(.*?)</pre>', run.stdout, re.S)
-        .group(1)
-        .replace("&amp;", "&")
-        .replace("&lt;", "<")
-        .replace("&gt;", ">")
-    )
-    assert "error" not in seen
-    views = ("start", "map", "flat", "pial", "dorsal", "threshold", "outlines")
-    assert len({seen[name] for name in views}) == len(views), seen
-    assert len(seen["maps"]) == 5 and "top & <b>" in seen["names"]
-    assert re.match(r"left(, top & <b>)?: 0\.\d{3}( \(not significant\))?$", seen["value"])
-    left, right, whole = seen["bar"]
-    assert 0 <= left < right <= whole
+
+
+@needs_browser
+def test_every_control_changes_the_picture(page, browser):
+    browser.open(page, 1280, 800)
+    options = "[...document.querySelectorAll('#maps option')].map((each) => each.textContent)"
+    titles = [each["title"] for each in unpack(page)["maps"]]
+    assert browser.run(options) == titles
+    assert read(browser, "map") == "Figure 6: accuracy\N{NO-BREAK SPACE}– Image latent z"
+    assert choose(browser, enter("threshold", 80)) > 1000
+    assert read(browser, "limit") == "0.40"
+    browser.run(enter("threshold", 0))
+    acts = [enter("maps", number) for number in range(1, len(titles))]
+    acts += [press(name) for name in ("flat", "pial", "inflated", *cortex_page.VIEWS)]
+    acts += [enter("maps", 0), *map(click, ("significant", "outlines"))]
+    for act in acts:
+        # The page starts with the lateral view.
+        assert choose(browser, act) > 300 or act == press("lateral"), act
+    assert choose(browser, press("dorsal")) == 0
+    names = "[...document.querySelectorAll('#names span')].map((each) => each.textContent)"
+    assert browser.run(names) == ["top & <b>", "top & <b>"]
+    browser.run(click("labels"))
+    browser.draw()
+    assert browser.run(names) == []
+    assert not browser.problems
+
+
+@needs_browser
+def test_values_and_regions_are_under_the_pointer(page, browser):
+    browser.open(page, 1280, 800)
+    left, top, width, height = measure(browser, "stage", "x", "y", "width", "height")
+    # Half way from the centre of the right ball to its front: y is 0.5, r is 0.25.
+    scale = "cortexPage.state.unit"
+    middle = left + width / 2 + 63 / browser.run(scale)
+    across = 30 / browser.run(scale)
+    level = top + height / 2 - browser.run("cortexPage.state.middle[1] / -cortexPage.state.unit")
+    browser.mouse("Moved", middle + across, level)
+    assert re.fullmatch(r"right: r = 0\.2[3-7]", read(browser, "value"))
+    assert not browser.run("document.getElementById('mark').hidden")
+    browser.mouse("Moved", middle - across, level)
+    assert re.fullmatch(r"right: r = 0\.2[3-7] \(not significant\)", read(browser, "value"))
+    browser.mouse("Moved", middle + across, level - 40 / browser.run(scale))
+    assert read(browser, "value").startswith("right top & <b>: r = 0.2")
+    browser.run(enter("maps", 4))
+    browser.mouse("Moved", middle + across, level)
+    assert read(browser, "value") == "right: down, not clearly"
+    browser.mouse("Moved", left + 5, top + 5)
+    assert read(browser, "value") == ""
+    assert not browser.problems
+
+
+@needs_browser
+def test_mouse_and_keys_turn_zoom_and_move(page, browser):
+    browser.open(page, 1280, 800)
+    before = browser.look()
+    for act in (
+        lambda: browser.drag((900, 400), (960, 430)),
+        lambda: browser.mouse("Wheel", 900, 400, deltaX=0, deltaY=-300),
+        lambda: browser.run("stage.focus()") or browser.press("ArrowUp"),
+        lambda: browser.press("+"),
+        lambda: browser.press("ArrowLeft", modifiers=8),
+    ):
+        act()
+        now = browser.look()
+        assert (now != before).any(axis=2).sum() > 1000
+        before = now
+    browser.press("0")
+    browser.draw()
+    found = browser.run("[cortexPage.state.zoom, ...cortexPage.state.pan, cortexPage.state.turn.w]")
+    assert found == [1, 0, 0, 1]
+    # From the list of maps, which has the focus at first, keys choose maps.
+    browser.open(page, 1280, 800, fragment="#fig7")
+    assert read(browser, "map").endswith("z, noise 1")
+    browser.press("ArrowDown")
+    assert read(browser, "map").endswith("z_c, noise 1")
+    assert browser.run("location.hash") == "#fig7-zc-n100-of-zc-n100"
+    assert not browser.problems
+
+
+@needs_browser
+def test_a_phone_shows_all_of_it(page, browser):
+    browser.open(page, 390, 844, phone=True, fragment="#fig9")
+    assert browser.run("document.documentElement.scrollWidth") == 390
+    for name in ("map", "bar", "swatches", "maps", "forms", "views"):
+        left, right = measure(browser, name, "left", "right")
+        assert 0 <= left < right <= 390, name
+    assert browser.run("document.getElementById('maps').size") == 1
+    top, height = measure(browser, "stage", "top", "height")
+    assert 300 < height < 0.6 * 844
+    browser.tap(290, top + height / 2 - 20)
+    assert read(browser, "value").startswith("right")
+    assert not browser.problems
+
+
+@needs_browser
+def test_old_names_lead_to_their_maps(page, browser):
+    redirect = page.parents[1] / "figures/fig9.html"
+    write_redirect(output=redirect, target="../report/cortex.html#fig9")
+    browser.open(redirect, 1280, 800)
+    assert read(browser, "map").startswith("Figure 9")
+    assert not browser.problems
+
+
+@needs_browser
+def test_damaged_data_are_said_to_be_damaged(page, browser, tmp_path):
+    broken = tmp_path / "broken.html"
+    broken.write_text(re.sub(r'(gzip\+base64">)[^<]{200}', r"\1", page.read_text()))
+    browser.open(broken, 800, 600)
+    assert read(browser, "trouble").startswith("The maps cannot be drawn here")
 
 
 def test_thinning_keeps_the_surface_closed():
     coords, faces = make_ball(levels=4)
-    kept, thin = cortex_page.thin_mesh(30 * coords, faces, 4.0)
+    kept, thin = cortex_page_mesh.thin_mesh(30 * coords, faces, 4.0)
     assert len(kept) < len(coords) / 2
     assert set(thin.ravel()) <= set(range(len(kept)))
     points = coords[kept]
