@@ -27,6 +27,7 @@ from nsdldm.plots.pictures import DEMO, DEMO_NOTE
 from nsdldm.plots.style import ACCURACY, UNIQUE, upper_limit
 from nsdldm.support.errors import Finding, InputError
 from nsdldm.support.files import replacing
+from nsdldm.support.listing import list_files
 from nsdldm.support.redirects import write_redirect
 
 if TYPE_CHECKING:
@@ -179,7 +180,7 @@ class _Packer:
 def _read(folder, hemi, file):
     """Arrays and labels of a GIFTI file on the subject's own surface."""
     pattern = f"*_hemi-{SIDES[hemi]}_space-fsnative_{file}"
-    found = sorted(Path(folder).glob(pattern))
+    found = list_files(folder, pattern)
     if not found:
         remedy = "Export the maps again"
         raise InputError(Finding(str(folder), f"a file {pattern}", "none", remedy))
