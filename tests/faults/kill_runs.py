@@ -8,8 +8,8 @@ kills all its processes (SIGKILL) as soon as a job of a rule not hit yet has wor
 share of its usual time, unlocks the folder and gives the same command again, until every rule has
 been hit. Two more kills fall before the first job. After each kill everything that bears a final
 name, and that Snakemake does not know as unfinished, must be what the undisturbed run has; in the
-end all of results/ must be. With targets only these are made, and with `--kills` only so many of
-their rules are hit, chosen at random.
+end all of results/ must be, except the page that tells how the run stands. With targets only
+these are made, and with `--kills` only so many of their rules are hit, chosen at random.
 """
 
 import argparse
@@ -34,6 +34,8 @@ sys.path[:0] = [str(PROJECT), str(PROJECT / "tests/workflow")]
 from conftest import COPIED, TINY_DEMO, write_config  # noqa: E402
 
 STARTING = "(before the first job)"
+# Tells how the run went, so it differs.
+STATUS = "results/report/status.html"
 # Seconds between two looks at what Snakemake prints.
 LOOK = 0.02
 
@@ -127,9 +129,11 @@ def read_usual(folder):
 
 
 def list_results(folder):
-    """All files below results/, by their path from the folder."""
+    """All files below results/ but the account of the run, by their path from the folder."""
     paths = (folder / "results").rglob("*")
-    return {str(path.relative_to(folder)): path for path in paths if path.is_file()}
+    files = {str(path.relative_to(folder)): path for path in paths if path.is_file()}
+    files.pop(STATUS, None)
+    return files
 
 
 def hash_file(path, known={}):  # noqa: B006, remembers what did not change
