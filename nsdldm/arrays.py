@@ -185,6 +185,16 @@ def _check_matrix(path, betas, n_trials):
         raise InputError(Finding(str(path), expected, found, "Write a row per trial"))
 
 
+def _check_values(path, betas):
+    """Refuse betas without any value; reading stops at the first."""
+    for start in range(0, betas.shape[0], TRIALS_AT_ONCE):
+        with reading(path, "betas"):
+            if np.isfinite(betas[start : start + TRIALS_AT_ONCE]).any():
+                return
+    remedy = "Write the betas of its voxels, or leave out the region"
+    raise InputError(Finding(str(path), "numbers", "no value in any voxel and trial", remedy))
+
+
 def copy_betas(*, betas: Path | str, trials: Path | str, output: Path | str) -> None:
     """Write the single-trial betas of a region as the workflow reads them.
 
@@ -360,6 +370,7 @@ def check_arrays(
     for path in betas:
         with _open_betas(path) as given:
             _check_matrix(path, given, len(listed))
+            _check_values(path, given)
             columns[Path(path).stem] = given.shape[1]
         rows.append((path, "voxels", given.shape[1]))
     for path in masks:

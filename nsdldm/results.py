@@ -90,12 +90,13 @@ class Subject:
     """
 
     def __init__(self, results: Path | str, subject: str) -> None:
-        self.subject, self.folder = subject, Path(results) / subject
+        self.subject, self.folder = subject, Path(results) / str(subject)
         if not (self.folder / "images.tsv").is_file():
             there = [path.parent.name for path in list_files(results, "*/images.tsv")]
             found = f"results of {', '.join(there)}" if there else "none"
             expected = f"images.tsv, of results of {subject}"
-            raise InputError(Finding(str(self.folder), expected, found, _make("images.tsv", self)))
+            remedy = "Choose one of these" if there else "Run the workflow, or name its results"
+            raise InputError(Finding(str(self.folder), expected, found, remedy))
 
     def __repr__(self):
         splits = self.images["split"].value_counts()
@@ -303,14 +304,23 @@ class Subject:
         Returns
         -------
         float32 array of shape (n_test, ...)
-            Memory-mapped, in the order of the test images in `images`.
+            Memory-mapped, in the order of the test images in `images`. A case with images of its
+            own has these in ``cases/{case}/images.tsv``; hour-aligned, hour-tuned and others have
+            those of hour.
 
         Raises
         ------
         InputError
             They are not there.
         """
-        return load_array(self._find(f"{protocol}/decoded", target, ".npy"))
+        return load_array(self._find_decoded(target, protocol))
+
+    def _find_decoded(self, target, protocol):
+        """Path of what was decoded by a protocol."""
+        if protocol not in self.protocols:
+            expected = f"one of the protocols ({', '.join(self.protocols) or 'none was run'})"
+            raise InputError(Finding("`protocol`", expected, repr(protocol), "Choose one of these"))
+        return self._find(f"{protocol}/decoded", target, ".npy")
 
     def reconstructions(
         self, method: str, protocol: str = "corrected", rows: slice = slice(None)
@@ -329,13 +339,16 @@ class Subject:
         Returns
         -------
         uint8 array of shape (n_rows, n_samples, height, width, 3)
-            RGB, in the order of the test images in `images`.
+            RGB, in the order of the test images as `decoded` has them.
 
         Raises
         ------
         InputError
-            They are not there.
+            They are not there, or `rows` is no slice with a positive step.
         """
+        if not isinstance(rows, slice) or (rows.step is not None and rows.step < 1):
+            remedy = "Read the rows that enclose them and index these"
+            raise InputError(Finding("`rows`", "a slice of test images", repr(rows), remedy))
         path = self._find(f"{protocol}/reconstructions", method, ".h5")
         with reading(path, "reconstructions", REMAKE), open_hdf5(path) as file:
             return file["images"][rows]
@@ -367,15 +380,14 @@ class Subject:
         """
         from nsdldm.encoding.refits import predict_responses
 
-        trained = self._find("features", space, ".npy")
-        if space not in self.encoders:
-            expected = f"encoders from {space}"
-            found = f"those from {_shorten([name for name in self.encoders if '+' not in name])}"
+        usable = [name for name in self.encoders if name in self.spaces]
+        if space not in usable:
+            expected = f"encoders from {space} alone, whose features are kept"
             where, remedy = str(self.folder / "encoding/predictions"), "Choose one of these"
-            raise InputError(Finding(where, expected, found, remedy))
-        family = self.encoders[space]
+            raise InputError(Finding(where, expected, f"those from {_shorten(usable)}", remedy))
+        trained, family = self._find("features", space, ".npy"), self.encoders[space]
         return predict_responses(
-            features=np.asarray(features),
+            features=_read_numbers(features, "features"),
             space=space,
             trained=trained,
             images=self._find("", "images", ".tsv"),
@@ -424,8 +436,8 @@ class Subject:
         if "@" in protocol:
             expected, remedy = "a protocol without a case", f"Use {protocol.partition('@')[0]}"
             raise InputError(Finding("protocol", expected, protocol, remedy))
-        decoded = self._find(f"{protocol}/decoded", target, ".npy")
-        values = np.asarray(responses)
+        decoded = self._find_decoded(target, protocol)
+        values = _read_numbers(responses, "responses")
         weights = decoded.with_name(f"{target}_weights.npy")
         return decode_responses(
             values=values,
@@ -440,10 +452,14 @@ class Subject:
 
     def _find_region(self, values, form, roi):
         """Path of the responses that some values are in the form of."""
-        if roi:
-            return self._find("responses", roi, ".h5")
         paths = [self._find("responses", name, ".h5") for name in self._list("responses", ".h5")]
         usable = [Responses(path, form) for path in paths if form in self._list_forms(path)]
+        if roi:
+            decodable = {each.path.stem: each.path for each in usable}
+            if roi not in decodable:
+                expected = f"a region that is decoded from ({', '.join(decodable) or 'none'})"
+                raise InputError(Finding("`roi`", expected, repr(roi), "Choose one of these"))
+            return decodable[roi]
         fitting = [each.path for each in usable if each.n_voxels == values.shape[-1]]
         if len(fitting) != 1:
             sizes = ", ".join(f"{each.path.stem} {each.n_voxels}" for each in usable) or "none"
@@ -452,6 +468,17 @@ class Subject:
                 Finding("responses", expected, f"shape {values.shape}", "Name the region: roi=")
             )
         return fitting[0]
+
+
+def _read_numbers(values, name):
+    """An argument as an array with a row per image, which has no other than finite numbers."""
+    array = np.asarray(values)
+    numbers = array.dtype.kind in "fiu" and array.ndim > 1 and array.size > 0
+    if not numbers or not np.isfinite(array).all():
+        found = f"{array.dtype} of shape {array.shape}" + (", some not finite" if numbers else "")
+        remedy = "Give an array; of responses, their .train or .test"
+        raise InputError(Finding(f"`{name}`", "finite numbers, a row per image", found, remedy))
+    return array
 
 
 def _shorten(names):

@@ -14,6 +14,8 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
+if len(sys.argv) != 4:
+    sys.exit(__doc__)
 given, root, subject = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 own = root / subject
 for name in ("betas", "masks"):
@@ -27,6 +29,8 @@ betas = np.where((betas == 0).all(axis=-1, keepdims=True), np.nan, betas)
 
 for path in sorted(given.glob("*.nii.gz")):
     mask = np.asanyarray(nib.load(path).dataobj) > 0
+    if mask.shape != betas.shape[:3]:
+        sys.exit(f"{path}: expected the grid of the betas, {betas.shape[:3]}, found {mask.shape}")
     # A row per trial; voxels in the order in which numpy walks through the mask.
     np.save(own / "betas" / path.name.replace(".nii.gz", ".npy"), betas[mask].T.astype(np.float32))
     shutil.copy(path, own / "masks" / path.name)

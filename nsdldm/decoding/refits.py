@@ -74,7 +74,7 @@ def decode_responses(
     middle = X.mean(axis=0) if chosen.intercept else 0
     asked = np.concatenate([known.read_test(), values]).astype(np.float64) - middle
     if weights:
-        found = asked @ load_array(weights)
+        found = asked @ _load_weights(weights, known)
     else:
         position = pd.Series(np.arange(len(table := load_table(images))), table["nsd_id"])
         rows = position[known.train_ids].to_numpy()
@@ -82,8 +82,18 @@ def decode_responses(
         found = _solve(X - middle, rows, features, alphas, asked, chosen.intercept)
     test = stored.reshape(len(stored), -1).astype(np.float64)
     scaled = bool(weights) or not (chosen.gain or chosen.rescale != "none")
-    found = _match(found, test, None if scaled else chosen.gain, decoded)
+    found = _match(found, test, None if scaled else chosen.gain, decoded, known.path.stem)
     return found[len(test) :].reshape(-1, *stored.shape[1:]).astype(np.float32)
+
+
+def _load_weights(path, known):
+    """Weights of decoders, which must be those of a region's voxels."""
+    weights = load_array(path)
+    if len(weights) != known.n_voxels:
+        expected = f"weights of the {known.n_voxels} voxels of {known.path.stem}"
+        remedy = "Give responses of the region that it was decoded from"
+        raise InputError(Finding(str(path), expected, f"{len(weights)} voxels", remedy))
+    return weights
 
 
 def _solve(X, rows, path, alphas, asked, intercept):
@@ -106,7 +116,7 @@ def _solve(X, rows, path, alphas, asked, intercept):
     return found
 
 
-def _match(found, test, shared, where):
+def _match(found, test, shared, where, region):
     """Give predictions the gain and the mean of what was decoded from the test images.
 
     `shared` says whether all dimensions have one gain; None, that there is none to find.
@@ -121,7 +131,7 @@ def _match(found, test, shared, where):
         gain = np.divide(products, squares, out=np.ones_like(products), where=squares > 0)
     wrong = np.sqrt(((gain * moving - stored) ** 2).mean())
     if wrong > MISMATCH * np.sqrt((stored**2).mean()):
-        expected = "what these responses and features decode"
-        remedy = "Keep the weights of the decoders, or decode again"
+        expected = f"what these features and the responses of {region} decode"
+        remedy = "Give responses of the region that it was decoded from. If these are, decode again"
         raise InputError(Finding(str(where), expected, "something else", remedy))
     return gain * (found - centre) + test.mean(axis=0)

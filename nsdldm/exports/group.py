@@ -12,7 +12,13 @@ import pandas as pd
 
 from nsdldm.exports.brains import AVERAGE, average
 from nsdldm.exports.gifti import write_values
-from nsdldm.exports.sidecars import SIDES, describe_derivatives, name_space, write_json
+from nsdldm.exports.sidecars import (
+    SIDES,
+    describe_derivatives,
+    name_space,
+    name_subject,
+    write_json,
+)
 from nsdldm.support.errors import Finding, InputError
 from nsdldm.support.files import save_table
 from nsdldm.support.listing import list_files
@@ -67,11 +73,14 @@ def average_maps(
             "Units": "arbitrary",
             "Maps": [*titles],
             "SpatialReference": AVERAGE,
-            "Density": f"{len(mean)} vertices per hemisphere",
+            "Density": f"{density.removeprefix('den-')} vertices per hemisphere",
             "Sources": sources,
         }
         write_json(output / f"task-{task}_space-{AVERAGE}_{density}_{rest}.json", content)
-    save_table(output / "participants.tsv", pd.DataFrame({"participant_id": subjects}))
+    save_table(
+        output / "participants.tsv",
+        pd.DataFrame({"participant_id": [*map(name_subject, subjects)]}),
+    )
 
 
 def _limit(values):

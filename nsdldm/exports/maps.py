@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +17,7 @@ from nsdldm.exports.sidecars import (
     describe_derivatives,
     name_brain,
     name_space,
+    name_subject,
     write_json,
 )
 from nsdldm.nsd.layout import HEMISPHERES
@@ -151,8 +151,7 @@ class _Writer:
 
     def __init__(self, folder, subject, task, source, mask):
         self.folder, self.mask = folder, mask
-        label = re.sub(r"^(subj|sub-)", "", subject)
-        self.stem = f"sub-{name_space(label)}_task-{task}"
+        self.stem = f"{name_subject(subject)}_task-{task}"
         self.hemispheres = {hemi: Hemisphere(hemi, source) for hemi in HEMISPHERES}
         self.density = self.hemispheres["lh"].density
 

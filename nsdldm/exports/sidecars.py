@@ -37,6 +37,22 @@ def name_space(name: str) -> str:
     return words[0] + "".join(word[:1].upper() + word[1:] for word in words[1:])
 
 
+def name_subject(subject: str) -> str:
+    """Write the entity of a subject.
+
+    Parameters
+    ----------
+    subject : str
+        Such as subj01 or sub-03.
+
+    Returns
+    -------
+    str
+        Such as sub-01.
+    """
+    return f"sub-{name_space(re.sub(r'^(subj|sub-)', '', subject))}"
+
+
 def name_brain(space: str, density: str) -> str:
     """Write the entities of a brain.
 

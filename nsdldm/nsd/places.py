@@ -152,6 +152,11 @@ class Parts:
     def _places(self):
         return [*filter(None, [self._whole]), *self._parts.values()]
 
+    def list_absent(self) -> dict[str, Folder | Bucket]:
+        """Places that have nothing, by the folder that they stand for; "" is all the rest."""
+        named = {"": self._whole, **self._parts} if self._whole else self._parts
+        return {part: place for part, place in named.items() if not place.exists()}
+
     @property
     def root(self) -> str:
         """All places, in words."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from nsdldm.nsd import layout
 from nsdldm.nsd.labels import find_labels, is_named, parse_roi, read_label_table
-from nsdldm.nsd.places import find_place
+from nsdldm.nsd.places import Parts, find_place
 from nsdldm.support.errors import Finding, InputError
 from nsdldm.workflow.arguments import name_keys
 from nsdldm.workflow.workfolder import find_late
@@ -54,10 +54,9 @@ def preflight(
     """
     storage = {key: config["nsd"][key] for key in ("endpoint", "signed")}
     try:
-        if not place.exists():
-            remedy = "Set nsd.root to what holds nsddata, nsddata_betas and nsddata_stimuli"
-            where = f"nsd.root {place.root}"
-            return [Finding(where, "the release's folder", place.describe(), remedy)]
+        absent = _find_absent(place)
+        if absent:
+            return absent
         folder = config["nsd"]["captions"] or place.where(layout.ANNOTATIONS)
         captions = find_place(folder, storage)
         findings = _find_shared(place, captions) + _find_instances(config, captions)
@@ -70,6 +69,22 @@ def preflight(
         # A bucket that denies access or cannot be reached; nothing else can be checked then.
         return name_keys(error.findings)
     return name_keys(findings)
+
+
+def _find_absent(place):
+    """A finding for the root, and for each of nsd.roots, that has nothing."""
+    if isinstance(place, Parts):
+        absent = place.list_absent()
+    else:
+        absent = {} if place.exists() else {"": place}
+    findings = []
+    for part, own in absent.items():
+        key = f"nsd.roots.{part}" if part else "nsd.root"
+        held = f"the files of {part}" if part else "nsddata, nsddata_betas and nsddata_stimuli"
+        expected = f"the release's {part}" if part else "the release's folder"
+        remedy = f"Set {key} to what holds {held}"
+        findings.append(Finding(f"{key} {own.root}", expected, own.describe(), remedy))
+    return findings
 
 
 def _missing(place, template, **values):

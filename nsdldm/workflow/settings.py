@@ -998,8 +998,10 @@ def _check_dataset(settings):
     taken = sorted({*settings.subjects} & {*TAKEN})
     if taken:
         yield f"subjects must have other names than {', '.join(taken)}, a folder of results."
-    if dataset == "nsd" and not nsd.root and {*nsd.roots} != {*layout.PARTS}:
-        yield "nsd.root must be the release's folder when dataset is nsd, not empty."
+    absent = [part for part in layout.PARTS if part not in nsd.roots]
+    if dataset == "nsd" and not nsd.root and absent:
+        lacking = f", as nsd.roots lacks {', '.join(absent)}" if nsd.roots else ""
+        yield f"nsd.root must be the release's folder when dataset is nsd{lacking}, not empty."
     if dataset == "laion-fmri" and not settings.laion.root:
         yield "laion.root must be the release's folder when dataset is laion-fmri, not empty."
     if dataset == "arrays" and not settings.arrays.root:

@@ -7,6 +7,7 @@ the user started. It notes the state of every job in ``.snakemake/status.json``,
 
 from __future__ import annotations
 
+import argparse
 import json
 import logging
 import os
@@ -327,4 +328,9 @@ def _is_alive(record):
 
 
 if __name__ == "__main__":
-    print(show_status(*sys.argv[1:]))
+    parser = argparse.ArgumentParser(description="Say how a run stands.")
+    parser.add_argument("folder", nargs="?", default=".", help="where Snakemake runs")
+    folder = parser.parse_args().folder
+    if not Path(folder).is_dir():
+        parser.error(f"{folder}: expected the folder of a run, found none")
+    print(show_status(folder))

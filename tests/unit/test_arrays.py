@@ -157,6 +157,9 @@ def test_bad_arrays(root):
         file["data"] = betas
     with pytest.raises(InputError, match=r"no betas \(there are: data\)"):
         check(root, betas=[root / "early.h5"])
+    np.save(root / "empty.npy", np.full_like(betas, np.nan))
+    with pytest.raises(InputError, match=r"empty\.npy.* found no value in any voxel and trial"):
+        check(root, betas=[root / "empty.npy"])
     mask = np.ones((2, 2, 2), np.uint8)
     nib.save(nib.Nifti1Image(mask, np.eye(4)), root / "early.nii.gz")
     with pytest.raises(InputError, match=r"a mask of the 5 voxels that .* found 8 voxels"):

@@ -273,8 +273,11 @@ def average(folders, output):
 
 
 def test_a_group_map_is_a_mean_and_a_count(tmp_path):
-    folders = [write_group(tmp_path / name, 9, r) for name, r in (("a", 0.1), ("b", 0.5))]
+    names = ("subj01", 0.1), ("sub-02", 0.5)
+    folders = [write_group(tmp_path / name, 9, r) for name, r in names]
     average(folders, tmp_path / "out")
+    people = (tmp_path / "out/participants.tsv").read_text().split()
+    assert people == ["participant_id", "sub-01", "sub-02"]
     (path,) = (tmp_path / "out").glob("*hemi-R*.gii")
     image = nib.load(path)
     mean, count = (array.data for array in image.darrays)

@@ -221,7 +221,9 @@ def test_published_decoders_need_their_weights_for_sampled_latents(run, tmp_path
     other = np.random.default_rng(3).normal(size=(N, 2, 3)).astype(np.float32)
     save_array(subject.folder / "features/z.npy", other)
     (subject.folder / "takagi2023/decoded/z_weights.npy").unlink()
-    with pytest.raises(InputError, match=r"z\.npy.*found something else. Keep the weights"):
+    with pytest.raises(
+        InputError, match=r"responses of early decode, found something else. Give resp"
+    ):
         subject.decode(subject.responses("early", "scaled/trials").test, "z", "takagi2023")
 
 
@@ -251,7 +253,7 @@ MESSAGES = {
     ),
     "space": (
         lambda subject: subject.predict_responses(np.zeros((1, 2, 3)), "z_logvar"),
-        r"encoders from z_logvar, found those from z, c",
+        r"encoders from z_logvar alone, whose features are kept, found those from z, c",
     ),
     "shape": (
         lambda subject: subject.predict_responses(np.zeros((1, 5)), "z"),
@@ -260,6 +262,34 @@ MESSAGES = {
     "voxels": (
         lambda subject: subject.decode(np.zeros((1, 5)), "z"),
         r"one of the regions \(early 12, ventral 9\), found shape \(1, 5\). Name the region",
+    ),
+    "roi": (
+        lambda subject: subject.decode(np.zeros((1, 9)), "z", roi="cortex"),
+        r"`roi`: expected a region that is decoded from \(early, ventral\), found 'cortex'",
+    ),
+    "rows": (
+        lambda subject: subject.reconstructions("zc", rows=[3, 1]),
+        r"`rows`: expected a slice of test images, found \[3, 1\]",
+    ),
+    "case": (
+        lambda subject: subject.decoded("z", "nope"),
+        r"`protocol`: expected one of the protocols \(.*corrected.*\), found 'nope'",
+    ),
+    "empty": (
+        lambda subject: subject.predict_responses(np.zeros((0, 2, 3)), "z"),
+        r"`features`: expected finite numbers.* found float64 of shape \(0, 2, 3\)",
+    ),
+    "infinite": (
+        lambda subject: subject.predict_responses(np.full((1, 2, 3), np.inf), "z"),
+        r"`features`: .* shape \(1, 2, 3\), some not finite",
+    ),
+    "object": (
+        lambda subject: subject.decode(subject.responses("early"), "z"),
+        r"`responses`: expected finite numbers.* Give an array; of responses, their \.train",
+    ),
+    "joint": (
+        lambda subject: subject.predict_responses(np.zeros((1, 2, 3)), "z+zc"),
+        r"expected encoders from z\+zc alone, whose features are kept, found those from",
     ),
     "region": (
         lambda subject: subject.decode(np.zeros((1, 9)), "z", roi="early"),
@@ -284,7 +314,7 @@ def test_errors_say_what_to_do(subject, name):
 
 
 def test_a_subject_without_results(run):
-    with pytest.raises(InputError, match=r"found results of subj01\. Make it.*subj04/images\.tsv"):
+    with pytest.raises(InputError, match=r"found results of subj01\. Choose one of these"):
         nsdldm.load(run, "subj04")
     with pytest.raises(InputError, match=r"expected images\.tsv, of results of subj01, found none"):
         nsdldm.load(run / "subj01", "subj01")

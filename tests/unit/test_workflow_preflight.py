@@ -76,8 +76,12 @@ def test_parts_on_other_disks(root, config, tmp_path):
     (found,) = look()
     assert found.where.startswith(disks["nsddata_betas"])
     shutil.rmtree(disks["nsddata"])
-    (found,) = look()
-    assert "nothing at" in found.found and disks["nsddata"] in found.found
+    shutil.rmtree(disks["nsddata_betas"])
+    wheres = {found.where: found.remedy for found in look()}
+    assert wheres == {
+        f"nsd.roots.{part} {disk}": f"Set nsd.roots.{part} to what holds the files of {part}"
+        for part, disk in disks.items()
+    }
 
 
 def find_one(findings, where, *words):
