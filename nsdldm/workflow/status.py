@@ -12,7 +12,6 @@ import json
 import logging
 import os
 import socket
-import sys
 import time
 from contextlib import suppress
 from html import escape
