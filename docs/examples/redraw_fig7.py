@@ -15,8 +15,6 @@ from nsdldm.nsd import layout
 from nsdldm.plots.cortex import Anatomy
 from nsdldm.plots.fig7 import plot_unique_variance
 
-if len(sys.argv) != 5:
-    sys.exit(__doc__)
 results, release, subject, name = sys.argv[1:]
 own, root = Path(results, subject), Path(release)
 drawn = pd.read_csv(own / "figures/fig7.tsv", sep="\t")["pair"].unique()
