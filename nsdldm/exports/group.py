@@ -12,13 +12,8 @@ import pandas as pd
 
 from nsdldm.exports.brains import AVERAGE, average
 from nsdldm.exports.gifti import write_values
-from nsdldm.exports.sidecars import (
-    SIDES,
-    describe_derivatives,
-    name_space,
-    name_subject,
-    write_json,
-)
+from nsdldm.exports.sidecars import describe_derivatives, write_json
+from nsdldm.support.bids import SIDES, name_space, name_subject
 from nsdldm.support.errors import Finding, InputError
 from nsdldm.support.files import save_table
 from nsdldm.support.listing import list_files

@@ -13,15 +13,13 @@ from matplotlib import colormaps
 from nsdldm.exports.brains import AVERAGE, NATIVE, Hemisphere, Source
 from nsdldm.exports.gifti import write_labels, write_surface, write_values
 from nsdldm.exports.sidecars import (
-    SIDES,
     describe_derivatives,
     name_brain,
-    name_space,
-    name_subject,
     write_json,
 )
 from nsdldm.nsd.layout import HEMISPHERES
 from nsdldm.nsd.rois import read_volume
+from nsdldm.support.bids import SIDES, name_space, name_subject
 from nsdldm.support.files import load_table, load_volume
 from nsdldm.support.logs import progress
 

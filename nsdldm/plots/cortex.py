@@ -375,10 +375,25 @@ def smooth_regions(hemisphere: Hemisphere, regions: dict[str, np.ndarray]) -> di
     return smooth
 
 
+def list_sides(faces: np.ndarray) -> np.ndarray:
+    """List the sides of triangles.
+
+    Parameters
+    ----------
+    faces : int array of shape (n_faces, 3)
+
+    Returns
+    -------
+    int array of shape (3 * n_faces, 2)
+        From corner to corner, so that a side of two triangles is there in both directions.
+    """
+    return np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
+
+
 def _links(hemisphere):
     """Adjacency of the vertices (each its own neighbour) and the mean length of an edge."""
     faces, n_vertices = hemisphere.faces, len(hemisphere.white)
-    edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
+    edges = list_sides(faces)
     lengths = np.linalg.norm(hemisphere.white[edges[:, 0]] - hemisphere.white[edges[:, 1]], axis=1)
     own = np.tile(np.arange(n_vertices), (2, 1)).T
     rows, columns = np.concatenate([edges, edges[:, ::-1], own]).T

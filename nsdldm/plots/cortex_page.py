@@ -25,6 +25,7 @@ from nsdldm.plots.fig6 import TITLES
 from nsdldm.plots.fig9 import choose_colours
 from nsdldm.plots.pictures import DEMO, DEMO_NOTE
 from nsdldm.plots.style import ACCURACY, UNIQUE, upper_limit
+from nsdldm.support.bids import SIDES, name_space
 from nsdldm.support.errors import Finding, InputError
 from nsdldm.support.files import replacing
 from nsdldm.support.listing import list_files
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 FILES = Path(__file__).parent / "page_files"
-SIDES = {"lh": "L", "rh": "R"}
 REGIONS = "desc-regions_dseg.label.gii"
 # Values have this many steps; then come bits for what is clear, of classes, and significant.
 STEPS = 126
@@ -129,19 +129,21 @@ def list_maps(spaces: dict[str, list[str]]) -> list[Map]:
         for name in spaces.get(figure, ()):
             words, _, symbol = TITLES.get(name, (name, "", ""))
             title = f"{words} {symbol}".strip()
-            maps.append(Map(figure, name, title, f"stat-r_desc-{_word(name)}_statmap.func.gii"))
+            maps.append(
+                Map(figure, name, title, f"stat-r_desc-{name_space(name)}_statmap.func.gii")
+            )
     for figure in ("fig7", "fig8"):
         for name in spaces.get(figure, ()):
             for own in ("z", name):
                 title = f"{'z' if own == 'z' else 'z_c'}, {_describe(name)}"
-                rest = _word(f"{own}-of-z+{name}")
+                rest = name_space(f"{own}-of-z+{name}")
                 file = f"stat-unique_desc-{rest}_statmap.func.gii"
                 maps.append(Map(figure, f"{own}-of-{name}", title, file))
     for figure in ("fig9", "layers"):
         for name in spaces.get(figure, ()):
             kind, _, rest = name.partition("-")
             title = rest if kind == "layers" else _describe(f"zc-{rest}")
-            maps.append(Map(figure, name, title, f"desc-{_word(name)}_dseg.label.gii"))
+            maps.append(Map(figure, name, title, f"desc-{name_space(name)}_dseg.label.gii"))
     return maps
 
 
@@ -150,12 +152,6 @@ def _describe(space):
     _, kind, share, variant = parse_space(space)
     words = f"noise {share:g}" if kind == "n" else f"after {100 * share:g} % of steps"
     return ", ".join(filter(None, [words, variant]))
-
-
-def _word(name):
-    """A name as in the files of `nsdldm.exports.maps`, in letters and digits."""
-    first, *others = re.split(r"[^A-Za-z0-9]+", name.replace("+", "-and-"))
-    return first + "".join(word[:1].upper() + word[1:] for word in others)
 
 
 class _Packer:

@@ -11,7 +11,7 @@ from scipy.sparse.csgraph import dijkstra
 from scipy.spatial import cKDTree
 
 from nsdldm.nsd.surfaces import read_surface
-from nsdldm.plots.cortex import read_hemisphere, smooth_regions, sulcal_grey
+from nsdldm.plots.cortex import list_sides, read_hemisphere, smooth_regions, sulcal_grey
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -162,7 +162,7 @@ def thin_mesh(
 
 def _measure_sides(coords, faces):
     """Lengths of the sides of triangles, from vertex to vertex."""
-    a, b = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]).T
+    a, b = list_sides(faces).T
     lengths = np.linalg.norm(coords[a] - coords[b], axis=1)
     n = len(coords)
     # A side of two triangles is there in both directions, one of one triangle in one.
@@ -249,7 +249,7 @@ def trace_outlines(faces: np.ndarray, on_flat: np.ndarray, fields: list[np.ndarr
 
 def _list_rim(faces):
     """Vertices on the edge of a mesh: on a side of one triangle only."""
-    sides = np.sort(np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]), axis=1)
+    sides = np.sort(list_sides(faces), axis=1)
     sides, times = np.unique(sides, axis=0, return_counts=True)
     return np.unique(sides[times == 1])
 

@@ -33,9 +33,9 @@ sys.path[:0] = [str(PROJECT), str(PROJECT / "tests/workflow")]
 
 from conftest import COPIED, TINY_DEMO, write_config  # noqa: E402
 
+from nsdldm.workflow.status import PAGE  # noqa: E402
+
 STARTING = "(before the first job)"
-# Tells how the run went, so it differs.
-STATUS = "results/report/status.html"
 # Seconds between two looks at what Snakemake prints.
 LOOK = 0.02
 
@@ -132,7 +132,7 @@ def list_results(folder):
     """All files below results/ but the account of the run, by their path from the folder."""
     paths = (folder / "results").rglob("*")
     files = {str(path.relative_to(folder)): path for path in paths if path.is_file()}
-    files.pop(STATUS, None)
+    files.pop(str(PAGE), None)
     return files
 
 

@@ -13,9 +13,9 @@ from browser import needs_browser, open_browser
 from test_plots_fig6 import make_ball
 
 from nsdldm.exports import gifti
-from nsdldm.exports.sidecars import name_space
 from nsdldm.nsd.surfaces import write_patch
 from nsdldm.plots import cortex_page, cortex_page_mesh
+from nsdldm.support.bids import name_space
 from nsdldm.support.errors import InputError
 from nsdldm.support.redirects import write_redirect
 
@@ -171,8 +171,13 @@ def test_other_spaces_and_networks_are_listed_too():
         ("clip-image", "stat-r_desc-clipImage_statmap.func.gii"),
         ("vit-b", "desc-layersVitB_dseg.label.gii"),
     ]
-    for name in ("z", "zc-n100", "zc-s025-seed43-of-z+zc-s025-seed43", "blocks-s050"):
-        assert cortex_page._word(name) == name_space(name)
+    for name, word in (
+        ("z", "z"),
+        ("zc-n100", "zcN100"),
+        ("zc-s025-seed43-of-z+zc-s025-seed43", "zcS025Seed43OfZAndZcS025Seed43"),
+        ("blocks-s050", "blocksS050"),
+    ):
+        assert name_space(name) == word
     assert {each.figure for each in maps} == {"added", "layers"} < {*cortex_page.GROUPS}
 
 

@@ -11,8 +11,9 @@ from nsd_files import write_mgh
 from test_plots_fig6 import make_ball
 
 from nsdldm.encoding.maps import write_maps
-from nsdldm.exports import brains, gifti, group, maps, pycortex, sidecars
+from nsdldm.exports import brains, gifti, group, maps, pycortex
 from nsdldm.nsd.surfaces import write_patch
+from nsdldm.support import bids
 from nsdldm.support.errors import InputError
 from nsdldm.support.files import save_volume
 
@@ -207,7 +208,7 @@ def test_nilearn_opens_and_draws_them(exported):
 def test_names_have_letters_and_digits_only():
     names = ["zc-n100", "z+zc-s025-shared", "blocks-s050", "clip_image"]
     words = ["zcN100", "zAndZcS025Shared", "blocksS050", "clipImage"]
-    assert [*map(sidecars.name_space, names)] == words
+    assert [*map(bids.name_space, names)] == words
 
 
 def test_unique_variance_has_its_own_significance():

@@ -1,7 +1,6 @@
 import base64
 import json
 import re
-import shutil
 import subprocess
 from html.parser import HTMLParser
 from io import BytesIO
@@ -9,6 +8,7 @@ from io import BytesIO
 import numpy as np
 import pandas as pd
 import pytest
+from browser import CHROMIUM, needs_browser
 from PIL import Image
 from reconstruction_files import (
     COCO,
@@ -34,8 +34,6 @@ from nsdldm.support.files import load_table
 ATTACK = "</script><script>document.title = 'hacked'</script><img src=x onerror=alert(1)>"
 QUOTES = "\"quoted\" & 'single' <b>bold</b> {{about}} {{data}} ${x} `y` \\u003c"
 UNICODE = "ein Hündchen 犬 🐕 \u2028 \u202e"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-browser = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium (apt-get install chromium)")
 
 
 def captions_of(number):
@@ -381,7 +379,7 @@ def act(page, folder, script):
     return json.loads(parser.found)
 
 
-@browser
+@needs_browser
 def test_the_browser_shows_what_the_address_asks_for(page):
     wanted = "#subject=subj02&method=zc,c&sort=score&of=zc&order=desc&min=0.3&q=bus&all=1"
     parser, problems = dump(page, wanted)
@@ -407,7 +405,7 @@ def test_the_browser_shows_what_the_address_asks_for(page):
     assert parser.words[parser.words.index("Reconstructions of the test images")]
 
 
-@browser
+@needs_browser
 def test_decoded_captions_are_below_the_best_picture_in_a_browser(files, tmp_path):
     decoded = {("subj02", "c"): write_decoded(tmp_path / "captions.tsv")}
     path = make(files, tmp_path / "a.html", pixels=32, decoded=decoded)
@@ -438,7 +436,7 @@ STATES = {
 }
 
 
-@browser
+@needs_browser
 def test_filters_and_sorting_in_a_browser(page, tmp_path):
     script = """
     const found = {};
@@ -451,7 +449,7 @@ def test_filters_and_sorting_in_a_browser(page, tmp_path):
     assert act(page, tmp_path, script % json.dumps(list(STATES))) == STATES
 
 
-@browser
+@needs_browser
 def test_controls_work_in_a_browser(page, tmp_path):
     script = """
     (async () => {
@@ -496,7 +494,7 @@ def test_controls_work_in_a_browser(page, tmp_path):
     assert found["size"] == [32, 32] and found["square"] == [[True, True]] * 3
 
 
-@browser
+@needs_browser
 def test_the_score_of_an_image_leaves_out_the_ceiling(page, tmp_path):
     script = """
     const found = {};
@@ -512,7 +510,7 @@ def test_the_score_of_an_image_leaves_out_the_ceiling(page, tmp_path):
     assert act(page, tmp_path, script) == expected
 
 
-@browser
+@needs_browser
 def test_scores_have_equal_decimals_and_selects_room_for_their_arrow(page, tmp_path):
     script = """
     const selects = [...form.querySelectorAll("select")].map(getComputedStyle);
@@ -527,7 +525,7 @@ def test_scores_have_equal_decimals_and_selects_room_for_their_arrow(page, tmp_p
     assert found["room"] == [["none", "ellipsis", True]] * 5
 
 
-@browser
+@needs_browser
 def test_pages_turn(page, tmp_path):
     text = page.read_text(encoding="utf-8").replace("PER_PAGE = 24", "PER_PAGE = 3")
     path = tmp_path / "small.html"
